@@ -1,0 +1,137 @@
+"""I3D: Inception-v1 with every filter and pool extended by time.
+
+Paper:   Carreira and Zisserman, Quo Vadis, Action Recognition?, CVPR 2017, arXiv:1705.07750
+Weights: the public PyTorch ports of the authors' checkpoints (weights.py); padding, pooling and
+    head follow them
+Input:   clips (N, in_channels, T, H, W), normalized; T >= 8, H and W >= 32
+Output:  logits (N, num_classes)
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.layers import init_weights, mean_over_windows, same_padding, set_batch_norm
+
+NUM_FEATURES = 1024
+HEAD_WINDOW = (2, 7, 7)  # steps, rows, columns: a frame of 224 px, two steps at a time
+
+
+class ConvBnRelu3d(nn.Module):
+    """Convolution padded as TensorFlow's SAME, batch norm, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
+        super().__init__()
+        # with stride 1 both sides get the same padding, which the convolution adds without a copy
+        padding = kernel_size // 2 if stride == 1 else 0
+        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        self.bn = nn.BatchNorm3d(out_channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.conv.stride[0] > 1:
+            dims = zip(x.shape[2:], self.conv.kernel_size, self.conv.stride, strict=True)
+            sides = [same_padding(*dim) for dim in dims]
+            x = F.pad(x, [n for side in reversed(sides) for n in side])
+        return F.relu(self.bn(self.conv(x)), inplace=True)
+
+
+class SameMaxPool3d(nn.Module):
+    """Max-pool padded as TensorFlow's SAME.
+
+    Inputs come from a ReLU, so a missing value and a zero are the same: the zeros before are
+    torch's padding, those behind its ceil_mode, and nothing is copied.
+    """
+
+    def __init__(self, kernel_size: tuple[int, int, int], stride: tuple[int, int, int]):
+        super().__init__()
+        self.kernel_size, self.stride = kernel_size, stride
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        dims = zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
+        before = [same_padding(*dim)[0] for dim in dims]
+        return F.max_pool3d(x, self.kernel_size, self.stride, before, ceil_mode=True)
+
+
+class Mixed(nn.Module):
+    """Inception block: 1x1x1 | 1x1x1, 3x3x3 | 1x1x1, 3x3x3 | max-pool, 1x1x1, side by side."""
+
+    def __init__(
+        self, in_channels: int, b0: int, b1: tuple[int, int], b2: tuple[int, int], b3: int
+    ):
+        super().__init__()
+        self.branch0 = ConvBnRelu3d(in_channels, b0, 1)
+        self.branch1 = nn.Sequential(ConvBnRelu3d(in_channels, b1[0], 1), ConvBnRelu3d(*b1, 3))
+        self.branch2 = nn.Sequential(ConvBnRelu3d(in_channels, b2[0], 1), ConvBnRelu3d(*b2, 3))
+        self.branch3 = nn.Sequential(
+            SameMaxPool3d((3, 3, 3), (1, 1, 1)), ConvBnRelu3d(in_channels, b3, 1)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat(
+            [self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)], dim=1
+        )
+
+
+class I3D(nn.Module):
+    """One stream of the two-stream network: RGB with 3 input channels, optical flow with 2.
+
+    Args:
+        num_classes: outputs of the head.
+        in_channels: channels of the clip.
+        dropout: probability of dropping a feature before the head, in training.
+        bn_momentum: weight of the newest batch in the running statistics. 0.01 suits the schedules
+            of Kinetics (the public PyTorch port trains with it); runs of a few hundred steps need
+            0.1.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 400,
+        in_channels: int = 3,
+        dropout: float = 0.5,
+        bn_momentum: float = 0.01,
+    ):
+        super().__init__()
+        self.features = nn.Sequential()
+        for name, module in {
+            "conv_1a": ConvBnRelu3d(in_channels, 64, 7, stride=2),  # (N, 64, T/2, H/2, W/2)
+            "pool_2a": SameMaxPool3d((1, 3, 3), (1, 2, 2)),
+            "conv_2b": ConvBnRelu3d(64, 64, 1),
+            "conv_2c": ConvBnRelu3d(64, 192, 3),
+            "pool_3a": SameMaxPool3d((1, 3, 3), (1, 2, 2)),
+            "mixed_3b": Mixed(192, 64, (96, 128), (16, 32), 32),  # (N, 256, T/2, H/8, W/8)
+            "mixed_3c": Mixed(256, 128, (128, 192), (32, 96), 64),
+            "pool_4a": SameMaxPool3d((3, 3, 3), (2, 2, 2)),
+            "mixed_4b": Mixed(480, 192, (96, 208), (16, 48), 64),  # (N, 512, T/4, H/16, W/16)
+            "mixed_4c": Mixed(512, 160, (112, 224), (24, 64), 64),
+            "mixed_4d": Mixed(512, 128, (128, 256), (24, 64), 64),
+            "mixed_4e": Mixed(512, 112, (144, 288), (32, 64), 64),
+            "mixed_4f": Mixed(528, 256, (160, 320), (32, 128), 128),
+            "pool_5a": SameMaxPool3d((2, 2, 2), (2, 2, 2)),
+            "mixed_5b": Mixed(832, 256, (160, 320), (32, 128), 128),  # (N, 832, T/8, H/32, W/32)
+            "mixed_5c": Mixed(832, 384, (192, 384), (48, 128), 128),  # (N, 1024, T/8, H/32, W/32)
+        }.items():
+            self.features.add_module(name, module)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(NUM_FEATURES, num_classes)
+        init_weights(self)
+        set_batch_norm(self, eps=1e-3, momentum=bn_momentum)
+
+    def forward_features(self, clip: torch.Tensor) -> torch.Tensor:
+        """Features (N, 1024) before the head, averaged over the clip."""
+        return mean_over_windows(self.features(clip), HEAD_WINDOW)
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        # the head is linear: the mean of the logits of all steps is the logits of the mean feature
+        return self.head(self.dropout(self.forward_features(clip)))
+
+    def step_logits(self, clip: torch.Tensor) -> torch.Tensor:
+        """Logits over time for long videos: (N, num_classes, steps), one step every 8 frames, each
+        seeing two of them.
+
+        Their mean over the steps is what `forward` returns in evaluation.
+        """
+        x = self.features(clip)
+        window = tuple(min(w, size) for w, size in zip(HEAD_WINDOW, x.shape[2:], strict=True))
+        x = F.avg_pool3d(x, window, stride=1).mean(dim=(3, 4))  # (N, 1024, steps)
+        return self.head(self.dropout(x.transpose(1, 2))).transpose(1, 2)

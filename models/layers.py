@@ -1,0 +1,43 @@
+"""Blocks that two or more networks share."""
+
+import torch
+from torch import nn
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after one dimension so that ceil(size / stride) outputs come out
+    (TensorFlow's SAME).
+    """
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def set_batch_norm(module: nn.Module, eps: float, momentum: float) -> None:
+    """Sets epsilon and momentum (torch's: the weight of the newest batch) of every batch norm
+    inside `module`.
+    """
+    for m in module.modules():
+        if isinstance(m, nn.modules.batchnorm._BatchNorm):
+            m.eps, m.momentum = eps, momentum
+
+
+def init_weights(module: nn.Module) -> None:
+    """He initialization of convolutions; batch norms start as the identity, which is torch's
+    default.
+    """
+    for m in module.modules():
+        if isinstance(m, nn.Conv3d):
+            nn.init.kaiming_normal_(m.weight, nonlinearity="relu")
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)
+
+
+def mean_over_windows(x: torch.Tensor, window: tuple[int, int, int]) -> torch.Tensor:
+    """Average pool with stride 1, then the mean over the pooled positions: (N, C, T, H, W) -> (N,
+    C).
+
+    Not the mean over all positions: those in the middle lie in more windows. Windows larger than x
+    are cut to it.
+    """
+    window = tuple(min(w, size) for w, size in zip(window, x.shape[2:], strict=True))
+    return nn.functional.avg_pool3d(x, window, stride=1).mean(dim=(2, 3, 4))

@@ -1,0 +1,264 @@
+"""The command line: recipe < options of the run being resumed < what is typed. Imports no torch, so
+--help is instant.
+"""
+
+import argparse
+import json
+import os
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from config import ARCHS, Recipe, find_recipe
+
+DEFAULTS = {  # of the options that no recipe sets
+    "arch": None,
+    "dataset": None,
+    "split": 1,
+    "data_root": "videos_dataset",
+    "name": None,
+    "workers": None,  # one a CPU core, 8 at most
+    "seed": 0,
+    "device": "auto",
+    "precision": "auto",
+    "channels_last": True,
+    "resume": None,
+    "pretrained": None,
+    "pretrained_file": None,
+    "evaluate": False,
+    "log_every": 10,
+    "visdom_server": "127.0.0.1",
+    "visdom_port": 8097,
+    "no_visdom": False,
+}
+# belong to one command, not to the run that it resumes
+NOT_INHERITED = (
+    "name",
+    "resume",
+    "evaluate",
+    "device",
+    "workers",
+    "precision",
+    "visdom_server",
+    "visdom_port",
+    "no_visdom",
+)
+
+
+def number(kind: type, low: float, high: float = float("inf")):
+    """An argparse type: a number in [low, high]."""
+
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not low <= value <= high:
+            limits = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
+            raise argparse.ArgumentTypeError(f"{text} must be {limits}")
+        return value
+
+    parse.__name__ = kind.__name__  # argparse names it where `kind` itself fails
+    return parse
+
+
+def views(text: str) -> str:
+    """An argparse type: CLIPSxCROPS, or CLIPS alone."""
+    clips, _, crops = text.partition("x")
+    if not clips.isdigit() or int(clips) < 1 or (crops or "1") not in ("1", "3"):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not CLIPSxCROPS with 1 or 3 crops, such as 10x3"
+        )
+    return f"{clips}x{crops or 1}"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="main.py",
+        description="Train or evaluate a video classifier.",
+        epilog="Options that are not given come from the recipe in config.py, "
+        "or from the run that --resume continues.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--arch", choices=ARCHS, help="architecture")
+    add(
+        "--dataset",
+        metavar="NAME",
+        help="a folder of --data-root with lists in it; 'demo' writes itself",
+    )
+    add(
+        "--split",
+        type=number(int, 1, 99),
+        metavar="N",
+        help="which lists: trainlist0N.json, testlist0N.json (1)",
+    )
+    add("--data-root", metavar="DIR", help="folder of the data sets (videos_dataset)")
+    add("--name", help="folder of the run below saved_model (<arch>_<dataset>_<split>)")
+
+    group = parser.add_argument_group("actions (training, unless one is given)")
+    group.add_argument(
+        "--evaluate", action="store_true", help="evaluate the checkpoint given with --resume"
+    )
+    group.add_argument(
+        "--resume",
+        metavar="CHECKPOINT",
+        help="last.pth or best.pth of a run, to go on or to evaluate",
+    )
+
+    group = parser.add_argument_group("start (from scratch, unless one is given)")
+    group.add_argument(
+        "--pretrained",
+        metavar="WEIGHTS",
+        help="public weights by name; downloaded into pretrained/",
+    )
+    group.add_argument(
+        "--pretrained-file", metavar="FILE", help="where the file of --pretrained is already"
+    )
+
+    group = parser.add_argument_group(
+        "recipe", "defaults depend on architecture, data set and start"
+    )
+    group.add_argument(
+        "--clip-len", type=number(int, 1), metavar="N", help="frames the network sees"
+    )
+    group.add_argument(
+        "--stride", type=number(int, 1), metavar="N", help="source frames between two of them"
+    )
+    group.add_argument(
+        "--short-side",
+        type=number(int, 1),
+        nargs="+",
+        metavar="PX",
+        help="frames are resized to it; two: a range",
+    )
+    group.add_argument("--crop-size", type=number(int, 1), metavar="PX")
+    group.add_argument(
+        "--flip-prob", type=number(float, 0, 1), metavar="P", help="horizontal flips"
+    )
+    group.add_argument("--dropout", type=number(float, 0, 1), metavar="P")
+    group.add_argument(
+        "--bn-momentum", type=number(float, 0, 1), help="weight of the newest batch in batch norm"
+    )
+    group.add_argument("--epochs", type=number(int, 1), metavar="N")
+    group.add_argument(
+        "--batch-size", type=number(int, 1), metavar="N", help="clips a step, over all devices"
+    )
+    group.add_argument("--optimizer", choices=("sgd", "adamw"))
+    group.add_argument(
+        "--lr", type=number(float, 0), help="learning rate for the batch size in use"
+    )
+    group.add_argument("--momentum", type=number(float, 0, 1), help="of SGD")
+    group.add_argument("--weight-decay", type=number(float, 0))
+    group.add_argument("--schedule", choices=("step", "cosine"))
+    group.add_argument(
+        "--lr-steps",
+        type=number(int, 1),
+        nargs="*",
+        metavar="EPOCH",
+        help="a tenth of lr after each",
+    )
+    group.add_argument("--warmup-epochs", type=number(float, 0), metavar="N")
+    group.add_argument(
+        "--views", type=views, metavar="CLIPSxCROPS", help="of each video in the final evaluation"
+    )
+
+    group = parser.add_argument_group("machine")
+    group.add_argument("--device", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
+    group.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        help="auto: bf16 where it is fast and right",
+    )
+    group.add_argument(
+        "--channels-last",
+        action=argparse.BooleanOptionalAction,
+        help="memory format (channels last)",
+    )
+    group.add_argument(
+        "--workers",
+        type=number(int, 0),
+        metavar="N",
+        help="loader processes (one a core, 8 at most)",
+    )
+    group.add_argument("--seed", type=number(int, 0), metavar="N", help="of everything random (0)")
+
+    group = parser.add_argument_group("curves")
+    group.add_argument(
+        "--log-every", type=number(int, 1), metavar="STEPS", help="steps between two points (10)"
+    )
+    group.add_argument(
+        "--visdom-server", metavar="HOST", help="(127.0.0.1, where one is started if none listens)"
+    )
+    group.add_argument("--visdom-port", type=number(int, 1, 65535), metavar="PORT", help="(8097)")
+    group.add_argument("--no-visdom", action="store_true", help="curves go to the run folder only")
+    return parser
+
+
+def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
+    """All options of one run; `given` holds the names of those that were typed.
+
+    Raises:
+        SystemExit: 2, after argparse's message, if the command line is wrong.
+    """
+    parser = build_parser()
+    given = vars(parser.parse_args(argv))
+    try:
+        inherited = saved_options(given["resume"]) if "resume" in given else {}
+    except ValueError as error:
+        parser.error(str(error))
+    opts = DEFAULTS | inherited | given
+    if opts["evaluate"] and not opts["resume"]:
+        parser.error("--evaluate needs --resume CHECKPOINT")
+    if opts["pretrained_file"] and not opts["pretrained"]:
+        parser.error("--pretrained-file needs --pretrained, which says what the file is")
+    for name in ("arch", "dataset"):
+        if not opts[name]:
+            parser.error(
+                f"--{name} is needed"
+                + (f" (no options.json beside {opts['resume']})" if opts["resume"] else "")
+            )
+    if any(bad in opts["dataset"] for bad in ("/", "\\")) or opts["dataset"] in (".", ".."):
+        parser.error(
+            f"--dataset {opts['dataset']}: give the name of a folder in --data-root, not a path"
+        )
+    recipe = find_recipe(
+        opts["arch"], opts["dataset"], "kinetics" if opts["pretrained"] else "scratch"
+    )
+    opts = DEFAULTS | asdict(recipe) | inherited | given
+    if opts["name"] is None and not opts["resume"]:
+        opts["name"] = f"{opts['arch']}_{opts['dataset']}_{opts['split']}"
+    if opts["workers"] is None:
+        opts["workers"] = min(len(os.sched_getaffinity(0)), 8)
+    try:
+        check(opts)
+    except ValueError as error:
+        parser.error(str(error))
+    return argparse.Namespace(**opts, given=set(given))
+
+
+def check(opts: dict) -> None:
+    """Combinations that no single option can see; makes `short_side` a range."""
+    if len(opts["short_side"]) == 1:
+        opts["short_side"] = (opts["short_side"][0],) * 2
+    low, high = opts["short_side"] if len(opts["short_side"]) == 2 else (1, 0)
+    if low > high:
+        raise ValueError("--short-side takes one number, or the lowest and the highest of a range")
+    if opts["crop_size"] > low:
+        raise ValueError(f"--crop-size {opts['crop_size']} is more than the short side of {low}")
+    if opts["name"] is not None and (
+        "/" in opts["name"] or opts["name"] in ("", ".", "..") or opts["name"][0] == "."
+    ):
+        raise ValueError(f"--name '{opts['name']}' is not the name of a folder")
+
+
+def saved_options(checkpoint: str) -> dict:
+    """What options.json beside a checkpoint says of its run; nothing if there is no such file."""
+    path = Path(checkpoint).parent / "options.json"
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    known = DEFAULTS.keys() | {f.name for f in fields(Recipe)}
+    return {
+        name: value for name, value in saved.items() if name in known and name not in NOT_INHERITED
+    }

@@ -1,0 +1,155 @@
+"""Write the demo data set: eight motions that only a network that sees the order of frames can tell
+apart.
+
+    python pt_dataset/make_demo.py [--data-root videos_dataset]
+
+The classes are four pairs. A video of the second class of a pair is drawn like one of the first and
+then played backwards, so that no frame, and no set of frames without their order, says which of the
+two it is.
+"""
+
+import argparse
+import math
+import os
+import shutil
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from tqdm import tqdm
+
+sys.path.insert(
+    0, str(Path(__file__).resolve().parents[1])
+)  # so that the file runs as a script too
+
+from pt_dataset.datalist import Video, write_list
+
+CLASSES = ["left", "right", "up", "down", "clockwise", "counter-clockwise", "growing", "shrinking"]
+NUM_FRAMES, SIZE = 24, 64  # frames a video, pixels a side
+NUM_VIDEOS = {"train": 640, "test": 160}
+SPRITE = 96  # pixels of the picture that the moving shape is drawn on
+
+
+def texture(rng: np.random.Generator, size: int, cells: int) -> Image.Image:
+    """A cloud of random colors, (size, size): `cells` x `cells` random pixels blown up, with
+    contrast.
+    """
+    pixels = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)
+
+
+def outline(rng: np.random.Generator) -> Image.Image:
+    """The mask of a random shape, (SPRITE, SPRITE): a disc, or a polygon or star of 3 to 6
+    corners.
+    """
+    mask = Image.new("L", (SPRITE, SPRITE))
+    draw, middle, radius = ImageDraw.Draw(mask), SPRITE / 2, SPRITE / 2 - 2
+    corners, star = int(rng.integers(2, 7)), rng.random() < 0.5
+    if corners == 2:
+        draw.ellipse([middle - radius, middle - radius, middle + radius, middle + radius], fill=255)
+        return mask
+    points = []
+    for i in range(2 * corners):
+        angle = math.pi * i / corners
+        r = radius * (0.55 if star else math.cos(math.pi / corners)) if i % 2 else radius
+        points.append((middle + r * math.cos(angle), middle + r * math.sin(angle)))
+    draw.polygon(points, fill=255)
+    return mask
+
+
+def motion(rng: np.random.Generator, kind: str) -> list[tuple[float, float, float, float]]:
+    """Center (x, y) and radius in pixels and angle in radians of the shape in each frame, for the
+    first class of a pair.
+    """
+    t = np.arange(NUM_FRAMES) - (NUM_FRAMES - 1) / 2  # 0 in the middle of the video
+    x, y = (SIZE / 2 + rng.uniform(-8, 8, 2))[:, None] + np.zeros(NUM_FRAMES)
+    radius = np.full(NUM_FRAMES, rng.uniform(12, 22))
+    angle = np.full(NUM_FRAMES, rng.uniform(0, 2 * math.pi))
+    if kind == "left":
+        x = x - t * rng.uniform(1.0, 2.0)
+    elif kind == "up":
+        y = y - t * rng.uniform(1.0, 2.0)
+    elif kind == "clockwise":
+        angle = angle + t * rng.uniform(0.08, 0.2)
+    else:
+        radius = radius * np.exp(t * rng.uniform(0.025, 0.05))
+    return list(zip(x, y, radius, angle, strict=True))
+
+
+def render(label: int, rng: np.random.Generator) -> list[Image.Image]:
+    """The frames of one video of class `label`."""
+    background = Image.blend(
+        texture(rng, SIZE, int(rng.integers(4, 10))), Image.new("RGB", (SIZE, SIZE), "gray"), 0.4
+    )
+    sprite = texture(rng, SPRITE, int(rng.integers(4, 8)))
+    sprite.putalpha(outline(rng))
+    frames = []
+    for x, y, radius, angle in motion(rng, CLASSES[label - label % 2]):
+        # Pillow wants the way back: from a pixel of the frame to one of the sprite
+        scale = SPRITE / 2 / radius
+        c, s = scale * math.cos(angle), scale * math.sin(angle)
+        matrix = (c, s, SPRITE / 2 - c * x - s * y, -s, c, SPRITE / 2 + s * x - c * y)
+        shape = sprite.transform(
+            (SIZE, SIZE), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+        )
+        frame = background.copy()
+        frame.paste(shape, (0, 0), shape)
+        frames.append(frame)
+    return frames[::-1] if label % 2 else frames
+
+
+def write_video(folder: Path, part: str, index: int) -> Video:
+    """Writes one video as a folder of JPEG frames below `folder`; the same bytes whenever it is
+    called.
+    """
+    label = index % len(CLASSES)
+    rng = np.random.default_rng(
+        [list(NUM_VIDEOS).index(part), index]
+    )  # train and test from disjoint seeds
+    path = folder / "frames" / CLASSES[label] / f"{part}_{index:04d}"
+    path.mkdir(parents=True)
+    for i, frame in enumerate(render(label, rng)):
+        frame.save(path / f"image_{i + 1:05d}.jpg", quality=90)
+    return Video(str(path), label, CLASSES[label], NUM_FRAMES)
+
+
+def write(data_root: Path) -> Path:
+    """Writes <data-root>/demo, whole or not at all, and returns its folder; one that is there
+    already stays.
+    """
+    folder = data_root / "demo"
+    if folder.exists():
+        return folder
+    temporary = data_root / f".demo.{os.getpid()}"
+    temporary.mkdir(parents=True)
+    try:
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+            for part, num_videos in NUM_VIDEOS.items():
+                jobs = pool.map(
+                    partial(write_video, temporary, part), range(num_videos), chunksize=16
+                )
+                videos = list(tqdm(jobs, f"writing demo {part}", num_videos, unit="video"))
+                write_list(temporary / f"{part}list01.json", videos)
+        (temporary / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data-root", type=Path, default=Path("videos_dataset"), help="folder of the data sets"
+    )
+    print(f"demo data set: {write(parser.parse_args().data_root)}")
+
+
+if __name__ == "__main__":
+    main()

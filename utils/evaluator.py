@@ -1,0 +1,104 @@
+"""Accuracy over several clips a video, and the files that carry it together with its protocol."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from utils.metrics import mean_class_accuracy, top_k
+
+
+@torch.inference_mode()
+def score_videos(
+    model: nn.Module, loader: DataLoader, device: torch.device, desc: str = "evaluate"
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Softmax scores averaged over the views of each video.
+
+    Returns:
+        Scores (videos, classes) and labels (videos,) on the CPU in list order, and the mean
+        cross-entropy of the views.
+    """
+    model.eval()
+    scores, labels, loss_sum, num_views = [], [], 0.0, 0
+    for views, label, _ in tqdm(loader, desc, unit="batch", leave=False, dynamic_ncols=True):
+        n, v = views.shape[:2]
+        logits = model(views.flatten(0, 1).to(device, non_blocking=True))  # (N * V, classes)
+        of_views = label.to(device).repeat_interleave(v)
+        loss_sum += nn.functional.cross_entropy(logits, of_views, reduction="sum").item()
+        num_views += n * v
+        scores.append(logits.softmax(dim=1).unflatten(0, (n, v)).mean(dim=1).cpu())
+        labels.append(label)
+    return torch.cat(scores), torch.cat(labels), loss_sum / num_views
+
+
+def validation_metrics(scores: torch.Tensor, labels: torch.Tensor, loss: float) -> dict[str, float]:
+    """What the curves show of a validation; top-5 only where there are more than five classes."""
+    metrics = {
+        "val/loss": loss,
+        "val/top1": top_k(scores, labels, 1),
+        "val/top5": top_k(scores, labels, 5),
+    }
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def result_of(scores: torch.Tensor, labels: torch.Tensor, protocol: str) -> dict:
+    """The content of result.json: accuracies in percent and how they were measured."""
+    return {
+        "top1": top_k(scores, labels, 1),
+        "top5": top_k(scores, labels, 5),
+        "mean_class_accuracy": mean_class_accuracy(scores, labels),
+        "num_videos": len(labels),
+        "num_skipped": 0,
+        "protocol": protocol,
+    }
+
+
+def describe(result: dict) -> str:
+    """One line for people: no number without its protocol."""
+    top5 = "" if result["top5"] is None else f", top-5 {result['top5']:.1f} %"
+    return (
+        f"top-1 {result['top1']:.1f} %{top5}, mean class accuracy "
+        f"{result['mean_class_accuracy']:.1f} % "
+        f"on {result['num_videos']} videos; {result['protocol']}"
+    )
+
+
+def write_results(
+    folder: Path,
+    result: dict,
+    scores: torch.Tensor,
+    labels: torch.Tensor,
+    names: list[str],
+    class_names: list[str],
+) -> None:
+    """Writes result.json, predictions.json (the five best classes of each video) and scores.npz
+    into `folder`.
+    """
+    best = scores.topk(min(5, scores.shape[1]), dim=1)
+    predictions = [
+        {
+            "path": name,
+            "class_name": class_names[label],
+            "predictions": [
+                {"class_name": class_names[i], "score": round(score, 5)}
+                for score, i in zip(values, indices, strict=True)
+            ],
+        }
+        for name, label, values, indices in zip(
+            names, labels.tolist(), best.values.tolist(), best.indices.tolist(), strict=True
+        )
+    ]
+    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(predictions, indent=1, ensure_ascii=False)
+    (folder / "predictions.json").write_text(text + "\n", encoding="utf-8")
+    np.savez_compressed(
+        folder / "scores.npz",
+        scores=scores.numpy(),
+        labels=labels.numpy(),
+        names=np.array(names),
+        class_names=np.array(class_names),
+    )

@@ -1,0 +1,29 @@
+"""Accuracies in percent."""
+
+import torch
+
+
+def num_correct(scores: torch.Tensor, labels: torch.Tensor, k: int) -> int:
+    """How many rows of `scores` (N, classes) have their label among the k highest; 0 if there are
+    under k classes.
+    """
+    if scores.shape[1] < k:
+        return 0
+    return (scores.topk(k, dim=1).indices == labels[:, None]).any(dim=1).sum().item()
+
+
+def top_k(scores: torch.Tensor, labels: torch.Tensor, k: int) -> float | None:
+    """Percent of rows with their label among the k highest; None for k > 1 with k or fewer classes:
+    it says nothing.
+    """
+    if 1 < k >= scores.shape[1]:
+        return None
+    return 100 * num_correct(scores, labels, k) / len(labels)
+
+
+def mean_class_accuracy(scores: torch.Tensor, labels: torch.Tensor) -> float:
+    """Top-1 in percent of each class that occurs in `labels`, averaged over those classes."""
+    hits = (scores.argmax(dim=1) == labels).double()
+    return (
+        100 * torch.stack([hits[labels == label].mean() for label in labels.unique()]).mean().item()
+    )
