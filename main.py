@@ -1,9 +1,9 @@
 """Train or evaluate a video classifier.
 
-python main.py --arch i3d --dataset demo                          # writes its own data: try this
-first python main.py --arch i3d --dataset ucf101                        # from scratch
+python main.py --arch i3d --dataset demo                    # writes its own data: try this first
+python main.py --arch i3d --dataset ucf101                  # from scratch
 python main.py --arch i3d --dataset ucf101 --pretrained i3d_rgb_piergiaj
-python main.py --resume saved_model/i3d_ucf101_1/last.pth         # go on
+python main.py --resume saved_model/i3d_ucf101_1/last.pth   # go on
 python main.py --resume saved_model/i3d_ucf101_1/last.pth --evaluate --views 10x3
 """
 
@@ -11,7 +11,8 @@ import argparse
 import json
 import logging
 import sys
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,11 +22,13 @@ if __name__ == "__main__":
     parse_opts()  # --help and a wrong option are answered before torch takes its seconds to import
 
 import torch
+from torch import nn
 
 from config import UserError
 from models import build_model, weights
 from pt_dataset.clip_dataset import ClipShape, VideoLists, read_dataset, train_loader, view_loader
 from utils import checkpoint, evaluator, loggers
+from utils.interrupt import GracefulStop
 from utils.normalize import ClipClassifier, Normalize
 from utils.precision import choose_precision
 from utils.schedule import lr_factor
@@ -36,22 +39,49 @@ INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 log = logging.getLogger("video")
 
 
+@dataclass
+class Run:
+    """What training and evaluation share."""
+
+    opts: argparse.Namespace
+    folder: Path
+    device: torch.device
+    resumed: dict | None  # the checkpoint of --resume
+    lists: VideoLists
+    preprocessing: dict
+    clip: ClipShape
+    arch_args: dict
+    model: nn.Module  # the plain network: its keys are the saved ones
+    classifier: nn.Module  # from uint8 clips, wrapped for the devices
+    precision: str
+
+
 def main(argv: list[str] | None = None) -> int:
     """One run; returns the exit status.
 
     Raises:
-        UserError: something that the user can mend; the caller prints it.
+        UserError: something that the user can mend.
     """
-    opts = parse_opts(argv)
+    run = set_up(parse_opts(argv))
+    with GracefulStop() as stop:
+        if not run.opts.evaluate:
+            return train(run, stop)
+        report(run, weights_in_words(run.resumed), stop.check)
+        log.info(f"scores and predictions: {run.folder}")
+        return 0
+
+
+def set_up(opts: argparse.Namespace) -> Run:
+    """Everything that can fail before the first step, in an order that leaves nothing behind."""
     loggers.set_up_console()
     resumed = checkpoint.load(Path(opts.resume)) if opts.resume else None
     if resumed and resumed["arch"] != opts.arch:
         raise UserError(f"{opts.resume} is a checkpoint of {resumed['arch']}, not of {opts.arch}")
-    run_dir = RUNS / opts.name if opts.name else Path(opts.resume).parent
-    if run_dir.exists() and not opts.resume:
+    folder = RUNS / opts.name if opts.name else Path(opts.resume).parent
+    if folder.exists() and not resumed:
         raise UserError(
-            f"the run folder {run_dir} exists; go on with --resume {run_dir / 'last.pth'} or "
-            f"choose another --name"
+            f"the run folder {folder} exists; go on with --resume {folder / 'last.pth'}, "
+            "or choose another --name"
         )
     device = pick_device(opts.device)
     torch.manual_seed(opts.seed)
@@ -60,79 +90,69 @@ def main(argv: list[str] | None = None) -> int:
     lists = read_dataset(opts.dataset, opts.data_root, opts.split)
     if lists.num_remapped:
         log.info(
-            f"labels: {lists.num_remapped} entries disagreed with classes.txt and follow their "
-            f"class name now"
+            f"labels: {lists.num_remapped} entries disagreed with classes.txt and now follow it"
         )
     if resumed and resumed["class_names"] != lists.class_names:
         raise UserError(
-            f"{opts.resume} was trained on other classes than those of "
-            f"{lists.folder / 'classes.txt'}"
+            f"{opts.resume} was trained on other classes than those of {lists.folder}/classes.txt"
         )
     entry = weights.find(opts.pretrained, opts.arch) if opts.pretrained and not resumed else None
     preprocessing = preprocessing_of(opts, entry, resumed)
     clip = ClipShape(
         preprocessing["clip_len"],
         preprocessing["stride"],
-        opts.short_side,
+        tuple(opts.short_side),
         preprocessing["crop_size"],
     )
 
     # model
     arch_args = {"dropout": opts.dropout, "bn_momentum": opts.bn_momentum}
-    if resumed:
-        arch_args = resumed["arch_args"] | {
-            name: value for name, value in arch_args.items() if name in opts.given
-        }
     start = {"weights": opts.pretrained, "weights_file": opts.pretrained_file} if entry else {}
+    if resumed:
+        typed = {name: value for name, value in arch_args.items() if name in opts.given}
+        arch_args = resumed["arch_args"] | typed
     model = build_model(opts.arch, len(lists.class_names), **start, **arch_args)
     if resumed:
         weights.load_exactly(model, resumed["model"])
-    clip_shape = (opts.batch_size, 3, clip.clip_len, clip.crop_size, clip.crop_size)
-    precision = choose_precision(opts.precision, device, model, clip_shape)
+    batch_shape = (opts.batch_size, 3, clip.clip_len, clip.crop_size, clip.crop_size)
+    precision = choose_precision(opts.precision, device, model, batch_shape)
     normalize = Normalize(preprocessing["mean"], preprocessing["std"], opts.channels_last)
     classifier = ClipClassifier(model, normalize, precision).to(device)
     if device == torch.device("cuda") and torch.cuda.device_count() > 1:
-        classifier = torch.nn.DataParallel(
-            classifier
-        )  # `model` stays the plain network: no `module.` in saved keys
+        classifier = nn.DataParallel(classifier)
+    return Run(
+        opts=opts,
+        folder=folder,
+        device=device,
+        resumed=resumed,
+        lists=lists,
+        preprocessing=preprocessing,
+        clip=clip,
+        arch_args=arch_args,
+        model=model,
+        classifier=classifier,
+        precision=precision,
+    )
 
-    def evaluate(views: str, desc: str) -> tuple[torch.Tensor, torch.Tensor, float]:
-        num_clips, num_crops = map(int, views.split("x"))
-        shape = replace(clip, short_side=(preprocessing["short_side"],) * 2)
-        counts = {"num_clips": num_clips, "num_crops": num_crops}
-        loader = view_loader(
-            lists.test, shape, **counts, batch_size=opts.batch_size, workers=opts.workers
-        )
-        return evaluator.score_videos(classifier, loader, device, desc)
 
-    def report(folder: Path, of_weights: str) -> None:
-        scores, labels, _ = evaluate(opts.views, "evaluate")
-        how = protocol_in_words(opts.views, preprocessing)
-        protocol = f"{how}; {opts.dataset} split {opts.split}; {of_weights}"
-        result = evaluator.result_of(scores, labels, protocol)
-        evaluator.write_results(
-            folder, result, scores, labels, [v.path for v in lists.test], lists.class_names
-        )
-        log.info(evaluator.describe(result))
-
-    if opts.evaluate:
-        report(Path(opts.resume).parent, weights_in_words(resumed))
-        log.info(f"scores and predictions: {Path(opts.resume).parent}")
-        return 0
-
-    # optimization
+def train(run: Run, stop: GracefulStop) -> int:
+    """All epochs that are left, each with its validation, then the evaluation of the last
+    weights.
+    """
+    opts, lists, folder = run.opts, run.lists, run.folder
     loader = train_loader(
         lists,
-        clip,
+        run.clip,
         batch_size=opts.batch_size,
         flip_prob=opts.flip_prob,
         seed=opts.seed,
         workers=opts.workers,
     )
-    optimizer = build_optimizer(model, opts)
-    first_epoch = resumed["epoch"] if resumed else 0
-    if resumed:
-        resume_optimizer(optimizer, opts, resumed, first_epoch * len(loader))
+    optimizer = build_optimizer(run.model, opts)
+    completed = run.resumed["epoch"] if run.resumed else 0
+    if run.resumed:
+        resume_optimizer(optimizer, opts, run.resumed)
+    step = completed * len(loader)
     factor = partial(
         lr_factor,
         steps_per_epoch=len(loader),
@@ -141,89 +161,106 @@ def main(argv: list[str] | None = None) -> int:
         lr_steps=opts.lr_steps,
         warmup_epochs=opts.warmup_epochs,
     )
-    # the schedule is a function of the step; last_epoch is torch's name for the step before the
-    # next one
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, factor, last_epoch=first_epoch * len(loader) - 1
-    )
+    # the schedule is a function of the step; last_epoch is torch's name for the step before this
+    # one
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor, last_epoch=step - 1)
 
-    # the run folder comes last: a run that could not start leaves none behind
-    start_run_folder(run_dir, opts)
-    log.info(in_words(opts, model, lists, loader, device, precision))
-    if resumed:
-        log.info(position_in_words(opts, resumed, len(loader)))
+    start_run_folder(folder, opts)
+    log.info(in_words(run, len(loader)))
+    if run.resumed:
+        log.info(position_in_words(run.resumed, opts.epochs, len(loader)))
     logger = loggers.build(
-        run_dir,
-        first_epoch * len(loader),
-        None if opts.no_visdom else opts.visdom_server,
-        opts.visdom_port,
+        folder, step, None if opts.no_visdom else opts.visdom_server, opts.visdom_port
     )
-    best_top1 = max(
-        (m["val/top1"] for m in loggers.read_lines(run_dir / "metrics.jsonl")), default=-1.0
-    )
+    best = max((m["val/top1"] for m in loggers.read_lines(folder / "metrics.jsonl")), default=-1)
 
-    def state(epoch: int) -> dict:
-        return {
+    def save(name: str, **changes) -> None:
+        state = {
             "arch": opts.arch,
-            "arch_args": arch_args,
+            "arch_args": run.arch_args,
             "class_names": lists.class_names,
-            "preprocessing": preprocessing,
-            "model": model.state_dict(),
+            "preprocessing": run.preprocessing,
+            "model": run.model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict(),
             "scaler": None,
             "rng": checkpoint.rng_state(),
-            "epoch": epoch,  # completed
+            "epoch": completed,
             "step": scheduler.last_epoch,
             "chosen_on": None,  # the list whose accuracy decided for these weights
         }
+        checkpoint.save(state | changes, folder / name)
 
-    def log_steps(metrics: dict, step: int) -> None:
-        logger.log_steps(
-            metrics | {"step": epoch * len(loader) + step, "epoch": epoch + step / len(loader)}
-        )
+    def on_log(metrics: dict, epoch: float) -> None:
+        logger.log_steps(metrics | {"step": scheduler.last_epoch, "epoch": epoch})
 
-    epoch = first_epoch
     try:
-        for epoch in range(first_epoch, opts.epochs):
+        for epoch in range(completed, opts.epochs):
             metrics = train_one_epoch(
-                classifier,
+                run.classifier,
                 loader,
                 optimizer,
                 scheduler,
                 epoch=epoch,
-                device=device,
+                device=run.device,
                 log_every=opts.log_every,
-                on_log=log_steps,
+                on_log=on_log,
+                check=stop.check,
             )
-            metrics |= evaluator.validation_metrics(*evaluate("1x1", f"validate {epoch + 1}"))
-            log.info(epoch_in_words(epoch + 1, opts.epochs, metrics))
-            logger.log_epoch(metrics | {"step": scheduler.last_epoch, "epoch": epoch + 1})
-            checkpoint.save(state(epoch + 1), run_dir / "last.pth")
-            if metrics["val/top1"] > best_top1:
-                best_top1 = metrics["val/top1"]
-                checkpoint.save(
-                    state(epoch + 1) | {"chosen_on": str(lists.test_list)}, run_dir / "best.pth"
-                )
-        report(
-            run_dir, weights_in_words({"epoch": max(opts.epochs, first_epoch), "chosen_on": None})
-        )
-        log.info(f"checkpoint: {run_dir / 'last.pth'}; curves: {run_dir / 'curves.png'}")
+            completed = epoch + 1
+            scores = score(run, "1x1", f"validate {completed}", stop.check)
+            metrics |= evaluator.validation_metrics(*scores)
+            log.info(epoch_in_words(completed, opts.epochs, metrics))
+            logger.log_epoch(metrics | {"step": scheduler.last_epoch, "epoch": completed})
+            save("last.pth")
+            if metrics["val/top1"] > best:
+                best = metrics["val/top1"]
+                save("best.pth", chosen_on=str(lists.test_list))
+        report(run, weights_in_words({"epoch": completed, "chosen_on": None}), stop.check)
+        log.info(f"checkpoint: {folder / 'last.pth'}")
+        log.info(f"curves: {folder / 'curves.png'}")
     except KeyboardInterrupt:
-        checkpoint.save(state(epoch), run_dir / "last.pth")
-        log.info(
-            f"stopped by Ctrl-C in epoch {epoch + 1}; go on with --resume {run_dir / 'last.pth'}"
-        )
+        save("last.pth")
+        log.info(f"stopped by Ctrl-C; go on with --resume {folder / 'last.pth'}")
         return INTERRUPTED
     except NonFiniteLoss as error:
-        good = run_dir / "last.pth"
-        advice = (
-            f"the last good checkpoint is {good}" if good.exists() else "no epoch was completed"
-        )
-        raise UserError(f"{error}; {advice}; try a lower --lr or --precision fp32") from None
+        good = folder / "last.pth"
+        state = f"the last good checkpoint is {good}" if good.exists() else "no epoch was completed"
+        raise UserError(f"{error}; {state}; try a lower --lr or --precision fp32") from None
     finally:
         logger.close()
     return 0
+
+
+def score(
+    run: Run, views: str, desc: str, check: Callable[[], None]
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Scores (videos, classes) and labels (videos,) of the test list, and the mean loss of its
+    views.
+    """
+    num_clips, num_crops = map(int, views.split("x"))
+    loader = view_loader(
+        run.lists.test,
+        replace(run.clip, short_side=(run.preprocessing["short_side"],) * 2),
+        num_clips=num_clips,
+        num_crops=num_crops,
+        batch_size=run.opts.batch_size,
+        workers=run.opts.workers,
+    )
+    return evaluator.score_videos(run.classifier, loader, run.device, desc, check)
+
+
+def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
+    """Evaluates the test list, writes the results and prints them with their protocol."""
+    scores, labels, _ = score(run, run.opts.views, "evaluate", check)
+    protocol = (
+        f"{evaluator.protocol_in_words(run.opts.views, run.preprocessing)}; "
+        f"{run.opts.dataset} split {run.opts.split}; {of_weights}"
+    )
+    result = evaluator.result_of(scores, labels, protocol)
+    names = [video.path for video in run.lists.test]
+    evaluator.write_results(run.folder, result, scores, labels, names, run.lists.class_names)
+    log.info(evaluator.describe(result))
 
 
 def pick_device(name: str) -> torch.device:
@@ -279,11 +316,9 @@ def build_optimizer(model: torch.nn.Module, opts: argparse.Namespace) -> torch.o
 
 
 def resume_optimizer(
-    optimizer: torch.optim.Optimizer, opts: argparse.Namespace, resumed: dict, step: int
+    optimizer: torch.optim.Optimizer, opts: argparse.Namespace, resumed: dict
 ) -> None:
-    """Optimizer and generators as the checkpoint left them; a typed --lr or --weight-decay counts
-    from here on.
-    """
+    """Optimizer and generators as the checkpoint left them; --lr and --weight-decay count anew."""
     try:
         optimizer.load_state_dict(resumed["optimizer"])
     except ValueError as error:
@@ -294,35 +329,32 @@ def resume_optimizer(
     checkpoint.set_rng_state(resumed["rng"])
 
 
-def start_run_folder(run_dir: Path, opts: argparse.Namespace) -> None:
-    """Makes the folder and writes what the run was asked for; from here on log.txt keeps its
-    lines.
-    """
-    run_dir.mkdir(parents=True, exist_ok=True)
+def start_run_folder(folder: Path, opts: argparse.Namespace) -> None:
+    """Makes the folder and writes the options there; from here on log.txt keeps the run's lines."""
+    folder.mkdir(parents=True, exist_ok=True)
     options = {name: value for name, value in vars(opts).items() if name != "given"}
-    (run_dir / "options.json").write_text(json.dumps(options, indent=1) + "\n", encoding="utf-8")
-    loggers.set_up_console(run_dir)
+    (folder / "options.json").write_text(json.dumps(options, indent=1) + "\n", encoding="utf-8")
+    loggers.set_up_console(folder)
 
 
-def in_words(opts, model, lists: VideoLists, loader, device: torch.device, precision: str) -> str:
-    million = sum(p.numel() for p in model.parameters()) / 1e6
+def in_words(run: Run, num_steps: int) -> str:
+    opts, lists = run.opts, run.lists
+    million = sum(p.numel() for p in run.model.parameters()) / 1e6
     return (
         f"{opts.arch}: {million:.2f} M parameters, {opts.pretrained or 'from scratch'}; "
-        f"{opts.dataset}: "
-        f"{len(lists.train)} training and {len(lists.test)} test videos in "
-        f"{len(lists.class_names)} classes; "
-        f"{opts.epochs} epochs of {len(loader)} steps of {opts.batch_size} clips on {device.type} "
-        f"in {precision}"
+        f"{opts.dataset}: {len(lists.train)} training and {len(lists.test)} test videos in "
+        f"{len(lists.class_names)} classes; {opts.epochs} epochs of {num_steps} steps of "
+        f"{opts.batch_size} clips on {run.device.type} in {run.precision}"
     )
 
 
-def position_in_words(opts, resumed: dict, steps_per_epoch: int) -> str:
-    cut = resumed["step"] - resumed["epoch"] * steps_per_epoch
+def position_in_words(resumed: dict, epochs: int, num_steps: int) -> str:
+    cut = resumed["step"] - resumed["epoch"] * num_steps
     if cut > 0:
         epoch = resumed["epoch"] + 1
-        return f"resumed: epoch {epoch} was cut at step {cut} of {steps_per_epoch} and starts again"
-    if resumed["epoch"] >= opts.epochs:
-        return f"all {opts.epochs} epochs of this run are done; --epochs N goes on"
+        return f"resumed: epoch {epoch} was cut at step {cut} of {num_steps} and starts again"
+    if resumed["epoch"] >= epochs:
+        return f"all {epochs} epochs of this run are done; --epochs N goes on"
     return f"resumed after epoch {resumed['epoch']}"
 
 
@@ -334,17 +366,6 @@ def epoch_in_words(epoch: int, epochs: int, metrics: dict) -> str:
         f"validation loss {metrics['val/loss']:.3f} top-1 {metrics['val/top1']:.1f} % (one center "
         f"clip a video); "
         f"{metrics['clips_per_s']:.1f} clips/s, {waiting:.0f} % of the time waiting for data"
-    )
-
-
-def protocol_in_words(views: str, preprocessing: dict) -> str:
-    clips, crops = views.split("x")
-    return (
-        "video accuracy, softmax averaged over "
-        f"{clips} evenly spaced clips x {crops} crop{'s' if crops != '1' else ''} of "
-        f"{preprocessing['clip_len']} frames "
-        f"(stride {preprocessing['stride']}), {preprocessing['crop_size']} px out of short side "
-        f"{preprocessing['short_side']}"
     )
 
 

@@ -1,9 +1,9 @@
 """Public checkpoints as data, and their exact loading."""
 
 import hashlib
+import http.client
 import logging
 import re
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,7 +26,6 @@ class Weights:
     arch: str
     url: str
     sha256: str = ""  # of the file; empty where none was published
-    num_classes: int
     convert: Callable[[dict], dict]  # their state dict -> ours
     arch_args: dict = field(default_factory=dict)
     head: tuple[str, ...] = ("head.weight", "head.bias")  # replaced where the class count differs
@@ -61,7 +60,6 @@ WEIGHTS = {
         arch="i3d",
         url=PIERGIAJ + "rgb_imagenet.pt",
         sha256="2609088c2e8c868187c9921c50bc225329a9057ed75e76120e0b4a397a2c7538",
-        num_classes=400,
         convert=convert_i3d_piergiaj,
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
@@ -72,7 +70,6 @@ WEIGHTS = {
     "i3d_flow_piergiaj": Weights(
         arch="i3d",
         url=PIERGIAJ + "flow_imagenet.pt",
-        num_classes=400,
         convert=convert_i3d_piergiaj,
         arch_args={"in_channels": 2},
         mean=(0.5, 0.5),
@@ -93,18 +90,16 @@ def find(name: str, arch: str) -> Weights:
 
 
 def load(model: nn.Module, entry: Weights, path: str | None = None) -> None:
-    """Loads a public checkpoint into `model`, downloading it first where neither `path` nor
-    pretrained/ has it.
+    """Loads a public checkpoint from `path`, or from pretrained/, where it is downloaded first.
 
-    Exact: after conversion only the head may be missing, where its class count differs; nothing may
-        be left over.
+    Exact: only a head of another class count is replaced, and nothing may be missing or left over.
     """
-    state = read_state(Path(path) if path else fetch(entry))
-    state = entry.convert(state)
+    state = entry.convert(read_state(Path(path) if path else fetch(entry)))
     ours = model.state_dict()
-    if ours[entry.head[0]].shape != state.get(entry.head[0], ours[entry.head[0]]).shape:
+    theirs = state.get(entry.head[0], ours[entry.head[0]])
+    if len(theirs) != len(ours[entry.head[0]]):
         log.info(
-            f"the head for {entry.num_classes} classes is replaced by a new one for "
+            f"the head for {len(theirs)} classes is replaced by a new one for "
             f"{len(ours[entry.head[0]])}"
         )
         state |= {key: ours[key] for key in entry.head}
@@ -142,9 +137,7 @@ def read_state(path: Path) -> dict:
     except FileNotFoundError:
         raise UserError(f"no weight file {path}") from None
     except Exception as error:  # torch.load has no common error for files that are not its own
-        raise UserError(
-            f"{path} is not a checkpoint of tensors: {str(error).splitlines()[0]}"
-        ) from None
+        raise UserError(f"{path} is no file of tensors ({type(error).__name__})") from None
     for wrapper in ("state_dict", "model_state", "model"):
         state = state.get(wrapper, state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(
@@ -169,7 +162,7 @@ def fetch(entry: Weights) -> Path:
                 while chunk := reply.read(1 << 20):
                     file.write(chunk)
                     bar.update(len(chunk))
-    except (urllib.error.URLError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:
         partial.unlink(missing_ok=True)
         raise UserError(f"cannot download {entry.url} ({error}); put the file at {path}") from None
     if size and partial.stat().st_size != size:

@@ -228,6 +228,7 @@ def _loader(clips, sampler, batch_size, workers, start_method, drop_last=False) 
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context=start_method if workers else None,
         worker_init_fn=ignore_interrupt,
+        generator=torch.Generator(),  # the loader draws seeds that nobody needs: not from dropout's
         persistent_workers=workers > 0,
     )
 

@@ -50,7 +50,7 @@ def load(path: Path) -> dict:
         raise UserError(f"no checkpoint {path}") from None
     except Exception as error:  # torch.load has no common error for files that are not its own
         raise UserError(
-            f"{path} is not a checkpoint, or a damaged one: {str(error).splitlines()[0]}"
+            f"{path} is not a checkpoint, or a damaged one ({type(error).__name__})"
         ) from None
     missing = [key for key in KEYS if not isinstance(state, dict) or key not in state]
     if missing:

@@ -1,6 +1,7 @@
 """Accuracy over several clips a video, and the files that carry it together with its protocol."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,13 @@ from utils.metrics import mean_class_accuracy, top_k
 
 @torch.inference_mode()
 def score_videos(
-    model: nn.Module, loader: DataLoader, device: torch.device, desc: str = "evaluate"
+    model: nn.Module,
+    loader: DataLoader,
+    device: torch.device,
+    desc: str = "evaluate",
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Softmax scores averaged over the views of each video.
+    """Softmax scores averaged over the views of each video; `check` is called between batches.
 
     Returns:
         Scores (videos, classes) and labels (videos,) on the CPU in list order, and the mean
@@ -32,6 +37,7 @@ def score_videos(
         num_views += n * v
         scores.append(logits.softmax(dim=1).unflatten(0, (n, v)).mean(dim=1).cpu())
         labels.append(label)
+        check()
     return torch.cat(scores), torch.cat(labels), loss_sum / num_views
 
 
@@ -55,6 +61,18 @@ def result_of(scores: torch.Tensor, labels: torch.Tensor, protocol: str) -> dict
         "num_skipped": 0,
         "protocol": protocol,
     }
+
+
+def protocol_in_words(views: str, preprocessing: dict) -> str:
+    """What was averaged over what, for `views` such as "10x3"."""
+    clips, crops = views.split("x")
+    several = "s" if crops != "1" else ""
+    return (
+        f"video accuracy, softmax averaged over {clips} evenly spaced clips x {crops} "
+        f"crop{several} "
+        f"of {preprocessing['clip_len']} frames (stride {preprocessing['stride']}), "
+        f"{preprocessing['crop_size']} px out of short side {preprocessing['short_side']}"
+    )
 
 
 def describe(result: dict) -> str:

@@ -56,6 +56,7 @@ def train_one_epoch(
     device: torch.device,
     log_every: int,
     on_log: Callable[[dict[str, float], int], None],
+    check: Callable[[], None],
 ) -> dict[str, float]:
     """Trains on every batch of `loader` once and returns the averages of the epoch.
 
@@ -63,8 +64,8 @@ def train_one_epoch(
         model: uint8 clips -> logits (utils.normalize.ClipClassifier, wrapped or not).
         epoch: from 0; decides the order and the clips.
         log_every: steps between two calls of `on_log`.
-        on_log: gets the averages since its last call and the number of the step in this epoch, from
-            1.
+        on_log: gets the averages since its last call, and the time in epochs, such as 2.25.
+        check: called between two steps; raises if the run is to stop.
 
     Raises:
         NonFiniteLoss: before the step that would have spoiled the weights.
@@ -96,11 +97,12 @@ def train_one_epoch(
             for averages in (total, recent):
                 averages.add(value, logits.detach(), labels, data_time, compute_time)
             if (i + 1) % log_every == 0 or i + 1 == len(loader):
-                on_log(recent.metrics(num_classes) | {"lr": lr}, i + 1)
+                on_log(recent.metrics(num_classes) | {"lr": lr}, epoch + (i + 1) / len(loader))
                 recent = Averages()
             bar.set_postfix(
                 loss=f"{total.loss / total.clips:.3f}", top1=f"{100 * total.top1 / total.clips:.1f}"
             )
             bar.update()
+            check()
             started = time.perf_counter()
     return total.metrics(num_classes) | {"lr": lr}

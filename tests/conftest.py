@@ -1,0 +1,120 @@
+"""Tiny data sets that every test can write for itself, and where the reference data is, if it
+is.
+"""
+
+import json
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def quiet_machine(monkeypatch, tmp_path):
+    """No test writes into the user's cache or starts a visdom server on the usual port."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def shared():
+    """The folder of reference data and real videos."""
+    if not SHARED.exists():
+        pytest.skip("the reference data is not on this machine")
+    return SHARED
+
+
+def write_frames(folder, count, size=(48, 36), scheme="image_{:05d}.jpg", first=1, level=None):
+    """`count` JPEG frames of `size` (width, height); frame i has the gray level `level(i)`, or
+    noise.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(zlib.crc32(folder.name.encode()))
+    for i in range(count):
+        shape = (size[1], size[0], 3)
+        pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+        if level:
+            pixels = np.full(shape, level(i), np.uint8)
+        Image.fromarray(pixels).save(folder / scheme.format(first + i), quality=95)
+    return folder
+
+
+@pytest.fixture
+def tiny_set(tmp_path):
+    """A data root with the set `tiny`: 2 classes, 6 training and 4 test videos of 10 frames of
+    48x36.
+    """
+    folder = tmp_path / "data" / "tiny"
+    for part, count in (("train", 6), ("test", 4)):
+        entries = []
+        for i in range(count):
+            name = ("down", "up")[i % 2]
+            path = f"frames/{name}/{part}_{i}"
+            write_frames(
+                folder / path, 10, level=lambda t, up=i % 2: 20 + (t if up else 9 - t) * 20
+            )
+            entries.append({"path": path, "class_name": name, "label": i % 2, "num_frames": 10})
+        (folder / f"{part}list01.json").write_text(json.dumps(entries))
+    (folder / "classes.txt").write_text("down\nup\n")
+    return folder.parent
+
+
+TINY_RUN = [
+    *(
+        "--arch",
+        "i3d",
+        "--dataset",
+        "tiny",
+        "--data-root",
+        "data",
+        "--no-visdom",
+        "--device",
+        "cpu",
+    ),
+    *("--clip-len", "8", "--crop-size", "32", "--short-side", "36", "--batch-size", "3"),
+    *("--epochs", "2", "--lr", "0.01", "--workers", "0", "--views", "2x1", "--log-every", "1"),
+]
+
+
+@pytest.fixture
+def in_tiny_set(tiny_set, monkeypatch):
+    """The working folder is one with data/tiny in it."""
+    monkeypatch.chdir(tiny_set.parent)
+    return tiny_set.parent
+
+
+def reference_state(keys):
+    """Weights for a public checkpoint format, the same on every machine (name -> shape in, tensors
+    out).
+    """
+    state = {}
+    for name, shape in keys.items():
+        g = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        if name.endswith("num_batches_tracked"):
+            state[name] = torch.zeros((), dtype=torch.long)
+        elif name.endswith("running_var"):
+            state[name] = 0.8 + 0.4 * torch.rand(shape, generator=g)
+        elif name.endswith(("running_mean", "bias")):
+            state[name] = 0.1 * torch.randn(shape, generator=g)
+        elif len(shape) == 1:
+            state[name] = 0.7 + 0.4 * torch.rand(shape, generator=g)
+        else:
+            gain = 0.1 if "non_local" in name else 1.0
+            state[name] = torch.randn(shape, generator=g) * (2 / math.prod(shape[1:])) ** 0.5 * gain
+    return state
+
+
+def reference_clip(shape, seed, scale):
+    """A smooth picture that moves, (N, C, T, H, W)."""
+    g = torch.Generator().manual_seed(seed)
+    n, c, t, h, w = shape
+    low = torch.randn(n, c, h // 16, w // 16, generator=g)
+    picture = F.interpolate(low, size=(h, w), mode="bilinear", align_corners=False)
+    clip = torch.stack([picture.roll(4 * i, dims=-1) for i in range(t)], dim=2)
+    return scale * (2 * clip + 0.2 * torch.randn(clip.shape, generator=g))

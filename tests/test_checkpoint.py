@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from config import UserError
+from utils import checkpoint
+
+STATE = dict.fromkeys(checkpoint.KEYS, 0) | {"model": {"w": torch.ones(3)}}
+
+
+def test_a_checkpoint_comes_back(tmp_path):
+    checkpoint.save(STATE, tmp_path / "last.pth")
+    assert torch.equal(checkpoint.load(tmp_path / "last.pth")["model"]["w"], torch.ones(3))
+
+
+def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "last.pth"
+    checkpoint.save(STATE, path)
+
+    def fail(state, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(STATE | {"epoch": 2}, path)
+    assert checkpoint.load(path)["epoch"] == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["last.pth"]
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "no checkpoint"),
+        (b"", "is not a checkpoint"),
+        (b"<html>", "is not a checkpoint"),
+        ({"state_dict": {}}, "is not a checkpoint of this project"),
+        ([1], "is not a checkpoint of this project"),
+        ("cut", "is not a checkpoint"),
+    ],
+)
+def test_what_is_no_checkpoint_is_one_clear_error(tmp_path, content, message):
+    path = tmp_path / "last.pth"
+    if content == "cut":
+        checkpoint.save(STATE, path)
+        path.write_bytes(path.read_bytes()[:-200])
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(UserError, match=message) as error:
+        checkpoint.load(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_random_states_come_back():
+    state = checkpoint.rng_state()
+    first = torch.rand(3)
+    checkpoint.set_rng_state(state)
+    assert torch.equal(torch.rand(3), first)

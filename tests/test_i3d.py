@@ -1,0 +1,131 @@
+import json
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import reference_clip, reference_state
+from torch import nn
+
+from models import build_model
+from models.i3d import I3D, ConvBnRelu3d, SameMaxPool3d
+from models.layers import mean_over_windows
+
+
+def relative(a, b):
+    return ((a - b).norm() / b.norm()).item()
+
+
+@pytest.mark.parametrize("name", ["i3d_rgb_piergiaj", "i3d_flow_piergiaj"])
+def test_logits_agree_with_the_reference_implementation(shared, tmp_path, name):
+    reference = json.loads((shared / "reference" / "checkpoints" / f"{name}.json").read_text())
+    torch.save(reference_state(reference["keys"]), tmp_path / "file.pt")
+    model = build_model("i3d", weights=name, weights_file=str(tmp_path / "file.pt")).eval()
+    assert sum(p.numel() for p in model.parameters()) == reference["parameters"]
+    for golden in reference["golden"]:
+        clip = reference_clip(golden["input_shape"], golden["input_seed"], golden["input_scale"])
+        with torch.inference_mode():
+            ours = {
+                "clip": model(clip),
+                "reversed": model(clip.flip(2)),
+                "mirrored": model(clip.flip(-1)),
+            }
+        theirs = {key: torch.tensor(golden[f"logits_{key}"]) for key in ours}
+        for key in ours:
+            assert relative(ours[key], theirs[key]) < 1e-4
+        for key in (
+            "reversed",
+            "mirrored",
+        ):  # a network that saw time the wrong way would pass the above
+            assert relative(ours[key] - ours["clip"], theirs[key] - theirs["clip"]) < 2e-3
+
+
+def pad_same(x, kernel, stride):
+    """TensorFlow's SAME padding, written as its documentation has it."""
+    pads = []
+    for size, k, s in zip(x.shape[2:], kernel, stride, strict=True):
+        total = max(k - s, 0) if size % s == 0 else max(k - size % s, 0)
+        pads = [total // 2, total - total // 2, *pads]
+    return F.pad(x, pads)
+
+
+SIZES = [(8, 32, 32), (9, 33, 35), (17, 56, 57), (4, 7, 8)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kernel, stride", [(7, 2), (3, 1), (1, 1)])
+def test_convolutions_pad_as_tensorflow_does(size, kernel, stride):
+    block = ConvBnRelu3d(2, 3, kernel, stride).eval()
+    x = torch.randn(2, 2, *size)
+    expected = F.conv3d(pad_same(x, [kernel] * 3, [stride] * 3), block.conv.weight, stride=stride)
+    expected = F.relu(block.bn(expected))
+    assert expected.shape[2:] == tuple(math.ceil(n / stride) for n in size)
+    torch.testing.assert_close(block(x), expected)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "kernel, stride",
+    [
+        ((1, 3, 3), (1, 2, 2)),
+        ((3, 3, 3), (2, 2, 2)),
+        ((2, 2, 2), (2, 2, 2)),
+        ((3, 3, 3), (1, 1, 1)),
+    ],
+)
+def test_pools_pad_as_tensorflow_does(size, kernel, stride):
+    x = torch.randn(2, 3, *size).relu()
+    expected = F.max_pool3d(pad_same(x, kernel, stride), kernel, stride)
+    assert torch.equal(SameMaxPool3d(kernel, stride)(x), expected)
+
+
+@pytest.mark.parametrize("size", [(8, 32, 32), (9, 40, 33), (17, 112, 112), (16, 64, 96)])
+def test_clips_of_any_size_give_logits_and_their_steps(size):
+    model = I3D(num_classes=5).eval()
+    clip = torch.randn(2, 3, *size)
+    with torch.inference_mode():
+        logits, steps, features = model(clip), model.step_logits(clip), model.forward_features(clip)
+    assert logits.shape == (2, 5)
+    assert features.shape == (2, 1024)
+    assert steps.shape == (2, 5, max(math.ceil(size[0] / 8) - 1, 1))
+    torch.testing.assert_close(steps.mean(dim=2), logits, rtol=1e-4, atol=1e-5)
+
+
+def test_the_head_averages_windows_not_positions():
+    x = torch.randn(1, 4, 3, 9, 8)
+    windows = [
+        x[:, :, t : t + 2, y : y + 7, z : z + 7].mean(dim=(2, 3, 4))
+        for t in range(2)
+        for y in range(3)
+        for z in range(2)
+    ]
+    torch.testing.assert_close(mean_over_windows(x, (2, 7, 7)), torch.stack(windows).mean(dim=0))
+    assert relative(mean_over_windows(x, (2, 7, 7)), x.mean(dim=(2, 3, 4))) > 0.05
+
+
+def test_the_network_sees_the_order_of_frames():
+    torch.manual_seed(0)
+    model = I3D(num_classes=5).eval()
+    clip = torch.randn(1, 3, 16, 48, 48)
+    with torch.inference_mode():
+        assert relative(model(clip.flip(2)), model(clip)) > 1e-3
+
+
+def test_every_parameter_gets_a_gradient_and_batch_norm_is_set():
+    model = I3D(num_classes=5, in_channels=2, bn_momentum=0.3)
+    model(torch.randn(2, 2, 8, 48, 48)).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm3d)]
+    assert len(norms) == 57
+    assert {(m.eps, m.momentum) for m in norms} == {(1e-3, 0.3)}
+
+
+def test_memory_format_does_not_change_the_logits():
+    model = I3D(num_classes=5).eval()
+    clip = torch.randn(2, 3, 8, 48, 48)
+    with torch.inference_mode():
+        plain = model(clip)
+        last = model.to(memory_format=torch.channels_last_3d)(
+            clip.to(memory_format=torch.channels_last_3d)
+        )
+    assert relative(last, plain) < 1e-5

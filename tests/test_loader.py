@@ -1,0 +1,189 @@
+"""The same clips, byte for byte, from any number of processes, however they are started."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+from conftest import write_frames
+
+from config import DATASETS, DatasetSpec, UserError
+from pt_dataset.clip_dataset import ClipShape, read_dataset, train_loader, view_loader
+
+SHAPE = ClipShape(clip_len=4, stride=2, short_side=(34, 40), crop_size=32)
+
+
+def make_train_loader(root, workers=0, start_method=None, seed=3, batch_size=4, flip_prob=0.5):
+    return train_loader(
+        read_dataset("tiny", root),
+        SHAPE,
+        batch_size=batch_size,
+        flip_prob=flip_prob,
+        seed=seed,
+        workers=workers,
+        start_method=start_method,
+    )
+
+
+def digest(loader, epochs):
+    """A hash for each epoch of everything that the loader gives."""
+    digests = []
+    for epoch in epochs:
+        loader.sampler.epoch = epoch
+        sha = hashlib.sha256()
+        for batch in loader:
+            for tensor in batch:
+                sha.update(tensor.numpy().tobytes())
+        digests.append(sha.hexdigest())
+    return digests
+
+
+@pytest.mark.parametrize(
+    "workers, start_method", [(1, "fork"), (2, "fork"), (1, "spawn"), (2, "spawn")]
+)
+def test_clips_do_not_depend_on_the_processes(tiny_set, workers, start_method):
+    expected = digest(make_train_loader(tiny_set), [0, 1, 2])
+    assert len(set(expected)) == 3  # epochs differ
+    assert digest(make_train_loader(tiny_set, workers, start_method), [0, 1, 2]) == expected
+
+
+def test_an_epoch_does_not_depend_on_those_before_it(tiny_set):
+    assert (
+        digest(make_train_loader(tiny_set), [2])
+        == digest(make_train_loader(tiny_set), [0, 1, 2])[2:]
+    )
+
+
+def test_another_seed_gives_other_clips(tiny_set):
+    assert digest(make_train_loader(tiny_set, seed=4), [0]) != digest(
+        make_train_loader(tiny_set), [0]
+    )
+
+
+def test_views_do_not_depend_on_the_processes(tiny_set):
+    def loader(workers, start_method=None):
+        return view_loader(
+            read_dataset("tiny", tiny_set).test,
+            SHAPE,
+            num_clips=2,
+            num_crops=3,
+            batch_size=12,
+            workers=workers,
+            start_method=start_method,
+        )
+
+    assert digest(loader(2, "spawn"), [0]) == digest(loader(0), [0])
+
+
+def test_every_video_comes_once_an_epoch_in_another_order(tiny_set):
+    loader = make_train_loader(tiny_set)
+    orders = []
+    for loader.sampler.epoch in range(2):
+        orders.append(torch.cat([indices for _, _, indices in loader]).tolist())
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(6))
+    assert orders[0] != orders[1]
+
+
+def test_only_a_last_batch_of_a_single_clip_is_left_out(tiny_set):
+    sizes = {
+        n: [len(b[1]) for b in make_train_loader(tiny_set, batch_size=n)] for n in (1, 2, 4, 5)
+    }
+    assert sizes == {1: [1] * 6, 2: [2, 2, 2], 4: [4, 2], 5: [5]}
+
+
+def test_a_batch_is_uint8_clips_with_their_labels(tiny_set):
+    lists = read_dataset("tiny", tiny_set)
+    for clips, labels, indices in make_train_loader(tiny_set, flip_prob=0):
+        assert clips.dtype == torch.uint8
+        assert clips.shape[1:] == (4, 32, 32, 3)
+        assert labels.tolist() == [lists.train[i].label for i in indices]
+        # class 1 grows brighter with time, class 0 darker: no frame is out of order
+        rising = clips.float().mean(dim=(2, 3, 4)).diff(dim=1) > 0
+        assert rising.all(dim=1).tolist() == [label == 1 for label in labels]
+
+
+def test_views_are_clips_times_crops(tiny_set):
+    loader = view_loader(
+        read_dataset("tiny", tiny_set).test,
+        SHAPE,
+        num_clips=2,
+        num_crops=3,
+        batch_size=1,
+        workers=0,
+    )
+    views, labels, indices = next(iter(loader))
+    assert views.shape == (1, 6, 4, 32, 32, 3)
+    brightness = views[0].float().mean(dim=(1, 2, 3, 4))
+    assert (brightness[:3] - brightness[0]).abs().max() < 2  # three crops of the first clip
+    assert (brightness[3:] - brightness[0]).abs().min() > 20  # and of the second
+
+
+def test_a_flip_mirrors_the_clip_and_swaps_the_label(tiny_set, monkeypatch):
+    monkeypatch.setitem(
+        DATASETS, "tiny", DatasetSpec(title="", flip_swaps={"up": "down", "down": "up"})
+    )
+    loaders = [make_train_loader(tiny_set, flip_prob=p) for p in (0, 1)]
+    for (plain, labels, _), (flipped, swapped, _) in zip(*loaders, strict=True):
+        assert torch.equal(flipped, plain.flip(3))
+        assert torch.equal(swapped, 1 - labels)
+
+
+def test_a_data_set_can_forbid_flips(tiny_set, monkeypatch):
+    monkeypatch.setitem(DATASETS, "tiny", DatasetSpec(title="", flips=False))
+    loaders = [make_train_loader(tiny_set, flip_prob=p) for p in (0, 1)]
+    for (plain, labels, _), (same, same_labels, _) in zip(*loaders, strict=True):
+        assert torch.equal(same, plain)
+        assert torch.equal(same_labels, labels)
+
+
+def test_a_video_shorter_than_the_clip_is_looped(tiny_set):
+    folder = tiny_set / "tiny"
+    write_frames(folder / "frames" / "short", 3, level=lambda t: 80 * t)
+    entry = {"path": "frames/short", "class_name": "up", "label": 1, "num_frames": 3}
+    (folder / "trainlist01.json").write_text(json.dumps([entry, entry]))
+    clips, _, _ = next(iter(make_train_loader(tiny_set)))
+    assert (clips[0].float().mean(dim=(1, 2, 3)) / 80).round().tolist() == [0, 2, 1, 0]  # stride 2
+
+
+def test_a_missing_list_names_the_three_commands(tmp_path):
+    with pytest.raises(UserError) as error:
+        read_dataset("mine", tmp_path)
+    for words in (
+        "mine/trainlist01.json",
+        "extract_frames.py",
+        "make_json.py folder mine",
+        "main.py",
+    ):
+        assert words in str(error.value)
+
+
+def test_a_list_whose_videos_are_gone_is_an_error_at_the_start(tiny_set):
+    frames = tiny_set / "tiny" / "frames"
+    frames.rename(frames.with_name("moved"))
+    with pytest.raises(
+        UserError, match=r"6 of 6 videos looked for do not exist, the first is .*train_0"
+    ):
+        read_dataset("tiny", tiny_set)
+
+
+def test_frames_from_the_wild_go_through_the_loader(shared, tmp_path):
+    entries = [
+        {
+            "path": str(folder),
+            "class_name": "a",
+            "label": 0,
+            "num_frames": len(list(folder.iterdir())),
+        }
+        for folder in sorted((shared / "real" / "ucf101_frames").iterdir())
+    ]
+    for part in ("train", "test"):
+        (tmp_path / "wild").mkdir(exist_ok=True)
+        (tmp_path / "wild" / f"{part}list01.json").write_text(json.dumps(entries))
+    (tmp_path / "wild" / "classes.txt").write_text("a\n")
+    shape = ClipShape(clip_len=16, stride=1, short_side=(256, 256), crop_size=224)
+    loader = train_loader(
+        read_dataset("wild", tmp_path), shape, batch_size=8, flip_prob=0.5, seed=0, workers=2
+    )
+    clips, _, _ = next(iter(loader))
+    assert clips.shape == (8, 16, 224, 224, 3)
+    assert clips.float().std() > 20

@@ -1,0 +1,285 @@
+"""Whole runs on a tiny data set, and every failure that a user can cause."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_RUN
+
+from config import UserError
+from main import main
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN = Path("saved_model/i3d_tiny_1")
+
+
+def run(*argv):
+    """main.py in a process of its own: exit status, stdout, stderr."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "main.py"), *argv], capture_output=True, text=True, timeout=120
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def lines(name):
+    return [json.loads(line) for line in (RUN / name).read_text().splitlines()]
+
+
+@pytest.fixture
+def trained(in_tiny_set):
+    assert main(TINY_RUN) == 0
+    return in_tiny_set
+
+
+def test_a_run_leaves_all_its_files(trained, capsys):
+    names = {file.name for file in RUN.iterdir()}
+    assert names == {
+        *("options.json", "metrics.jsonl", "steps.jsonl", "log.txt", "curves.png", "last.pth"),
+        *("best.pth", "predictions.json", "scores.npz", "result.json"),
+    }
+    epochs, steps = lines("metrics.jsonl"), lines("steps.jsonl")
+    assert [m["epoch"] for m in epochs] == [1, 2]
+    assert [m["step"] for m in steps] == [1, 2, 3, 4]
+    assert [m["epoch"] for m in steps] == [0.5, 1, 1.5, 2]
+    for key in ("train/loss", "train/top1", "val/loss", "val/top1", "lr", "time/data", "time/step"):
+        assert all(key in m for m in epochs), key
+    assert "train/top5" not in epochs[0]  # two classes
+    result = json.loads((RUN / "result.json").read_text())
+    assert result["num_videos"] == 4
+    assert result["num_skipped"] == 0
+    assert result["top5"] is None
+    assert "2 evenly spaced clips x 1 crop of 8 frames" in result["protocol"]
+    scores = np.load(RUN / "scores.npz")
+    assert scores["scores"].shape == (4, 2)
+    np.testing.assert_allclose(scores["scores"].sum(1), 1, rtol=1e-5)
+    hits = (scores["scores"].argmax(1) == scores["labels"]).mean()
+    assert result["top1"] == pytest.approx(100 * hits)
+    predictions = json.loads((RUN / "predictions.json").read_text())
+    assert [p["class_name"] for p in predictions] == ["down", "up", "down", "up"]
+    assert result["protocol"] in (RUN / "log.txt").read_text()  # no number without it
+
+
+def test_a_checkpoint_is_plain_and_complete(trained):
+    state = torch.load(RUN / "last.pth", weights_only=True)
+    assert state["arch"] == "i3d"
+    assert state["class_names"] == ["down", "up"]
+    assert (state["epoch"], state["step"]) == (2, 4)
+    assert not any(key.startswith("module.") for key in state["model"])
+    assert state["preprocessing"] == {
+        "clip_len": 8,
+        "stride": 1,
+        "crop_size": 32,
+        "short_side": 36,
+        "channel_order": "RGB",
+        "value_range": [0.0, 1.0],
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "resize": "short_side",
+        "interpolation": "bilinear",
+        "antialias": True,
+        "fps": None,
+    }
+
+
+def test_evaluation_repeats_the_number_of_the_run(trained):
+    first = json.loads((RUN / "result.json").read_text())
+    scores = np.load(RUN / "scores.npz")["scores"]
+    (RUN / "result.json").unlink()
+    assert main(["--resume", str(RUN / "last.pth"), "--evaluate", "--device", "cpu"]) == 0
+    assert json.loads((RUN / "result.json").read_text()) == first
+    np.testing.assert_allclose(np.load(RUN / "scores.npz")["scores"], scores, atol=1e-6)
+
+
+def test_a_number_of_best_weights_says_that_they_were_chosen_on_the_test_list(trained):
+    assert (
+        main(["--resume", str(RUN / "best.pth"), "--evaluate", "--views", "1x3", "--device", "cpu"])
+        == 0
+    )
+    protocol = json.loads((RUN / "result.json").read_text())["protocol"]
+    assert "chosen for their accuracy on data/tiny/testlist01.json" in protocol
+    assert "1 evenly spaced clips x 3 crops" in protocol
+
+
+def test_a_resumed_run_equals_one_that_was_never_interrupted(trained):
+    whole = torch.load(RUN / "last.pth", weights_only=True)["model"]
+    metrics = [
+        {k: v for k, v in m.items() if "time" not in k and "clips" not in k}
+        for m in lines("metrics.jsonl")
+    ]
+    assert main([*TINY_RUN, "--name", "one", "--epochs", "1"]) == 0
+    assert (
+        main(
+            [
+                "--resume",
+                "saved_model/one/last.pth",
+                "--epochs",
+                "2",
+                "--no-visdom",
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
+    resumed = torch.load("saved_model/one/last.pth", weights_only=True)["model"]
+    assert all(torch.equal(resumed[key], whole[key]) for key in whole)
+    again = [
+        json.loads(line) for line in Path("saved_model/one/metrics.jsonl").read_text().splitlines()
+    ]
+    assert [
+        {k: v for k, v in m.items() if "time" not in k and "clips" not in k} for m in again
+    ] == metrics
+    steps = [
+        json.loads(line)["step"]
+        for line in Path("saved_model/one/steps.jsonl").read_text().splitlines()
+    ]
+    assert steps == [1, 2, 3, 4]
+
+
+def test_a_resume_drops_the_steps_of_the_epoch_that_was_cut(trained, capsys):
+    state = torch.load(RUN / "last.pth", weights_only=True)
+    torch.save(state | {"epoch": 1, "step": 3}, RUN / "last.pth")
+    assert main(["--resume", str(RUN / "last.pth"), "--no-visdom", "--device", "cpu"]) == 0
+    assert "epoch 2 was cut at step 1 of 2 and starts again" in (RUN / "log.txt").read_text()
+    assert [m["step"] for m in lines("steps.jsonl")] == [1, 2, 3, 4]
+    assert [m["epoch"] for m in lines("metrics.jsonl")] == [1, 2]
+
+
+def test_the_same_run_twice_gives_the_same_weights(trained):
+    assert main([*TINY_RUN, "--name", "again", "--workers", "2"]) == 0
+    first, second = (
+        torch.load(f, weights_only=True)["model"]
+        for f in (RUN / "last.pth", "saved_model/again/last.pth")
+    )
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_run_learns(in_tiny_set):
+    assert (
+        main(
+            [*TINY_RUN, "--epochs", "12", "--optimizer", "adamw", "--lr", "0.001", "--dropout", "0"]
+        )
+        == 0
+    )
+    losses = [m["train/loss"] for m in lines("metrics.jsonl")]
+    assert sum(losses[-3:]) / 3 < 0.3 < losses[0]
+
+
+def test_a_run_folder_that_exists_is_not_touched(trained):
+    before = (RUN / "last.pth").read_bytes()
+    with pytest.raises(UserError, match=r"saved_model/i3d_tiny_1 exists; go on with --resume"):
+        main(TINY_RUN)
+    assert (RUN / "last.pth").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--dataset", "nowhere"], "make_json.py folder nowhere"),
+        (["--device", "cuda:77"], "--device cuda:77 cannot be used"),
+        (["--pretrained", "c3d"], "no weights 'c3d' for i3d; there are i3d_rgb_piergiaj"),
+        (["--pretrained", "i3d_flow_piergiaj"], "are for optical flow"),
+        (
+            ["--pretrained", "i3d_rgb_piergiaj", "--pretrained-file", "none.pt"],
+            "no weight file none.pt",
+        ),
+        (["--split", "2"], "no list data/tiny/trainlist02.json"),
+    ],
+)
+def test_a_run_that_cannot_start_says_why_and_leaves_no_folder(in_tiny_set, argv, message):
+    with pytest.raises(UserError) as error:
+        main([*TINY_RUN, *argv])
+    assert message in str(error.value)
+    assert not Path("saved_model").exists()
+
+
+def test_a_checkpoint_of_another_architecture_or_of_other_classes_is_refused(trained):
+    state = torch.load(RUN / "last.pth", weights_only=True)
+    torch.save(state | {"arch": "s3d"}, "other.pth")
+    with pytest.raises(UserError, match="other.pth is a checkpoint of s3d, not of i3d"):
+        main([*TINY_RUN, "--resume", "other.pth", "--name", "x"])
+    torch.save(state | {"class_names": ["up", "down"]}, "other.pth")
+    with pytest.raises(UserError, match="was trained on other classes"):
+        main([*TINY_RUN, "--resume", "other.pth", "--name", "x"])
+    with pytest.raises(UserError, match="no checkpoint missing.pth"):
+        main([*TINY_RUN, "--resume", "missing.pth", "--name", "x"])
+
+
+def test_a_broken_frame_in_a_worker_ends_in_one_sentence(in_tiny_set):
+    frame = in_tiny_set / "data/tiny/frames/up/train_1/image_00004.jpg"
+    frame.write_bytes(frame.read_bytes()[:100])
+    status, _, err = run(*TINY_RUN, "--workers", "2", "--clip-len", "10")
+    assert status == 1
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "train_1/image_00004.jpg cannot be decoded" in last
+    assert "Traceback" not in err
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(trained):
+    argv = [
+        "--resume",
+        str(RUN / "last.pth"),
+        "--epochs",
+        "4",
+        "--lr",
+        "1e30",
+        "--no-visdom",
+        "--device",
+        "cpu",
+    ]
+    before = torch.load(RUN / "last.pth", weights_only=True)["model"]
+    with pytest.raises(UserError) as error:
+        main(argv)
+    assert "the loss is" in str(error.value)
+    assert "the last good checkpoint is saved_model/i3d_tiny_1/last.pth" in str(error.value)
+    after = torch.load(RUN / "last.pth", weights_only=True)
+    assert all(value.isfinite().all() for value in after["model"].values())
+    assert after["epoch"] >= 2
+    assert before.keys() == after["model"].keys()
+
+
+def test_ctrl_c_saves_a_checkpoint_that_goes_on(in_tiny_set):
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "main.py"), *TINY_RUN, "--epochs", "2000", "--workers", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.time() + 60
+    while not (RUN / "metrics.jsonl").exists() or not (RUN / "metrics.jsonl").read_text():
+        assert time.time() < deadline, process.communicate(timeout=1)
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the loader processes too
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "go on with --resume saved_model/i3d_tiny_1/last.pth" in out
+    assert "Traceback" not in err
+    epoch = torch.load(RUN / "last.pth", weights_only=True)["epoch"]
+    assert epoch >= 1
+    argv = [
+        "--resume",
+        str(RUN / "last.pth"),
+        "--epochs",
+        str(epoch + 1),
+        "--no-visdom",
+        "--device",
+        "cpu",
+    ]
+    assert main(argv) == 0
+
+
+def test_the_exit_status_of_a_user_error_is_one_and_of_a_wrong_option_two(in_tiny_set):
+    status, out, err = run(*TINY_RUN, "--dataset", "nowhere")
+    assert (status, out.strip()) == (1, "")
+    assert err.startswith("error: no list data/nowhere/trainlist01.json")
+    assert len(err.strip().splitlines()) == 1
+    assert run("--nonsense")[0] == 2

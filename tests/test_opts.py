@@ -1,0 +1,88 @@
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pytest
+
+from config import ARCHS, RECIPES, Recipe, find_recipe
+from opts import parse_opts
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("key", RECIPES, ids=str)
+def test_options_default_to_the_recipe(key):
+    arch, dataset, start = key if len(key) == 3 else (key[0], "anything", key[1])
+    argv = ["--arch", arch, "--dataset", dataset]
+    opts = vars(parse_opts(argv + (["--pretrained", "some"] if start == "kinetics" else [])))
+    recipe = asdict(find_recipe(arch, dataset, start))
+    assert {name: opts[name] for name in recipe} == recipe
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_every_architecture_has_a_recipe_to_start_from_scratch(arch):
+    assert find_recipe(arch, "anything", "scratch")
+
+
+def test_every_recipe_value_can_be_overridden_or_is_fixed_by_the_weights():
+    help_text = subprocess.run(
+        [sys.executable, "main.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    for field in fields(Recipe):
+        if field.name not in ("mean", "std"):  # what pixels a network expects is no matter of taste
+            assert "--" + field.name.replace("_", "-") in help_text
+
+
+def test_the_command_line_wins_over_the_recipe():
+    opts = parse_opts(["--arch", "i3d", "--dataset", "demo", "--epochs", "3", "--short-side", "70"])
+    assert (opts.epochs, opts.short_side) == (3, (70, 70))
+    assert {"epochs", "short_side", "arch", "dataset"} == opts.given
+
+
+def test_a_resumed_run_keeps_its_options_and_the_command_line_wins(tmp_path):
+    saved = {"arch": "i3d", "dataset": "demo", "epochs": 7, "lr": 0.5, "workers": 3, "name": "x"}
+    (tmp_path / "options.json").write_text(json.dumps(saved))
+    opts = parse_opts(["--resume", str(tmp_path / "last.pth"), "--epochs", "9"])
+    assert (opts.arch, opts.epochs, opts.lr) == ("i3d", 9, 0.5)
+    assert opts.name is None  # the run goes on in its own folder
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        ([], "--arch is needed"),
+        (["--arch", "i3d"], "--dataset is needed"),
+        (["--arch", "c3d", "--dataset", "demo"], "invalid choice: 'c3d'"),
+        (["--arch", "i3d", "--dataset", "demo", "--epoch", "3"], "unrecognized arguments"),
+        (["--arch", "i3d", "--dataset", "demo", "--epochs", "0"], "must be at least 1"),
+        (["--arch", "i3d", "--dataset", "demo", "--epochs", "x"], "invalid int value"),
+        (["--arch", "i3d", "--dataset", "demo", "--flip-prob", "2"], "must be between 0 and 1"),
+        (["--arch", "i3d", "--dataset", "demo", "--crop-size", "65"], "more than the short side"),
+        (["--arch", "i3d", "--dataset", "demo", "--short-side", "70", "60"], "--short-side takes"),
+        (["--arch", "i3d", "--dataset", "demo", "--views", "0x1"], "not CLIPSxCROPS"),
+        (["--arch", "i3d", "--dataset", "demo", "--views", "2x2"], "not CLIPSxCROPS"),
+        (["--arch", "i3d", "--dataset", "demo", "--evaluate"], "--evaluate needs --resume"),
+        (["--arch", "i3d", "--dataset", "demo", "--pretrained-file", "x"], "needs --pretrained"),
+        (["--arch", "i3d", "--dataset", "a/b"], "not a path"),
+        (["--arch", "i3d", "--dataset", "demo", "--name", "../x"], "is not the name of a folder"),
+    ],
+)
+def test_a_wrong_command_line_says_what_is_wrong(argv, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse_opts(argv)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_answers_at_once():
+    def seconds():
+        started = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "main.py", "--help"], cwd=ROOT, capture_output=True, check=True
+        )
+        return time.perf_counter() - started
+
+    assert min(seconds() for _ in range(3)) < 0.5

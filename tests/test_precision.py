@@ -1,0 +1,120 @@
+"""bfloat16 on a CPU is used only where it is right; a wrong convolution is planted to see it
+refused.
+"""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from models.i3d import I3D, ConvBnRelu3d
+from utils import precision
+from utils.normalize import ClipClassifier, Normalize
+from utils.precision import choose_precision, convolution_shapes, wrong_layers
+
+CPU = torch.device("cpu")
+CLIP = (2, 3, 8, 32, 32)
+
+
+@pytest.fixture
+def net():
+    return torch.nn.Sequential(
+        ConvBnRelu3d(3, 8, 3), ConvBnRelu3d(8, 8, 3), ConvBnRelu3d(8, 8, 1, 2)
+    )
+
+
+@pytest.fixture
+def wrong_conv(monkeypatch):
+    """A conv3d whose bfloat16 weight gradient is wrong for kernels of 3 with 8 inputs, as on some
+    CPUs.
+    """
+    right = F.conv3d
+
+    def wrong(x, weight, *args, **how):
+        out = right(x, weight, *args, **how)
+        if x.dtype == torch.bfloat16 and weight.shape[1:3] == (8, 3):
+            weight.register_hook(lambda grad: grad * 1.5)
+        return out
+
+    monkeypatch.setattr(F, "conv3d", wrong)
+
+
+def test_distinct_shapes_are_found_without_computing(net):
+    assert convolution_shapes(net, CLIP) == [
+        ((2, 3, 8, 32, 32), (8, 3, 3, 3, 3), (1, 1, 1), (1, 1, 1)),
+        ((2, 8, 8, 32, 32), (8, 8, 3, 3, 3), (1, 1, 1), (1, 1, 1)),
+        ((2, 8, 8, 32, 32), (8, 8, 1, 1, 1), (2, 2, 2), (0, 0, 0)),
+    ]
+    assert len(convolution_shapes(I3D(5), (8, 3, 64, 224, 224))) > 30  # at once, whatever the size
+
+
+def test_right_gradients_pass(net):
+    assert wrong_layers(net, CLIP) == []
+
+
+def test_a_wrong_gradient_is_found_and_float32_is_used_and_said(net, wrong_conv, caplog):
+    with caplog.at_level("INFO", logger="video"):
+        assert choose_precision("bf16", CPU, net, CLIP) == "fp32"
+    assert "bfloat16 gives wrong gradients on this CPU in 1 convolution shapes" in caplog.text
+    assert "(8, 8, 3, 3, 3)" in caplog.text
+
+
+def test_infinite_gradients_count_as_wrong(net, monkeypatch):
+    monkeypatch.setattr(precision, "_gradients", lambda x, *how: [torch.full((2,), float("inf"))])
+    assert len(wrong_layers(net, CLIP)) == 3
+
+
+def test_the_comparison_is_made_once(net, wrong_conv, monkeypatch):
+    first = wrong_layers(net, CLIP)
+    monkeypatch.setattr(precision, "_agrees", lambda *how: pytest.fail("compared again"))
+    assert wrong_layers(net, CLIP) == first != []
+
+
+def test_auto_uses_bfloat16_only_where_the_cpu_has_it(net, monkeypatch):
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: False)
+    assert choose_precision("auto", CPU, net, CLIP) == "fp32"
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
+    assert choose_precision("auto", CPU, net, CLIP) == "bf16"
+    assert choose_precision("fp32", CPU, net, CLIP) == "fp32"
+
+
+def test_normalization_is_a_channels_last_view():
+    clips = torch.randint(0, 256, (2, 4, 6, 5, 3), dtype=torch.uint8)
+    x = Normalize((0.5, 0.4, 0.3), (0.1, 0.2, 0.5))(clips)
+    assert x.shape == (2, 3, 4, 6, 5)
+    assert x.is_contiguous(memory_format=torch.channels_last_3d)
+    expected = (clips[1, 2, 3, 4].double() / 255 - torch.tensor([0.5, 0.4, 0.3])) / torch.tensor(
+        [0.1, 0.2, 0.5]
+    )
+    torch.testing.assert_close(x[1, :, 2, 3, 4].double(), expected, rtol=1e-5, atol=1e-5)
+    assert Normalize((0.5,) * 3, (0.5,) * 3, channels_last=False)(clips).is_contiguous()
+
+
+def test_bfloat16_logits_are_float32_and_close(net):
+    torch.manual_seed(0)
+    model = I3D(num_classes=5).eval()
+    clips = torch.randint(0, 256, (1, 8, 32, 32, 3), dtype=torch.uint8)
+    logits = {
+        p: ClipClassifier(model, Normalize((0.5,) * 3, (0.5,) * 3), p)(clips)
+        for p in ("fp32", "bf16")
+    }
+    assert logits["bf16"].dtype == torch.float32
+    error = (logits["bf16"] - logits["fp32"]).norm() / logits["fp32"].norm()
+    assert 0 < error < 3e-2
+
+
+def test_autocast_is_entered_in_other_threads_too(net):
+    """DataParallel calls forward in threads, which do not inherit autocast."""
+    import threading
+
+    seen = []
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 4 * 4 * 4, 2))
+    model[1].register_forward_hook(lambda m, args, out: seen.append(out.dtype))
+    classifier = ClipClassifier(
+        model, Normalize((0.5,) * 3, (0.5,) * 3, channels_last=False), "bf16"
+    )
+    thread = threading.Thread(
+        target=classifier, args=(torch.zeros(2, 4, 4, 4, 3, dtype=torch.uint8),)
+    )
+    thread.start()
+    thread.join()
+    assert seen == [torch.bfloat16]

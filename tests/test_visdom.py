@@ -1,0 +1,487 @@
+"""Live curves: the logger against servers that misbehave, the browser files, and a real server."""
+
+import base64
+import hashlib
+import http.client
+import http.server
+import io
+import json
+import math
+import socket
+import sys
+import tarfile
+import threading
+import time
+
+import pytest
+
+from utils import visdom_assets, visdom_logger, visdom_server
+from utils.visdom_logger import VisdomLogger
+
+
+def wait_until(condition, seconds=5.0):
+    """Poll, because the logger works in a thread; fails when the time is over."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch):
+    seconds = {"PERIOD": 0.02, "STARTING": 0.05, "TIMEOUT": 1.0, "MAX_WAIT": 0.1}
+    for name, value in seconds.items():
+        monkeypatch.setattr(visdom_logger, name, value)
+
+
+@pytest.fixture
+def log_to():
+    """Makes loggers that start no server, with the sentences that they say in `.said`."""
+    loggers = []
+
+    def make(port, env="run", **options):
+        said = []
+        logger = VisdomLogger(env, port=port, say=said.append, **({"autostart": False} | options))
+        logger.said = said
+        loggers.append(logger)
+        return logger
+
+    yield make
+    for logger in loggers:
+        logger.close()
+
+
+class FakeVisdom(http.server.ThreadingHTTPServer):
+    """Records what is posted; it hangs while `answering` is unset."""
+
+    daemon_threads = True
+
+    def __init__(self, port=0, status=200):
+        super().__init__(("127.0.0.1", port), Recorder)
+        self.posts, self.status = [], status
+        self.answering = threading.Event()
+        self.answering.set()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def port(self):
+        return self.server_address[1]
+
+    @property
+    def windows(self):
+        """The last message of each window."""
+        posts = [message for path, message in list(self.posts) if path == "/events"]
+        return {message["win"]: message for message in posts}
+
+    def curve(self, window, name):
+        """The points (x, y) of one trace, as last posted."""
+        traces = self.windows.get(window, {}).get("data", [])
+        [trace] = [trace for trace in traces if trace["name"] == name] or [{"x": [], "y": []}]
+        return list(zip(trace["x"], trace["y"], strict=True))
+
+    def stop(self):
+        self.answering.set()
+        self.shutdown()
+        self.server_close()
+
+
+class Recorder(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        # parse_constant sees NaN and Infinity, which browsers refuse
+        message = json.loads(body, parse_constant=pytest.fail)
+        self.server.posts.append((self.path, message))
+        self.server.answering.wait()
+        self.send_response(self.server.status)
+        self.end_headers()
+        self.wfile.write(b'["main"]' if self.path == "/env_state" else b"ok")
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def fake():
+    server = FakeVisdom()
+    yield server
+    server.stop()
+
+
+def test_each_metric_is_a_named_curve_in_its_window(fake, log_to):
+    logger = log_to(fake.port)
+    logger.log({"train/loss": 2.5, "train/top5": 60, "lr": 0.1, "time/data": 0.02}, 0.25)
+    logger.log({"val/loss": 2.0, "val/top1": 40.0, "clips_per_s": 99.0, "epoch": 1}, 1)
+    logger.close()
+    names = {title: [t["name"] for t in window["data"]] for title, window in fake.windows.items()}
+    assert names == {
+        "loss": ["train", "validation"],
+        "accuracy (%)": ["validation top-1", "train top-5"],
+        "learning rate": ["learning rate"],
+        "seconds per step": ["data"],
+    }
+    assert fake.curve("loss", "train") == [(0.25, 2.5)]
+    layout = fake.windows["loss"]["layout"]
+    assert (layout["xaxis"]["title"], layout["yaxis"]["title"]) == ("epoch", "loss")
+    curve = fake.windows["loss"]["data"][0]
+    assert "markers" in curve["mode"]  # or one point cannot be seen
+    assert curve["marker"]["line"]  # or visdom's smoothing button kills the page
+
+
+def test_tables_agree():
+    assert set(visdom_logger.WINDOW_OF) == set(visdom_logger.TRACES)
+
+
+def test_env_is_made_before_its_address_is_told_and_saved_at_the_end(fake, log_to):
+    logger = log_to(fake.port, env="i3d on/ucf 101")
+    wait_until(lambda: logger.said)
+    assert logger.said == [f"visdom: http://127.0.0.1:{fake.port}/env/i3d_on_ucf_101"]
+    assert [path for path, _ in fake.posts] == ["/env_state", "/env/i3d_on_ucf_101"]
+    logger.log({"train/loss": 1.0}, 1)
+    logger.close()
+    assert fake.posts[-1] == ("/save", {"data": ["i3d_on_ucf_101"]})
+
+
+def test_nothing_is_saved_if_nothing_was_drawn(fake, log_to):
+    logger = log_to(fake.port)  # visdom would empty the file of an env that it has not read
+    wait_until(lambda: logger.said)
+    logger.close()
+    assert "/save" not in [path for path, _ in fake.posts]
+
+
+def test_values_that_are_no_numbers_do_no_harm(fake, log_to):
+    logger = log_to(fake.port)
+    for step, value in enumerate([1.0, math.inf, math.nan, -math.inf, None, "text", 2]):
+        logger.log({"train/loss": value}, step)
+    logger.close()
+    points = [(0.0, 1.0), (1.0, None), (2.0, None), (3.0, None), (6.0, 2.0)]
+    assert fake.curve("loss", "train") == points
+
+
+@pytest.mark.parametrize("num_points", [1, 2, 998, 999, 1000, 1001, 25_000])
+def test_long_curves_are_thinned_but_keep_their_ends(num_points):
+    kept = visdom_logger.thin([float(i) for i in range(num_points)])
+    assert len(kept) == min(len(kept), num_points, visdom_logger.MAX_POINTS)
+    assert len(kept) > min(num_points, visdom_logger.MAX_POINTS) / 2 - 1
+    assert (kept[0], kept[-1]) == (0.0, num_points - 1.0)
+    assert kept == sorted(set(kept))
+
+
+def test_text_is_shown_as_text(fake, log_to):
+    logger = log_to(fake.port)
+    logger.text("run", "<script>alert(1)</script>", 'a & "b"')
+    logger.close()
+    content = fake.windows["run"]["data"][0]["content"]
+    assert content == "&lt;script&gt;alert(1)&lt;/script&gt;<br>a &amp; &quot;b&quot;"
+
+
+def test_resumed_run_shows_its_earlier_curves(fake, log_to):
+    logger = log_to(fake.port)
+    logger.load(({"val/loss": 1.0 / epoch, "epoch": epoch}, epoch) for epoch in (1, 2))
+    logger.log({"val/loss": 0.25}, 3)
+    logger.close()
+    assert fake.curve("loss", "validation") == [(1.0, 1.0), (2.0, 0.5), (3.0, 0.25)]
+
+
+def test_proxies_in_the_environment_are_ignored(fake, log_to, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    logger = log_to(fake.port)
+    wait_until(lambda: logger.said)
+    assert logger.said == [f"visdom: {logger.url}"]
+
+
+def test_hung_server_delays_neither_log_nor_close(fake, log_to, monkeypatch):
+    monkeypatch.setattr(visdom_logger, "TIMEOUT", 30.0)
+    monkeypatch.setattr(visdom_logger, "CLOSE_LIMIT", 0.5)
+    fake.answering.clear()
+    logger = log_to(fake.port)
+    start = time.perf_counter()
+    for step in range(2000):
+        logger.log({"train/loss": 1.0, "train/top1": 50.0, "lr": 0.1}, step)
+    assert time.perf_counter() - start < 0.5
+    start = time.perf_counter()
+    logger.close()
+    assert time.perf_counter() - start < 1.0
+
+
+def test_server_that_comes_back_empty_gets_the_whole_history(log_to):
+    first = FakeVisdom()
+    logger = log_to(first.port)
+    logger.text("run", "i3d")
+    for step in range(5):
+        logger.log({"train/loss": float(step), "lr": 0.1}, step)
+    wait_until(lambda: len(first.curve("loss", "train")) == 5 and logger.said)
+    first.stop()
+    logger.log({"train/loss": 5.0}, 5)
+    wait_until(lambda: len(logger.said) == 2)
+    second = FakeVisdom(first.port)
+    logger.log({"train/loss": 6.0}, 6)
+    wait_until(lambda: len(second.curve("loss", "train")) == 7)
+    # without news, but the server does not know them
+    wait_until(lambda: {"learning rate", "run"} <= set(second.windows))
+    wait_until(lambda: len(logger.said) == 3)
+    second.stop()
+    assert second.posts[1][0] == "/env/run"
+    assert logger.said[1].startswith("visdom: lost the server")
+    assert logger.said[2] == "visdom: back, curves redrawn"
+
+
+def test_other_program_on_the_port_is_told_and_left_alone(log_to):
+    other = FakeVisdom(status=404)
+    logger = log_to(other.port)
+    wait_until(lambda: logger.said)
+    logger.log({"train/loss": 1.0}, 1)
+    time.sleep(0.2)
+    logger.close()
+    other.stop()
+    assert [path for path, _ in other.posts] == ["/env_state"]
+    assert len(logger.said) == 1 and "is not visdom" in logger.said[0]
+
+
+def test_program_that_speaks_no_http_is_not_visdom():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def greet():
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+                connection.recv(1000)
+
+        threading.Thread(target=greet, daemon=True).start()
+        assert not visdom_server.answers_as_visdom("127.0.0.1", port, 2.0)
+
+
+def test_no_server_is_told_once_and_close_does_not_wait(log_to):
+    logger = log_to(free_port())
+    logger.log({"train/loss": 1.0}, 1)
+    wait_until(lambda: logger.said)
+    time.sleep(0.3)  # a few more tries
+    start = time.perf_counter()
+    logger.close()
+    assert time.perf_counter() - start < 0.5
+    assert len(logger.said) == 1 and "curves go to the run folder" in logger.said[0]
+
+
+def test_missing_visdom_is_told_with_the_line_that_installs_it(log_to, monkeypatch):
+    monkeypatch.setattr(visdom_assets, "visdom_folder", lambda: None)
+    logger = log_to(free_port(), autostart=True)
+    wait_until(lambda: logger.said)
+    assert visdom_assets.INSTALL in logger.said[0]
+
+
+@pytest.mark.parametrize("server, starts", [("127.0.0.1", 1), ("localhost", 1), ("127.0.0.2", 0)])
+def test_server_is_started_once_and_only_here(server, starts, log_to, monkeypatch, tmp_path):
+    started = []
+
+    class Process:
+        pid = 1
+
+        def poll(self):
+            return 1  # it failed
+
+    def start(port, env_path):
+        started.append(env_path)
+        return Process()
+
+    monkeypatch.setattr(visdom_assets, "visdom_folder", lambda: tmp_path)
+    monkeypatch.setattr(visdom_server, "start", start)
+    logger = log_to(free_port(), server=server, autostart=True, env_path=tmp_path)
+    wait_until(lambda: any("no server" in sentence for sentence in logger.said))
+    time.sleep(0.2)  # a few more tries
+    assert started == [tmp_path] * starts
+
+
+# The browser files. A small package table stands for the real one; visdom and npm are fakes.
+
+FILES = {"toy@1.0": {"toy.js": "js/toy.js"}, "other@2.0": {"css/o.css": "css/o.css"}}
+
+
+def tarball(files) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name in files:
+            info = tarfile.TarInfo(f"package/{name}")
+            info.size = len(name)
+            tar.addfile(info, io.BytesIO(name.encode()))
+    return buffer.getvalue()
+
+
+def sha512(data: bytes) -> str:
+    return base64.b64encode(hashlib.sha512(data).digest()).decode()
+
+
+@pytest.fixture
+def toy(monkeypatch, tmp_path):
+    """A visdom of the right version with an empty PATH; returns its folder."""
+    site = tmp_path / "site"
+    for folder in ("visdom/server", "visdom/static", "visdom-0.2.4.dist-info"):
+        (site / folder).mkdir(parents=True)
+    (site / "visdom-0.2.4.dist-info" / "METADATA").write_text("Name: visdom\nVersion: 0.2.4\n")
+    (site / "visdom" / "__init__.py").touch()
+    (site / "visdom" / "server" / "__init__.py").touch()
+    index = '<link href={{ static_url("../user/style.css") }}>'
+    (site / "visdom" / "static" / "index.html").write_text(index)
+    downloader(site, "raise OSError('no network')")
+    tarballs = {spec: tarball(files) for spec, files in FILES.items()}
+    packages = {spec: (sha512(tarballs[spec]), files) for spec, files in FILES.items()}
+    monkeypatch.setattr(visdom_assets, "PACKAGES", packages)
+    monkeypatch.setattr(visdom_assets, "static_dir", lambda: tmp_path / "share" / "static")
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setenv("PYTHONPATH", str(site))  # for the downloader's process
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return site
+
+
+def downloader(site, code):
+    """Gives the fake visdom a downloader that runs `code`."""
+    text = f"from pathlib import Path\n\ndef download_scripts(install_dir):\n    {code}\n"
+    (site / "visdom" / "server" / "build.py").write_text(text)
+
+
+def fake_npm(bin_folder, tarballs):
+    """An npm that delivers these tarballs, whatever it is asked for."""
+    (bin_folder / "npm").write_text(
+        f"#!{sys.executable}\n"
+        f"import sys\nassert sys.argv[1:3] == ['pack', '--ignore-scripts'], sys.argv\n"
+        f"for spec, data in {tarballs!r}.items():\n"
+        f"    open(spec.replace('@', '-') + '.tgz', 'wb').write(data)\n"
+    )
+    (bin_folder / "npm").chmod(0o755)
+
+
+def test_files_from_npm_make_the_folder_complete(toy, tmp_path, capsys):
+    fake_npm(tmp_path / "bin", {spec: tarball(files) for spec, files in FILES.items()})
+    assert not visdom_assets.ready()
+    assert visdom_assets.main() == 0
+    assert visdom_assets.ready()
+    static = visdom_assets.static_dir()
+    assert (static / "js" / "toy.js").read_text() == "toy.js"
+    assert (static / "index.html").read_text() == '<link href="/user/style.css">'
+    (tmp_path / "bin" / "npm").unlink()
+    assert visdom_assets.main() == 0  # without npm now: there is nothing left to do
+    assert "complete" in capsys.readouterr().out
+
+
+def test_tarball_with_another_checksum_is_refused(toy, tmp_path, capsys):
+    forged = {spec: tarball(files) for spec, files in FILES.items()} | {"other@2.0": b"forged"}
+    fake_npm(tmp_path / "bin", forged)
+    downloader(toy, f"Path({str(tmp_path / 'called')!r}).touch()")
+    assert visdom_assets.main() == 1
+    assert "other@2.0 whose sha512 is not the pinned one" in capsys.readouterr().err
+    assert not (tmp_path / "called").exists()  # a forgery is no reason to try an unchecked way
+    assert not visdom_assets.static_dir().exists()
+
+
+SAVE_ALL = (
+    "[(p.parent.mkdir(exist_ok=True), p.write_text({!r})) "
+    "for p in (Path(install_dir, 'static', n) for n in ('js/toy.js', 'css/o.css'))]"
+)
+
+
+@pytest.mark.parametrize("npm", [None, {}])  # not there; delivers nothing
+def test_without_npm_visdoms_own_downloader_is_asked(npm, toy, tmp_path, capsys):
+    if npm is not None:
+        fake_npm(tmp_path / "bin", npm)
+    downloader(toy, SAVE_ALL.format("ok"))
+    assert visdom_assets.main() == 0
+    assert visdom_assets.ready()
+    assert "visdom's own downloader" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "code, reason",
+    [
+        ("raise OSError('no network')", "failed with status 1"),
+        ("pass", "left out 2 files"),  # visdom's goes on after an error
+        (SAVE_ALL.format("<html>404"), "left out 2 files"),  # and saves error pages
+        ("import time; time.sleep(60)", "took more than 0.5 s"),  # and knows no time limit
+    ],
+)
+def test_without_any_way_there_is_one_clear_sentence(code, reason, toy, capsys, monkeypatch):
+    monkeypatch.setattr(visdom_assets, "DOWNLOAD_TIMEOUT", 0.5 if "sleep" in code else 20)
+    downloader(toy, code)
+    assert visdom_assets.main() == 1
+    error = capsys.readouterr().err
+    assert "cannot be shown" in error and "there is no npm" in error and reason in error
+    assert error.count("\n") == 1
+    assert not visdom_assets.ready() and not visdom_assets.static_dir().exists()
+
+
+def test_other_version_of_visdom_is_refused(toy, capsys):
+    (toy / "visdom-0.2.4.dist-info" / "METADATA").write_text("Name: visdom\nVersion: 0.3.0\n")
+    assert visdom_assets.main() == 1
+    assert "visdom 0.3.0 is installed" in capsys.readouterr().err
+
+
+def test_damaged_folder_is_not_ready(toy, tmp_path):
+    fake_npm(tmp_path / "bin", {spec: tarball(files) for spec, files in FILES.items()})
+    visdom_assets.main()
+    (visdom_assets.static_dir() / "js" / "toy.js").unlink()
+    assert not visdom_assets.ready()
+    visdom_assets.main()
+    assert visdom_assets.ready()
+
+
+# The real thing.
+
+needs_visdom = pytest.mark.skipif(not visdom_assets.visdom_folder(), reason="visdom not installed")
+
+
+def ask(port, path, message):
+    return json.loads(visdom_server.post("127.0.0.1", port, path, message, 5.0)[1])
+
+
+def points_in_visdom(port) -> int:
+    """Points of the first curve of the loss window; 0 while there is none."""
+    try:
+        data = ask(port, "/win_data", {"eid": "run", "win": "loss"})["content"]["data"]
+        return len(data[0]["x"])
+    except (OSError, ValueError):
+        return 0
+
+
+@needs_visdom
+def test_real_server_is_started_and_can_be_restarted(log_to, tmp_path):
+    (tmp_path / "run.json").write_text('{"jsons": {"lo')  # of a server killed while it saved
+    port = free_port()
+    logger = log_to(port, autostart=True, env_path=tmp_path)
+    servers = []
+    try:
+        logger.log({"train/loss": 1.0, "val/loss": math.inf}, 1)
+        wait_until(lambda: points_in_visdom(port) == 1, 30)
+        servers.append(logger._process)
+        assert visdom_server.is_visdom("127.0.0.1", port, 5.0)
+        with pytest.raises(OSError):  # another address of this machine
+            socket.create_connection(("127.0.0.2", port), timeout=1).close()
+        if visdom_assets.ready():  # tornado 6.6 and visdom's own page make it 403
+            page = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            page.request("GET", "/env/run")
+            assert page.getresponse().status == 200
+            page.close()
+        servers[0].kill()
+        servers[0].wait()
+        logger.log({"train/loss": 2.0}, 2)
+        wait_until(lambda: any("lost" in sentence for sentence in logger.said))
+        servers.append(visdom_server.start(port, tmp_path))
+        wait_until(lambda: points_in_visdom(port) == 2, 30)
+        logger.close()
+        saved = json.loads((tmp_path / "run.json").read_text())
+        assert len(saved["jsons"]["loss"]["content"]["data"][0]["x"]) == 2
+    finally:
+        for server in servers or filter(None, [logger._process]):
+            server.kill()
+            server.wait()
+
+
+def test_server_without_visdom_says_how_to_install_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(visdom_assets, "visdom_folder", lambda: None)
+    with pytest.raises(SystemExit, match="pip install"):
+        visdom_server.main(["--env-path", str(tmp_path)])

@@ -1,0 +1,267 @@
+"""Live curves in visdom that can neither slow down nor stop a run.
+
+`log` appends to lists; a daemon thread posts whole windows. Whole windows because visdom's own
+append costs more the more points it holds (2 s each at 100 000), and because a server that comes
+back empty then gets everything. Only the server needs visdom; this file needs the standard library.
+"""
+
+import atexit
+import contextlib
+import html
+import http.client
+import math
+import re
+import threading
+import time
+from collections.abc import Iterable
+from numbers import Real
+from pathlib import Path
+from urllib.parse import quote
+
+from utils import visdom_assets, visdom_server
+
+WINDOWS = {  # title, which is also the y axis: metrics; any other metric is ignored
+    "loss": ("train/loss", "val/loss"),
+    "accuracy (%)": ("train/top1", "val/top1", "train/top5", "val/top5"),
+    "learning rate": ("lr",),
+    "seconds per step": ("time/data", "time/compute"),
+}
+FROM_ZERO = ("learning rate", "seconds per step")  # or plotly draws a constant 0.01 on -1 ... 1
+BLUE, ORANGE = "#1f77b4", "#ff7f0e"  # fixed, so that a color means the same in every window
+TRACES = {  # metric: name in the legend, color, dash
+    "train/loss": ("train", BLUE, "solid"),
+    "val/loss": ("validation", ORANGE, "solid"),
+    "train/top1": ("train top-1", BLUE, "solid"),
+    "val/top1": ("validation top-1", ORANGE, "solid"),
+    "train/top5": ("train top-5", BLUE, "dot"),
+    "val/top5": ("validation top-5", ORANGE, "dot"),
+    "lr": ("learning rate", BLUE, "solid"),
+    "time/data": ("data", ORANGE, "solid"),
+    "time/compute": ("compute", BLUE, "solid"),
+}
+WINDOW_OF = {metric: title for title, metrics in WINDOWS.items() for metric in metrics}
+SIZE = {"width": 405, "height": 260}  # pixels; two rows of three fit a screen of 1280 x 800
+MAX_POINTS = 1000  # per trace and post; the run folder keeps all of them
+MAX_MARKERS = 100  # points; a lone point needs one, a long line gets visdom's smoothing without
+
+PERIOD = 1.0  # seconds between two looks for news
+STARTING = 0.25  # the same, while a server comes up
+TIMEOUT = 3.0  # seconds for one post
+MAX_WAIT = 30.0  # seconds between two tries to reach a server
+START_LIMIT = 30.0  # seconds for a server to come up: its imports are slow on a cold disk
+CLOSE_LIMIT = 4.0  # seconds; a hung server must not hold up the end of a run
+
+
+class NotVisdom(Exception):
+    """Another program answers on the port."""
+
+
+class VisdomLogger:
+    """Curves of one run on visdom's page, in an environment of its own.
+
+    Args:
+        env: name of the run.
+        env_path: folder for the data of a server that is started here.
+        autostart: start a server if none answers and `server` is this machine.
+        say: receives each sentence for the user, once; called from another thread.
+    """
+
+    def __init__(
+        self,
+        env: str,
+        server: str = "127.0.0.1",
+        port: int = 8097,
+        env_path: Path = visdom_server.ENV_PATH,
+        autostart: bool = True,
+        say=print,
+    ):
+        self.env = re.sub(r"[^\w.-]+", "_", env)  # part of an address and of a file's name
+        self.server, self.port = server.removeprefix("http://").rstrip("/"), port
+        self.env_path = Path(env_path).resolve()  # the working folder may change later
+        self._address = f"{self.server}:{port}"
+        self.autostart = autostart and self.server in ("127.0.0.1", "localhost")
+        self._say, self._told = say, set()
+        self._points = {metric: ([], []) for metric in TRACES}  # steps, values
+        self._texts = {}  # title: HTML
+        self._stale = set()  # titles of the windows that have news
+        self._lock = threading.Lock()  # of the three above
+        self._connected = self._was_connected = self._posted = False
+        self._process, self._start_deadline = None, 0.0
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="visdom", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+
+    @property
+    def url(self) -> str:
+        """Address of this run's page."""
+        return f"http://{self._address}/env/{quote(self.env)}"
+
+    def log(self, metrics: dict[str, float | int | str | None], step: float) -> None:
+        """Add a point at `step` (in epochs) to the curve of each metric that has a window."""
+        with self._lock:
+            for metric, value in metrics.items():
+                if metric in WINDOW_OF and isinstance(value, Real):
+                    steps, values = self._points[metric]
+                    steps.append(float(step))
+                    values.append(float(value))
+                    self._stale.add(WINDOW_OF[metric])
+
+    def load(self, history: Iterable[tuple[dict, float]]) -> None:
+        """Put back the curves of the run that is resumed; call it before `log`."""
+        for metrics, step in history:
+            self.log(metrics, step)
+
+    def text(self, title: str, *lines: str) -> None:
+        """Show lines of plain text in a window of that title, in place of its earlier text."""
+        with self._lock:
+            self._texts[title] = "<br>".join(html.escape(str(line)) for line in lines)
+            self._stale.add(title)
+
+    def close(self) -> None:
+        """Post what is left and have the server save it; takes at most `CLOSE_LIMIT` seconds."""
+        atexit.unregister(self.close)
+        self._closing.set()
+        self._thread.join(CLOSE_LIMIT)
+        self._say = lambda sentence: None  # a thread still stuck must not write to a closed log
+
+    # Everything below runs in the thread.
+
+    def _run(self) -> None:
+        wait = 0.0
+        try:
+            while not self._closing.wait(wait):
+                wait = self._sync(wait)
+            self._finish()
+        except NotVisdom:
+            self._tell(f"{self._address} answers, but is not visdom; there will be no live page")
+
+    def _sync(self, wait: float) -> float:
+        # post the news; returns the seconds until the next time
+        try:
+            if not self._connected:
+                self._connect()
+            for title in [*WINDOWS, *self._texts]:
+                self._post_window(title)
+            if not self._connected:
+                self._tell("back, curves redrawn" if self._was_connected else self.url)
+            self._connected = self._was_connected = True
+            return PERIOD
+        except (OSError, http.client.HTTPException) as error:
+            self._connected = False
+            if isinstance(error, ConnectionRefusedError) and self._is_starting():
+                return STARTING
+            self._tell_failure(getattr(error, "strerror", None) or str(error))
+            return min(max(2 * wait, PERIOD), MAX_WAIT)
+
+    def _finish(self) -> None:
+        self._start_deadline = min(self._start_deadline, time.monotonic() + CLOSE_LIMIT)
+        while self._sync(0) == STARTING:  # a run this short ends before its server is up
+            time.sleep(STARTING)
+        # not without a post: visdom would write "null" over the file of an env it has not read yet
+        if self._connected and self._posted:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                self._post("/save", {"data": [self.env]})
+
+    def _connect(self) -> None:
+        if not visdom_server.answers_as_visdom(self.server, self.port, TIMEOUT):
+            raise NotVisdom
+        # first of all: a page that is opened before its env exists stays empty for good
+        self._post(f"/env/{quote(self.env)}", {"eid": self.env})
+        with self._lock:  # the server may be a new one: draw everything
+            self._stale |= {WINDOW_OF[m] for m, (steps, _) in self._points.items() if steps}
+            self._stale |= set(self._texts)
+
+    def _post_window(self, title: str) -> None:
+        with self._lock:
+            if title not in self._stale:
+                return
+            self._stale.discard(title)  # if the post fails, everything is drawn again
+            if title in WINDOWS:
+                window = self._plot(title)
+            else:
+                window = {"data": [{"type": "text", "content": self._texts[title]}]}
+        opts = {"title": title, **SIZE}
+        self._post("/events", window | {"eid": self.env, "win": title, "opts": opts})
+        self._posted = True
+
+    def _plot(self, title: str) -> dict:
+        metrics = [metric for metric in WINDOWS[title] if self._points[metric][0]]
+        layout = {
+            "showlegend": True,
+            "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
+            # in the right margin, or it hides the legend; without two that only select points
+            "modebar": {"orientation": "v", "remove": ["lasso2d", "select2d"]},
+            "margin": {"l": 65, "r": 35, "t": 10, "b": 40},
+            "xaxis": {"title": "epoch"},
+            "yaxis": {
+                "title": title,
+                "exponentformat": "e",
+                "rangemode": "tozero" if title in FROM_ZERO else "normal",
+            },
+        }
+        return {"data": [trace(m, *self._points[m]) for m in metrics], "layout": layout}
+
+    def _post(self, path: str, message: dict) -> None:
+        status, _ = visdom_server.post(self.server, self.port, path, message, TIMEOUT)
+        if status != 200:
+            raise ConnectionError(f"it answered with status {status}")
+
+    def _is_starting(self) -> bool:
+        # starts a server once, but not in place of one that was there: who stopped it had a reason
+        if self._process is None:
+            if not self.autostart or self._was_connected or not visdom_assets.visdom_folder():
+                return False
+            try:
+                self._process = visdom_server.start(self.port, self.env_path)
+            except OSError as error:
+                self.autostart = False
+                self._tell(f"cannot start a server: {error}")
+                return False
+            self._start_deadline = time.monotonic() + START_LIMIT
+            self._tell(f"started a server, which stays up (process {self._process.pid})")
+            if not visdom_assets.ready():
+                self._tell(visdom_server.NO_PAGE)
+        return self._process.poll() is None and time.monotonic() < self._start_deadline
+
+    def _tell_failure(self, reason: str) -> None:
+        goes_on = "curves go to the run folder"
+        if self._was_connected:
+            self._tell(f"lost the server ({reason}); {goes_on}; will keep trying", "lost")
+        elif self.autostart and not visdom_assets.visdom_folder():
+            install = visdom_assets.INSTALL
+            self._tell(f"not installed; {goes_on}; for the live page: {install}", "no server")
+        else:
+            log = f", see {self.env_path / visdom_server.LOG}" if self._process else ""
+            where = f"no server at {self._address} ({reason}{log})"
+            self._tell(f"{where}; {goes_on}; will keep trying", "no server")
+
+    def _tell(self, sentence: str, kind: str = "") -> None:
+        if (kind or sentence) not in self._told:
+            self._told.add(kind or sentence)
+            self._say(f"visdom: {sentence}")
+
+
+def trace(metric: str, steps: list[float], values: list[float]) -> dict:
+    """One curve as plotly wants it."""
+    name, color, dash = TRACES[metric]
+    return {
+        "type": "scatter",
+        "name": name,
+        "mode": "lines+markers" if len(steps) <= MAX_MARKERS else "lines",
+        "line": {"color": color, "dash": dash},
+        # visdom's smoothing button kills the page if marker.line is missing or empty
+        "marker": {"size": 5, "line": {"width": 0}},
+        "x": thin(steps),
+        "y": thin(values),
+    }
+
+
+def thin(values: list[float]) -> list[float | None]:
+    """At most `MAX_POINTS` of the values, evenly, the first and the last among them."""
+    stride = max(math.ceil(len(values) / (MAX_POINTS - 1)), 1)
+    kept = values[::stride]
+    if (len(values) - 1) % stride:
+        kept.append(values[-1])
+    # one Infinity, which is no JSON, breaks the whole page
+    return [value if math.isfinite(value) else None for value in kept]
