@@ -235,9 +235,7 @@ def train(run: Run, stop: GracefulStop) -> int:
 def score(
     run: Run, views: str, desc: str, check: Callable[[], None]
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Scores (videos, classes) and labels (videos,) of the test list, and the mean loss of its
-    views.
-    """
+    """What evaluator.score_videos says of the test list, seen in `views` such as "10x3"."""
     num_clips, num_crops = map(int, views.split("x"))
     loader = view_loader(
         run.lists.test,
@@ -278,9 +276,7 @@ def pick_device(name: str) -> torch.device:
 def preprocessing_of(
     opts: argparse.Namespace, entry: weights.Weights | None, resumed: dict | None
 ) -> dict:
-    """Everything between a file and the network; what a checkpoint was trained with comes before
-    the recipe.
-    """
+    """Everything between a file and the network; a checkpoint's own comes before the recipe's."""
     clip = {name: getattr(opts, name) for name in ("clip_len", "stride", "crop_size")}
     clip["short_side"] = opts.short_side[0]
     if resumed:
@@ -319,10 +315,10 @@ def resume_optimizer(
     optimizer: torch.optim.Optimizer, opts: argparse.Namespace, resumed: dict
 ) -> None:
     """Optimizer and generators as the checkpoint left them; --lr and --weight-decay count anew."""
-    try:
-        optimizer.load_state_dict(resumed["optimizer"])
-    except ValueError as error:
-        raise UserError(f"{opts.resume} was trained with another optimizer: {error}") from None
+    # torch loads the state of SGD into AdamW without a word
+    if ("betas" in resumed["optimizer"]["param_groups"][0]) != ("betas" in optimizer.defaults):
+        raise UserError(f"{opts.resume} was not trained with --optimizer {opts.optimizer}")
+    optimizer.load_state_dict(resumed["optimizer"])
     for group in optimizer.param_groups:
         group["initial_lr"] = opts.lr
         group["weight_decay"] = opts.weight_decay

@@ -208,6 +208,18 @@ def test_a_checkpoint_of_another_architecture_or_of_other_classes_is_refused(tra
     torch.save(state | {"class_names": ["up", "down"]}, "other.pth")
     with pytest.raises(UserError, match="was trained on other classes"):
         main([*TINY_RUN, "--resume", "other.pth", "--name", "x"])
+    with pytest.raises(UserError, match="was not trained with --optimizer adamw"):
+        main(
+            [
+                "--resume",
+                str(RUN / "last.pth"),
+                "--optimizer",
+                "adamw",
+                "--epochs",
+                "3",
+                "--no-visdom",
+            ]
+        )
     with pytest.raises(UserError, match="no checkpoint missing.pth"):
         main([*TINY_RUN, "--resume", "missing.pth", "--name", "x"])
 
