@@ -1,14 +1,10 @@
-"""Architectures, recipes and data sets as plain data: every number with its reason or its
-source.
-"""
+"""Architectures, recipes and data sets as plain data, each number with its source or reason."""
 
 from dataclasses import dataclass, field, replace
 
 
 class UserError(ValueError):
-    """Something that the user can mend. The message is one sentence: what is wrong, where, what to
-    do.
-    """
+    """Something that the user can mend, in one sentence: what is wrong, where, what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +27,7 @@ class Recipe:
     # clip, in frames and pixels
     clip_len: int  # frames the network sees
     stride: int = 1  # source frames from one of them to the next
-    short_side: tuple[int, int] = (
-        256,
-        256,
-    )  # frames are resized to a short side drawn from [low, high]
+    short_side: tuple[int, int] = (256, 256)  # the resized frame's, drawn from [low, high]
     crop_size: int = 224
     flip_prob: float = 0.5  # horizontal flips, where the data set allows them
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of pixels scaled to [0, 1]

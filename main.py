@@ -136,9 +136,7 @@ def set_up(opts: argparse.Namespace) -> Run:
 
 
 def train(run: Run, stop: GracefulStop) -> int:
-    """All epochs that are left, each with its validation, then the evaluation of the last
-    weights.
-    """
+    """All epochs that are left, each with its validation, then the evaluation of the end."""
     opts, lists, folder = run.opts, run.lists, run.folder
     loader = train_loader(
         lists,

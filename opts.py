@@ -1,6 +1,4 @@
-"""The command line: recipe < options of the run being resumed < what is typed. Imports no torch, so
---help is instant.
-"""
+"""The command line: recipe < options of the resumed run < what is typed. Imports no torch."""
 
 import argparse
 import json

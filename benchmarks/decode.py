@@ -30,9 +30,7 @@ NUM_FRAMES, WIDTH, HEIGHT, CROP = 64, 340, 256, 224
 
 
 def write_video(folder: Path) -> list[bytes]:
-    """A frame folder of cloudy pictures with some grain, about as large as photographs; and its
-    files' contents.
-    """
+    """A frame folder of cloudy pictures with grain, as large as photographs; its contents."""
     rng = np.random.default_rng(0)
     for i in range(NUM_FRAMES):
         clouds = Image.fromarray(rng.integers(0, 256, (16, 20, 3), dtype=np.uint8)).resize(

@@ -126,8 +126,7 @@ class I3D(nn.Module):
         return self.head(self.dropout(self.forward_features(clip)))
 
     def step_logits(self, clip: torch.Tensor) -> torch.Tensor:
-        """Logits over time for long videos: (N, num_classes, steps), one step every 8 frames, each
-        seeing two of them.
+        """Logits over time for long videos, (N, num_classes, steps): one step every 8 frames.
 
         Their mean over the steps is what `forward` returns in evaluation.
         """

@@ -5,26 +5,20 @@ from torch import nn
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after one dimension so that ceil(size / stride) outputs come out
-    (TensorFlow's SAME).
-    """
+    """Zeros before and behind one dimension for ceil(size / stride) outputs: TensorFlow's SAME."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 def set_batch_norm(module: nn.Module, eps: float, momentum: float) -> None:
-    """Sets epsilon and momentum (torch's: the weight of the newest batch) of every batch norm
-    inside `module`.
-    """
+    """Sets epsilon and momentum, torch's weight of the newest batch, of all batch norms inside."""
     for m in module.modules():
         if isinstance(m, nn.modules.batchnorm._BatchNorm):
             m.eps, m.momentum = eps, momentum
 
 
 def init_weights(module: nn.Module) -> None:
-    """He initialization of convolutions; batch norms start as the identity, which is torch's
-    default.
-    """
+    """He initialization of all convolutions; batch norms start as the identity by themselves."""
     for m in module.modules():
         if isinstance(m, nn.Conv3d):
             nn.init.kaiming_normal_(m.weight, nonlinearity="relu")
@@ -33,8 +27,7 @@ def init_weights(module: nn.Module) -> None:
 
 
 def mean_over_windows(x: torch.Tensor, window: tuple[int, int, int]) -> torch.Tensor:
-    """Average pool with stride 1, then the mean over the pooled positions: (N, C, T, H, W) -> (N,
-    C).
+    """Average pool with stride 1, then the mean of what it gives: (N, C, T, H, W) -> (N, C).
 
     Not the mean over all positions: those in the middle lie in more windows. Windows larger than x
     are cut to it.

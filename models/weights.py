@@ -107,9 +107,7 @@ def load(model: nn.Module, entry: Weights, path: str | None = None) -> None:
 
 
 def load_exactly(model: nn.Module, state: dict) -> None:
-    """load_state_dict that lists both sides of any difference; files without `num_batches_tracked`
-    are whole.
-    """
+    """load_state_dict that lists both sides; `num_batches_tracked` entries may be absent."""
     ours = model.state_dict()
     state = {key: ours[key] for key in ours if key.endswith("num_batches_tracked")} | state
     missing, left_over = sorted(ours.keys() - state.keys()), sorted(state.keys() - ours.keys())
@@ -129,9 +127,7 @@ def load_exactly(model: nn.Module, state: dict) -> None:
 
 
 def read_state(path: Path) -> dict:
-    """The state dict in a file: plain, below `state_dict` or `model_state`, with or without
-    `module.` before the keys.
-    """
+    """The state dict in a file, whatever wraps it and whether or not keys begin with `module.`."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -148,9 +144,7 @@ def read_state(path: Path) -> dict:
 
 
 def fetch(entry: Weights) -> Path:
-    """The file of `entry` in pretrained/, downloaded if it is not there; under its final name it is
-    always whole.
-    """
+    """The file of `entry` in pretrained/, downloaded if need be; never half a file by that name."""
     path = FOLDER / entry.url.rsplit("/", 1)[1]
     if path.exists():
         return path

@@ -52,8 +52,7 @@ class VideoLists:
 
 
 def read_dataset(name: str, data_root: str | Path, split: int = 1) -> VideoLists:
-    """The lists of a data set under <data-root>/NAME, checked; the demo set is written if it is not
-    there yet.
+    """The lists under <data-root>/NAME, checked; the demo set is written if it is not there.
 
     Raises:
         UserError: a list is missing or wrong, or videos that it names are not on the disk.
@@ -82,9 +81,7 @@ def read_dataset(name: str, data_root: str | Path, split: int = 1) -> VideoLists
 
 
 def check_paths(list_path: Path, videos: list[Video], sample: int = 100) -> None:
-    """Looks for a sample of the videos, first and last included, so that a wrong path ends the run
-    at its start.
-    """
+    """Looks for a sample of the videos, so that a wrong path ends the run at its start."""
     step = max((len(videos) - 1) // (sample - 1), 1)
     missing = [video.path for video in videos[::step] if not os.path.exists(video.path)]
     if missing:
@@ -127,9 +124,7 @@ class TrainClips(Dataset):
 
 
 class ViewClips(Dataset):
-    """(epoch, index) -> the views of evaluation, uint8 (V, T, S, S, 3), the label and the index;
-    nothing is random.
-    """
+    """(epoch, index) -> all views of a video, uint8 (V, T, S, S, 3), its label and its index."""
 
     def __init__(self, videos: list[Video], shape: ClipShape, num_clips: int, num_crops: int):
         self.videos, self.shape, self.num_clips, self.num_crops = (
@@ -157,9 +152,7 @@ class ViewClips(Dataset):
 
 
 class EpochSampler(Sampler):
-    """Yields (epoch, index) for every video once, in the order that (seed, epoch) gives, or in list
-    order.
-    """
+    """Yields (epoch, index) for every video, shuffled by (seed, epoch) or in list order."""
 
     def __init__(self, num_videos: int, shuffle: bool, seed: int):
         self.num_videos, self.shuffle, self.seed = num_videos, shuffle, seed
@@ -185,8 +178,7 @@ def train_loader(
     workers: int,
     start_method: str | None = None,
 ) -> DataLoader:
-    """Batches of random clips, uint8 (N, T, S, S, 3), of every training video once an epoch, with
-    labels and indices.
+    """Batches of one random clip of each training video: uint8 (N, T, S, S, 3), labels, indices.
 
     Set `loader.sampler.epoch` before each epoch. One clip is left out where the last batch would
     hold only that one, which batch norm cannot train on; the order is random, so it is another one
@@ -208,9 +200,7 @@ def view_loader(
     workers: int,
     start_method: str | None = None,
 ) -> DataLoader:
-    """Batches of views, uint8 (N, V, T, S, S, 3), in list order, with labels and indices; about
-    `batch_size` clips each.
-    """
+    """Batches of views, uint8 (N, V, T, S, S, 3), in list order; N * V is about `batch_size`."""
     clips = ViewClips(videos, shape, num_clips, num_crops)
     batch_size = max(batch_size // (num_clips * num_crops), 1)
     return _loader(

@@ -45,8 +45,7 @@ def read_classes(path: Path) -> list[str]:
 
 
 def read_list(path: Path, class_names: list[str]) -> tuple[list[Video], int]:
-    """The videos of a list, and how many of them carried a label that `class_names` says is
-    another.
+    """The videos of a list, and how many carried another label than `class_names` says.
 
     Raises:
         UserError: no such file, not JSON, a key is missing or of a wrong type, or an unknown class;
@@ -83,9 +82,7 @@ def read_list(path: Path, class_names: list[str]) -> tuple[list[Video], int]:
 
 
 def write_list(path: Path, videos: list[Video]) -> None:
-    """Writes a list, whole or not at all; paths below its folder become relative, so that the
-    folder can move.
-    """
+    """Writes a list, whole or not at all; paths below its folder become relative to it."""
     entries = [video._asdict() | {"path": _relative(video.path, path.parent)} for video in videos]
     text = "[\n" + ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries) + "\n]\n"
     write_atomic(path, text)
@@ -100,14 +97,11 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def resolve(path: str, list_folder: Path) -> str:
-    """What to open for the `path` of an entry in a list in `list_folder`, which is
-    <data-root>/NAME.
-    """
+    """What to open for the `path` of an entry; `list_folder` is <data-root>/NAME."""
     if path.startswith(LEGACY_ROOT):
         folder, _, rest = path.removeprefix(LEGACY_ROOT).partition("/")
-        same = (
-            folder.lower() == list_folder.name.lower()
-        )  # UCF101 in the list may be ucf101 on the disk
+        # UCF101 in the list may be ucf101 on the disk
+        same = folder.lower() == list_folder.name.lower()
         return str((list_folder if same else _any_case(list_folder.parent, folder)) / rest)
     return str(list_folder / path)  # an absolute path stays what it is
 

@@ -1,5 +1,4 @@
-"""Write the demo data set: eight motions that only a network that sees the order of frames can tell
-apart.
+"""Write the demo data set: eight motions that only the order of frames tells apart.
 
     python pt_dataset/make_demo.py [--data-root videos_dataset]
 
@@ -22,9 +21,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parents[1])
-)  # so that the file runs as a script too
+# so that the file runs as a script too
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pt_dataset.datalist import Video, write_list
 
@@ -35,17 +33,13 @@ SPRITE = 96  # pixels of the picture that the moving shape is drawn on
 
 
 def texture(rng: np.random.Generator, size: int, cells: int) -> Image.Image:
-    """A cloud of random colors, (size, size): `cells` x `cells` random pixels blown up, with
-    contrast.
-    """
+    """A cloud of random colors, (size, size): `cells` x `cells` random pixels blown up."""
     pixels = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
     return Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)
 
 
 def outline(rng: np.random.Generator) -> Image.Image:
-    """The mask of a random shape, (SPRITE, SPRITE): a disc, or a polygon or star of 3 to 6
-    corners.
-    """
+    """The mask of a random shape, (SPRITE, SPRITE): a disc, or a polygon or star."""
     mask = Image.new("L", (SPRITE, SPRITE))
     draw, middle, radius = ImageDraw.Draw(mask), SPRITE / 2, SPRITE / 2 - 2
     corners, star = int(rng.integers(2, 7)), rng.random() < 0.5
@@ -62,9 +56,7 @@ def outline(rng: np.random.Generator) -> Image.Image:
 
 
 def motion(rng: np.random.Generator, kind: str) -> list[tuple[float, float, float, float]]:
-    """Center (x, y) and radius in pixels and angle in radians of the shape in each frame, for the
-    first class of a pair.
-    """
+    """Center (x, y), radius and angle of the shape in each frame, in pixels and radians."""
     t = np.arange(NUM_FRAMES) - (NUM_FRAMES - 1) / 2  # 0 in the middle of the video
     x, y = (SIZE / 2 + rng.uniform(-8, 8, 2))[:, None] + np.zeros(NUM_FRAMES)
     radius = np.full(NUM_FRAMES, rng.uniform(12, 22))
@@ -103,13 +95,10 @@ def render(label: int, rng: np.random.Generator) -> list[Image.Image]:
 
 
 def write_video(folder: Path, part: str, index: int) -> Video:
-    """Writes one video as a folder of JPEG frames below `folder`; the same bytes whenever it is
-    called.
-    """
+    """Writes one video as JPEG frames below `folder`; the same bytes whenever it is called."""
     label = index % len(CLASSES)
-    rng = np.random.default_rng(
-        [list(NUM_VIDEOS).index(part), index]
-    )  # train and test from disjoint seeds
+    # train and test from disjoint seeds
+    rng = np.random.default_rng([list(NUM_VIDEOS).index(part), index])
     path = folder / "frames" / CLASSES[label] / f"{part}_{index:04d}"
     path.mkdir(parents=True)
     for i, frame in enumerate(render(label, rng)):
@@ -118,9 +107,7 @@ def write_video(folder: Path, part: str, index: int) -> Video:
 
 
 def write(data_root: Path) -> Path:
-    """Writes <data-root>/demo, whole or not at all, and returns its folder; one that is there
-    already stays.
-    """
+    """Writes <data-root>/demo, whole or not at all, unless it is there; returns the folder."""
     folder = data_root / "demo"
     if folder.exists():
         return folder

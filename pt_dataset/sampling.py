@@ -1,17 +1,12 @@
-"""Frame counts -> frame indices. Pure integers, no I/O; every random choice comes from the
-generator passed in.
-"""
+"""Frame counts -> frame indices: pure integers, and chance only from the generator passed in."""
 
 import random
 
 
 def generator(seed: int, epoch: int, index: int, view: int = 0) -> random.Random:
-    """The generator of one clip: a pure function of its arguments, whatever process asks and in
-    whatever order.
-    """
-    return random.Random(
-        f"{seed} {epoch} {index} {view}"
-    )  # strings are seeded through SHA-512, not hash()
+    """The generator of one clip: a pure function of its arguments, whatever process asks."""
+    # a string is seeded through SHA-512, the same everywhere, not through hash()
+    return random.Random(f"{seed} {epoch} {index} {view}")
 
 
 def random_clip(num_frames: int, clip_len: int, stride: int, rng: random.Random) -> list[int]:
@@ -34,9 +29,7 @@ def random_clip(num_frames: int, clip_len: int, stride: int, rng: random.Random)
 
 
 def spaced_clips(num_frames: int, clip_len: int, stride: int, num_clips: int) -> list[list[int]]:
-    """`num_clips` clips evenly spaced from the first start that fits to the last; one clip is the
-    one in the middle.
-    """
+    """`num_clips` clips, evenly from the first start that fits to the last; one: the middle."""
     last = num_starts(num_frames, clip_len, stride) - 1
     if num_clips == 1:
         starts = [last // 2]

@@ -1,6 +1,4 @@
-"""(video, frame indices) -> pixels. Only this file knows how frames are named, counted and
-decoded.
-"""
+"""(video, frame indices) -> pixels. Only this file knows how frames are named and counted."""
 
 import io
 import os
@@ -13,20 +11,14 @@ from PIL import Image
 
 from config import UserError
 
-PICTURE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    Image.DecompressionBombError,
-)  # what Pillow raises on bad files
-FRAME_NAME = re.compile(
-    r"(.*?)(\d+)(\.(?:jpe?g|png|bmp|webp))", re.IGNORECASE
-)  # frame000001.jpg, image_00001.jpg, 001.jpg
+# what Pillow raises on bad files
+PICTURE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# frame000001.jpg, image_00001.jpg, 001.jpg
+FRAME_NAME = re.compile(r"(.*?)(\d+)(\.(?:jpe?g|png|bmp|webp))", re.IGNORECASE)
 
 
 def frame_names(folder: str | Path) -> list[str]:
-    """File names of the frames in a folder in the order of time, whatever their scheme and first
-    number.
+    """File names of the frames in a folder in the order of time, whatever their naming scheme.
 
     Other files are ignored.
 

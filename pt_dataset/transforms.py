@@ -1,6 +1,4 @@
-"""uint8 clip (T, H, W, 3) -> uint8 clip (T, S, S, 3). One set of random parameters a clip; no
-floats on the CPU.
-"""
+"""uint8 clip (T, H, W, 3) -> uint8 clip (T, S, S, 3), with one set of parameters a clip."""
 
 import random
 
@@ -13,17 +11,15 @@ def resize(clip: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bilinear with antialias, on uint8."""
     if clip.shape[1:3] == (height, width):
         return clip
-    frames = torch.from_numpy(clip).permute(
-        0, 3, 1, 2
-    )  # a channels-last view, which torch resizes without copies
+    # a channels-last view, which torch resizes without copies
+    frames = torch.from_numpy(clip).permute(0, 3, 1, 2)
     return tvf.resize(frames, [height, width], antialias=True).permute(0, 2, 3, 1).numpy()
 
 
 def crop_resized(
     clip: np.ndarray, short_side: int, top: float, left: float, size: int
 ) -> np.ndarray:
-    """The `size` x `size` crop of the clip as if its short side had been resized to `short_side`
-    first.
+    """The `size` x `size` crop of the clip resized to a short side of `short_side`.
 
     `top` and `left` in [0, 1] say where: 0 is the first row or column, 1 the last place where the
     crop fits.

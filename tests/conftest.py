@@ -1,6 +1,4 @@
-"""Tiny data sets that every test can write for itself, and where the reference data is, if it
-is.
-"""
+"""Tiny data sets that every test can write for itself, and the reference data."""
 
 import json
 import math
@@ -31,9 +29,7 @@ def shared():
 
 
 def write_frames(folder, count, size=(48, 36), scheme="image_{:05d}.jpg", first=1, level=None):
-    """`count` JPEG frames of `size` (width, height); frame i has the gray level `level(i)`, or
-    noise.
-    """
+    """`count` JPEG frames of `size` (width, height), of gray `level(i)` or noise."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(zlib.crc32(folder.name.encode()))
     for i in range(count):
@@ -47,9 +43,7 @@ def write_frames(folder, count, size=(48, 36), scheme="image_{:05d}.jpg", first=
 
 @pytest.fixture
 def tiny_set(tmp_path):
-    """A data root with the set `tiny`: 2 classes, 6 training and 4 test videos of 10 frames of
-    48x36.
-    """
+    """A data root with the set `tiny`: 2 classes, 6 + 4 videos of 10 frames of 48x36."""
     folder = tmp_path / "data" / "tiny"
     for part, count in (("train", 6), ("test", 4)):
         entries = []
@@ -90,9 +84,7 @@ def in_tiny_set(tiny_set, monkeypatch):
 
 
 def reference_state(keys):
-    """Weights for a public checkpoint format, the same on every machine (name -> shape in, tensors
-    out).
-    """
+    """Weights for a public checkpoint format (name -> shape), the same on every machine."""
     state = {}
     for name, shape in keys.items():
         g = torch.Generator().manual_seed(zlib.crc32(name.encode()))

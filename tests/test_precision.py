@@ -1,6 +1,4 @@
-"""bfloat16 on a CPU is used only where it is right; a wrong convolution is planted to see it
-refused.
-"""
+"""bfloat16 on a CPU is used only where it is right: a wrong convolution is planted."""
 
 import pytest
 import torch
@@ -24,9 +22,7 @@ def net():
 
 @pytest.fixture
 def wrong_conv(monkeypatch):
-    """A conv3d whose bfloat16 weight gradient is wrong for kernels of 3 with 8 inputs, as on some
-    CPUs.
-    """
+    """A conv3d with wrong bfloat16 weight gradients for kernels of 3 with 8 inputs."""
     right = F.conv3d
 
     def wrong(x, weight, *args, **how):

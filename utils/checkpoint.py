@@ -1,6 +1,4 @@
-"""Checkpoints: plain dicts that torch.load(weights_only=True) reads, written whole or not at
-all.
-"""
+"""Checkpoints: dicts that torch.load(weights_only=True) reads, written whole or not at all."""
 
 import os
 from pathlib import Path
@@ -24,9 +22,7 @@ KEYS = (
 
 
 def save(state: dict, path: Path) -> None:
-    """Writes beside `path` first, so that `path` is the old checkpoint or the new one at any
-    moment.
-    """
+    """Writes beside `path` first: `path` is the old checkpoint or the new one at any moment."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
         with open(temporary, "wb") as file:
@@ -62,9 +58,7 @@ def load(path: Path) -> dict:
 
 
 def rng_state() -> dict:
-    """The generators that a step draws from: dropout uses torch's; clips have their own, keyed by
-    epoch and index.
-    """
+    """What dropout draws from; clips have generators of their own, keyed by epoch and index."""
     state = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()

@@ -93,9 +93,7 @@ def write_results(
     names: list[str],
     class_names: list[str],
 ) -> None:
-    """Writes result.json, predictions.json (the five best classes of each video) and scores.npz
-    into `folder`.
-    """
+    """Writes result.json, predictions.json (five best classes a video) and scores.npz."""
     best = scores.topk(min(5, scores.shape[1]), dim=1)
     predictions = [
         {

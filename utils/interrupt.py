@@ -4,9 +4,7 @@ import signal
 
 
 class GracefulStop:
-    """While it is entered, Ctrl-C lets the step or file in hand be finished; a second one does
-    not.
-    """
+    """While entered, Ctrl-C lets the step or file in hand be finished; a second one does not."""
 
     def __init__(self):
         self.requested = False

@@ -20,9 +20,7 @@ class Console(logging.Handler):
 
 
 def set_up_console(run_dir: Path | None = None) -> None:
-    """Sends the lines of the run to the terminal and, where there is a run folder, to its
-    log.txt.
-    """
+    """Sends the lines of the run to the terminal and, if there is a run folder, to log.txt."""
     for handler in log.handlers[:]:
         log.removeHandler(handler)
         handler.close()
@@ -37,9 +35,7 @@ def set_up_console(run_dir: Path | None = None) -> None:
 
 
 class Logger:
-    """Does nothing. `metrics` always holds "step" (optimizer steps so far) and "epoch" (with a
-    fraction within one).
-    """
+    """Does nothing. `metrics` has "step", optimizer steps so far, and "epoch", with a fraction."""
 
     def log_steps(self, metrics: dict) -> None:
         """Averages of training since the last call."""
@@ -52,14 +48,10 @@ class Logger:
 
 
 class JsonLines(Logger):
-    """steps.jsonl and metrics.jsonl in the run folder: one object a line, appended, so that a crash
-    loses nothing.
-    """
+    """steps.jsonl and metrics.jsonl in the run folder, appended, so that a crash loses nothing."""
 
     def __init__(self, run_dir: Path, step: int):
-        """`step`: where the run goes on; lines past it belong to what a resume repeats, and are
-        dropped.
-        """
+        """`step`: where the run goes on; lines past it belong to what is done again, and go."""
         self.run_dir = run_dir
         for name in ("steps.jsonl", "metrics.jsonl"):
             kept = [line for line in read_lines(run_dir / name) if line["step"] <= step]
@@ -73,9 +65,7 @@ class JsonLines(Logger):
 
 
 def read_lines(path: Path) -> list[dict]:
-    """The objects of a JSON-lines file, none if there is no such file; a last line that was cut off
-    is left out.
-    """
+    """The objects of a JSON-lines file, if there is one; a last line cut off is left out."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
@@ -87,22 +77,25 @@ def read_lines(path: Path) -> list[dict]:
 
 def _write(path: Path, mode: str, lines: list[dict]) -> None:
     with open(path, mode, encoding="utf-8") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
+        for line in lines:
+            finite = {name: _finite(value) for name, value in line.items()}
+            file.write(json.dumps(finite, allow_nan=False) + "\n")
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no word for infinity."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def history(run_dir: Path) -> list[tuple[dict, float]]:
-    """What the curves of a run show, from its files: training from the steps, validation from the
-    epochs.
-    """
+    """What the curves of a run show: training from its steps, validation from its epochs."""
     return [(_curves(m, "steps"), m["epoch"]) for m in read_lines(run_dir / "steps.jsonl")] + [
         (_curves(m, "epoch"), m["epoch"]) for m in read_lines(run_dir / "metrics.jsonl")
     ]
 
 
 def _curves(metrics: dict, kind: str) -> dict:
-    """Training curves are drawn from the steps alone: the average of the epoch would be a second,
-    later point.
-    """
+    """The part of `metrics` that is drawn: no epoch averages of what the steps have shown."""
     return {
         name: metrics[name]
         for name in TRACES
@@ -117,14 +110,12 @@ class CurvesPng(Logger):
         self.run_dir = run_dir
 
     def log_epoch(self, metrics: dict) -> None:
-        from matplotlib.figure import (
-            Figure,
-        )  # half a second, not needed before the first epoch ends
+        from matplotlib.figure import Figure  # takes half a second
 
         points: dict[str, tuple[list, list]] = {}
         for values, epoch in history(self.run_dir):
             for name, value in values.items():
-                if value is not None and math.isfinite(value):
+                if value is not None:
                     xs, ys = points.setdefault(name, ([], []))
                     xs.append(epoch)
                     ys.append(value)
@@ -188,9 +179,7 @@ class Loggers(Logger):
 
 
 def build(run_dir: Path, step: int, visdom_server: str | None, visdom_port: int) -> Logger:
-    """The loggers of a run that stands at optimizer step `step`; the files first, which the others
-    read.
-    """
+    """The loggers of a run that stands at `step`; the files first, which the others read."""
     files = [JsonLines(run_dir, step), CurvesPng(run_dir)]
     return Loggers(
         *files, *([Visdom(run_dir, visdom_server, visdom_port)] if visdom_server else [])

@@ -4,18 +4,14 @@ import torch
 
 
 def num_correct(scores: torch.Tensor, labels: torch.Tensor, k: int) -> int:
-    """How many rows of `scores` (N, classes) have their label among the k highest; 0 if there are
-    under k classes.
-    """
+    """How many rows of `scores` (N, classes) have their label among the k highest."""
     if scores.shape[1] < k:
         return 0
     return (scores.topk(k, dim=1).indices == labels[:, None]).any(dim=1).sum().item()
 
 
 def top_k(scores: torch.Tensor, labels: torch.Tensor, k: int) -> float | None:
-    """Percent of rows with their label among the k highest; None for k > 1 with k or fewer classes:
-    it says nothing.
-    """
+    """The same in percent; None where k > 1 covers all classes, which says nothing."""
     if 1 < k >= scores.shape[1]:
         return None
     return 100 * num_correct(scores, labels, k) / len(labels)

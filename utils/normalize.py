@@ -24,8 +24,7 @@ class Normalize(nn.Module):
 
 
 class ClipClassifier(nn.Module):
-    """Normalization and a network under one precision: uint8 clips (N, T, H, W, C) -> float32
-    logits (N, classes).
+    """Normalization and a network in one precision: uint8 (N, T, H, W, C) -> logits (N, classes).
 
     Autocast is entered here, inside the module that DataParallel wraps, because its threads do not
     inherit it.

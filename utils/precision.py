@@ -1,6 +1,4 @@
-"""Which precision a run computes in: bfloat16 only where it is fast, and on a CPU only where it is
-right.
-"""
+"""Which precision a run computes in: bfloat16 where it is fast and, on a CPU, right."""
 
 import copy
 import hashlib
@@ -92,9 +90,7 @@ def wrong_layers(model: nn.Module, clip_shape: tuple[int, ...]) -> list[str]:
 
 
 def convolution_shapes(model: nn.Module, clip_shape: tuple[int, ...]) -> list[tuple]:
-    """Distinct (input shape, weight shape, stride, padding) of the 3-D convolutions, found without
-    computing.
-    """
+    """Distinct (input shape, weight shape, stride, padding) of all Conv3d, without computing."""
     shapes = []
     model = copy.deepcopy(model).to("meta")
     for module in model.modules():
