@@ -485,3 +485,20 @@ def test_server_without_visdom_says_how_to_install_it(monkeypatch, tmp_path):
     monkeypatch.setattr(visdom_assets, "visdom_folder", lambda: None)
     with pytest.raises(SystemExit, match="pip install"):
         visdom_server.main(["--env-path", str(tmp_path)])
+
+
+def test_the_server_is_started_before_the_thread_is(tmp_path, monkeypatch):
+    """Started by the thread, it can meet a loader process being forked, and wait for ever."""
+    starters = []
+
+    def start(port, env_path):
+        starters.append(threading.current_thread())
+        raise OSError("not today")
+
+    monkeypatch.setattr(visdom_server, "start", start)
+    monkeypatch.setattr(visdom_assets, "visdom_folder", lambda: tmp_path)
+    said = []
+    logger = VisdomLogger("run", port=free_port(), env_path=tmp_path, say=said.append)
+    logger.close()
+    assert starters == [threading.main_thread()]
+    assert any("cannot start a server" in sentence for sentence in said)

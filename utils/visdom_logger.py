@@ -11,6 +11,7 @@ import html
 import http.client
 import math
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterable
@@ -88,6 +89,7 @@ class VisdomLogger:
         self._connected = self._was_connected = self._posted = False
         self._process, self._start_deadline = None, 0.0
         self._closing = threading.Event()
+        self._start_server()
         self._thread = threading.Thread(target=self._run, name="visdom", daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -125,7 +127,7 @@ class VisdomLogger:
         self._thread.join(CLOSE_LIMIT)
         self._say = lambda sentence: None  # a thread still stuck must not write to a closed log
 
-    # Everything below runs in the thread.
+    # Everything below but _start_server runs in the thread.
 
     def _run(self) -> None:
         wait = 0.0
@@ -207,22 +209,31 @@ class VisdomLogger:
         if status != 200:
             raise ConnectionError(f"it answered with status {status}")
 
+    def _start_server(self) -> None:
+        # Where none listens, and only here: a thread that starts a process while another thread
+        # forks a loader process may wait for ever, because the fork keeps its pipe open.
+        if not self.autostart or not visdom_assets.visdom_folder():
+            return
+        try:
+            socket.create_connection((self.server, self.port), timeout=TIMEOUT).close()
+            return
+        except ConnectionRefusedError:
+            pass
+        except OSError:
+            return  # the thread will say why
+        try:
+            self._process = visdom_server.start(self.port, self.env_path)
+        except OSError as error:
+            self._tell(f"cannot start a server: {error}")
+            return
+        self._start_deadline = time.monotonic() + START_LIMIT
+        self._tell(f"started a server, which stays up (process {self._process.pid})")
+        if not visdom_assets.ready():
+            self._tell(visdom_server.NO_PAGE)
+
     def _is_starting(self) -> bool:
-        # starts a server once, but not in place of one that was there: who stopped it had a reason
-        if self._process is None:
-            if not self.autostart or self._was_connected or not visdom_assets.visdom_folder():
-                return False
-            try:
-                self._process = visdom_server.start(self.port, self.env_path)
-            except OSError as error:
-                self.autostart = False
-                self._tell(f"cannot start a server: {error}")
-                return False
-            self._start_deadline = time.monotonic() + START_LIMIT
-            self._tell(f"started a server, which stays up (process {self._process.pid})")
-            if not visdom_assets.ready():
-                self._tell(visdom_server.NO_PAGE)
-        return self._process.poll() is None and time.monotonic() < self._start_deadline
+        starting = self._process is not None and self._process.poll() is None
+        return starting and not self._was_connected and time.monotonic() < self._start_deadline
 
     def _tell_failure(self, reason: str) -> None:
         goes_on = "curves go to the run folder"
