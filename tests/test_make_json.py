@@ -1,0 +1,299 @@
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from pt_dataset import make_json
+from pt_dataset.datalist import read_classes, read_list
+
+ROOT = Path(__file__).resolve().parents[1]
+UT_MANIFEST = ROOT.parent / "shared" / "real" / "ut_interaction" / "manifest.csv"
+
+
+def add_frames(folder, count=3, scheme="image_{:05d}.jpg", first=1):
+    """A folder of frames; the tool counts their names and reads none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        (folder / scheme.format(first + i)).touch()
+    return folder
+
+
+def add_class(frames, name, count):
+    for i in range(count):
+        add_frames(frames / name / f"v{i:02d}")
+
+
+@pytest.fixture
+def frames(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "frames"
+
+
+def make(*args):
+    return make_json.main(["folder", "mine", "frames", *map(str, args)])
+
+
+def paths(side, folder=Path("videos_dataset/mine")):
+    """Paths below FRAMES of the videos of a list, which the reader of training accepts."""
+    videos, num_remapped = read_list(
+        folder / f"{side}list01.json", read_classes(folder / "classes.txt")
+    )
+    assert num_remapped == 0
+    return [video.path.split("/frames/")[1] for video in videos]
+
+
+def test_lists_hold_every_video_with_its_class_and_frames_on_disk(frames, capsys):
+    add_class(frames, "walk", 5)
+    add_class(frames, "\u00fcben gern", 5)  # sorted by code points: after walk
+    add_class(frames, "Zoo", 5)  # and before it
+    add_frames(frames / "walk" / "day 1" / "deep", 7, "{:03d}.png", first=0)
+    (frames / "extract_frames.json").write_text("{}")
+    (frames / "walk" / ".v99.partial").mkdir()
+    assert make() == 0
+    classes = read_classes(Path("videos_dataset/mine/classes.txt"))
+    assert classes == ["Zoo", "walk", "\u00fcben gern"]
+    assert len(paths("train")) + len(paths("test")) == 16
+    entries = json.loads(Path("videos_dataset/mine/trainlist01.json").read_text())
+    entries += json.loads(Path("videos_dataset/mine/testlist01.json").read_text())
+    by_path = {entry["path"]: entry for entry in entries}
+    deep = by_path[str(frames / "walk" / "day 1" / "deep")]
+    assert (deep["class_name"], deep["label"], deep["num_frames"]) == ("walk", 1, 7)
+    out = capsys.readouterr().out
+    assert re.search(r"^walk +5 +1$", out, re.MULTILINE)
+    assert out.endswith("next: python main.py --arch i3d --dataset mine\n")
+
+
+def test_frames_below_the_lists_are_named_relative_to_them(frames):
+    folder = frames.parent / "data" / "mine"
+    add_class(folder / "frames", "a", 2)
+    args = ["folder", "mine", str(folder / "frames"), "--data-root", "data"]
+    assert make_json.main(args) == 0
+    entry = json.loads((folder / "testlist01.json").read_text())[0]
+    assert entry["path"] in ("frames/a/v00", "frames/a/v01")
+
+
+@pytest.mark.parametrize(
+    "count, fraction, num_test",
+    [
+        (1, 0.5, 0),  # a single video is for training
+        (2, 0.01, 1),  # one at least on each side
+        (2, 0.99, 1),
+        (10, 0.2, 2),
+        (9, 0.5, 4),
+    ],
+)
+def test_each_class_is_split_by_the_fraction(frames, capsys, count, fraction, num_test):
+    add_class(frames, "many", 30)
+    add_class(frames, "this", count)
+    assert make("--val-fraction", fraction) == 0
+    assert sum(path.startswith("this/") for path in paths("test")) == num_test
+    assert ("no test video of: this" in capsys.readouterr().out) == (num_test == 0)
+
+
+def test_a_split_depends_on_the_seed_and_not_on_the_order_of_a_folder():
+    groups = {f"{name}/v{i}": f"{name}/v{i}" for name in "abc" for i in range(10)}
+    backwards = dict(reversed(groups.items()))
+    split = make_json.split_groups(groups, 0.2, seed=0)
+    assert split == make_json.split_groups(backwards, 0.2, seed=0)
+    assert split != make_json.split_groups(groups, 0.2, seed=1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_group_stays_on_one_side_across_classes(frames, seed):
+    for name, sizes in (("a", [4, 2, 2, 2, 2]), ("b", [1, 3, 3, 2, 3]), ("c", [9, 1, 0, 0, 0])):
+        for source, count in enumerate(sizes):
+            for i in range(count):
+                add_frames(frames / name / f"s{source}_{i}")
+    assert make("--group-regex", r"/s(\d)", "--val-fraction", 0.25, "--seed", seed) == 0
+    sides = {side: {path[3] for path in paths(side)} for side in ("train", "test")}
+    assert not sides["train"] & sides["test"]
+    for side in sides:
+        assert {path[0] for path in paths(side)} == set("abc")
+
+
+def test_classes_of_large_groups_keep_a_video_on_both_sides():
+    # 2 groups of 10 each: to put one in test is far from 20 %, but none would be no test at all
+    groups = {f"{name}/{g}_{i}": f"{name}{g}" for name in "ab" for g in "xy" for i in range(10)}
+    split = make_json.split_groups(groups, 0.2, seed=0)
+    assert Counter((path[0], side) for path, side in split.items()) == {
+        (name, side): 10 for name in "ab" for side in ("train", "test")
+    }
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"])  # the mark that Excel writes
+def test_a_split_file_decides(frames, capsys, start):
+    add_class(frames, "a", 4)
+    add_frames(frames / "a" / "v1.2")
+    rows = ["id,path,split", "0,a/v00.avi,train", "1,a/v01,val", "2,./a/v02.mp4, Test"]
+    rows += ["3,a/gone.avi,train", "4,a/v1.2,train", "5,a/v00.avi,train"]
+    Path("split.csv").write_text(start + "\r\n".join(rows), encoding="utf-8")
+    assert make("--split-file", "split.csv") == 0
+    assert paths("train") == ["a/v00", "a/v1.2"]
+    assert paths("test") == ["a/v01", "a/v02"]
+    out = capsys.readouterr().out
+    assert "1 lines of split.csv name a video that FRAMES does not have" in out
+    assert "warning: 1 videos are not in split.csv, so in no list" in out
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("path,part\na/v00,train\n", "needs a first line that names the columns path and split"),
+        ("", "needs a first line"),
+        ("path,split\na/v00,dev\n", "line 2: split is 'dev', not one of train, val,"),
+        ("path,split\na/v00\n", "line 2: split is ''"),
+        ("path,split\na/v00,train\na/v00.avi,val\n", "line 3: a/v00 is in train and in test"),
+        ("path,split\nv00,train\n", "names no video of FRAMES, where a path is like a/v00"),
+        ("path,split\na/v00,train\n", "no video is left for the test list"),
+        (b"path,split\n\xff\xfe,train\n", "is no CSV file in UTF-8"),
+        (None, "no file split.csv"),
+    ],
+)
+def test_a_wrong_split_file_is_one_sentence(frames, capsys, text, message):
+    add_class(frames, "a", 2)
+    if text is not None:
+        Path("split.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert make("--split-file", "split.csv") == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert not Path("videos_dataset").exists()
+
+
+def test_damaged_folders_are_named_and_the_others_listed(frames, capsys):
+    add_class(frames, "a", 3)
+    (add_frames(frames / "a" / "gap", 5) / "image_00003.jpg").unlink()
+    add_frames(add_frames(frames / "a" / "mixed"), scheme="frame_{}.jpg")
+    (frames / "a" / "empty").mkdir()
+    (frames / "b").mkdir()
+    (frames / "a" / "video").mkdir()
+    (frames / "a" / "video" / "x.mp4").touch()
+    add_frames(frames / "a" / "two\nlines")
+    assert make() == 1
+    assert sorted(paths("train") + paths("test")) == ["a/v00", "a/v01", "a/v02"]
+    assert read_classes(Path("videos_dataset/mine/classes.txt")) == ["a"]
+    errors = sorted(capsys.readouterr().err.splitlines())
+    assert all(line.startswith("left out: ") for line in errors)
+    for line, reason in zip(
+        errors,
+        (
+            "two\\nlines': a name that a text file cannot hold",
+            "a/empty: no frames",
+            "a/gap: frame 3 is missing",
+            "a/mixed: frames of different names",
+            "a/video: no frames",
+            "/b: no frames",
+        ),
+        strict=True,
+    ):
+        assert reason in line
+
+
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        ([], "is no folder"),
+        (["a/x.mp4", "b/y.mp4"], "extract_frames.py makes them from videos"),
+        (["v1/001.jpg"], "frames/v1 has frames where a class should be"),
+        (["001.jpg"], "has frames where a class should be"),
+        (["a/v1/001.jpg", "b/v1/001.jpg"], "no video is left for the test list"),
+    ],
+)
+def test_a_wrong_layout_is_one_sentence(frames, capsys, files, message):
+    for file in files:
+        (frames / file).parent.mkdir(parents=True, exist_ok=True)
+        (frames / file).touch()
+    assert make() == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert not Path("videos_dataset").exists()
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".", "", ".hidden", "a\\b", "/tmp"])
+def test_the_name_is_that_of_a_folder(frames, capsys, name):
+    assert make_json.main(["folder", name, "frames"]) == 1
+    assert "plain name of a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("regex", [r"s\d", r"v(x)?"])
+def test_a_path_without_group_is_named(frames, capsys, regex):
+    add_class(frames, "a", 2)
+    assert make("--group-regex", regex) == 1
+    assert "finds nothing in 'a/v00'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--val-fraction", "0"],
+        ["--val-fraction", "1"],
+        ["--group-regex", "("],
+        ["--group-regex", "x", "--split-file", "x"],
+    ],
+)
+def test_impossible_options_are_usage_errors(options):
+    with pytest.raises(SystemExit, match="2"):
+        make(*options)
+
+
+def test_new_lists_replace_the_old_ones(frames):
+    add_class(frames, "a", 4)
+    assert make() == 0
+    add_class(frames, "b", 4)
+    assert make("--seed", 1) == 0
+    assert {path[0] for path in paths("train")} == {"a", "b"}
+    folder = Path("videos_dataset/mine")
+    assert {path.name for path in folder.iterdir()} == {
+        *("classes.txt", "trainlist01.json", "testlist01.json")
+    }
+
+
+@pytest.mark.parametrize(
+    "args, status, words",
+    [
+        ([], 2, "usage: make_json.py"),
+        (["nosuchset"], 2, "choose from"),
+        (["folder", "mine", "nowhere"], 1, "error: "),
+        (["folder", "mine", "frames"], 0, "next: python main.py"),
+    ],
+)
+def test_the_exit_status_from_any_folder(frames, args, status, words):
+    add_class(frames, "a", 2)
+    tool = [sys.executable, str(ROOT / "pt_dataset" / "make_json.py")]
+    done = subprocess.run([*tool, *args], capture_output=True, text=True)
+    assert done.returncode == status
+    assert words in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("tool", ["make_json", "extract_frames"])
+def test_tools_are_modules_too(tool):
+    args = [sys.executable, "-m", f"pt_dataset.{tool}", "--help"]
+    assert subprocess.run(args, cwd=ROOT, capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def ut_frames(frames):
+    """Folders as extract_frames.py makes them of the UT-Interaction videos; no frame is decoded."""
+    if not UT_MANIFEST.exists():
+        pytest.skip("the real videos are not on this machine")
+    for video in UT_MANIFEST.parent.glob("*/*.avi"):
+        add_frames(frames / video.parent.name / video.stem, 1)
+    return frames
+
+
+def test_the_manifest_of_ut_interaction_is_a_split_file(ut_frames):
+    assert make("--split-file", UT_MANIFEST) == 0
+    assert (len(paths("train")), len(paths("test"))) == (89, 31)
+
+
+def test_ut_interaction_is_split_by_sequence(ut_frames):
+    assert make("--group-regex", r"seq\d+") == 0
+    groups = [{re.search(r"seq\d+", path)[0] for path in paths(side)} for side in ("train", "test")]
+    assert not groups[0] & groups[1]
+    assert Counter(path.split("/")[0] for path in paths("test")).total() == 24
