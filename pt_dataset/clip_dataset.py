@@ -29,6 +29,7 @@ class ClipShape:
     stride: int
     short_side: tuple[int, int]
     crop_size: int
+    resize: str = "short_side"  # or "square", see config.Preprocessing
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,9 @@ class TrainClips(Dataset):
         rng = sampling.generator(self.seed, epoch, index)
         indices = sampling.random_clip(video.num_frames, shape.clip_len, shape.stride, rng)
         clip = read_frames(video.path, indices, video.num_frames)
-        clip = transforms.random_crop(clip, shape.short_side, shape.crop_size, rng)
+        clip = transforms.random_crop(
+            clip, shape.short_side, shape.crop_size, rng, shape.resize == "square"
+        )
         label = video.label
         if self.flipped_labels is not None and rng.random() < self.flip_prob:
             clip, label = clip[:, :, ::-1].copy(), self.flipped_labels[label]
@@ -144,7 +147,13 @@ class ViewClips(Dataset):
             video.num_frames, shape.clip_len, shape.stride, self.num_clips
         )
         frames = read_frames(video.path, [i for clip in clips for i in clip], video.num_frames)
-        crops = transforms.view_crops(frames, shape.short_side[0], shape.crop_size, self.num_crops)
+        crops = transforms.view_crops(
+            frames,
+            shape.short_side[0],
+            shape.crop_size,
+            self.num_crops,
+            shape.resize == "square",
+        )
         views = [
             torch.from_numpy(crop).unflatten(0, (self.num_clips, shape.clip_len)) for crop in crops
         ]

@@ -16,32 +16,42 @@ def resize(clip: np.ndarray, height: int, width: int) -> np.ndarray:
     return tvf.resize(frames, [height, width], antialias=True).permute(0, 2, 3, 1).numpy()
 
 
-def crop_resized(
-    clip: np.ndarray, short_side: int, top: float, left: float, size: int
-) -> np.ndarray:
-    """The `size` x `size` crop of the clip resized to a short side of `short_side`.
-
-    `top` and `left` in [0, 1] say where: 0 is the first row or column, 1 the last place where the
-    crop fits.
-    """
+def scale(clip: np.ndarray, side: int, size: int, square: bool = False) -> np.ndarray:
+    """Resizes to a short side of `side`, or both sides if `square`; none gets under `size`."""
     height, width = clip.shape[1:3]
-    scale = short_side / min(height, width)
-    clip = resize(clip, max(round(height * scale), size), max(round(width * scale), size))
-    y, x = round(top * (clip.shape[1] - size)), round(left * (clip.shape[2] - size))
+    factors = (side / height, side / width) if square else (side / min(height, width),) * 2
+    return resize(clip, max(round(height * factors[0]), size), max(round(width * factors[1]), size))
+
+
+def crop_at(clip: np.ndarray, top: float, left: float, size: int) -> np.ndarray:
+    """The `size` x `size` crop at `top` and `left` in [0, 1]: from the first place to the last.
+
+    Uniform numbers give every place the same chance.
+    """
+    rows, columns = clip.shape[1] - size, clip.shape[2] - size  # of the last place
+    y, x = min(int(top * (rows + 1)), rows), min(int(left * (columns + 1)), columns)
     return np.ascontiguousarray(clip[:, y : y + size, x : x + size])
 
 
 def random_crop(
-    clip: np.ndarray, short_side: tuple[int, int], size: int, rng: random.Random
+    clip: np.ndarray,
+    short_side: tuple[int, int],
+    size: int,
+    rng: random.Random,
+    square: bool = False,
 ) -> np.ndarray:
-    """A random crop after resizing to a random short side of [low, high]."""
-    return crop_resized(clip, rng.randint(*short_side), rng.random(), rng.random(), size)
+    """A random crop after resizing to a random side of [low, high]."""
+    clip = scale(clip, rng.randint(*short_side), size, square)
+    return crop_at(clip, rng.random(), rng.random(), size)
 
 
-def view_crops(clip: np.ndarray, short_side: int, size: int, num_crops: int) -> list[np.ndarray]:
+def view_crops(
+    clip: np.ndarray, short_side: int, size: int, num_crops: int, square: bool = False
+) -> list[np.ndarray]:
     """The crops of evaluation: 1 is the center, 3 lie along the longer side."""
+    clip = scale(clip, short_side, size, square)
     if num_crops == 1:
-        return [crop_resized(clip, short_side, 0.5, 0.5, size)]
+        return [crop_at(clip, 0.5, 0.5, size)]
     along_height = clip.shape[1] > clip.shape[2]
     places = [(at, 0.5) if along_height else (0.5, at) for at in (0, 0.5, 1)]
-    return [crop_resized(clip, short_side, *place, size) for place in places]
+    return [crop_at(clip, *place, size) for place in places]

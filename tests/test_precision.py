@@ -85,6 +85,15 @@ def test_normalization_is_a_channels_last_view():
     assert Normalize((0.5,) * 3, (0.5,) * 3, channels_last=False)(clips).is_contiguous()
 
 
+def test_normalization_knows_bgr_and_pixels_up_to_255():
+    clips = torch.randint(0, 256, (1, 2, 4, 4, 3), dtype=torch.uint8)
+    x = Normalize((104, 117, 128), (1, 1, 1), (0, 255), "BGR")(clips)
+    expected = clips.flip(-1).permute(0, 4, 1, 2, 3) - torch.tensor([104, 117, 128]).view(
+        3, 1, 1, 1
+    )
+    torch.testing.assert_close(x, expected.float())
+
+
 def test_bfloat16_logits_are_float32_and_close(net):
     torch.manual_seed(0)
     model = I3D(num_classes=5).eval()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pt_dataset.transforms import crop_resized, random_crop, resize, view_crops
+from pt_dataset.transforms import crop_at, random_crop, resize, view_crops
 
 
 def gradient(height, width):
@@ -15,8 +15,8 @@ def gradient(height, width):
 
 def test_a_clip_of_the_right_size_is_only_cropped():
     clip = gradient(36, 48)
-    assert np.array_equal(crop_resized(clip, 36, 0.5, 0.5, 32), clip[:, 2:34, 8:40])
-    assert np.array_equal(crop_resized(clip, 36, 0, 1, 32), clip[:, :32, 16:])
+    assert np.array_equal(crop_at(clip, 0.5, 0.5, 32), clip[:, 2:34, 8:40])
+    assert np.array_equal(crop_at(clip, 0, 1, 32), clip[:, :32, 16:])
 
 
 def test_the_corners_are_reached():
@@ -61,3 +61,15 @@ def test_one_crop_serves_all_frames():
     rng = random.Random(1)
     crop = random_crop(gradient(36, 48), (36, 40), 32, rng)
     assert all(np.array_equal(frame, crop[0]) for frame in crop)
+
+
+def test_every_place_has_the_same_chance():
+    rng = random.Random(0)
+    rows = [int(random_crop(gradient(34, 34), (34, 34), 32, rng)[0, 0, 0, 1]) for _ in range(3000)]
+    assert all(900 < rows.count(row) < 1100 for row in range(3))
+
+
+def test_a_square_resize_ignores_the_aspect_ratio():
+    crop = view_crops(gradient(64, 128), 32, 32, 1, square=True)[0]
+    assert np.ptp(crop[0, 0, :, 0].astype(int)) >= 122  # all columns
+    assert np.ptp(crop[0, :, 0, 1].astype(int)) >= 60  # and all rows

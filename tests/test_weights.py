@@ -12,7 +12,8 @@ import torch
 
 from config import UserError
 from models import build_model, weights
-from models.weights import WEIGHTS, convert_i3d_piergiaj, fetch, load_exactly, read_state
+from models.i3d import WEIGHTS, convert_piergiaj
+from models.weights import fetch, load_exactly, read_state
 
 
 def public_i3d(num_classes=4):
@@ -103,6 +104,7 @@ class Danger:
         return (open, ("i_was_here", "w"))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("content", ["html", "code", "list", "nothing", "missing"])
 def test_a_file_that_is_no_state_dict_is_one_clear_error(tmp_path, content, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -131,7 +133,7 @@ def test_unknown_names_are_answered_with_the_known_ones():
 
 def test_conversion_names_every_tensor_once():
     theirs, ours = public_i3d()
-    assert convert_i3d_piergiaj(theirs).keys() == ours.keys()
+    assert convert_piergiaj(theirs).keys() == ours.keys()
 
 
 def test_load_exactly_takes_its_own_state(tmp_path):

@@ -1,23 +1,39 @@
 """What stands between a batch of uint8 clips and a network: layout, normalization, precision."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
 
 class Normalize(nn.Module):
-    """uint8 (N, T, H, W, C) -> float (N, C, T, H, W), (x / 255 - mean) / std.
+    """uint8 (N, T, H, W, C) -> float (N, C, T, H, W): to `value_range`, then (x - mean) / std.
 
     The permutation is a free view, and that view is channels-last-3d already.
     """
 
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], channels_last: bool = True):
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        value_range: tuple[float, float] = (0.0, 1.0),
+        channel_order: str = "RGB",
+        channels_last: bool = True,
+    ):
         super().__init__()
+        low, high = value_range
         shape = (1, len(mean), 1, 1, 1)
-        self.register_buffer("shift", torch.tensor(mean).view(shape) * 255, persistent=False)
-        self.register_buffer("scale", 1 / (torch.tensor(std).view(shape) * 255), persistent=False)
+        # of pixels from 0 to 255, so that one subtraction and one multiplication do all
+        shift = (torch.tensor(mean) - low) * 255 / (high - low)
+        scale = (high - low) / 255 / torch.tensor(std)
+        self.register_buffer("shift", shift.view(shape), persistent=False)
+        self.register_buffer("scale", scale.view(shape), persistent=False)
+        self.bgr = channel_order == "BGR"
         self.channels_last = channels_last
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        if self.bgr:
+            clips = clips.flip(-1)
         x = clips.permute(0, 4, 1, 2, 3)
         x = (x - self.shift) * self.scale
         return x if self.channels_last else x.contiguous()
