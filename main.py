@@ -215,7 +215,8 @@ def train(run: Run, stop: GracefulStop) -> int:
                 save("best.pth", chosen_on=str(lists.test_list))
         report(run, weights_in_words({"epoch": completed, "chosen_on": None}), stop.check)
         log.info(f"checkpoint: {folder / 'last.pth'}")
-        log.info(f"curves: {folder / 'curves.png'}")
+        for place in logger.places():
+            log.info(place)
     except KeyboardInterrupt:
         save("last.pth")
         log.info(f"stopped by Ctrl-C; go on with --resume {folder / 'last.pth'}")

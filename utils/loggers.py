@@ -46,6 +46,10 @@ class Logger:
     def close(self) -> None:
         """The run ends, well or not."""
 
+    def places(self) -> list[str]:
+        """Where to look at what was logged, a line each."""
+        return []
+
 
 class JsonLines(Logger):
     """steps.jsonl and metrics.jsonl in the run folder, appended, so that a crash loses nothing."""
@@ -135,6 +139,9 @@ class CurvesPng(Logger):
         figure.savefig(temporary, format="png", dpi=100)
         temporary.replace(self.run_dir / "curves.png")
 
+    def places(self) -> list[str]:
+        return [f"curves: {self.run_dir / 'curves.png'}"]
+
 
 class Visdom(Logger):
     """Live curves on visdom's page, the earlier ones of a resumed run included."""
@@ -158,6 +165,9 @@ class Visdom(Logger):
     def close(self) -> None:
         self.page.close()
 
+    def places(self) -> list[str]:
+        return [f"visdom: {self.page.url}"] if self.page.shown else []
+
 
 class Loggers(Logger):
     """Several loggers as one."""
@@ -176,6 +186,9 @@ class Loggers(Logger):
     def close(self) -> None:
         for logger in self.loggers:
             logger.close()
+
+    def places(self) -> list[str]:
+        return [place for logger in self.loggers for place in logger.places()]
 
 
 def build(run_dir: Path, step: int, visdom_server: str | None, visdom_port: int) -> Logger:

@@ -99,6 +99,11 @@ class VisdomLogger:
         """Address of this run's page."""
         return f"http://{self._address}/env/{quote(self.env)}"
 
+    @property
+    def shown(self) -> bool:
+        """Whether the server has curves of this run."""
+        return self._connected and self._posted
+
     def log(self, metrics: dict[str, float | int | str | None], step: float) -> None:
         """Add a point at `step` (in epochs) to the curve of each metric that has a window."""
         with self._lock:
@@ -161,7 +166,7 @@ class VisdomLogger:
         while self._sync(0) == STARTING:  # a run this short ends before its server is up
             time.sleep(STARTING)
         # not without a post: visdom would write "null" over the file of an env it has not read yet
-        if self._connected and self._posted:
+        if self.shown:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 self._post("/save", {"data": [self.env]})
 
