@@ -69,6 +69,7 @@ def views(text: str) -> str:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="main.py",
+        usage=f"python main.py --arch {{{','.join(ARCHS)}}} --dataset NAME [options]",
         description="Train or evaluate a video classifier.",
         epilog="Options that are not given come from the recipe in config.py, "
         "or from the run that --resume continues.",

@@ -55,7 +55,7 @@ def test_a_run_leaves_all_its_files(trained, capsys):
     assert result["num_videos"] == 4
     assert result["num_skipped"] == 0
     assert result["top5"] is None
-    assert "2 evenly spaced clips x 1 crop of 8 frames" in result["protocol"]
+    assert "2 evenly spaced clips x 1 center crop of 8 frames" in result["protocol"]
     scores = np.load(RUN / "scores.npz")
     assert scores["scores"].shape == (4, 2)
     np.testing.assert_allclose(scores["scores"].sum(1), 1, rtol=1e-5)
@@ -104,7 +104,7 @@ def test_a_number_of_best_weights_says_that_they_were_chosen_on_the_test_list(tr
     )
     protocol = json.loads((RUN / "result.json").read_text())["protocol"]
     assert "chosen for their accuracy on data/tiny/testlist01.json" in protocol
-    assert "1 evenly spaced clips x 3 crops" in protocol
+    assert "1 center clip x 3 crops" in protocol
 
 
 def test_a_resumed_run_equals_one_that_was_never_interrupted(trained):

@@ -66,10 +66,10 @@ def result_of(scores: torch.Tensor, labels: torch.Tensor, protocol: str) -> dict
 def protocol_in_words(views: str, preprocessing: dict) -> str:
     """What was averaged over what, for `views` such as "10x3"."""
     clips, crops = views.split("x")
-    several = "s" if crops != "1" else ""
+    of_clips = "1 center clip" if clips == "1" else f"{clips} evenly spaced clips"
+    of_crops = "1 center crop" if crops == "1" else f"{crops} crops"
     return (
-        f"video accuracy, softmax averaged over {clips} evenly spaced clips x {crops} "
-        f"crop{several} "
+        f"video accuracy, softmax averaged over {of_clips} x {of_crops} "
         f"of {preprocessing['clip_len']} frames (stride {preprocessing['stride']}), "
         f"{preprocessing['crop_size']} px out of short side {preprocessing['short_side']}"
     )
