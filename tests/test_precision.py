@@ -21,12 +21,24 @@ def net():
 
 
 @pytest.fixture
-def wrong_conv(monkeypatch):
+def right_conv(monkeypatch):
+    """A conv3d that is right in bfloat16, whatever this machine's own does."""
+    plain = F.conv3d
+
+    def right(x, weight, bias=None, *args, **how):
+        bias = None if bias is None else bias.float()
+        return plain(x.float(), weight.float(), bias, *args, **how).to(x.dtype)
+
+    monkeypatch.setattr(F, "conv3d", right)
+    return right
+
+
+@pytest.fixture
+def wrong_conv(right_conv, monkeypatch):
     """A conv3d with wrong bfloat16 weight gradients for kernels of 3 with 8 inputs."""
-    right = F.conv3d
 
     def wrong(x, weight, *args, **how):
-        out = right(x, weight, *args, **how)
+        out = right_conv(x, weight, *args, **how)
         if x.dtype == torch.bfloat16 and weight.shape[1:3] == (8, 3):
             weight.register_hook(lambda grad: grad * 1.5)
         return out
@@ -43,7 +55,7 @@ def test_distinct_shapes_are_found_without_computing(net):
     assert len(convolution_shapes(I3D(5), (8, 3, 64, 224, 224))) > 30  # at once, whatever the size
 
 
-def test_right_gradients_pass(net):
+def test_right_gradients_pass(net, right_conv):
     assert wrong_layers(net, CLIP) == []
 
 
@@ -65,7 +77,7 @@ def test_the_comparison_is_made_once(net, wrong_conv, monkeypatch):
     assert wrong_layers(net, CLIP) == first != []
 
 
-def test_auto_uses_bfloat16_only_where_the_cpu_has_it(net, monkeypatch):
+def test_auto_uses_bfloat16_only_where_the_cpu_has_it(net, right_conv, monkeypatch):
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: False)
     assert choose_precision("auto", CPU, net, CLIP) == "fp32"
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
