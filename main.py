@@ -35,6 +35,7 @@ from utils.schedule import lr_factor
 from utils.trainer import NonFiniteLoss, train_one_epoch
 
 RUNS = Path("saved_model")  # below the working folder
+CLIP_OPTIONS = ("clip_len", "stride", "snippet_len", "crop_size")  # part of the preprocessing
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 log = logging.getLogger("video")
 
@@ -62,7 +63,11 @@ def main(argv: list[str] | None = None) -> int:
     Raises:
         UserError: something that the user can mend.
     """
-    run = set_up(parse_opts(argv))
+    opts = parse_opts(argv)
+    if opts.list_weights:
+        print(weights.table())
+        return 0
+    run = set_up(opts)
     with GracefulStop() as stop:
         if not run.opts.evaluate:
             return train(run, stop)
@@ -98,17 +103,17 @@ def set_up(opts: argparse.Namespace) -> Run:
         )
     entry = weights.find(opts.pretrained, opts.arch) if opts.pretrained and not resumed else None
     preprocessing = preprocessing_of(opts, entry, resumed)
-    names = ("clip_len", "stride", "crop_size", "resize")
     clip = ClipShape(
-        **{name: preprocessing[name] for name in names}, short_side=tuple(opts.short_side)
+        **{name: preprocessing[name] for name in (*CLIP_OPTIONS, "resize")},
+        short_side=tuple(opts.short_side),
     )
 
     # model
-    arch_args = {"dropout": opts.dropout, "bn_momentum": opts.bn_momentum}
+    arch_args = {"dropout": opts.dropout, "bn_momentum": opts.bn_momentum} | opts.arch_args
     start = {"weights": opts.pretrained, "weights_file": opts.pretrained_file} if entry else {}
-    if resumed:
+    if entry or resumed:  # what weights were trained with comes before the recipe
         typed = {name: value for name, value in arch_args.items() if name in opts.given}
-        arch_args = resumed["arch_args"] | typed
+        arch_args |= (resumed["arch_args"] if resumed else entry.arch_args) | typed
     model = build_model(opts.arch, len(lists.class_names), **start, **arch_args)
     if resumed:
         weights.load_exactly(model, resumed["model"])
@@ -275,7 +280,7 @@ def preprocessing_of(
     opts: argparse.Namespace, entry: weights.Weights | None, resumed: dict | None
 ) -> dict:
     """Everything between a file and the network; a checkpoint's own comes before the recipe's."""
-    clip = {name: getattr(opts, name) for name in ("clip_len", "stride", "crop_size")}
+    clip = {name: getattr(opts, name) for name in CLIP_OPTIONS}
     clip["short_side"] = opts.short_side[0]
     if resumed:
         return resumed["preprocessing"] | {
@@ -296,11 +301,19 @@ def preprocessing_of(
     return asdict(preprocessing)
 
 
-def build_optimizer(model: torch.nn.Module, opts: argparse.Namespace) -> torch.optim.Optimizer:
-    parameters = [p for p in model.parameters() if p.requires_grad]
+def build_optimizer(model: nn.Module, opts: argparse.Namespace) -> torch.optim.Optimizer:
+    """The optimizer, with the multipliers that the network's paper gives to some parameters."""
+    if hasattr(model, "parameter_groups"):
+        groups = sorted(model.parameter_groups(), key=lambda group: group["lr_mult"] != 1)
+    else:
+        trained = [p for p in model.parameters() if p.requires_grad]
+        groups = [{"params": trained, "lr_mult": 1, "decay_mult": 1}]
+    for group in groups:
+        group["lr"] = opts.lr * group["lr_mult"]
+        group["weight_decay"] = opts.weight_decay * group["decay_mult"]
     if opts.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, opts.lr, weight_decay=opts.weight_decay)
-    return torch.optim.SGD(parameters, opts.lr, opts.momentum, weight_decay=opts.weight_decay)
+        return torch.optim.AdamW(groups)
+    return torch.optim.SGD(groups, momentum=opts.momentum)
 
 
 def resume_optimizer(
@@ -312,8 +325,8 @@ def resume_optimizer(
         raise UserError(f"{opts.resume} was not trained with --optimizer {opts.optimizer}")
     optimizer.load_state_dict(resumed["optimizer"])
     for group in optimizer.param_groups:
-        group["initial_lr"] = opts.lr
-        group["weight_decay"] = opts.weight_decay
+        group["initial_lr"] = opts.lr * group["lr_mult"]
+        group["weight_decay"] = opts.weight_decay * group["decay_mult"]
     checkpoint.set_rng_state(resumed["rng"])
 
 

@@ -23,6 +23,7 @@ DEFAULTS = {  # of the options that no recipe sets
     "pretrained": None,
     "pretrained_file": None,
     "evaluate": False,
+    "list_weights": False,
     "log_every": 10,
     "visdom_server": "127.0.0.1",
     "visdom_port": 8097,
@@ -33,6 +34,7 @@ NOT_INHERITED = (
     "name",
     "resume",
     "evaluate",
+    "list_weights",
     "device",
     "workers",
     "precision",
@@ -102,6 +104,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="last.pth or best.pth of a run, to go on or to evaluate",
     )
 
+    group.add_argument("--list-weights", action="store_true", help="print the public weights")
+
     group = parser.add_argument_group("start (from scratch, unless one is given)")
     group.add_argument(
         "--pretrained",
@@ -127,6 +131,12 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="PX",
         help="frames are resized to it; two: a range",
+    )
+    group.add_argument(
+        "--snippet-len",
+        type=number(int, 0),
+        metavar="N",
+        help="frames of each segment of the video; 0: consecutive clips",
     )
     group.add_argument("--crop-size", type=number(int, 1), metavar="PX")
     group.add_argument(
@@ -158,6 +168,12 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--views", type=views, metavar="CLIPSxCROPS", help="of each video in the final evaluation"
     )
+
+    for arch, entry in ARCHS.items():
+        if entry.options:
+            group = parser.add_argument_group(f"network, with --arch {arch}")
+            for name, values in entry.options.items():
+                add_arch_option(group, name, values)
 
     group = parser.add_argument_group("machine")
     group.add_argument("--device", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
@@ -191,6 +207,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_arch_option(group, name: str, values: tuple | type) -> None:
+    """One option of an architecture: a switch, one of some values, or anything of a type."""
+    flag = "--" + name.replace("_", "-")
+    if values == (False, True):
+        group.add_argument(flag, action=argparse.BooleanOptionalAction)
+    elif isinstance(values, tuple):
+        group.add_argument(flag, type=type(values[0]), choices=values)
+    else:
+        group.add_argument(flag, type=values, metavar="N" if values is int else "NAME")
+
+
 def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
     """All options of one run; `given` holds the names of those that were typed.
 
@@ -208,6 +235,8 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--evaluate needs --resume CHECKPOINT")
     if opts["pretrained_file"] and not opts["pretrained"]:
         parser.error("--pretrained-file needs --pretrained, which says what the file is")
+    if opts["list_weights"]:
+        return argparse.Namespace(**opts, given=set(given))
     for name in ("arch", "dataset"):
         if not opts[name]:
             parser.error(
@@ -218,10 +247,10 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(
             f"--dataset {opts['dataset']}: give the name of a folder in --data-root, not a path"
         )
-    recipe = find_recipe(
-        opts["arch"], opts["dataset"], "kinetics" if opts["pretrained"] else "scratch"
-    )
+    recipe = find_recipe(opts["arch"], opts["dataset"], start_of(opts["pretrained"]))
     opts = DEFAULTS | asdict(recipe) | inherited | given
+    typed = arch_args_of(opts["arch"], given, parser)
+    opts["arch_args"] = recipe.arch_args | inherited.get("arch_args", {}) | typed
     if opts["name"] is None and not opts["resume"]:
         opts["name"] = f"{opts['arch']}_{opts['dataset']}_{opts['split']}"
     if opts["workers"] is None:
@@ -233,10 +262,27 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
     return argparse.Namespace(**opts, given=set(given))
 
 
+def start_of(pretrained: str | None) -> str:
+    """What the name of the weights says of where a run starts; recipes are looked up by it."""
+    if pretrained is None:
+        return "scratch"
+    return "imagenet" if pretrained.startswith("imagenet") else "kinetics"
+
+
+def arch_args_of(arch: str, given: dict, parser: argparse.ArgumentParser) -> dict:
+    """The typed arguments of the network; an error if one belongs to another architecture."""
+    for other, entry in ARCHS.items():
+        for name in entry.options.keys() & given.keys() - ARCHS[arch].options.keys():
+            parser.error(f"--{name.replace('_', '-')} is an option of {other}, not of {arch}")
+    return {name: given[name] for name in ARCHS[arch].options if name in given}
+
+
 def check(opts: dict) -> None:
     """Combinations that no single option can see; makes `short_side` a range."""
     if len(opts["short_side"]) == 1:
         opts["short_side"] = (opts["short_side"][0],) * 2
+    if opts["snippet_len"] and opts["clip_len"] % opts["snippet_len"]:
+        raise ValueError("--clip-len must be a multiple of --snippet-len: frames of all segments")
     low, high = opts["short_side"] if len(opts["short_side"]) == 2 else (1, 0)
     if low > high:
         raise ValueError("--short-side takes one number, or the lowest and the highest of a range")

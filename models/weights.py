@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from config import Preprocessing, UserError
+from config import ARCHS, Preprocessing, UserError
 
 FOLDER = Path(__file__).resolve().parents[1] / "pretrained"
 log = logging.getLogger("video")
@@ -25,7 +25,10 @@ class Weights:
 
     url: str
     sha256: str = ""  # of the file, or how it begins; empty where none was published
+    read: Callable[[Path], dict] | None = None  # reads a file that torch.load does not
     convert: Callable[[dict], dict]  # their state dict -> ours
+    # what is left to convert once the network is known, such as inflation
+    adapt: Callable[[dict, nn.Module], dict] | None = None
     arch_args: dict = field(default_factory=dict)
     head: tuple[str, ...] = ("head.weight", "head.bias")  # replaced where the class count differs
     classes: str = "kinetics400"  # what the labels of its head mean
@@ -49,12 +52,28 @@ def find(name: str, arch: str) -> Weights:
     return entries[name]
 
 
+def table() -> str:
+    """All public checkpoints, a few lines each."""
+    lines = []
+    for arch in ARCHS:
+        for name, entry in catalogue(arch).items():
+            lines += [
+                f"{name} ({arch}), {entry.license}",
+                f"    accuracy: {entry.accuracy}",
+                f"    file: {FOLDER.name}/{entry.url.rsplit('/', 1)[1]} from {entry.url}",
+            ]
+    return "\n".join(lines)
+
+
 def load(model: nn.Module, entry: Weights, path: str | None = None) -> None:
     """Loads a public checkpoint from `path`, or from pretrained/, where it is downloaded first.
 
     Exact: only a head of another class count is replaced, and nothing may be missing or left over.
     """
-    state = entry.convert(read_state(Path(path) if path else fetch(entry)))
+    read = entry.read or read_state
+    state = entry.convert(read(Path(path) if path else fetch(entry)))
+    if entry.adapt:
+        state = entry.adapt(state, model)
     ours = model.state_dict()
     theirs = state.get(entry.head[0], ours[entry.head[0]])
     if len(theirs) != len(ours[entry.head[0]]):
@@ -110,19 +129,15 @@ def fetch(entry: Weights) -> Path:
         return path
     partial = path.with_suffix(".part")
     try:
-        with urllib.request.urlopen(entry.url, timeout=30) as reply, open(partial, "wb") as file:
-            size = int(reply.headers.get("Content-Length", 0))
-            with tqdm(desc=path.name, total=size or None, unit="B", unit_scale=True) as bar:
-                while chunk := reply.read(1 << 20):
-                    file.write(chunk)
-                    bar.update(len(chunk))
+        size = download(entry.url, partial)
     except (OSError, http.client.HTTPException) as error:
-        partial.unlink(missing_ok=True)
+        if getattr(error, "code", None) == 416:  # nothing to go on with: another file by this name
+            partial.unlink()
         raise UserError(f"cannot download {entry.url} ({error}); put the file at {path}") from None
     if size and partial.stat().st_size != size:
-        partial.unlink()
         raise UserError(
-            f"the download of {entry.url} ended early; try again, or put the file at {path}"
+            f"the download of {entry.url} ended early; the same command goes on with it, "
+            f"or put the file at {path}"
         )
     digest = hashlib.sha256(partial.read_bytes()).hexdigest()
     if not digest.startswith(entry.sha256):
@@ -132,3 +147,22 @@ def fetch(entry: Weights) -> Path:
         )
     partial.replace(path)
     return path
+
+
+def download(url: str, path: Path) -> int:
+    """Downloads to `path`, behind what is there already, and returns the size that it should have.
+
+    0 where the server does not say.
+    """
+    have = path.stat().st_size if path.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        have = have if reply.status == 206 else 0  # or else the server sends all of it again
+        length = int(reply.headers.get("Content-Length", 0))
+        total = have + length if length else None
+        bar = tqdm(desc=path.stem, initial=have, total=total, unit="B", unit_scale=True)
+        with bar, open(path, "ab" if have else "wb") as file:
+            while chunk := reply.read(1 << 20):
+                file.write(chunk)
+                bar.update(len(chunk))
+    return total or 0

@@ -29,7 +29,24 @@ class ClipShape:
     stride: int
     short_side: tuple[int, int]
     crop_size: int
+    snippet_len: int = 0  # see config.Preprocessing
     resize: str = "short_side"  # or "square", see config.Preprocessing
+
+    def train_indices(self, num_frames: int, rng: random.Random) -> list[int]:
+        """The frames of one random clip."""
+        if self.snippet_len:
+            num_segments = self.clip_len // self.snippet_len
+            return sampling.random_segments(num_frames, num_segments, self.snippet_len, rng)
+        return sampling.random_clip(num_frames, self.clip_len, self.stride, rng)
+
+    def view_indices(self, num_frames: int, num_clips: int) -> list[list[int]]:
+        """The frames of the clips of evaluation; of segments, one clip with so many of them."""
+        if not self.snippet_len:
+            return sampling.spaced_clips(num_frames, self.clip_len, self.stride, num_clips)
+        if num_clips == 1:
+            num_segments = self.clip_len // self.snippet_len
+            return [sampling.center_segments(num_frames, num_segments, self.snippet_len)]
+        return [sampling.test_segments(num_frames, num_clips, self.snippet_len)]
 
 
 @dataclass(frozen=True)
@@ -115,7 +132,7 @@ class TrainClips(Dataset):
         epoch, index = key
         video, shape = self.videos[index], self.shape
         rng = sampling.generator(self.seed, epoch, index)
-        indices = sampling.random_clip(video.num_frames, shape.clip_len, shape.stride, rng)
+        indices = shape.train_indices(video.num_frames, rng)
         clip = read_frames(video.path, indices, video.num_frames)
         clip = transforms.random_crop(
             clip, shape.short_side, shape.crop_size, rng, shape.resize == "square"
@@ -143,9 +160,7 @@ class ViewClips(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int, int]:
         _, index = key
         video, shape = self.videos[index], self.shape
-        clips = sampling.spaced_clips(
-            video.num_frames, shape.clip_len, shape.stride, self.num_clips
-        )
+        clips = shape.view_indices(video.num_frames, self.num_clips)
         frames = read_frames(video.path, [i for clip in clips for i in clip], video.num_frames)
         crops = transforms.view_crops(
             frames,
@@ -154,9 +169,7 @@ class ViewClips(Dataset):
             self.num_crops,
             shape.resize == "square",
         )
-        views = [
-            torch.from_numpy(crop).unflatten(0, (self.num_clips, shape.clip_len)) for crop in crops
-        ]
+        views = [torch.from_numpy(crop).unflatten(0, (len(clips), -1)) for crop in crops]
         return torch.stack(views, dim=1).flatten(0, 1), video.label, index
 
 

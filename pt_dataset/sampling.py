@@ -48,3 +48,57 @@ def num_starts(num_frames: int, clip_len: int, stride: int) -> int:
 def clip_from(start: int, num_frames: int, clip_len: int, stride: int) -> list[int]:
     """The indices of the clip that starts at `start`, going round at the end of the video."""
     return [(start + i * stride) % num_frames for i in range(clip_len)]
+
+
+def random_segments(
+    num_frames: int, num_segments: int, snippet_len: int, rng: random.Random
+) -> list[int]:
+    """One random snippet of each of `num_segments` equal parts of a video: training.
+
+    A video with fewer starts than segments gives sorted random snippets, which may repeat; one
+    with no more frames than segments gives its first snippet each time.
+
+    Args:
+        num_frames: length of the video, at least 1.
+        num_segments: parts of the video.
+        snippet_len: consecutive frames taken from each; behind the end the last frame is repeated.
+        rng: where the starts come from.
+
+    Returns:
+        `num_segments * snippet_len` indices in [0, num_frames), one segment after the other.
+
+    Source: the authors' PyTorch code of Temporal Segment Networks, tsn-pytorch (dataset.py).
+    """
+    fitting = num_starts(num_frames, snippet_len, stride=1)
+    part = fitting // num_segments
+    if part > 0:
+        starts = [i * part + rng.randrange(part) for i in range(num_segments)]
+    elif num_frames > num_segments:
+        starts = sorted(rng.randrange(fitting) for _ in range(num_segments))
+    else:
+        starts = [0] * num_segments
+    return snippets(starts, num_frames, snippet_len)
+
+
+def center_segments(num_frames: int, num_segments: int, snippet_len: int) -> list[int]:
+    """The middle snippet of each part of a video: validation. Otherwise as `random_segments`.
+
+    A video with no more starts than segments gives its first snippet each time.
+    """
+    if num_frames < num_segments + snippet_len:
+        return snippets([0] * num_segments, num_frames, snippet_len)
+    return test_segments(num_frames, num_segments, snippet_len)
+
+
+def test_segments(num_frames: int, num_segments: int = 25, snippet_len: int = 1) -> list[int]:
+    """The middle snippet of each part of a video, which repeat in a short one: testing."""
+    fitting = num_starts(num_frames, snippet_len, stride=1)
+    starts = [(2 * i + 1) * fitting // (2 * num_segments) for i in range(num_segments)]
+    return snippets(starts, num_frames, snippet_len)
+
+
+def snippets(starts: list[int], num_frames: int, snippet_len: int) -> list[int]:
+    """The indices of all snippets in a row; behind the end the last frame is repeated."""
+    if num_frames < 1:
+        raise ValueError(f"cannot sample segments from {num_frames} frames")
+    return [min(start + i, num_frames - 1) for start in starts for i in range(snippet_len)]

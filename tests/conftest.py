@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import zlib
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+# two threads for steps this small wait for each other longer than they work
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

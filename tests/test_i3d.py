@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from conftest import reference_clip, reference_state
 from torch import nn
 
@@ -16,7 +17,7 @@ def relative(a, b):
     return ((a - b).norm() / b.norm()).item()
 
 
-@pytest.mark.parametrize("name", ["i3d_rgb_piergiaj", "i3d_flow_piergiaj"])
+@pytest.mark.parametrize("name", ["i3d_rgb_piergiaj", "i3d_flow_piergiaj", "i3d_rgb_hassony2"])
 def test_logits_agree_with_the_reference_implementation(shared, tmp_path, name):
     reference = json.loads((shared / "reference" / "checkpoints" / f"{name}.json").read_text())
     torch.save(reference_state(reference["keys"]), tmp_path / "file.pt")
@@ -91,6 +92,28 @@ def test_clips_of_any_size_give_logits_and_their_steps(size):
     torch.testing.assert_close(steps.mean(dim=2), logits, rtol=1e-4, atol=1e-5)
 
 
+def pad_hassony2(x, kernel, stride, value=0):
+    """hassony2's padding: rows and columns as if the stride divided them, time as TensorFlow."""
+    remainder = x.shape[2] % stride[0]
+    pads = []
+    for i, (k, s) in enumerate(zip(kernel, stride, strict=True)):
+        total = max(k - (remainder if i == 0 and remainder else s), 0)
+        pads = [total // 2, total - total // 2, *pads]
+    return F.pad(x, pads, value=value)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_odd_sizes_can_be_padded_as_hassony2_does(size):
+    block = ConvBnRelu3d(2, 3, 7, 2, as_if_even=True).eval()
+    x = torch.randn(2, 2, *size).relu()
+    expected = F.conv3d(pad_hassony2(x, [7] * 3, [2] * 3), block.conv.weight, stride=2)
+    torch.testing.assert_close(block(x), F.relu(block.bn(expected)))
+    for kernel, stride in [((1, 3, 3), (1, 2, 2)), ((3, 3, 3), (2, 2, 2)), ((2, 2, 2), (2, 2, 2))]:
+        pool = SameMaxPool3d(kernel, stride, as_if_even=True)
+        expected = F.max_pool3d(pad_hassony2(x, kernel, stride), kernel, stride, ceil_mode=True)
+        assert torch.equal(pool(x), expected)
+
+
 def test_the_head_averages_windows_not_positions():
     x = torch.randn(1, 4, 3, 9, 8)
     windows = [
@@ -129,3 +152,29 @@ def test_memory_format_does_not_change_the_logits():
             clip.to(memory_format=torch.channels_last_3d)
         )
     assert relative(last, plain) < 1e-5
+
+
+def test_imagenet_weights_are_inflated(tmp_path):
+    """On equal frames, away from the ends of the clip, a block computes what its 2-D one does."""
+    flat = torchvision.models.googlenet(init_weights=False).eval()
+    flat.load_state_dict(reference_state({k: v.shape for k, v in flat.state_dict().items()}))
+    torch.save(flat.state_dict(), tmp_path / "file.pth")
+    model = build_model(
+        "i3d", 5, weights="imagenet", weights_file=str(tmp_path / "file.pth")
+    ).eval()
+    frame = torch.rand(1, 192, 8, 8)
+    clip = frame[:, :, None].repeat(1, 1, 7, 1, 1)
+    with torch.inference_mode():
+        expected = flat.inception3b(flat.inception3a(frame))
+        found = model.features.mixed_3c(model.features.mixed_3b(clip))[:, :, 3]
+    assert relative(found, expected) < 1e-5
+    kernel = model.features.conv_1a.conv.weight
+    assert relative(kernel.sum(dim=2), flat.conv1.conv.weight) < 1e-6
+
+
+def test_the_network_can_be_exported():
+    model = I3D(num_classes=5).eval()
+    clip = torch.randn(1, 3, 8, 32, 32)
+    exported = torch.export.export(model, (clip,)).module()
+    with torch.inference_mode():
+        torch.testing.assert_close(exported(clip), model(clip), rtol=1e-4, atol=1e-5)

@@ -75,6 +75,7 @@ def test_a_checkpoint_is_plain_and_complete(trained):
     assert state["preprocessing"] == {
         "clip_len": 8,
         "stride": 1,
+        "snippet_len": 0,
         "crop_size": 32,
         "short_side": 36,
         "channel_order": "RGB",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from config import ARCHS, RECIPES, Recipe, find_recipe
+from config import ARCHS, RECIPES, Arch, Recipe, find_recipe
 from opts import parse_opts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,7 +32,8 @@ def test_every_recipe_value_can_be_overridden_or_is_fixed_by_the_weights():
         [sys.executable, "main.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     for field in fields(Recipe):
-        if field.name not in ("mean", "std"):  # what pixels a network expects is no matter of taste
+        # what pixels a network expects is no matter of taste; its arguments are options by name
+        if field.name not in ("mean", "std", "arch_args"):
             assert "--" + field.name.replace("_", "-") in help_text
 
 
@@ -86,3 +87,40 @@ def test_help_answers_at_once():
         return time.perf_counter() - started
 
     assert min(seconds() for _ in range(3)) < 0.5
+
+
+@pytest.fixture
+def toy_arch(monkeypatch):
+    options = {"depth": (50, 101), "gating": (False, True), "top_k": int}
+    monkeypatch.setitem(ARCHS, "toy", Arch(network="Toy", title="", options=options))
+    recipe = Recipe(clip_len=8, epochs=1, batch_size=1, lr=1, arch_args={"depth": 101, "top_k": 3})
+    monkeypatch.setitem(RECIPES, ("toy", "scratch"), recipe)
+    return ["--arch", "toy", "--dataset", "x"]
+
+
+def test_arguments_of_a_network_come_from_the_recipe_and_the_command_line(toy_arch):
+    assert parse_opts(toy_arch).arch_args == {"depth": 101, "top_k": 3}
+    opts = parse_opts([*toy_arch, "--depth", "50", "--gating"])
+    assert opts.arch_args == {"depth": 50, "top_k": 3, "gating": True}
+    assert {"depth", "gating"} <= opts.given
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--depth", "18"], "invalid choice: 18 (choose from 50, 101)"),
+        (["--arch", "i3d", "--gating"], "--gating is an option of toy, not of i3d"),
+    ],
+)
+def test_arguments_of_a_network_are_checked(toy_arch, argv, message, capsys):
+    with pytest.raises(SystemExit):
+        parse_opts([*toy_arch, *argv])
+    assert message in capsys.readouterr().err
+
+
+def test_a_recipe_is_looked_up_from_the_particular_to_the_general():
+    demo, scratch = RECIPES["i3d", "demo", "scratch"], RECIPES["i3d", "scratch"]
+    assert find_recipe("i3d", "demo", "scratch") is demo
+    assert find_recipe("i3d", "other", "scratch") is scratch
+    assert find_recipe("i3d", "demo", "kinetics") is RECIPES["i3d", "kinetics"]
+    assert find_recipe("i3d", "other", "imagenet") is scratch

@@ -47,12 +47,35 @@ def wrong_conv(right_conv, monkeypatch):
 
 
 def test_distinct_shapes_are_found_without_computing(net):
+    same = ((1, 1, 1), 1)  # dilation and groups
     assert convolution_shapes(net, CLIP) == [
-        ((2, 3, 8, 32, 32), (8, 3, 3, 3, 3), (1, 1, 1), (1, 1, 1)),
-        ((2, 8, 8, 32, 32), (8, 8, 3, 3, 3), (1, 1, 1), (1, 1, 1)),
-        ((2, 8, 8, 32, 32), (8, 8, 1, 1, 1), (2, 2, 2), (0, 0, 0)),
+        ("conv3d", (2, 3, 8, 32, 32), (8, 3, 3, 3, 3), (1, 1, 1), (1, 1, 1), *same),
+        ("conv3d", (2, 8, 8, 32, 32), (8, 8, 3, 3, 3), (1, 1, 1), (1, 1, 1), *same),
+        ("conv3d", (2, 8, 8, 32, 32), (8, 8, 1, 1, 1), (2, 2, 2), (0, 0, 0), *same),
     ]
     assert len(convolution_shapes(I3D(5), (8, 3, 64, 224, 224))) > 30  # at once, whatever the size
+
+
+def test_two_dimensional_convolutions_are_found_and_compared_too(monkeypatch):
+    class Flat(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 4, 3, padding=1)
+
+        def forward(self, clip):
+            return self.conv(clip.flatten(2, 3))
+
+    found = convolution_shapes(Flat(), CLIP)
+    assert found == [("conv2d", (2, 3, 256, 32), (4, 3, 3, 3), (1, 1), (1, 1), (1, 1), 1)]
+    plain = F.conv2d
+    in_float = lambda x, w, *how: plain(x.float(), w.float(), *how).to(x.dtype)  # noqa: E731
+    monkeypatch.setattr(F, "conv2d", in_float)
+    assert wrong_layers(Flat(), CLIP) == []
+    monkeypatch.setattr(
+        F, "conv2d", lambda x, *how: in_float(x, *how) * (1 + (x.dtype.itemsize == 2))
+    )
+    monkeypatch.setattr(precision, "_cpu_name", lambda: "another one")  # not the answer kept above
+    assert wrong_layers(Flat(), CLIP) == ["conv2d of (2, 3, 256, 32) with (4, 3, 3, 3)"]
 
 
 def test_right_gradients_pass(net, right_conv):
@@ -67,7 +90,9 @@ def test_a_wrong_gradient_is_found_and_float32_is_used_and_said(net, wrong_conv,
 
 
 def test_infinite_gradients_count_as_wrong(net, monkeypatch):
-    monkeypatch.setattr(precision, "_gradients", lambda x, *how: [torch.full((2,), float("inf"))])
+    monkeypatch.setattr(
+        precision, "_gradients", lambda f, x, *how: [torch.full((2,), float("inf"))]
+    )
     assert len(wrong_layers(net, CLIP)) == 3
 
 

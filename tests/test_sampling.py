@@ -1,7 +1,9 @@
+import math
 import random
 
 import pytest
 
+from pt_dataset import sampling
 from pt_dataset.sampling import generator, random_clip, spaced_clips
 
 
@@ -52,3 +54,92 @@ def test_the_generator_is_a_pure_function_of_its_key():
     assert draws == [generator(*key).random() for key in keys]
     assert len(set(draws)) == len(keys)
     assert generator(0, 0, 0).random() == pytest.approx(0.8647667219672085)  # on every machine
+
+
+@pytest.mark.parametrize(
+    "num_frames, num_segments, snippet_len, starts",
+    [
+        (30, 3, 1, [range(10), range(10, 20), range(20, 30)]),  # one part each
+        (32, 3, 1, [range(10), range(10, 20), range(20, 30)]),  # the remainder is never seen
+        (34, 3, 5, [range(10), range(10, 20), range(20, 30)]),  # the last snippet ends at 33
+        (7, 3, 5, [range(1), range(1, 2), range(2, 3)]),  # three starts, one each
+        (3, 3, 1, [range(1), range(1, 2), range(2, 3)]),
+        (6, 3, 5, [range(2)] * 3),  # two starts for three segments: drawn and sorted
+        (4, 3, 5, [range(1)] * 3),  # shorter than a snippet
+        (3, 3, 2, [range(1)] * 3),  # no more frames than segments, though two starts
+        (2, 3, 1, [range(1)] * 3),
+        (1, 3, 6, [range(1)] * 3),
+    ],
+)
+def test_random_segments_use_every_start_of_their_part(
+    num_frames, num_segments, snippet_len, starts
+):
+    rng = random.Random(0)
+    seen = [set() for _ in range(num_segments)]
+    for _ in range(300):
+        indices = sampling.random_segments(num_frames, num_segments, snippet_len, rng)
+        segments = in_segments(indices, num_segments)
+        firsts = [segment[0] for segment in segments]
+        assert firsts == sorted(firsts)
+        for segment, first, of_segment in zip(segments, firsts, seen, strict=True):
+            assert segment == [min(first + i, num_frames - 1) for i in range(snippet_len)]
+            of_segment.add(first)
+    assert seen == [set(part) for part in starts]
+
+
+def in_segments(indices, num_segments):
+    length = len(indices) // num_segments
+    return [indices[i * length : (i + 1) * length] for i in range(num_segments)]
+
+
+@pytest.mark.parametrize(
+    "num_frames, num_segments, snippet_len, indices",
+    [
+        (30, 3, 1, [5, 15, 25]),
+        (31, 3, 1, [5, 15, 25]),  # 5.17, 15.5 and 25.83
+        (4, 3, 1, [0, 2, 3]),  # 0.67, 2 and 3.33
+        (3, 3, 1, [0, 0, 0]),  # no more frames than segments: the first
+        (1, 3, 1, [0, 0, 0]),
+        (8, 3, 5, [0, 1, 2, 3, 4, 2, 3, 4, 5, 6, 3, 4, 5, 6, 7]),
+        (7, 3, 5, [0, 1, 2, 3, 4] * 3),
+        (3, 2, 5, [0, 1, 2, 2, 2] * 2),  # behind the end the last frame is repeated
+    ],
+)
+def test_center_segments_take_the_middle_of_each_part(
+    num_frames, num_segments, snippet_len, indices
+):
+    assert sampling.center_segments(num_frames, num_segments, snippet_len) == indices
+
+
+@pytest.mark.parametrize(
+    "num_frames, num_segments, snippet_len, indices",
+    [
+        (250, 25, 1, list(range(5, 250, 10))),
+        (3, 3, 1, [0, 1, 2]),
+        (2, 3, 1, [0, 1, 1]),  # too short: frames come more than once
+        (7, 3, 5, [0, 1, 2, 3, 4, 1, 2, 3, 4, 5, 2, 3, 4, 5, 6]),
+        (5, 3, 5, [0, 1, 2, 3, 4] * 3),
+        (2, 3, 5, [0, 1, 1, 1, 1] * 3),  # shorter than a snippet: never before the first frame
+    ],
+)
+def test_test_segments_repeat_in_a_short_video(num_frames, num_segments, snippet_len, indices):
+    assert sampling.test_segments(num_frames, num_segments, snippet_len) == indices
+
+
+@pytest.mark.parametrize("snippet_len", [1, 5, 6])
+@pytest.mark.parametrize("num_segments", [1, 3, 7, 25])
+def test_segments_follow_the_published_formula(num_segments, snippet_len):
+    for num_frames in range(1, 120):
+        part = (num_frames - snippet_len + 1) / num_segments
+        starts = [max(math.floor(part / 2 + part * i + 1e-9), 0) for i in range(num_segments)]
+        enough = num_frames > num_segments + snippet_len - 1
+        of_test = sampling.test_segments(num_frames, num_segments, snippet_len)
+        of_validation = sampling.center_segments(num_frames, num_segments, snippet_len)
+        assert of_test[::snippet_len] == starts
+        assert of_validation[::snippet_len] == (starts if enough else [0] * num_segments)
+        assert 0 <= min(of_test + of_validation) <= max(of_test + of_validation) < num_frames
+
+
+def test_segments_of_no_frames_are_an_error():
+    with pytest.raises(ValueError, match="0 frames"):
+        sampling.test_segments(0)

@@ -153,13 +153,15 @@ def server(tmp_path):
         def log_message(self, *args):
             pass
 
-        def do_GET(self):
+        def do_GET(self):  # cut.pt comes in two parts
             if not self.path.endswith("cut.pt"):
                 return super().do_GET()
-            self.send_response(200)
-            self.send_header("Content-Length", "1000")
+            content = (tmp_path / "web" / "cut.pt").read_bytes()
+            start = int(self.headers.get("Range", "bytes=0-")[6:-1])
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
-            self.wfile.write(b"half")
+            self.wfile.write(content[start:] if start else content[:7])
             self.close_connection = True
             return None
 
@@ -197,10 +199,14 @@ def test_a_wrong_checksum_leaves_no_file(tmp_path, server, folder):
     assert list(folder.iterdir()) == []
 
 
-def test_a_download_that_ends_early_leaves_no_file(server, folder):
+def test_a_download_that_ends_early_goes_on_where_it_ended(tmp_path, server, folder):
+    (tmp_path / "web" / "cut.pt").write_bytes(b"half of the weights")
+    entry = entry_for(f"{server}/cut.pt", b"half of the weights")
     with pytest.raises(UserError, match="ended early|cannot download"):
-        fetch(entry_for(f"{server}/cut.pt"))
-    assert list(folder.iterdir()) == []
+        fetch(entry)
+    assert [file.suffix for file in folder.iterdir()] == [".part"]  # never under the final name
+    assert fetch(entry).read_bytes() == b"half of the weights"
+    assert len(list(folder.iterdir())) == 1
 
 
 @pytest.mark.parametrize("url", ["{}/none.pt", "http://127.0.0.1:9/w.pt"])

@@ -66,12 +66,18 @@ def result_of(scores: torch.Tensor, labels: torch.Tensor, protocol: str) -> dict
 def protocol_in_words(views: str, preprocessing: dict) -> str:
     """What was averaged over what, for `views` such as "10x3"."""
     clips, crops = views.split("x")
-    of_clips = "1 center clip" if clips == "1" else f"{clips} evenly spaced clips"
     of_crops = "1 center crop" if crops == "1" else f"{crops} crops"
+    pixels = f"{preprocessing['crop_size']} px out of short side {preprocessing['short_side']}"
+    if snippet_len := preprocessing["snippet_len"]:
+        segments = int(clips) if clips != "1" else preprocessing["clip_len"] // snippet_len
+        return (
+            f"video accuracy, logits of {segments} segments of {snippet_len} frames aggregated, "
+            f"softmax averaged over {of_crops}, {pixels}"
+        )
+    of_clips = "1 center clip" if clips == "1" else f"{clips} evenly spaced clips"
     return (
-        f"video accuracy, softmax averaged over {of_clips} x {of_crops} "
-        f"of {preprocessing['clip_len']} frames (stride {preprocessing['stride']}), "
-        f"{preprocessing['crop_size']} px out of short side {preprocessing['short_side']}"
+        f"video accuracy, softmax averaged over {of_clips} x {of_crops} of "
+        f"{preprocessing['clip_len']} frames (stride {preprocessing['stride']}), {pixels}"
     )
 
 

@@ -39,6 +39,15 @@ class Normalize(nn.Module):
         return x if self.channels_last else x.contiguous()
 
 
+def to_channels_last(module: nn.Module) -> nn.Module:
+    """Lays out the kernels of a module for channels-last inputs, those of 2-D networks, too."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in module.parameters():
+        if parameter.dim() in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
+    return module
+
+
 class ClipClassifier(nn.Module):
     """Normalization and a network in one precision: uint8 (N, T, H, W, C) -> logits (N, classes).
 
@@ -49,9 +58,7 @@ class ClipClassifier(nn.Module):
     def __init__(self, model: nn.Module, normalize: Normalize, precision: str = "fp32"):
         super().__init__()
         self.normalize = normalize
-        self.model = (
-            model.to(memory_format=torch.channels_last_3d) if normalize.channels_last else model
-        )
+        self.model = to_channels_last(model) if normalize.channels_last else model
         self.precision = precision
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 # relative error of a gradient: bfloat16 keeps 8 bits, so 4e-3 is usual, and a fault is 1 or inf
 TOLERANCE = 2e-2
@@ -73,11 +74,7 @@ def wrong_layers(model: nn.Module, clip_shape: tuple[int, ...]) -> list[str]:
         f"precision: comparing bfloat16 with float32 on {len(convs)} convolution shapes, once on "
         f"this machine"
     )
-    wrong = [
-        f"input {shape}, kernel {weight}"
-        for shape, weight, *how in convs
-        if not _agrees(shape, weight, *how)
-    ]
+    wrong = [f"{conv[0]} of {conv[1]} with {conv[2]}" for conv in convs if not _agrees(*conv)]
     try:
         cache.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(wrong))
@@ -90,40 +87,54 @@ def wrong_layers(model: nn.Module, clip_shape: tuple[int, ...]) -> list[str]:
 
 
 def convolution_shapes(model: nn.Module, clip_shape: tuple[int, ...]) -> list[tuple]:
-    """Distinct (input shape, weight shape, stride, padding) of all Conv3d, without computing."""
-    shapes = []
-    model = copy.deepcopy(model).to("meta")
-    for module in model.modules():
-        if isinstance(module, nn.Conv3d):
-            module.register_forward_pre_hook(
-                lambda m, args: shapes.append(
-                    (tuple(args[0].shape), tuple(m.weight.shape), m.stride, m.padding)
-                )
+    """Distinct (function, input shape, weight shape, stride ...) called, without computing."""
+    calls = _Calls()
+    with calls:
+        copy.deepcopy(model).to("meta")(torch.empty(clip_shape, device="meta"))
+    return list(dict.fromkeys(calls.found))
+
+
+class _Calls(TorchFunctionMode):
+    """Records convolutions as they are called: a Conv3d module may well call conv2d."""
+
+    NAMES = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in (torch.conv2d, torch.conv3d):
+            call = dict.fromkeys(("stride", "dilation", "groups"), 1) | {"padding": 0}
+            call |= dict(zip(self.NAMES, args, strict=False)) | kwargs
+            shapes = (tuple(call[name].shape) for name in ("input", "weight"))
+            how = (
+                value if isinstance(value, int) else tuple(value)
+                for value in map(call.get, self.NAMES[3:])
             )
-    model(torch.empty(clip_shape, device="meta"))
-    return list(dict.fromkeys(shapes))
+            self.found.append((func.__name__, *shapes, *how))
+        return func(*args, **kwargs)
 
 
-def _agrees(shape: tuple, weight_shape: tuple, stride: tuple, padding: tuple) -> bool:
+def _agrees(function: str, shape: tuple, weight_shape: tuple, *how) -> bool:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(shape, generator=generator).bfloat16().to(memory_format=torch.channels_last_3d)
+    memory_format = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
+    x = torch.randn(shape, generator=generator).bfloat16().contiguous(memory_format=memory_format)
     weight = (0.05 * torch.randn(weight_shape, generator=generator)).bfloat16()
-    expected = _gradients(x.float(), weight.float(), stride, padding)
-    found = _gradients(x, weight, stride, padding)
+    expected = _gradients(function, x.float(), weight.float(), *how)
+    found = _gradients(function, x, weight, *how)
     return all(
         ((f - e).norm() < TOLERANCE * e.norm()).item() for f, e in zip(found, expected, strict=True)
     )
 
 
-def _gradients(
-    x: torch.Tensor, weight: torch.Tensor, stride: tuple, padding: tuple
-) -> list[torch.Tensor]:
+def _gradients(function: str, x: torch.Tensor, weight: torch.Tensor, *how) -> list[torch.Tensor]:
     x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
-    out = F.conv3d(x, weight, stride=stride, padding=padding)
+    out = getattr(F, function)(x, weight, None, *how)
     # a gradient of ones would hide sums that cancel; this one is exact in bfloat16
-    (
-        out * torch.linspace(-1, 1, out.shape[1], dtype=out.dtype).view(1, -1, 1, 1, 1)
-    ).sum().backward()
+    ramp = torch.linspace(-1, 1, out.shape[1], dtype=out.dtype)
+    (out * ramp.view(1, -1, *[1] * (out.dim() - 2))).sum().backward()
     return [x.grad.float(), weight.grad.float()]
 
 

@@ -1,0 +1,285 @@
+"""2-D networks for TSN: torchvision's, and Inception with batch norm, on which TSN was published.
+
+Paper:   Ioffe and Szegedy, Batch Normalization, ICML 2015, arXiv:1502.03167 (BNInception)
+Weights: ImageNet; torchvision's first ones, and a PyTorch port of the Caffe BNInception of TSN's
+    authors, which has biases in its convolutions and pools with ceil_mode
+Input:   images (N, 3, H, W), normalized as the weights were trained; H and W >= 32, of
+    inception_v3 >= 75
+Output:  logits (N, num_classes)
+"""
+
+import re
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models import get_model, get_model_weights
+
+from config import Preprocessing, UserError
+from models.weights import Weights, find, load
+
+
+class ConvBnRelu2d(nn.Module):
+    """Convolution with a bias, batch norm, ReLU; odd kernels keep the size, but for the stride."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2)
+        self.bn = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(self.bn(self.conv(x)), inplace=True)
+
+
+class HalvingMaxPool(nn.Module):
+    """3x3 max-pool to the size that a 3x3 convolution with stride 2 has beside it.
+
+    Even sizes as in the public network: no padding before, ceil_mode behind. Odd ones, which it
+    cannot take, are padded as the convolution pads them.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        padding = (x.shape[2] % 2, x.shape[3] % 2)
+        return F.max_pool2d(x, 3, stride=2, padding=padding, ceil_mode=True)
+
+
+class Mixed(nn.Module):
+    """Inception block: 1x1 | 1x1, 3x3 | 1x1, 3x3, 3x3 | pool, 1x1, side by side."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        b0: int,
+        b1: tuple[int, int],
+        b2: tuple[int, int],
+        b3: int,
+        pool: type[nn.Module] = nn.AvgPool2d,
+    ):
+        super().__init__()
+        self.branch0 = ConvBnRelu2d(in_channels, b0, 1)
+        self.branch1 = nn.Sequential(ConvBnRelu2d(in_channels, b1[0], 1), ConvBnRelu2d(*b1, 3))
+        self.branch2 = nn.Sequential(
+            ConvBnRelu2d(in_channels, b2[0], 1), ConvBnRelu2d(*b2, 3), ConvBnRelu2d(b2[1], b2[1], 3)
+        )
+        self.branch3 = nn.Sequential(pool(3, stride=1, padding=1), ConvBnRelu2d(in_channels, b3, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat(
+            [self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)], dim=1
+        )
+
+
+class MixedHalf(nn.Module):
+    """Inception block to half the size: 1x1, 3x3 | 1x1, 3x3, 3x3 | max-pool, side by side."""
+
+    def __init__(self, in_channels: int, b1: tuple[int, int], b2: tuple[int, int]):
+        super().__init__()
+        self.branch1 = nn.Sequential(
+            ConvBnRelu2d(in_channels, b1[0], 1), ConvBnRelu2d(*b1, 3, stride=2)
+        )
+        self.branch2 = nn.Sequential(
+            ConvBnRelu2d(in_channels, b2[0], 1),
+            ConvBnRelu2d(*b2, 3),
+            ConvBnRelu2d(b2[1], b2[1], 3, stride=2),
+        )
+        self.branch3 = HalvingMaxPool()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x)], dim=1)
+
+
+class BNInception(nn.Module):
+    """Inception-v2: Inception-v1 with batch norm and two 3x3 in place of the 5x5."""
+
+    def __init__(self, num_classes: int = 1000):
+        super().__init__()
+        self.features = nn.Sequential()
+        for name, module in {
+            "conv_1": ConvBnRelu2d(3, 64, 7, stride=2),  # (N, 64, H/2, W/2)
+            "pool_1": nn.MaxPool2d(3, stride=2, ceil_mode=True),
+            "conv_2_reduce": ConvBnRelu2d(64, 64, 1),
+            "conv_2": ConvBnRelu2d(64, 192, 3),
+            "pool_2": nn.MaxPool2d(3, stride=2, ceil_mode=True),
+            "mixed_3a": Mixed(192, 64, (64, 64), (64, 96), 32),  # (N, 256, H/8, W/8)
+            "mixed_3b": Mixed(256, 64, (64, 96), (64, 96), 64),
+            "mixed_3c": MixedHalf(320, (128, 160), (64, 96)),
+            "mixed_4a": Mixed(576, 224, (64, 96), (96, 128), 128),  # (N, 576, H/16, W/16)
+            "mixed_4b": Mixed(576, 192, (96, 128), (96, 128), 128),
+            "mixed_4c": Mixed(576, 160, (128, 160), (128, 160), 128),
+            "mixed_4d": Mixed(608, 96, (128, 192), (160, 192), 128),
+            "mixed_4e": MixedHalf(608, (128, 192), (192, 256)),
+            "mixed_5a": Mixed(1056, 352, (192, 320), (160, 224), 128),  # (N, 1024, H/32, W/32)
+            "mixed_5b": Mixed(1024, 352, (192, 320), (192, 224), 128, pool=nn.MaxPool2d),
+        }.items():
+            self.features.add_module(name, module)
+        self.head = nn.Linear(1024, num_classes)
+        for m in self.modules():
+            if isinstance(m, nn.Conv2d):
+                nn.init.kaiming_normal_(m.weight, nonlinearity="relu")
+                nn.init.zeros_(m.bias)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(image).mean(dim=(2, 3)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """What TSN needs to know of a 2-D network."""
+
+    num_features: int  # inputs of the classifier
+    classifier: str = "fc"  # the last layer
+    first_conv: str = "conv1"
+    has_batch_norm: bool = True
+    preprocessing: Preprocessing  # of its ImageNet weights
+    build_args: dict = field(default_factory=dict)  # of torchvision's function
+
+
+IMAGENET = Preprocessing(clip_len=1, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+# weights that Google trained; torchvision changes ImageNet's normalization into theirs inside
+# (`transform_input`), which is off here, so that other inputs than RGB are possible
+GOOGLE = replace(IMAGENET, mean=(0.5,) * 3, std=(0.5,) * 3)
+NO_AUX = {"aux_logits": False, "init_weights": True}
+VGG = Backbone(
+    num_features=4096,
+    classifier="classifier.6",
+    first_conv="features.0",
+    has_batch_norm=False,
+    preprocessing=IMAGENET,
+)
+BACKBONES = {
+    "resnet18": Backbone(num_features=512, preprocessing=IMAGENET),
+    "resnet34": Backbone(num_features=512, preprocessing=IMAGENET),
+    "resnet50": Backbone(num_features=2048, preprocessing=IMAGENET),
+    "resnet101": Backbone(num_features=2048, preprocessing=IMAGENET),
+    "resnet152": Backbone(num_features=2048, preprocessing=IMAGENET),
+    "vgg16": VGG,
+    "vgg16_bn": replace(VGG, has_batch_norm=True),
+    "vgg19": VGG,
+    "vgg19_bn": replace(VGG, has_batch_norm=True),
+    "inception_v3": Backbone(
+        num_features=2048,
+        first_conv="Conv2d_1a_3x3.conv",
+        preprocessing=replace(GOOGLE, short_side=341, crop_size=299),
+        build_args=NO_AUX,
+    ),
+    "googlenet": Backbone(
+        num_features=1024, first_conv="conv1.conv", preprocessing=GOOGLE, build_args=NO_AUX
+    ),
+    "bninception": Backbone(
+        num_features=1024,
+        classifier="head",
+        first_conv="features.conv_1.conv",
+        preprocessing=replace(
+            IMAGENET,
+            channel_order="BGR",
+            value_range=(0.0, 255.0),
+            mean=(104.0, 117.0, 128.0),
+            std=(1.0, 1.0, 1.0),
+        ),
+    ),
+}
+
+
+def build_backbone(
+    name: str, num_classes: int = 1000, weights: str | None = None, weights_file: str | None = None
+) -> nn.Module:
+    """A 2-D network without auxiliary classifiers: images (N, 3, H, W) -> logits (N, num_classes).
+
+    Args:
+        name: a key of BACKBONES.
+        num_classes: outputs of the classifier.
+        weights: a name of WEIGHTS, or None to start from scratch.
+        weights_file: where the file of `weights` is, instead of pretrained/.
+    """
+    if name not in BACKBONES:
+        raise UserError(f"unknown backbone '{name}'; there are {', '.join(BACKBONES)}")
+    entry = find(weights, "backbones") if weights else None
+    if entry and entry.arch_args["name"] != name:
+        raise UserError(f"the weights {weights} are of {entry.arch_args['name']}, not of {name}")
+    if name == "bninception":
+        network = BNInception(num_classes)
+    else:
+        build_args = BACKBONES[name].build_args
+        network = get_model(name, weights=None, num_classes=num_classes, **build_args)
+    if entry:
+        load(network, entry, weights_file)
+    return network
+
+
+def convert_torchvision(state: dict) -> dict:
+    """Their keys are ours, but for the auxiliary classifiers, which only training ever used."""
+    return {
+        key: value
+        for key, value in state.items()
+        if not key.startswith(("aux1.", "aux2.", "AuxLogits."))
+    }
+
+
+def convert_cadene(state: dict) -> dict:
+    """`inception_3a_double_3x3_1_bn.weight` -> `features.mixed_3a.branch2.1.bn.weight`."""
+    branches = {
+        "1x1": "branch0",
+        "3x3_reduce": "branch1.0",
+        "3x3": "branch1.1",
+        "double_3x3_reduce": "branch2.0",
+        "double_3x3_1": "branch2.1",
+        "double_3x3_2": "branch2.2",
+        "pool_proj": "branch3.1",
+    }
+    layers = {
+        "conv1_7x7_s2": "conv_1",
+        "conv2_3x3_reduce": "conv_2_reduce",
+        "conv2_3x3": "conv_2",
+    }
+    converted = {}
+    for key, value in state.items():
+        layer, tensor = key.rsplit(".", 1)
+        if layer == "last_linear":
+            converted[f"head.{tensor}"] = value
+            continue
+        kind = "bn" if layer.endswith("_bn") else "conv"
+        if kind == "bn" and value.dim() == 2:  # (1, C) in files of old versions
+            value = value.squeeze(0)
+        layer = layer.removesuffix("_bn")
+        if block := re.fullmatch(r"inception_(\d\w)_(.+)", layer):
+            layer = f"mixed_{block[1]}.{branches.get(block[2], block[2])}"
+        converted[f"features.{layers.get(layer, layer)}.{kind}.{tensor}"] = value
+    return converted
+
+
+def torchvision_weights(name: str) -> Weights:
+    """torchvision's first ImageNet weights of a network; their URL ends in the checksum's start."""
+    theirs = get_model_weights(name).IMAGENET1K_V1
+    accuracy = theirs.meta["_metrics"]["ImageNet-1K"]
+    backbone = BACKBONES[name]
+    return Weights(
+        url=theirs.url,
+        sha256=re.search(r"-([0-9a-f]{8})\.pth$", theirs.url)[1],
+        convert=convert_torchvision,
+        arch_args={"name": name},
+        head=(f"{backbone.classifier}.weight", f"{backbone.classifier}.bias"),
+        classes="imagenet",
+        preprocessing=backbone.preprocessing,
+        license="BSD-3-Clause",
+        source="https://github.com/pytorch/vision",
+        accuracy=f"{accuracy['acc@1']:.2f} / {accuracy['acc@5']:.2f} "
+        "(ImageNet validation, 1 center crop)",
+    )
+
+
+WEIGHTS = {
+    "bninception_cadene": Weights(
+        url="http://data.lip6.fr/cadene/pretrainedmodels/bn_inception-52deb4733.pth",
+        sha256="52deb473314542a5c2f87e9e6f26f4ca42fe863d15f986414dbae8c2dfdd2353",
+        convert=convert_cadene,
+        arch_args={"name": "bninception"},
+        classes="imagenet",
+        preprocessing=BACKBONES["bninception"].preprocessing,
+        license="BSD-3-Clause",
+        source="https://github.com/Cadene/pretrained-models.pytorch",
+        accuracy="73.52 / 91.56 (ImageNet validation, 1 center crop)",
+    )
+} | {
+    f"{name}_torchvision": torchvision_weights(name) for name in BACKBONES if name != "bninception"
+}

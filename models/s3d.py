@@ -1,0 +1,342 @@
+"""S3D: I3D with each k x k x k convolution split into 1 x k x k (space) and k x 1 x 1 (time).
+
+Paper:   Xie et al., Rethinking Spatiotemporal Feature Learning, ECCV 2018, arXiv:1712.04851
+Weights: two public PyTorch releases, whose padding and head are the defaults here, and the spatial
+    filters of I3D as a start
+Input:   clips (N, in_channels, T, H, W), normalized; T >= 8, H and W >= 32
+Output:  logits (N, num_classes)
+"""
+
+import re
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from config import Preprocessing
+from models import i3d
+from models.layers import init_weights, mean_over_windows, same_padding, set_batch_norm
+from models.weights import Weights
+
+BN_EPS = 1e-3
+
+
+class FlatConv3d(nn.Conv3d):
+    """Conv3d without bias for 1 x k x k, k x 1 x 1 and 1 x 1 x 1, computed by conv2d.
+
+    In channels-last memory the reshaping is free, and 2-D kernels are faster: CPUs have no fast 3-D
+    ones for most of these shapes, and return contiguous memory, in which max-pools take ten times
+    as long.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        (kt, _, _), (st, *stride), (pt, *padding) = self.kernel_size, self.stride, self.padding
+        frames, height = x.shape[2:4]
+        if kt == 1:  # frames are images of a larger batch
+            images = x.transpose(1, 2).flatten(0, 1)  # (N * T, C, H, W)
+            y = F.conv2d(images, self.weight.squeeze(2), None, stride, padding)
+            return y.unflatten(0, (-1, frames)).transpose(1, 2)
+        if st == 1:  # frames below each other are one image; the next frame is H rows down
+            image, weight = x.flatten(2, 3), self.weight.squeeze(4)  # (N, C, T * H, W)
+            y = F.conv2d(image, weight, padding=(pt * height, 0), dilation=(height, 1))
+            return y.unflatten(2, (-1, height))
+        return super().forward(x)
+
+
+class ConvBnRelu3d(nn.Module):
+    """Convolution, batch norm, ReLU; `padding` as in S3D."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int, int] = (1, 1, 1),
+        stride: tuple[int, int, int] = (1, 1, 1),
+        padding: str = "symmetric",
+    ):
+        super().__init__()
+        self.pads_itself = padding == "symmetric" or max(stride) == 1  # the two are then the same
+        pad = [k // 2 if self.pads_itself else 0 for k in kernel_size]
+        self.conv = FlatConv3d(in_channels, out_channels, kernel_size, stride, pad, bias=False)
+        self.bn = nn.BatchNorm3d(out_channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.pads_itself:
+            dims = zip(x.shape[2:], self.conv.kernel_size, self.conv.stride, strict=True)
+            sides = [same_padding(*dim) for dim in dims]
+            x = F.pad(x, [n for side in reversed(sides) for n in side])
+        return F.relu(self.bn(self.conv(x)), inplace=True)
+
+
+class SpaceTimeConv3d(nn.Sequential):
+    """A k x k x k convolution as 1 x k x k then k x 1 x 1, each with batch norm and ReLU."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: str = "symmetric",
+    ):
+        super().__init__()
+        k, s = kernel_size, stride
+        self.space = ConvBnRelu3d(in_channels, out_channels, (1, k, k), (1, s, s), padding)
+        self.time = ConvBnRelu3d(out_channels, out_channels, (k, 1, 1), (s, 1, 1), padding)
+
+
+class Gate(nn.Module):
+    """x * sigmoid(W * mean of x over time and space): the whole clip weighs every channel."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.linear = nn.Linear(channels, channels, bias=False)
+        # as in TF-slim: nearly 0, so that every gate starts half open
+        nn.init.trunc_normal_(self.linear.weight, std=0.01)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weights = self.linear(x.mean(dim=(2, 3, 4))).sigmoid()
+        return x * weights[:, :, None, None, None]
+
+
+def gate(channels: int, gating: bool) -> nn.Module:
+    return Gate(channels) if gating else nn.Identity()
+
+
+def max_pool(
+    kernel_size: tuple[int, int, int], stride: tuple[int, int, int], padding: str
+) -> nn.Module:
+    if padding == "same":
+        return i3d.SameMaxPool3d(kernel_size, stride)
+    return nn.MaxPool3d(kernel_size, stride, tuple((k - 1) // 2 for k in kernel_size))
+
+
+class Mixed(nn.Module):
+    """Inception block: 1x1x1 | 1x1x1, 3x3x3 | 1x1x1, 3x3x3 | max-pool, 1x1x1, side by side."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        b0: int,
+        b1: tuple[int, int],
+        b2: tuple[int, int],
+        b3: int,
+        gating: bool = False,
+    ):
+        super().__init__()
+        self.branch0 = ConvBnRelu3d(in_channels, b0)
+        self.branch1 = nn.Sequential(ConvBnRelu3d(in_channels, b1[0]), SpaceTimeConv3d(*b1, 3))
+        self.branch2 = nn.Sequential(ConvBnRelu3d(in_channels, b2[0]), SpaceTimeConv3d(*b2, 3))
+        self.branch3 = nn.Sequential(nn.MaxPool3d(3, 1, 1), ConvBnRelu3d(in_channels, b3))
+        self.gates = nn.ModuleList(gate(width, gating) for width in (b0, b1[1], b2[1], b3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        branches = [self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)]
+        return torch.cat([g(y) for g, y in zip(self.gates, branches, strict=True)], dim=1)
+
+
+class S3D(nn.Module):
+    """S3D, or S3D-G with `gating`.
+
+    Args:
+        num_classes: outputs of the head.
+        in_channels: channels of the clip.
+        dropout: probability of dropping a feature before the head, in training.
+        bn_momentum: weight of the newest batch in the running statistics. 0.001 is what the
+            releases trained Kinetics with; runs of a few hundred steps need 0.1.
+        gating: weigh the channels after conv_2c and after every branch by the whole clip.
+        padding: "symmetric", as both releases pad, or "same", as TensorFlow and I3D do: they differ
+            where the stride is 2.
+        whole_frame: the head averages whole frames, not windows of 7 x 7 positions; with crops of
+            224 px that is the same.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 400,
+        in_channels: int = 3,
+        dropout: float = 0.2,
+        bn_momentum: float = 0.001,
+        gating: bool = False,
+        padding: str = "symmetric",
+        whole_frame: bool = False,
+    ):
+        super().__init__()
+        if padding not in ("symmetric", "same"):
+            raise ValueError(f"padding is '{padding}'; it can be 'symmetric' or 'same'")
+        self.whole_frame = whole_frame
+        self.features = nn.Sequential()
+        for name, module in {
+            "conv_1a": SpaceTimeConv3d(in_channels, 64, 7, 2, padding),  # (N, 64, T/2, H/2, W/2)
+            "pool_2a": max_pool((1, 3, 3), (1, 2, 2), padding),
+            "conv_2b": ConvBnRelu3d(64, 64),
+            "conv_2c": SpaceTimeConv3d(64, 192, 3),
+            "gate_2c": gate(192, gating),
+            "pool_3a": max_pool((1, 3, 3), (1, 2, 2), padding),
+            "mixed_3b": Mixed(192, 64, (96, 128), (16, 32), 32, gating),  # (N, 256, T/2, H/8, W/8)
+            "mixed_3c": Mixed(256, 128, (128, 192), (32, 96), 64, gating),
+            "pool_4a": max_pool((3, 3, 3), (2, 2, 2), padding),
+            "mixed_4b": Mixed(480, 192, (96, 208), (16, 48), 64, gating),  # (N, 512, T/4, H/16, ..)
+            "mixed_4c": Mixed(512, 160, (112, 224), (24, 64), 64, gating),
+            "mixed_4d": Mixed(512, 128, (128, 256), (24, 64), 64, gating),
+            "mixed_4e": Mixed(512, 112, (144, 288), (32, 64), 64, gating),
+            "mixed_4f": Mixed(528, 256, (160, 320), (32, 128), 128, gating),
+            "pool_5a": max_pool((2, 2, 2), (2, 2, 2), padding),
+            "mixed_5b": Mixed(832, 256, (160, 320), (32, 128), 128, gating),  # (N, 832, T/8, ..)
+            "mixed_5c": Mixed(832, 384, (192, 384), (48, 128), 128, gating),  # (N, 1024, T/8, ..)
+        }.items():
+            self.features.add_module(name, module)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(i3d.NUM_FEATURES, num_classes)
+        # He, not TF-slim's 0.01 for kernels of every width: with batch norm the scale of a kernel
+        # decides only how far one step turns it, which should not depend on its width
+        init_weights(self)
+        set_batch_norm(self, BN_EPS, bn_momentum)
+
+    def forward_features(self, clip: torch.Tensor) -> torch.Tensor:
+        """Features (N, 1024) before the head, averaged over the clip."""
+        # no copy where the clip is a view of frames of pixels, as the loaders have it
+        x = self.features(clip.contiguous(memory_format=torch.channels_last_3d))
+        window = (i3d.HEAD_WINDOW[0], *x.shape[3:]) if self.whole_frame else i3d.HEAD_WINDOW
+        return mean_over_windows(x, window)
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        return self.head(self.dropout(self.forward_features(clip)))
+
+
+# as both releases number them; gates have no number
+LAYERS = (
+    *("conv_1a", "pool_2a", "conv_2b", "conv_2c", "pool_3a", "mixed_3b", "mixed_3c", "pool_4a"),
+    *("mixed_4b", "mixed_4c", "mixed_4d", "mixed_4e", "mixed_4f", "pool_5a"),
+    *("mixed_5b", "mixed_5c"),
+)
+
+
+def convert_kylemin(state: dict) -> dict:
+    """kylemin: `base.5.branch1.1.bn_s.bias` -> `features.mixed_3b.branch1.1.space.bn.bias`."""
+    converted = {}
+    for key, value in state.items():
+        if key.startswith("fc.0."):
+            key, value = key.replace("fc.0", "head"), squeeze_kernel(value)
+        key = re.sub(r"^base\.(\d+)", lambda m: f"features.{LAYERS[int(m[1])]}", key)
+        key = key.replace(".branch0.0.", ".branch0.")
+        key = re.sub(r"\.(conv|bn)_s\.", r".space.\1.", key)
+        key = re.sub(r"\.(conv|bn)_t\.", r".time.\1.", key)
+        converted[key] = value
+    return converted
+
+
+def convert_torchvision(state: dict) -> dict:
+    """torchvision: `features.5.branch1.1.0.1.bias`, (space, time) and (conv, bn) as numbers."""
+    converted = {}
+    for key, value in state.items():
+        if key.startswith("classifier.1."):
+            key, value = key.replace("classifier.1", "head"), squeeze_kernel(value)
+        key = re.sub(r"^features\.(\d+)", lambda m: f"features.{LAYERS[int(m[1])]}", key)
+        halves = r"(conv_\w+|branch[12]\.1)\.([01])(\.[01]\.\w+)$"  # 0: space, 1: time
+        key = re.sub(halves, lambda m: f"{m[1]}.{('space', 'time')[int(m[2])]}{m[3]}", key)
+        key = re.sub(r"\.([01])(\.\w+)$", lambda m: f".{('conv', 'bn')[int(m[1])]}{m[2]}", key)
+        converted[key] = value
+    return converted
+
+
+def squeeze_kernel(value: torch.Tensor) -> torch.Tensor:
+    """The weight of a 1 x 1 x 1 convolution as that of a linear layer; a bias as it is."""
+    return value.flatten(1) if value.dim() > 1 else value
+
+
+def from_i3d(state: dict) -> dict:
+    """I3D's own names and filters -> S3D that computes on a still clip what I3D computes.
+
+    Kernels are summed over time; the temporal ones that follow pass every frame on. With I3D's
+    padding ("same") the two agree wherever I3D sees no padding in time.
+    """
+    converted = {key: value for key, value in state.items() if key.startswith("head.")}
+    for key in [key for key in state if key.endswith(".conv.weight")]:
+        layer, kernel = key.removesuffix(".conv.weight"), state[key]
+        norm = {
+            k.removeprefix(f"{layer}."): state[k] for k in state if k.startswith(f"{layer}.bn.")
+        }
+        width, _, length = kernel.shape[:3]
+        if length == 1:
+            converted[key] = kernel
+            converted |= {f"{layer}.{name}": value for name, value in norm.items()}
+            continue
+        identity = torch.zeros(width, width, length, 1, 1)
+        identity[:, :, length // 2, 0, 0] = torch.eye(width)
+        parts = {"space.conv.weight": kernel.sum(dim=2, keepdim=True)}
+        parts |= {f"space.{name}": value for name, value in norm.items()}
+        parts |= {"time.conv.weight": identity}
+        parts |= {
+            f"time.bn.{name}": value
+            for name, value in identity_norm(norm["bn.weight"], norm["bn.bias"]).items()
+        }
+        converted |= {f"{layer}.{name}": value for name, value in parts.items()}
+    return converted
+
+
+def identity_norm(scale: torch.Tensor, shift: torch.Tensor) -> dict[str, torch.Tensor]:
+    """A batch norm that changes nothing, behind another one with `scale` and `shift` and a ReLU.
+
+    Its statistics are those of a normal distribution cut at zero, so that the first batches of
+    training, normalized by their own, come out nearly unchanged, too.
+    """
+    scale, shift = scale.double().abs().clamp(min=1e-6), shift.double()
+    normal = torch.distributions.Normal(0.0, 1.0)
+    density = normal.log_prob(shift / scale).exp()
+    positive = normal.cdf(shift / scale)  # the fraction that the ReLU passes
+    mean = scale * density + shift * positive
+    square = (scale**2 + shift**2) * positive + scale * shift * density
+    variance = (square - mean**2).clamp(min=0)
+    return {
+        "weight": (variance + BN_EPS).sqrt().float(),
+        "bias": mean.float(),
+        "running_mean": mean.float(),
+        "running_var": variance.float(),
+    }
+
+
+def from_piergiaj(state: dict) -> dict:
+    return from_i3d(i3d.convert_piergiaj(state))
+
+
+WEIGHTS = {
+    "s3d_kylemin": Weights(
+        # what follows # is for us: the name of the file
+        url="https://drive.google.com/uc?export=download&id=1IysdsJI7UuWazoxFyYvrbO97Lz_EP5H-"
+        "#/S3D_kinetics400.pt",
+        convert=convert_kylemin,
+        arch_args={"whole_frame": True},
+        preprocessing=Preprocessing(clip_len=64, fps=25, mean=(0.5,) * 3, std=(0.5,) * 3),
+        license="MIT",
+        source="https://github.com/kylemin/S3D",
+        accuracy="72.08 / 90.35 claimed, protocol not stated; torchvision's authors measured "
+        "67.3 / 87.6 (Kinetics-400 val, top-1 / top-5)",
+    ),
+    "s3d_torchvision": Weights(
+        url="https://download.pytorch.org/models/s3d-d76dad2f.pth",
+        sha256="d76dad2f",
+        convert=convert_torchvision,
+        preprocessing=Preprocessing(
+            clip_len=128,
+            resize="square",
+            antialias=False,
+            mean=(0.43216, 0.394666, 0.37645),
+            std=(0.22803, 0.22145, 0.216989),
+            fps=15,
+        ),
+        license="BSD-3-Clause",
+        source="https://docs.pytorch.org/vision/stable/models/generated/"
+        "torchvision.models.video.s3d.html",
+        accuracy="68.368 / 88.050 (Kinetics-400 val, top-1 / top-5 of single clips, 128 frames at "
+        "15 fps, center crop)",
+    ),
+    # the spatial filters of I3D; its temporal ones are left behind
+    "i3d_spatial": replace(
+        i3d.WEIGHTS["i3d_rgb_piergiaj"],
+        convert=from_piergiaj,
+        arch_args={"padding": "same"},
+        accuracy="none yet: a start for training, which sees no motion before it",
+    ),
+}

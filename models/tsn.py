@@ -1,0 +1,318 @@
+"""TSN: a 2-D network on a few frames from all over the video, and the consensus of its scores.
+
+Paper:   Wang et al., Temporal Segment Networks, ECCV 2016, arXiv:1608.00859
+Weights: MMAction2's for Kinetics-400; or the backbone's for ImageNet, which is how the paper starts
+Input:   clips (N, C, T, H, W), normalized as the backbone's weights were, H and W as it takes them
+    (backbones.py); T follows from the number of segments, which is free:
+    rgb      C = 3, one frame a segment, T = segments
+    flow     C = 10, T = segments: five consecutive fields as channels u1, v1, ..., u5, v5. TSN's
+             are stored from 0 to 255 with no motion at 128: x - 128 for bninception, of [0, 1]
+             (x - 0.5) / 0.226 for torchvision's networks
+    rgbdiff  C = 3, T = 6 x segments: six consecutive frames of each, one segment after the other;
+             the network takes the five differences, as 15 channels. A mean cancels in them
+Output:  logits (N, num_classes)
+"""
+
+import logging
+import re
+from dataclasses import replace
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from config import UserError
+from models import backbones
+from models.backbones import BACKBONES, build_backbone
+from models.weights import Weights
+
+CHANNELS = {"rgb": 3, "flow": 10, "rgbdiff": 3}  # of a clip, by modality
+DIFF_FRAMES = 6  # of a segment of rgbdiff
+CONSENSUS = ("avg", "max", "topk", "rnn", "cnn")
+GRU_FEATURES = 512
+log = logging.getLogger("video")
+
+
+class TSN(nn.Module):
+    """One stream of a temporal segment network.
+
+    The paper's consensus of the segments' logits is their average, "avg"; it also compares "max",
+    of each class. "topk" is, for each class, the mean of its `top_k` highest. Two more have no
+    published definition and see the order of the segments, of which they need two:
+    "rnn": a GRU goes over the features of the segments, and its last state goes into the head.
+    "cnn": mean over the segments of s + ReLU(c), where s are their logits and c the output of one
+    convolution over them, three segments wide, zeros beyond the ends.
+
+    Args:
+        num_classes: outputs of the head.
+        in_channels: channels of the clip; None: those of the modality, 3, 10 or 3.
+        dropout: probability of dropping a feature before the head, in training. It replaces the
+            backbone's own in that place.
+        bn_momentum: weight of the newest batch in the running statistics.
+        backbone: a key of backbones.BACKBONES.
+        modality: "rgb", "flow" or "rgbdiff", see the head of this file.
+        consensus: "avg", "max", "topk", "rnn" or "cnn".
+        top_k: how many segments "topk" averages; None: 3.
+        partial_bn: see `set_partial_bn`. For fine-tuning from ImageNet on a small set.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 400,
+        in_channels: int | None = None,
+        dropout: float = 0.8,
+        bn_momentum: float = 0.1,
+        backbone: str = "resnet50",
+        modality: str = "rgb",
+        consensus: str = "avg",
+        top_k: int | None = None,
+        partial_bn: bool = False,
+    ):
+        super().__init__()
+        if modality not in CHANNELS:
+            raise UserError(f"unknown modality '{modality}'; there are {', '.join(CHANNELS)}")
+        if consensus not in CONSENSUS:
+            raise UserError(f"unknown consensus '{consensus}'; there are {', '.join(CONSENSUS)}")
+        if top_k is not None and (consensus != "topk" or top_k < 1):
+            raise UserError("top_k is a number of segments, at least 1, for the consensus topk")
+        in_channels = in_channels or CHANNELS[modality]
+        if modality == "flow" and in_channels % 2:
+            raise UserError(f"flow comes in pairs u, v: in_channels cannot be {in_channels}")
+        self.modality, self.consensus, self.top_k = modality, consensus, top_k or 3
+
+        # backbone
+        self.backbone = build_backbone(backbone)
+        entry = BACKBONES[backbone]
+        if partial_bn and not entry.has_batch_norm:
+            known = ", ".join(name for name, other in BACKBONES.items() if other.has_batch_norm)
+            raise UserError(f"{backbone} has no batch norm for partial_bn; {known} have")
+        self.backbone.set_submodule(entry.classifier, nn.Identity())
+        dropouts = [m for m in self.backbone.modules() if isinstance(m, nn.Dropout)]
+        if dropouts:
+            dropouts[-1].p = 0.0  # ours would come on top of it
+        self.first_conv = entry.first_conv
+        conv = self.backbone.get_submodule(self.first_conv)
+        channels = in_channels * (DIFF_FRAMES - 1) if modality == "rgbdiff" else in_channels
+        if channels != conv.in_channels:
+            self.backbone.set_submodule(self.first_conv, with_inputs(conv, channels))
+        for norm in self.batch_norms():
+            norm.momentum = bn_momentum
+
+        # consensus and head
+        num_features = entry.num_features
+        if consensus == "rnn":
+            self.gru = nn.GRU(num_features, GRU_FEATURES, batch_first=True)
+            num_features = GRU_FEATURES
+        elif consensus == "cnn":
+            self.temporal_conv = nn.Conv1d(num_classes, num_classes, 3, padding=1)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(num_features, num_classes)
+        nn.init.normal_(self.head.weight, std=0.001)
+        nn.init.zeros_(self.head.bias)
+        self.set_partial_bn(partial_bn)
+
+    def images(self, clip: torch.Tensor) -> torch.Tensor:
+        """What the backbone sees, (N * segments, C, H, W).
+
+        Of a channels-last-3d clip, frames in the batch are a free view, and that view is
+        channels-last.
+        """
+        frames = clip.transpose(1, 2)  # (N, T, C, H, W)
+        if self.modality == "rgbdiff":
+            if clip.shape[2] % DIFF_FRAMES:
+                raise UserError(
+                    f"rgbdiff takes {DIFF_FRAMES} frames a segment, and the clip has "
+                    f"{clip.shape[2]}, which is no multiple"
+                )
+            frames = frames.unflatten(1, (-1, DIFF_FRAMES)).diff(dim=2).flatten(2, 3)
+        return frames.flatten(0, 1)
+
+    def segment_features(self, clip: torch.Tensor) -> torch.Tensor:
+        """Features of the backbone, (N, segments, dim)."""
+        return self.backbone(self.images(clip)).unflatten(0, (clip.shape[0], -1))
+
+    def segment_logits(self, clip: torch.Tensor) -> torch.Tensor:
+        """Logits before the consensus, (N, segments, num_classes); "rnn": after each segment."""
+        features = self.segment_features(clip)
+        if self.consensus == "rnn":
+            features = self.gru(features)[0]
+        return self.head(self.dropout(features))
+
+    def forward_features(self, clip: torch.Tensor) -> torch.Tensor:
+        """Features (N, dim) of the backbone, averaged over the segments."""
+        return self.segment_features(clip).mean(dim=1)
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        return self.aggregate(self.segment_logits(clip))
+
+    def aggregate(self, logits: torch.Tensor) -> torch.Tensor:
+        """The consensus: (N, segments, num_classes) -> (N, num_classes)."""
+        num_segments = logits.shape[1]
+        needed = {"rnn": 2, "cnn": 2, "topk": self.top_k}.get(self.consensus, 1)
+        if num_segments < needed:
+            raise UserError(
+                f"the consensus {self.consensus} needs at least {needed} segments, and the clip "
+                f"has {num_segments}"
+            )
+        if self.consensus == "max":
+            return logits.amax(dim=1)
+        if self.consensus == "topk":
+            return logits.topk(self.top_k, dim=1).values.mean(dim=1)
+        if self.consensus == "rnn":
+            return logits[:, -1]
+        if self.consensus == "cnn":
+            logits = logits + F.relu(self.temporal_conv(logits.transpose(1, 2))).transpose(1, 2)
+        return logits.mean(dim=1)
+
+    def batch_norms(self) -> list[nn.BatchNorm2d]:
+        return [m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+
+    def set_partial_bn(self, enabled: bool) -> None:
+        """Freezes all batch norms but the first, statistics, weights and biases, or frees them.
+
+        The first one has to follow the input, which is no longer ImageNet's; the others would only
+        overfit a small set: arXiv:1608.00859 sec. 3.2. Call it before `parameter_groups`.
+        """
+        self.partial_bn = enabled
+        for norm in self.batch_norms()[1:]:
+            norm.requires_grad_(not enabled)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "TSN":
+        """As in torch, but batch norms that partial_bn froze stay in evaluation."""
+        super().train(mode)
+        if self.partial_bn:
+            for norm in self.batch_norms()[1:]:
+                norm.eval()
+        return self
+
+    def parameter_groups(self) -> list[dict]:
+        """The trainable parameters, for an optimizer that multiplies its settings.
+
+        Returns:
+            Dicts of `name`, `params`, `lr_mult` and `decay_mult`; none is empty.
+
+        Source: get_optim_policies of the authors' tsn-pytorch.
+        """
+        flow = self.modality == "flow"
+        policies = {  # lr_mult, decay_mult
+            "first_conv_weight": (5 if flow else 1, 1),
+            "first_conv_bias": (10 if flow else 2, 0),
+            "weight": (1, 1),
+            "bias": (2, 0),
+            "batch_norm": (1, 0),
+        }
+        params = {name: [] for name in policies}
+        first_conv = self.backbone.get_submodule(self.first_conv)
+        for module in self.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if not parameter.requires_grad:
+                    continue
+                kind = "bias" if name.startswith("bias") else "weight"  # the GRU has bias_ih_l0
+                if isinstance(module, nn.BatchNorm2d):
+                    kind = "batch_norm"
+                elif module is first_conv:
+                    kind = f"first_conv_{kind}"
+                params[kind].append(parameter)
+        return [
+            {"name": name, "params": params[name], "lr_mult": lr_mult, "decay_mult": decay_mult}
+            for name, (lr_mult, decay_mult) in policies.items()
+            if params[name]
+        ]
+
+
+def with_inputs(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
+    """A new convolution like `conv`, of another number of inputs."""
+    new = nn.Conv2d(
+        in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        bias=conv.bias is not None,
+    )
+    nn.init.kaiming_normal_(new.weight, nonlinearity="relu")
+    if new.bias is not None:
+        nn.init.zeros_(new.bias)
+    return new
+
+
+def adapt(state: dict, model: TSN) -> dict:
+    """Weights of RGB and averages, in our keys -> those of this modality and consensus.
+
+    Cross-modality initialization, arXiv:1608.00859 sec. 3.2: where the first convolution has other
+    inputs, each of them gets the mean over theirs. What only this consensus has stays new.
+    """
+    state = dict(state)
+    ours = model.state_dict()
+    key = f"backbone.{model.first_conv}.weight"
+    theirs, num_inputs = state.get(key), ours[key].shape[1]
+    if theirs is not None and theirs.dim() == 4 and theirs.shape[1] != num_inputs:
+        log.info(
+            f"cross-modality initialization: each of {num_inputs} inputs gets the mean weight of "
+            f"{theirs.shape[1]}"
+        )
+        state[key] = theirs.mean(dim=1, keepdim=True).repeat(1, num_inputs, 1, 1)
+    new = [name for name in ours if name.startswith(("gru.", "temporal_conv."))]
+    if model.consensus == "rnn":  # its head reads other features
+        new += [name for name in ("head.weight", "head.bias") if name in state]
+    if new:
+        log.info(f"the consensus {model.consensus} starts anew: {', '.join(new)}")
+    return state | {name: ours[name] for name in new}
+
+
+def convert_mmaction2(state: dict) -> dict:
+    """`backbone.layer1.0.conv1.bn.weight` -> `backbone.layer1.0.bn1.weight`."""
+    converted = {}
+    for key, value in state.items():
+        key = key.replace("cls_head.fc_cls.", "head.")
+        key = key.replace("downsample.conv.", "downsample.0.")
+        key = key.replace("downsample.bn.", "downsample.1.")
+        key = re.sub(r"conv(\d)\.conv\.", r"conv\1.", key)
+        key = re.sub(r"conv(\d)\.bn\.", r"bn\1.", key)
+        converted[key] = value
+    return converted
+
+
+def convert_backbone(state: dict, entry: Weights) -> dict:
+    """A backbone's own state dict -> ours, with its classifier as the head."""
+    prefix = entry.head[0].removesuffix("weight")  # "fc." or deeper
+    return {
+        f"head.{key.removeprefix(prefix)}" if key.startswith(prefix) else f"backbone.{key}": value
+        for key, value in entry.convert(state).items()
+    }
+
+
+def imagenet_weights(entry: Weights) -> Weights:
+    """The start from a backbone's ImageNet weights."""
+    name = entry.arch_args["name"]
+    partial_bn = {"partial_bn": True} if BACKBONES[name].has_batch_norm else {}
+    return replace(
+        entry,
+        convert=partial(convert_backbone, entry=entry),
+        adapt=adapt,
+        arch_args={"backbone": name} | partial_bn,
+        head=("head.weight", "head.bias"),
+        preprocessing=replace(entry.preprocessing, clip_len=3, snippet_len=1),
+    )
+
+
+WEIGHTS = {
+    "tsn_r50_mmaction2": Weights(
+        url="https://download.openmmlab.com/mmaction/v1.0/recognition/tsn/"
+        "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb/"
+        "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb_20220906-cd10898e.pth",
+        sha256="cd10898e",
+        convert=convert_mmaction2,
+        adapt=adapt,
+        arch_args={"backbone": "resnet50"},
+        preprocessing=replace(backbones.IMAGENET, clip_len=3, snippet_len=1),
+        license="Apache-2.0",
+        source="https://github.com/open-mmlab/mmaction2/tree/main/configs/recognition/tsn",
+        accuracy="72.83 / 90.65 (Kinetics-400 validation, 25 segments x 10 crops)",
+    )
+} | {
+    f"imagenet_{entry.arch_args['name']}": imagenet_weights(entry)
+    for entry in backbones.WEIGHTS.values()
+}

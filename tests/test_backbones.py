@@ -1,0 +1,177 @@
+import json
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import reference_clip, reference_state
+from torch import nn
+from torchvision.models import get_model
+
+from config import UserError
+from models.backbones import BACKBONES, WEIGHTS, HalvingMaxPool, build_backbone
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """On tiny inputs threads wait for each other longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def relative(a, b):
+    return ((a - b).norm() / b.norm()).item()
+
+
+def test_logits_agree_with_the_reference_implementation(shared, tmp_path):
+    path = shared / "reference" / "checkpoints" / "bninception_cadene.json"
+    reference = json.loads(path.read_text())
+    torch.save(reference_state(reference["keys"]), tmp_path / "file.pt")
+    model = build_backbone(
+        "bninception", weights="bninception_cadene", weights_file=str(tmp_path / "file.pt")
+    ).eval()
+    assert sum(p.numel() for p in model.parameters()) == reference["parameters"]
+    for golden in reference["golden"]:
+        n, c, h, w = golden["input_shape"]
+        clip = reference_clip((n, c, 1, h, w), golden["input_seed"], golden["input_scale"])
+        image = clip[:, :, 0]
+        with torch.inference_mode():
+            ours, mirrored = model(image), model(image.flip(-1))
+        theirs = torch.tensor(golden["logits_clip"])
+        their_change = torch.tensor(golden["logits_mirrored"]) - theirs
+        assert relative(ours, theirs) < 1e-4
+        assert relative(mirrored, theirs + their_change) < 1e-4
+        assert relative(mirrored - ours, their_change) < 2e-3
+
+
+def public_bninception():
+    """A state dict with the names of the public file, made from our own network by hand."""
+    torch.manual_seed(0)
+    ours = build_backbone("bninception").state_dict()
+    theirs = {}
+    for key, value in ours.items():
+        name, tensor = key.removeprefix("features.").rsplit(".", 1)
+        name = name.replace("mixed_", "inception_").replace(".conv", "").replace(".bn", "_bn")
+        for a, b in [
+            ("conv_1", "conv1_7x7_s2"),
+            ("conv_2_reduce", "conv2_3x3_reduce"),
+            ("conv_2", "conv2_3x3"),
+            (".branch0", "_1x1"),
+            (".branch1.0", "_3x3_reduce"),
+            (".branch1.1", "_3x3"),
+            (".branch2.0", "_double_3x3_reduce"),
+            (".branch2.1", "_double_3x3_1"),
+            (".branch2.2", "_double_3x3_2"),
+            (".branch3.1", "_pool_proj"),
+            ("head", "last_linear"),
+        ]:
+            name = name.replace(a, b)
+        theirs[f"{name}.{tensor}"] = value
+    return theirs, ours
+
+
+def test_batch_norms_of_old_files_are_squeezed(tmp_path):
+    theirs, ours = public_bninception()
+    for key, value in theirs.items():
+        if "_bn." in key and value.dim() == 1:
+            theirs[key] = value.unsqueeze(0)
+    torch.save(theirs, tmp_path / "file.pt")
+    model = build_backbone(
+        "bninception", weights="bninception_cadene", weights_file=str(tmp_path / "file.pt")
+    )
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, ours[key]), key
+
+
+@pytest.mark.parametrize("name, aux", [("resnet18", {}), ("googlenet", {"init_weights": True})])
+def test_torchvision_files_load_and_their_auxiliary_classifiers_are_left_out(tmp_path, name, aux):
+    public = get_model(name, weights=None, **aux)
+    assert any(key.startswith("aux1.") for key in public.state_dict()) == (name == "googlenet")
+    torch.save(public.state_dict(), tmp_path / "file.pth")
+    file = {"weights": f"{name}_torchvision", "weights_file": str(tmp_path / "file.pth")}
+    image = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        logits = build_backbone(name, **file).eval()(image)
+    assert torch.equal(logits, public.eval()(image))
+    assert build_backbone(name, num_classes=5, **file).fc.weight.shape[0] == 5
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "googlenet"])
+def test_normalization_by_one_half_is_torchvisions_transform_input(name):
+    ours = build_backbone(name).eval()
+    for m in ours.modules():  # as they are initialized, nothing of the image reaches the end
+        if isinstance(m, nn.Conv2d):
+            nn.init.kaiming_normal_(m.weight)
+    theirs = get_model(name, weights=None, init_weights=True, transform_input=True).eval()
+    theirs.load_state_dict(ours.state_dict(), strict=False)
+    pixels = torch.rand(2, 3, 80, 80)
+    imagenet, half = BACKBONES["resnet50"].preprocessing, BACKBONES[name].preprocessing
+
+    def normalized(preprocessing):
+        mean, std = torch.tensor([preprocessing.mean, preprocessing.std]).view(2, 1, 3, 1, 1)
+        return (pixels - mean) / std
+
+    with torch.inference_mode():
+        expected = theirs(normalized(imagenet))
+        assert relative(ours(normalized(half)), expected) < 1e-5
+        assert relative(ours(normalized(imagenet)), expected) > 1e-3
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_what_tsn_needs_to_know_is_true(name):
+    backbone = BACKBONES[name]
+    with torch.device("meta"):
+        model = build_backbone(name, num_classes=7)
+        image = torch.empty(2, 3, *[backbone.preprocessing.crop_size] * 2)
+    convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert model.get_submodule(backbone.first_conv) is convs[0]
+    assert model.get_submodule(backbone.classifier) is linears[-1]
+    assert linears[-1].in_features == backbone.num_features
+    assert bool(norms) == backbone.has_batch_norm
+    if norms:  # the first in the table is the first that an image meets
+        seen = []
+        for norm in norms:
+            norm.register_forward_pre_hook(lambda m, args: seen.append(m))
+    assert model(image).shape == (2, 7)
+    assert not norms or seen[0] is norms[0]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 8, 14, 15, 28])
+def test_the_max_pool_gives_the_size_of_the_convolution_beside_it(size):
+    x = torch.randn(1, 2, size, size + 1)
+    conv = F.conv2d(x, torch.zeros(2, 2, 3, 3), stride=2, padding=1)
+    pooled = HalvingMaxPool()(x)
+    assert pooled.shape == conv.shape
+    even = torch.randn(1, 2, 2 * size, 2 * size)
+    expected = F.max_pool2d(F.pad(even, (0, 1, 0, 1), value=-torch.inf), 3, stride=2)
+    assert torch.equal(HalvingMaxPool()(even), expected)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (112, 112), (100, 64)])
+def test_bninception_takes_images_of_any_size(size):
+    with torch.inference_mode():
+        assert build_backbone("bninception", 5).eval()(torch.randn(1, 3, *size)).shape == (1, 5)
+
+
+def test_each_backbone_has_imagenet_weights_with_a_checksum():
+    assert sorted(entry.arch_args["name"] for entry in WEIGHTS.values()) == sorted(BACKBONES)
+    for entry in WEIGHTS.values():
+        digits = re.search(r"-([0-9a-f]{8,9})\.pth$", entry.url)[1]
+        assert entry.sha256.startswith(digits)
+
+
+@pytest.mark.parametrize(
+    "name, weights, message",
+    [
+        ("resnet49", None, "unknown backbone 'resnet49'; there are resnet18, resnet34"),
+        ("resnet50", "nothing", "no weights 'nothing' for backbones; there are bninception_cadene"),
+        ("resnet50", "resnet18_torchvision", "weights resnet18_torchvision are of resnet18, not"),
+    ],
+)
+def test_unknown_names_are_answered_with_the_known_ones(name, weights, message):
+    with pytest.raises(UserError, match=message):
+        build_backbone(name, weights=weights)

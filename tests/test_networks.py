@@ -1,0 +1,61 @@
+"""What every architecture and every catalogue entry must keep; a new one is tested by existing."""
+
+import pytest
+import torch
+
+from config import ARCHS, Preprocessing
+from main import main
+from models import build_model
+from models.weights import catalogue
+
+ENTRIES = [(arch, name) for arch in ARCHS for name in catalogue(arch)]
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_network_keeps_the_contract(arch):
+    torch.manual_seed(0)
+    model = build_model(arch, 5, in_channels=3, dropout=0.0, bn_momentum=0.1)
+    clip = torch.randn(2, 3, 8, 48, 48)
+    logits = model(clip)
+    assert logits.shape == (2, 5)
+    assert logits.isfinite().all()
+    logits.sum().backward()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert all(p.grad is not None for p in trained)
+    features = model.eval().forward_features(clip)
+    assert features.shape == (2, model.head.in_features)
+    assert not any(key.startswith("module.") for key in model.state_dict())
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_every_option_of_an_architecture_is_an_argument_of_its_network(arch):
+    for name, values in ARCHS[arch].options.items():
+        for value in values if isinstance(values, tuple) else ():
+            if arch == "resnet3d" and name.startswith("non_local_"):
+                args = {"non_local": 5, name: value}
+            elif (arch, name, value) == ("tsn", "partial_bn", True):
+                args = {"backbone": "resnet18", name: value}
+            else:
+                args = {name: value}
+            with torch.device("meta"):
+                build_model(arch, 5, **args)
+
+
+@pytest.mark.parametrize("arch, name", ENTRIES, ids=str)
+def test_a_catalogue_entry_is_complete(arch, name):
+    entry = catalogue(arch)[name]
+    assert entry.url.startswith("http")
+    assert isinstance(entry.preprocessing, Preprocessing)
+    assert len(entry.preprocessing.mean) == len(entry.preprocessing.std)
+    assert entry.license
+    assert entry.source.startswith("http")
+    assert entry.accuracy
+    with torch.device("meta"):
+        model = build_model(arch, 5, **entry.arch_args)
+    assert set(entry.head) <= model.state_dict().keys()
+
+
+def test_the_catalogue_can_be_listed(capsys):
+    assert main(["--list-weights"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for _, name in ENTRIES)
