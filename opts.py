@@ -169,11 +169,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--views", type=views, metavar="CLIPSxCROPS", help="of each video in the final evaluation"
     )
 
-    for arch, entry in ARCHS.items():
-        if entry.options:
-            group = parser.add_argument_group(f"network, with --arch {arch}")
-            for name, values in entry.options.items():
-                add_arch_option(group, name, values)
+    group = parser.add_argument_group("network", "defaults are those of the class")
+    for name in dict.fromkeys(name for entry in ARCHS.values() for name in entry.options):
+        add_arch_option(group, name)
 
     group = parser.add_argument_group("machine")
     group.add_argument("--device", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
@@ -207,15 +205,19 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_arch_option(group, name: str, values: tuple | type) -> None:
-    """One option of an architecture: a switch, one of some values, or anything of a type."""
+def add_arch_option(group, name: str) -> None:
+    """An option of one or more architectures: a switch, one of some values, or of a type."""
     flag = "--" + name.replace("_", "-")
-    if values == (False, True):
-        group.add_argument(flag, action=argparse.BooleanOptionalAction)
-    elif isinstance(values, tuple):
-        group.add_argument(flag, type=type(values[0]), choices=values)
+    values = {arch: e.options[name] for arch, e in ARCHS.items() if name in e.options}
+    first, of = next(iter(values.values())), "of " + ", ".join(values)
+    if first == (False, True):
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, help=of)
+    elif isinstance(first, tuple):
+        known = tuple(dict.fromkeys(value for one in values.values() for value in one))
+        group.add_argument(flag, type=type(first[0]), choices=known, help=of)
     else:
-        group.add_argument(flag, type=values, metavar="N" if values is int else "NAME")
+        metavar = "N" if first is int else "NAME"
+        group.add_argument(flag, type=first, metavar=metavar, help=of)
 
 
 def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
@@ -274,7 +276,13 @@ def arch_args_of(arch: str, given: dict, parser: argparse.ArgumentParser) -> dic
     for other, entry in ARCHS.items():
         for name in entry.options.keys() & given.keys() - ARCHS[arch].options.keys():
             parser.error(f"--{name.replace('_', '-')} is an option of {other}, not of {arch}")
-    return {name: given[name] for name in ARCHS[arch].options if name in given}
+    typed = {name: given[name] for name in ARCHS[arch].options if name in given}
+    for name, value in typed.items():
+        values = ARCHS[arch].options[name]
+        if isinstance(values, tuple) and value not in values:
+            known = ", ".join(map(str, values))
+            parser.error(f"--{name.replace('_', '-')} {value} is not for {arch}, but {known}")
+    return typed
 
 
 def check(opts: dict) -> None:

@@ -127,7 +127,7 @@ class NonLocal(nn.Module):
         """(N, i, C), (N, j, C) and (N, j, D) -> (N, i, D)."""
         if self.mode == "dot_product":
             # no softmax, so the cheap product comes first: no matrix of all pairs
-            return theta @ (phi.transpose(1, 2) @ g / phi.shape[1])
+            return theta @ ((phi / phi.shape[1]).transpose(1, 2) @ g)
         if self.mode == "concatenation":
             of_theta, of_phi = self.pair.weight.chunk(2, dim=1)
             pairs = F.relu(F.linear(theta, of_theta) + F.linear(phi, of_phi).transpose(1, 2))

@@ -25,9 +25,9 @@ BN_EPS = 1e-3
 class FlatConv3d(nn.Conv3d):
     """Conv3d without bias for 1 x k x k, k x 1 x 1 and 1 x 1 x 1, computed by conv2d.
 
-    In channels-last memory the reshaping is free, and 2-D kernels are faster: CPUs have no fast 3-D
-    ones for most of these shapes, and return contiguous memory, in which max-pools take ten times
-    as long.
+    In channels-last memory the reshaping is free. On CPUs the 2-D kernels are faster, in one thread
+    up to twice as fast, for which torch has few fast 3-D ones; and some CPUs get the bfloat16
+    gradient of the 3-D ones wrong.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -196,7 +196,8 @@ class S3D(nn.Module):
 
     def forward_features(self, clip: torch.Tensor) -> torch.Tensor:
         """Features (N, 1024) before the head, averaged over the clip."""
-        # no copy where the clip is a view of frames of pixels, as the loaders have it
+        # no copy where the clip is a view of frames of pixels, as the loaders have it; in contiguous
+        # memory the max-pools take ten times as long on a CPU
         x = self.features(clip.contiguous(memory_format=torch.channels_last_3d))
         window = (i3d.HEAD_WINDOW[0], *x.shape[3:]) if self.whole_frame else i3d.HEAD_WINDOW
         return mean_over_windows(x, window)
@@ -255,24 +256,17 @@ def from_i3d(state: dict) -> dict:
     converted = {key: value for key, value in state.items() if key.startswith("head.")}
     for key in [key for key in state if key.endswith(".conv.weight")]:
         layer, kernel = key.removesuffix(".conv.weight"), state[key]
-        norm = {
-            k.removeprefix(f"{layer}."): state[k] for k in state if k.startswith(f"{layer}.bn.")
-        }
         width, _, length = kernel.shape[:3]
-        if length == 1:
-            converted[key] = kernel
-            converted |= {f"{layer}.{name}": value for name, value in norm.items()}
-            continue
-        identity = torch.zeros(width, width, length, 1, 1)
-        identity[:, :, length // 2, 0, 0] = torch.eye(width)
-        parts = {"space.conv.weight": kernel.sum(dim=2, keepdim=True)}
-        parts |= {f"space.{name}": value for name, value in norm.items()}
-        parts |= {"time.conv.weight": identity}
-        parts |= {
-            f"time.bn.{name}": value
-            for name, value in identity_norm(norm["bn.weight"], norm["bn.bias"]).items()
-        }
-        converted |= {f"{layer}.{name}": value for name, value in parts.items()}
+        space = layer if length == 1 else f"{layer}.space"
+        converted[f"{space}.conv.weight"] = kernel.sum(dim=2, keepdim=True)
+        norm = [name for name in state if name.startswith(f"{layer}.bn.")]
+        converted |= {name.replace(layer, space): state[name] for name in norm}
+        if length > 1:
+            identity = torch.zeros(width, width, length, 1, 1)
+            identity[:, :, length // 2, 0, 0] = torch.eye(width)
+            converted[f"{layer}.time.conv.weight"] = identity
+            time_norm = identity_norm(state[f"{layer}.bn.weight"], state[f"{layer}.bn.bias"])
+            converted |= {f"{layer}.time.bn.{name}": value for name, value in time_norm.items()}
     return converted
 
 

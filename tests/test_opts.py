@@ -91,7 +91,7 @@ def test_help_answers_at_once():
 
 @pytest.fixture
 def toy_arch(monkeypatch):
-    options = {"depth": (50, 101), "gating": (False, True), "top_k": int}
+    options = {"depth": (18, 101), "gates": (False, True), "top_k": int}
     monkeypatch.setitem(ARCHS, "toy", Arch(network="Toy", title="", options=options))
     recipe = Recipe(clip_len=8, epochs=1, batch_size=1, lr=1, arch_args={"depth": 101, "top_k": 3})
     monkeypatch.setitem(RECIPES, ("toy", "scratch"), recipe)
@@ -100,16 +100,17 @@ def toy_arch(monkeypatch):
 
 def test_arguments_of_a_network_come_from_the_recipe_and_the_command_line(toy_arch):
     assert parse_opts(toy_arch).arch_args == {"depth": 101, "top_k": 3}
-    opts = parse_opts([*toy_arch, "--depth", "50", "--gating"])
-    assert opts.arch_args == {"depth": 50, "top_k": 3, "gating": True}
-    assert {"depth", "gating"} <= opts.given
+    opts = parse_opts([*toy_arch, "--depth", "18", "--gates"])
+    assert opts.arch_args == {"depth": 18, "top_k": 3, "gates": True}
+    assert {"depth", "gates"} <= opts.given
 
 
 @pytest.mark.parametrize(
     "argv, message",
     [
-        (["--depth", "18"], "invalid choice: 18 (choose from 50, 101)"),
-        (["--arch", "i3d", "--gating"], "--gating is an option of toy, not of i3d"),
+        (["--depth", "34"], "invalid choice: 34"),
+        (["--depth", "50"], "--depth 50 is not for toy, but 18, 101"),  # but for another network
+        (["--arch", "i3d", "--gates"], "--gates is an option of toy, not of i3d"),
     ],
 )
 def test_arguments_of_a_network_are_checked(toy_arch, argv, message, capsys):
