@@ -296,3 +296,35 @@ def test_the_exit_status_of_a_user_error_is_one_and_of_a_wrong_option_two(in_tin
     assert err.startswith("error: no list data/nowhere/trainlist01.json")
     assert len(err.strip().splitlines()) == 1
     assert run("--nonsense")[0] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "argv, protocol",
+    [
+        (["--arch", "s3d", "--gating"], "2 evenly spaced clips x 1 center crop of 8 frames"),
+        (["--arch", "resnet3d", "--non-local", "5"], "2 evenly spaced clips x 1 center crop"),
+        (
+            ["--arch", "tsn", "--backbone", "resnet18", "--clip-len", "3", "--snippet-len", "1"],
+            "logits of 2 segments of 1 frame aggregated",
+        ),
+    ],
+    ids=lambda value: value[1] if isinstance(value, list) else "",
+)
+def test_every_architecture_trains_and_evaluates(in_tiny_set, argv, protocol):
+    assert main([*TINY_RUN, *argv, "--name", "net", "--epochs", "1"]) == 0
+    first = json.loads(Path("saved_model/net/result.json").read_text())
+    assert protocol in first["protocol"]
+    assert main(["--resume", "saved_model/net/last.pth", "--evaluate", "--device", "cpu"]) == 0
+    assert json.loads(Path("saved_model/net/result.json").read_text()) == first
+
+
+def test_multipliers_of_a_network_reach_the_optimizer(in_tiny_set, monkeypatch):
+    """The paper of TSN trains biases at twice the rate and without weight decay."""
+    argv = ["--arch", "tsn", "--backbone", "resnet18", "--clip-len", "3", "--snippet-len", "1"]
+    assert main([*TINY_RUN, *argv, "--name", "net", "--epochs", "1", "--schedule", "cosine"]) == 0
+    groups = torch.load("saved_model/net/last.pth", weights_only=True)["optimizer"]["param_groups"]
+    assert groups[0]["initial_lr"] == 0.01
+    biases = [g for g in groups if (g["lr_mult"], g["decay_mult"]) == (2, 0)]
+    assert biases
+    assert all(g["initial_lr"] == 0.02 and g["weight_decay"] == 0 for g in biases)

@@ -70,8 +70,9 @@ def protocol_in_words(views: str, preprocessing: dict) -> str:
     pixels = f"{preprocessing['crop_size']} px out of short side {preprocessing['short_side']}"
     if snippet_len := preprocessing["snippet_len"]:
         segments = int(clips) if clips != "1" else preprocessing["clip_len"] // snippet_len
+        frames = "1 frame" if snippet_len == 1 else f"{snippet_len} frames"
         return (
-            f"video accuracy, logits of {segments} segments of {snippet_len} frames aggregated, "
+            f"video accuracy, logits of {segments} segments of {frames} aggregated, "
             f"softmax averaged over {of_crops}, {pixels}"
         )
     of_clips = "1 center clip" if clips == "1" else f"{clips} evenly spaced clips"
