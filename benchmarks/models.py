@@ -1,6 +1,6 @@
 """Parameters, cost, time and memory of every network, side by side in one run.
 
-    python benchmarks/models.py [--batch-size 2] [--clip-len 16] [--crop-size 112] [--only i3d s3d]
+    python benchmarks/models.py [--batch-size 1] [--clip-len 16] [--crop-size 224] [--only i3d s3d]
 
 Times are medians of interleaved repeats, as ratios to the plain way of running the same network:
 float32 in contiguous memory. On a CPU bfloat16 is measured only where the CPU computes in it.
@@ -129,9 +129,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--batch-size", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--clip-len", type=int, default=16)
-    parser.add_argument("--crop-size", type=int, default=112)
+    parser.add_argument("--crop-size", type=int, default=224)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

@@ -25,9 +25,9 @@ BN_EPS = 1e-3
 class FlatConv3d(nn.Conv3d):
     """Conv3d without bias for 1 x k x k, k x 1 x 1 and 1 x 1 x 1, computed by conv2d.
 
-    In channels-last memory the reshaping is free. On CPUs the 2-D kernels are faster, in one thread
-    up to twice as fast, for which torch has few fast 3-D ones; and some CPUs get the bfloat16
-    gradient of the 3-D ones wrong.
+    In channels-last memory the reshaping is free. On CPUs 2-D kernels are faster: a little in many
+    threads, up to twice in one, for which torch has few fast 3-D ones. And some CPUs get the
+    bfloat16 gradient of the 3-D ones wrong.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -196,8 +196,8 @@ class S3D(nn.Module):
 
     def forward_features(self, clip: torch.Tensor) -> torch.Tensor:
         """Features (N, 1024) before the head, averaged over the clip."""
-        # no copy where the clip is a view of frames of pixels, as the loaders have it; in contiguous
-        # memory the max-pools take ten times as long on a CPU
+        # no copy where the clip is a view of frames of pixels, as the loaders have it; max-pools of
+        # contiguous memory take ten times as long on a CPU
         x = self.features(clip.contiguous(memory_format=torch.channels_last_3d))
         window = (i3d.HEAD_WINDOW[0], *x.shape[3:]) if self.whole_frame else i3d.HEAD_WINDOW
         return mean_over_windows(x, window)
