@@ -158,6 +158,7 @@ RECIPES = {  # (architecture, data set, start) before (architecture, start)
         views="25x1",
     ),
     ("i3d", "demo", "scratch"): DEMO,
+    # tuned for I3D; the others start from its numbers
     ("s3d", "demo", "scratch"): DEMO,
     ("resnet3d", "demo", "scratch"): DEMO,
     # the middle of eight segments of three frames each: all that a network without time can use
