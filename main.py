@@ -104,7 +104,7 @@ def set_up(opts: argparse.Namespace) -> Run:
     entry = weights.find(opts.pretrained, opts.arch) if opts.pretrained and not resumed else None
     preprocessing = preprocessing_of(opts, entry, resumed)
     clip = ClipShape(
-        **{name: preprocessing[name] for name in (*CLIP_OPTIONS, "resize")},
+        **{name: preprocessing[name] for name in (*CLIP_OPTIONS, "resize", "antialias")},
         short_side=tuple(opts.short_side),
     )
 

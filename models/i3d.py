@@ -14,7 +14,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from config import Preprocessing
-from models.layers import init_weights, mean_over_windows, same_padding, set_batch_norm
+from models.layers import (
+    average_windows,
+    init_weights,
+    mean_over_windows,
+    same_padding,
+    set_batch_norm,
+    squeeze_kernel,
+)
 from models.weights import Weights
 
 NUM_FEATURES = 1024
@@ -163,9 +170,7 @@ class I3D(nn.Module):
 
         Their mean over the steps is what `forward` returns in evaluation.
         """
-        x = self.features(clip)
-        window = tuple(min(w, size) for w, size in zip(HEAD_WINDOW, x.shape[2:], strict=True))
-        x = F.avg_pool3d(x, window, stride=1).mean(dim=(3, 4))  # (N, 1024, steps)
+        x = average_windows(self.features(clip), HEAD_WINDOW).mean(dim=(3, 4))  # (N, 1024, steps)
         return self.head(self.dropout(x.transpose(1, 2))).transpose(1, 2)
 
 
@@ -175,7 +180,7 @@ def convert_piergiaj(state: dict) -> dict:
     for key, value in state.items():
         if key.startswith("logits.conv3d."):
             key = key.replace("logits.conv3d", "head")
-            value = value.flatten(1) if value.dim() > 1 else value
+            value = squeeze_kernel(value)
         else:
             key = "features." + key.replace(".conv3d.", ".conv.").lower()
             key = re.sub(r"(conv_?3d)_(\d\w)_\dx\d", r"conv_\2", key)
@@ -191,7 +196,7 @@ def convert_hassony2(state: dict) -> dict:
     for key, value in state.items():
         if key.startswith("conv3d_0c_1x1.conv3d."):
             key = key.replace("conv3d_0c_1x1.conv3d", "head")
-            value = value.flatten(1) if value.dim() > 1 else value
+            value = squeeze_kernel(value)
         else:
             key = re.sub(r"^conv3d_(\d\w)_\dx\d", r"conv_\1", key)
             key = key.replace(".conv3d.", ".conv.").replace(".batch3d.", ".bn.")

@@ -26,11 +26,20 @@ def init_weights(module: nn.Module) -> None:
                 nn.init.zeros_(m.bias)
 
 
-def mean_over_windows(x: torch.Tensor, window: tuple[int, int, int]) -> torch.Tensor:
-    """Average pool with stride 1, then the mean of what it gives: (N, C, T, H, W) -> (N, C).
-
-    Not the mean over all positions: those in the middle lie in more windows. Windows larger than x
-    are cut to it.
-    """
+def average_windows(x: torch.Tensor, window: tuple[int, int, int]) -> torch.Tensor:
+    """Average pool with stride 1; windows larger than x are cut to it."""
     window = tuple(min(w, size) for w, size in zip(window, x.shape[2:], strict=True))
-    return nn.functional.avg_pool3d(x, window, stride=1).mean(dim=(2, 3, 4))
+    return nn.functional.avg_pool3d(x, window, stride=1)
+
+
+def mean_over_windows(x: torch.Tensor, window: tuple[int, int, int]) -> torch.Tensor:
+    """The mean of all windows: (N, C, T, H, W) -> (N, C).
+
+    Not the mean over all positions: those in the middle lie in more windows.
+    """
+    return average_windows(x, window).mean(dim=(2, 3, 4))
+
+
+def squeeze_kernel(value: torch.Tensor) -> torch.Tensor:
+    """The weight of a 1 x 1 x 1 convolution as that of a linear layer; a bias as it is."""
+    return value.flatten(1) if value.dim() > 1 else value

@@ -16,7 +16,7 @@ from torch import nn
 
 from config import Preprocessing
 from models import i3d
-from models.layers import init_weights, mean_over_windows, same_padding, set_batch_norm
+from models.layers import init_weights, mean_over_windows, set_batch_norm, squeeze_kernel
 from models.weights import Weights
 
 BN_EPS = 1e-3
@@ -63,9 +63,8 @@ class ConvBnRelu3d(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.pads_itself:
-            dims = zip(x.shape[2:], self.conv.kernel_size, self.conv.stride, strict=True)
-            sides = [same_padding(*dim) for dim in dims]
-            x = F.pad(x, [n for side in reversed(sides) for n in side])
+            pads = i3d.same_pads(x, self.conv.kernel_size, self.conv.stride, as_if_even=False)
+            x = i3d.pad(x, pads)
         return F.relu(self.bn(self.conv(x)), inplace=True)
 
 
@@ -240,11 +239,6 @@ def convert_torchvision(state: dict) -> dict:
         key = re.sub(r"\.([01])(\.\w+)$", lambda m: f".{('conv', 'bn')[int(m[1])]}{m[2]}", key)
         converted[key] = value
     return converted
-
-
-def squeeze_kernel(value: torch.Tensor) -> torch.Tensor:
-    """The weight of a 1 x 1 x 1 convolution as that of a linear layer; a bias as it is."""
-    return value.flatten(1) if value.dim() > 1 else value
 
 
 def from_i3d(state: dict) -> dict:

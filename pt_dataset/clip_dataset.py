@@ -31,6 +31,7 @@ class ClipShape:
     crop_size: int
     snippet_len: int = 0  # see config.Preprocessing
     resize: str = "short_side"  # or "square", see config.Preprocessing
+    antialias: bool = True
 
     def train_indices(self, num_frames: int, rng: random.Random) -> list[int]:
         """The frames of one random clip."""
@@ -135,7 +136,7 @@ class TrainClips(Dataset):
         indices = shape.train_indices(video.num_frames, rng)
         clip = read_frames(video.path, indices, video.num_frames)
         clip = transforms.random_crop(
-            clip, shape.short_side, shape.crop_size, rng, shape.resize == "square"
+            clip, shape.short_side, shape.crop_size, rng, shape.resize == "square", shape.antialias
         )
         label = video.label
         if self.flipped_labels is not None and rng.random() < self.flip_prob:
@@ -168,6 +169,7 @@ class ViewClips(Dataset):
             shape.crop_size,
             self.num_crops,
             shape.resize == "square",
+            shape.antialias,
         )
         views = [torch.from_numpy(crop).unflatten(0, (len(clips), -1)) for crop in crops]
         return torch.stack(views, dim=1).flatten(0, 1), video.label, index

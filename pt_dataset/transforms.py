@@ -7,20 +7,23 @@ import torch
 from torchvision.transforms.v2 import functional as tvf
 
 
-def resize(clip: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear with antialias, on uint8."""
+def resize(clip: np.ndarray, height: int, width: int, antialias: bool = True) -> np.ndarray:
+    """Bilinear, on uint8."""
     if clip.shape[1:3] == (height, width):
         return clip
     # a channels-last view, which torch resizes without copies
     frames = torch.from_numpy(clip).permute(0, 3, 1, 2)
-    return tvf.resize(frames, [height, width], antialias=True).permute(0, 2, 3, 1).numpy()
+    return tvf.resize(frames, [height, width], antialias=antialias).permute(0, 2, 3, 1).numpy()
 
 
-def scale(clip: np.ndarray, side: int, size: int, square: bool = False) -> np.ndarray:
+def scale(
+    clip: np.ndarray, side: int, size: int, square: bool = False, antialias: bool = True
+) -> np.ndarray:
     """Resizes to a short side of `side`, or both sides if `square`; none gets under `size`."""
     height, width = clip.shape[1:3]
     factors = (side / height, side / width) if square else (side / min(height, width),) * 2
-    return resize(clip, max(round(height * factors[0]), size), max(round(width * factors[1]), size))
+    height, width = max(round(height * factors[0]), size), max(round(width * factors[1]), size)
+    return resize(clip, height, width, antialias)
 
 
 def crop_at(clip: np.ndarray, top: float, left: float, size: int) -> np.ndarray:
@@ -39,17 +42,23 @@ def random_crop(
     size: int,
     rng: random.Random,
     square: bool = False,
+    antialias: bool = True,
 ) -> np.ndarray:
     """A random crop after resizing to a random side of [low, high]."""
-    clip = scale(clip, rng.randint(*short_side), size, square)
+    clip = scale(clip, rng.randint(*short_side), size, square, antialias)
     return crop_at(clip, rng.random(), rng.random(), size)
 
 
 def view_crops(
-    clip: np.ndarray, short_side: int, size: int, num_crops: int, square: bool = False
+    clip: np.ndarray,
+    short_side: int,
+    size: int,
+    num_crops: int,
+    square: bool = False,
+    antialias: bool = True,
 ) -> list[np.ndarray]:
     """The crops of evaluation: 1 is the center, 3 lie along the longer side."""
-    clip = scale(clip, short_side, size, square)
+    clip = scale(clip, short_side, size, square, antialias)
     if num_crops == 1:
         return [crop_at(clip, 0.5, 0.5, size)]
     along_height = clip.shape[1] > clip.shape[2]

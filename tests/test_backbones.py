@@ -12,15 +12,6 @@ from config import UserError
 from models.backbones import BACKBONES, WEIGHTS, HalvingMaxPool, build_backbone
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """On tiny inputs threads wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def relative(a, b):
     return ((a - b).norm() / b.norm()).item()
 

@@ -42,6 +42,17 @@ def test_resizing_agrees_with_pillow():
     assert np.abs(resize(clip, 30, 40)[1].astype(int) - expected).max() <= 1
 
 
+def test_resizing_without_antialias_looks_at_the_nearest_pixels_only():
+    clip = np.zeros((1, 64, 64, 3), np.uint8)
+    clip[:, ::4] = 200  # every fourth row: rows 1.5, 5.5 ... of a quarter of the size miss them all
+    for crops in (
+        lambda antialias: view_crops(clip, 16, 16, 1, antialias=antialias),
+        lambda antialias: [random_crop(clip, (16, 16), 16, random.Random(0), antialias=antialias)],
+    ):
+        assert crops(False)[0].max() == 0
+        assert crops(True)[0].min() > 20
+
+
 @pytest.mark.parametrize("shape", [(36, 48), (48, 36), (33, 33), (20, 90)])
 @pytest.mark.parametrize("num_crops", [1, 3])
 def test_view_crops_lie_along_the_longer_side(shape, num_crops):

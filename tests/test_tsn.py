@@ -14,15 +14,6 @@ from models.tsn import CONSENSUS, TSN, WEIGHTS, adapt
 from models.weights import load_exactly
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """On tiny inputs threads wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def relative(a, b):
     return ((a - b).norm() / b.norm()).item()
 
