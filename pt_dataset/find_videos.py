@@ -86,7 +86,7 @@ def _look_into(folder: str, name: str, above: frozenset, found: Found) -> None:
                     folders = files = ()
                     break
                 else:
-                    (folders if entry.is_dir() else files).append(entry.name)
+                    (folders if _is_folder(entry, found) else files).append(entry.name)
     except OSError as error:
         found.problems.append(f"{error.filename or folder}: {error.strerror}")
         return
@@ -110,6 +110,14 @@ def _look_into(folder: str, name: str, above: frozenset, found: Found) -> None:
             used = True
     if files and not folders and not used:
         found.others.append(f"{folder}: no frames and no video among its {len(files)} files")
+
+
+def _is_folder(entry: os.DirEntry, found: Found) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:  # a link to itself
+        found.problems.append(f"{entry.path}: {error.strerror}")
+        return False
 
 
 def _look_into_zip(path: str, name: str, found: Found) -> None:
