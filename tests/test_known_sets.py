@@ -200,7 +200,14 @@ KINETICS = {  # as folders are called elsewhere
 }
 
 
-@pytest.mark.parametrize("train, val", [("train", "val"), ("kinetics-400_train", "val_256")])
+@pytest.mark.parametrize(
+    "train, val",
+    [
+        ("train", "val"),
+        ("kinetics-400_train", "val_256"),
+        ("of train/train", "of train/validation"),  # the innermost folder decides
+    ],
+)
 def test_kinetics400_by_its_folders_however_they_are_spelled(root, capsys, train, val):
     for i, folder in enumerate(KINETICS.values()):
         add_frames(root / "frames" / train / folder / f"-_abcdefg{i:02d}_000001_000011")
@@ -228,7 +235,9 @@ def test_kinetics400_by_its_csv_files_wherever_the_videos_lie(root, capsys):
     rows = ["archery,-bcdefghijk,1,11,train", '"hurling (sport)",abcdefghij-,0,10,train']
     Path("csv/train.csv").write_text("\r\n".join([header, *rows]), encoding="utf-8-sig")
     Path("csv/val.csv").write_text(f"{header}\narchery,_bcdefghijk,1,11,validate\n")
-    Path("csv/test.csv").write_text("youtube_id,time_start,time_end,split\nabc,1,2,test\n")
+    Path("csv/test.csv").write_text(f"{header}\narchery,test_bcdefg,1,11,test\n")
+    Path("csv/other.csv").write_text("youtube_id,time_start,time_end,split\nabc,1,2,test\n")
+    add_frames(root / "frames" / "val" / "archery" / "test_bcdefg")
     add_frames(root / "frames" / "-bcdefghijk_000001_000011")
     add_frames(root / "frames" / "val" / "abseiling" / "_bcdefghijk")  # the file decides
     assert make("kinetics400", "frames", "--annotations", "csv") == 0
