@@ -153,12 +153,12 @@ def test_the_edge_of_an_odd_picture_is_its_own():
     assert max(error[:, -1].mean(), error[-1].mean()) < 5
 
 
-@pytest.mark.parametrize(
-    "color_space, red_weight, blue_weight",
-    [(5, 0.299, 0.114), (1, 0.2126, 0.0722)],  # BT.601 of old videos, BT.709 of HD ones
-)
-def test_colors_survive(color_space, red_weight, blue_weight):
-    red, green, blue = 200, 30, 40
+COLOR_SPACES = [(5, 0.299, 0.114), (1, 0.2126, 0.0722)]  # BT.601 of old videos, BT.709 of HD ones
+
+
+def frame_of(color, color_space, red_weight, blue_weight):
+    """A frame of 64x48 of one color, stored with those weights."""
+    red, green, blue = color
     luma = red_weight * red + (1 - red_weight - blue_weight) * green + blue_weight * blue
     u, v = (blue - luma) / (1 - blue_weight) / 2, (red - luma) / (1 - red_weight) / 2
     planes = np.repeat(
@@ -167,7 +167,14 @@ def test_colors_survive(color_space, red_weight, blue_weight):
     )
     frame = av.VideoFrame.from_ndarray(planes.round().astype(np.uint8).reshape(72, 64), "yuv420p")
     frame.colorspace, frame.color_range = color_space, 1
-    assert np.abs(jpeg_of(frame, (80, 60), quality=95) - [red, green, blue]).max() <= 4
+    return frame
+
+
+@pytest.mark.parametrize("color_space, red_weight, blue_weight", COLOR_SPACES)
+def test_colors_survive(color_space, red_weight, blue_weight):
+    color = (200, 30, 40)
+    frame = frame_of(color, color_space, red_weight, blue_weight)
+    assert np.abs(jpeg_of(frame, (80, 60), quality=95) - color).max() <= 4
 
 
 ROTATIONS = [

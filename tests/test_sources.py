@@ -4,6 +4,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -553,6 +554,33 @@ def test_a_video_that_is_not_there_is_one_sentence(tmp_path):
         assert "No such file" in one_sentence(action, str(tmp_path / "a.mp4"))
 
 
+@pytest.mark.parametrize("color_space, red_weight, blue_weight", COLOR_SPACES)
+def test_colors_of_a_video_survive(color_space, red_weight, blue_weight):
+    color = (200, 30, 40)
+    frame = frame_of(color, color_space, red_weight, blue_weight)
+    to_picture = video_file.Converter(SimpleNamespace(width=80, height=60))
+    assert np.abs(to_picture(frame).astype(int) - color).max() <= 4
+
+
+def test_what_an_edit_list_cuts_away_is_not_counted(tmp_path):
+    whole, video = write_video(tmp_path / "whole.mp4", codec="libx264", g="5"), tmp_path / "a.mp4"
+    as_is = {"avoid_negative_ts": "disabled"}
+    with av.open(str(whole)) as source, av.open(str(video), "w", options=as_is) as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        shift = round(7 / 30 / source.streams.video[0].time_base)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.pts, packet.dts, packet.stream = (
+                    packet.pts - shift,
+                    packet.dts - shift,
+                    stream,
+                )
+                out.mux(packet)
+    assert count_frames(str(video)) == len(extracted(video, tmp_path / "out")) == 13
+    assert len(video_file.read_stamps(str(video)).shown) == 13
+    assert levels(read_frames(str(video), [0, 1, 12], 13)) == [7, 8, 19]
+
+
 def test_only_videos_have_a_frame_rate(tmp_path):
     assert frame_rate(str(write_video(tmp_path / "a.mkv", rate=25))) == 25
     assert frame_rate(str(write_video(tmp_path / "b.avi", rate=30))) == 30
@@ -584,7 +612,7 @@ def test_a_real_video_has_the_frames_of_its_extraction(shared, tmp_path, name, c
     pictures = np.concatenate(pieces)[:, ::4, ::4].astype(np.int16)
     frames = read_frames(str(tmp_path), whole, count)[:, ::4, ::4]
     own = np.abs(pictures - frames).mean(axis=(1, 2, 3))
-    assert own.max() < 2
+    assert own.max() < 2.5
     for a, b in ((pictures[1:], frames[:-1]), (pictures[:-1], frames[1:])):  # neighbors
         other = np.abs(a - b).mean(axis=(1, 2, 3))
         assert (other > np.maximum(own[1:], own[:-1]) - 0.2).all()  # some stand still
