@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from conftest import write_frames
 from PIL import Image
-from test_extract_frames import AS_STORED, BROKEN, ROTATIONS, levels, write_rotated, write_video
+from test_extract_frames import (
+    AS_STORED,
+    BROKEN,
+    COLOR_SPACES,
+    ROTATIONS,
+    extracted,
+    frame_of,
+    levels,
+    write_rotated,
+    write_video,
+)
 
 from config import UserError
 from pt_dataset import extract_frames, video_file, zip_frames
