@@ -19,6 +19,7 @@ import re
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
@@ -77,6 +78,13 @@ def print_next_step(name: str, data_root: Path) -> None:
     """What to type after the lists are written."""
     where = "" if data_root == DATA_ROOT else f" --data-root {shlex.quote(str(data_root))}"
     print(f"next: python main.py --arch i3d --dataset {shlex.quote(name)}{where}")
+
+
+def print_flow(videos: Iterable[Video]) -> None:
+    """Says how many videos have optical flow, if any has."""
+    has_flow = [video.flow_path is not None for video in videos]
+    if any(has_flow):
+        print(f"optical flow: found for {sum(has_flow)} of {len(has_flow)} videos")
 
 
 def find_classes(frames: Path, flat: bool) -> Found:
@@ -153,6 +161,7 @@ def make_folder(
     class_names = class_names or sorted({class_by_name[video] for video in videos})
     write_lists(folder, class_names, lists)
     print_table(class_names, lists)
+    print_flow(videos.values())
     print(f"lists: {folder}/trainlist01.json and testlist01.json")
     order = "of --classes" if classes else "of the lists" if train_list else "of the names"
     print(f"labels: 0 to {len(class_names) - 1}, in the order {order} as in classes.txt")
@@ -244,6 +253,7 @@ def make_known(
     write_lists(
         folder, classes, {list_name: entries for list_name, entries in lists.items() if entries}
     )
+    print_flow(videos[video] for video in wanted & videos.keys())
     if plan.not_used:
         print(f"{plan.not_used} other videos are on no list")
     print(f"lists: in {folder}, split by {plan.split_by}")
