@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -81,44 +82,57 @@ def _look_into(folder: str, name: str, above: frozenset, found: Found) -> None:
         if identity in above:
             found.problems.append(f"{folder}: a link to a folder that it lies in; remove it")
             return
-        folders, files, has_flow = [], [], False
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name[0] == ".":
-                    continue
-                if entry.name.startswith(FLOW_PREFIXES):
-                    has_flow = True
-                elif FRAME_NAME.fullmatch(entry.name) and not entry.is_dir():
-                    found.add(name, folder)  # without a look at the hundreds of others
-                    has_flow |= os.path.exists(os.path.join(folder, "flow_x_00001.jpg"))
-                    folders = files = ()
-                    break
-                else:
-                    (folders if _is_folder(entry, found) else files).append(entry.name)
+        content = _scan(folder, found)
     except OSError as error:
         found.problems.append(f"{error.filename or folder}: {error.strerror}")
         return
-    if has_flow:
+    if content.has_flow:
         found.flow_paths[name] = folder
-    elif files == [] and not folders:
-        found.problems.append(f"{folder}: no frames and no video in this folder")
-    if set(folders) == UV:  # and no others: these may be letters of a sign language
-        folders = []
+    if content.has_frames:
+        found.add(name, folder)
+        return
+    if set(content.folders) == UV:  # and no others: these may be letters of a sign language
         for video in find(Path(folder, "u")).paths:
             found.flow_paths[video] = os.path.join(folder, "{}", video)
-    for below in sorted(folders):
+        return
+    for below in sorted(content.folders):
         _look_into(os.path.join(folder, below), _join(name, below), above | {identity}, found)
-    used = False
-    for file in sorted(files):
-        path, stem = os.path.join(folder, file), _join(name, os.path.splitext(file)[0])
-        if VIDEO_NAME.fullmatch(file):
-            found.add(stem, path)
-            used = True
-        elif file.lower().endswith(".zip"):
-            _look_into_zip(path, stem, found)
-            used = True
-    if files and not folders and not used:
-        found.others.append(f"{folder}: no frames and no video among its {len(files)} files")
+    videos = [file for file in content.files if VIDEO_NAME.fullmatch(file)]
+    zips = [file for file in content.files if file.lower().endswith(".zip")]
+    for file in sorted(videos):
+        found.add(_join(name, os.path.splitext(file)[0]), os.path.join(folder, file))
+    for file in sorted(zips):
+        _look_into_zip(os.path.join(folder, file), _join(name, file[: -len(".zip")]), found)
+    if not (content.has_flow or content.folders or videos or zips):
+        why = f"{folder}: no frames and no video"
+        if content.files:
+            found.others.append(f"{why} among its {len(content.files)} files")
+        else:
+            found.problems.append(f"{why} in this folder")
+
+
+class Content(NamedTuple):
+    """What lies in a folder; of one with frames not all of the rest."""
+
+    has_frames: bool
+    has_flow: bool
+    folders: list[str]
+    files: list[str]
+
+
+def _scan(folder: str, found: Found) -> Content:
+    folders, files, has_flow = [], [], False
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(FLOW_PREFIXES):
+                has_flow = True
+            elif FRAME_NAME.fullmatch(entry.name) and not entry.is_dir():
+                # without a look at the hundreds of others
+                has_flow |= os.path.exists(os.path.join(folder, f"{FLOW_PREFIXES[0]}00001.jpg"))
+                return Content(True, has_flow, folders, files)
+            elif entry.name[0] != ".":
+                (folders if _is_folder(entry, found) else files).append(entry.name)
+    return Content(False, has_flow, folders, files)
 
 
 def _is_folder(entry: os.DirEntry, found: Found) -> bool:

@@ -194,13 +194,13 @@ def known_classes(name: str, folder: Path) -> list[str]:
     return classes
 
 
-def kinetics400_videos(data_root: Path) -> dict[str, Video]:
-    """The videos on the lists of Kinetics-400, by names like those of its folders.
+def kinetics400_videos(folder: Path) -> dict[str, Video]:
+    """The videos on the lists of Kinetics-400 in `folder`, by names like those of its folders.
 
     Raises:
         UserError: there are no such lists.
     """
-    folder, videos = any_case(data_root, "kinetics400"), {}
+    classes, videos = read_classes(CLASS_FILES / "kinetics400" / "classes.txt"), {}
     for side in ("train", "test"):
         path = folder / f"{side}list01.json"
         if not path.exists():
@@ -208,7 +208,7 @@ def kinetics400_videos(data_root: Path) -> dict[str, Video]:
                 f"no list {path}, of which kinetics200 is a part; make the lists of kinetics400 "
                 "first, or name its videos as FRAMES"
             )
-        for video in read_list(path, read_classes(CLASS_FILES / "kinetics400" / "classes.txt"))[0]:
+        for video in read_list(path, classes)[0]:
             videos[f"{side}/{video.class_name}/{Path(video.path).stem}"] = video
     return videos
 
@@ -223,7 +223,8 @@ def make_known(
     classes = known_classes(name, folder)
     source = Path(os.path.abspath(frames)) if frames else own_folder
     if name == "kinetics200" and not frames:
-        found, videos = Found(), kinetics400_videos(data_root)
+        source = any_case(data_root, "kinetics400")
+        found, videos = Found(), kinetics400_videos(source)
     else:
         found, videos = find(source), None
         if not found.paths:
@@ -240,6 +241,8 @@ def make_known(
     if videos is None:
         videos, problems = measure(found, sorted(wanted), find_flow(source, found, flow))
     report_problems(problems)
+    if not videos:
+        raise UserError(f"no video of {source} can be used ({problems[0]})")
 
     lists = {}
     for list_name, chosen in plan.lists.items():

@@ -365,6 +365,14 @@ def test_a_folder_of_something_else_is_one_sentence_that_says_what_is_looked_for
     assert not Path("videos_dataset").exists()
 
 
+def test_where_every_video_is_broken_no_list_is_written(root, capsys):
+    (add_frames(root / "frames" / "v_Archery_g01_c01", 3) / "image_00002.jpg").unlink()
+    assert make("ucf101", "frames") == 1
+    left_out, error = capsys.readouterr().err.splitlines()
+    assert left_out.startswith("left out: ") and "can be used (" in error
+    assert not Path("videos_dataset").exists()
+
+
 def test_the_same_video_in_two_forms_is_not_listed_twice(root, capsys):
     add_frames(root / "frames" / "jpegs" / "v_Archery_g01_c01")
     add_frames(root / "frames" / "videos" / "v_Archery_g01_c01")
