@@ -248,14 +248,13 @@ def make_known(
     for list_name, chosen in plan.lists.items():
         names = sorted(chosen.keys() & videos.keys())
         lists[list_name] = [videos[video]._replace(class_name=chosen[video]) for video in names]
-        num_classes = len({chosen[video] for video in names})
+    write_lists(folder, classes, {key: entries for key, entries in lists.items() if entries})
+    for list_name, entries in lists.items():
+        num_classes = len({video.class_name for video in entries})
         print(
-            f"{list_name}: {len(names)} of the official {plan.list_sizes[list_name]} videos are "
+            f"{list_name}: {len(entries)} of the official {plan.list_sizes[list_name]} videos are "
             f"there, of {num_classes} of the {len(classes)} classes"
         )
-    write_lists(
-        folder, classes, {list_name: entries for list_name, entries in lists.items() if entries}
-    )
     print_flow(videos[video] for video in wanted & videos.keys())
     if plan.not_used:
         print(f"{plan.not_used} other videos are on no list")
@@ -393,7 +392,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:  # the disk is full, or not ours to read or write
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped; no list was written", file=sys.stderr)
         return INTERRUPTED
