@@ -22,8 +22,20 @@ from pt_dataset.frame_order import FLOW_PREFIXES, FRAME_NAME, by_kind, in_order
 from pt_dataset.video_file import VIDEO_NAME
 from pt_dataset.zip_frames import ZipFrames, open_archive
 
-__all__ = ["FRAME_NAME", "VIDEO_NAME", "BadFrame", "count_flow", "count_frames", "exists"]
-__all__ += ["frame_names", "frame_rate", "read_flow", "read_frames", "zip_flow", "zip_videos"]
+__all__ = [
+    "FRAME_NAME",
+    "VIDEO_NAME",
+    "BadFrame",
+    "count_flow",
+    "count_frames",
+    "exists",
+    "frame_names",
+    "frame_rate",
+    "read_flow",
+    "read_frames",
+    "zip_flow",
+    "zip_videos",
+]
 
 # what Pillow raises on bad files
 PICTURE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)

@@ -127,7 +127,7 @@ class ZipFrames:
     def __init__(self, path: str, folder: str, prefix: str = ""):
         if ".." in folder.split("/"):
             raise UserError(f"{path}/{folder} leads out of the archive; correct the list")
-        self.archive, self.folder = open_archive(path), folder
+        self.archive = open_archive(path)
         self.rows = self.archive.find(folder, prefix)
         if (self.rows["flags"] & ENCRYPTED).any():
             raise UserError(f"{path}/{folder} is encrypted; pack the frames without a password")

@@ -32,6 +32,7 @@ def frames(tmp_path):
     (folder / "wave" / "notes.txt").write_text("no frame")
     (folder / "loop").symlink_to(folder)
     (folder / "wave" / "loop").symlink_to(folder / "wave")
+    (folder / "wave" / "\u00fcber again").symlink_to(folder / "wave" / "\u00fcber")
     write_frames(folder / "run" / ".hidden", 1)
     return folder
 
