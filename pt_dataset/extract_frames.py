@@ -34,11 +34,8 @@ from pt_dataset.jobs import (
     result_folders,
     walk,
 )
+from pt_dataset.sources import VIDEO_NAME
 
-VIDEO_NAME = re.compile(
-    r"[^.].*\.(3gp|asf|avi|divx|flv|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)",
-    re.IGNORECASE,
-)
 ROUNDING = Fraction(1, 1000)  # s; Matroska rounds times to it, no frame may miss its tick by that
 CUT_OFF = Fraction(95, 100)  # of the duration in the header; a shorter file is not complete
 

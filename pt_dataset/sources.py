@@ -15,6 +15,26 @@ from config import UserError
 PICTURE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 # frame000001.jpg, image_00001.jpg, 001.jpg
 FRAME_NAME = re.compile(r"(.*?)(\d+)(\.(?:jpe?g|png|bmp|webp))", re.IGNORECASE)
+VIDEO_NAME = re.compile(
+    r"[^.].*\.(3gp|asf|avi|divx|flv|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)",
+    re.IGNORECASE,
+)
+
+
+class BadFrame(UserError):
+    """One frame cannot be decoded; others of its video may."""
+
+
+class MissingVideo(UserError):
+    """There is nothing at the path of a video."""
+
+
+class EmptyVideo(UserError):
+    """A video without a single frame."""
+
+
+class FrameGap(UserError):
+    """The numbers of the frames of a video leave one out, or have one twice."""
 
 
 def frame_names(folder: str | Path) -> list[str]:
@@ -29,9 +49,9 @@ def frame_names(folder: str | Path) -> list[str]:
     try:
         matches = [match for match in map(FRAME_NAME.fullmatch, os.listdir(folder)) if match]
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{folder}: no such folder of frames") from None
+        raise MissingVideo(f"{folder}: no such folder of frames") from None
     if not matches:
-        raise UserError(f"{folder}: no frames (numbered .jpg or .png files) in this folder")
+        raise EmptyVideo(f"{folder}: no frames (numbered .jpg or .png files) in this folder")
     schemes = {(match[1], match[3]) for match in matches}
     if len(schemes) > 1:
         names = " and ".join(sorted(f"{prefix}*{suffix}" for prefix, suffix in schemes)[:2])
@@ -40,11 +60,53 @@ def frame_names(folder: str | Path) -> list[str]:
     first = numbers[0][0]
     for i, (number, name) in enumerate(numbers):
         if number != first + i:
-            raise UserError(
+            raise FrameGap(
                 f"{folder}: frame {first + i} is missing or doubled before {name}; extract the "
                 f"video again"
             )
     return [name for _, name in numbers]
+
+
+def count_frames(video: str) -> int:
+    """The number of frames of a video, counted.
+
+    Raises:
+        UserError: the video cannot be used.
+    """
+    return len(frame_names(video))
+
+
+def count_flow(flow: str) -> int:
+    """The number of flow fields, counted; both components must have as many.
+
+    Raises:
+        UserError: the flow cannot be used.
+    """
+    return len(flow_names(flow)[0])
+
+
+def flow_names(flow: str) -> tuple[list[str], list[str]]:
+    """Paths of the pictures of u and of v, in the order of time."""
+    if "{}" in flow:
+        folders = [flow.replace("{}", part) for part in "uv"]
+        u, v = ([os.path.join(folder, n) for n in frame_names(folder)] for folder in folders)
+    else:
+        names = sorted(os.listdir(flow))
+        u, v = ([os.path.join(flow, n) for n in names if n.startswith(f"flow_{c}_")] for c in "xy")
+    if len(u) != len(v):
+        raise UserError(f"{flow}: {len(u)} fields of u, {len(v)} of v")
+    return u, v
+
+
+def read_flow(flow: str, indices: list[int], num_frames: int) -> np.ndarray:
+    """Decoded fields, uint8 (T, H, W, 2): u and v."""
+    components = []
+    for paths in flow_names(flow):
+        clip = np.empty((len(indices), *frame_size(paths[indices[0]]), 3), np.uint8)
+        for place, index in enumerate(indices):
+            decode_into(paths[index], clip[place])
+        components.append(clip[..., 0])
+    return np.stack(components, axis=-1)
 
 
 def read_frames(video: str, indices: list[int], num_frames: int) -> np.ndarray:
@@ -83,7 +145,7 @@ def frame_size(path: str) -> tuple[int, int]:
         with Image.open(path) as image:
             return image.height, image.width
     except PICTURE_ERRORS as error:
-        raise UserError(f"{path} cannot be decoded: {error}; extract the video again") from None
+        raise BadFrame(f"{path} cannot be decoded: {error}; extract the video again") from None
 
 
 def decode_into(path: str, out: np.ndarray) -> None:
@@ -101,7 +163,7 @@ def decode_into(path: str, out: np.ndarray) -> None:
         with Image.open(io.BytesIO(data)) as image:
             picture = np.asarray(image.convert("RGB"))
     except PICTURE_ERRORS as error:
-        raise UserError(f"{path} cannot be decoded: {error}; extract the video again") from None
+        raise BadFrame(f"{path} cannot be decoded: {error}; extract the video again") from None
     if picture.shape != out.shape:
         sizes = "{1}x{0}, the frames before it {3}x{2}".format(*picture.shape[:2], *out.shape[:2])
         raise UserError(f"{path} is {sizes}; extract the video again")
