@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from config import DATASETS, DatasetSpec, UserError
 from pt_dataset import make_demo, sampling, transforms
-from pt_dataset.datalist import Video, read_classes, read_list
+from pt_dataset.datalist import Video, VideoList, provide_classes, read_classes, read_list
 from pt_dataset.sources import read_frames
 
 
@@ -56,8 +56,8 @@ class VideoLists:
 
     spec: DatasetSpec
     class_names: list[str]
-    train: list[Video]
-    test: list[Video]
+    train: VideoList
+    test: VideoList
     folder: Path
     test_list: Path
     num_remapped: int  # entries whose label disagreed with their class name
@@ -81,6 +81,11 @@ def read_dataset(name: str, data_root: str | Path, split: int = 1) -> VideoLists
         make_demo.write(Path(data_root))
     train_list, test_list = (folder / f"{part}list{split:02d}.json" for part in ("train", "test"))
     for path in (train_list, test_list):
+        if not path.exists() and name in DATASETS:
+            raise UserError(
+                f"no list {path}; python pt_dataset/make_json.py {name} FRAMES makes it from the "
+                "videos or frames in the folder FRAMES, see videos_dataset/README.md"
+            )
         if not path.exists():
             raise UserError(
                 f"no list {path}; make one from your videos in three commands: "
@@ -88,7 +93,7 @@ def read_dataset(name: str, data_root: str | Path, split: int = 1) -> VideoLists
                 f"python pt_dataset/make_json.py folder {name} FRAMES, python main.py --arch i3d "
                 f"--dataset {name}"
             )
-    class_names = read_classes(folder / "classes.txt")
+    class_names = read_classes(provide_classes(folder))
     train, remapped_train = read_list(train_list, class_names)
     test, remapped_test = read_list(test_list, class_names)
     check_paths(train_list, train)
@@ -99,7 +104,7 @@ def read_dataset(name: str, data_root: str | Path, split: int = 1) -> VideoLists
     )
 
 
-def check_paths(list_path: Path, videos: list[Video], sample: int = 100) -> None:
+def check_paths(list_path: Path, videos: VideoList, sample: int = 100) -> None:
     """Looks for a sample of the videos, so that a wrong path ends the run at its start."""
     step = max((len(videos) - 1) // (sample - 1), 1)
     missing = [video.path for video in videos[::step] if not os.path.exists(video.path)]
@@ -215,7 +220,7 @@ def train_loader(
 
 
 def view_loader(
-    videos: list[Video],
+    videos: VideoList,
     shape: ClipShape,
     *,
     num_clips: int,
