@@ -17,6 +17,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,14 +36,13 @@ from pt_dataset.datalist import (
     write_atomic,
     write_list,
 )
+from pt_dataset.frame_order import EmptyVideo, FrameGap
 from pt_dataset.jobs import exit_status, run_jobs
 from pt_dataset.sources import (
     FRAME_NAME,
-    EmptyVideo,
-    FrameGap,
-    MissingVideo,
     count_flow,
     count_frames,
+    exists,
     frame_names,
     read_flow,
     read_frames,
@@ -74,7 +74,7 @@ KINDS = {
     "group in train and test": "error",
     "class without videos": "warning",
 }
-KIND_OF = {MissingVideo: "missing", EmptyVideo: "empty", FrameGap: "gap"}  # else "unusable"
+KIND_OF = {EmptyVideo: "empty", FrameGap: "gap"}  # else "unusable"
 MENDED = {"too few frames", "too many frames", "wrong label"}  # by --fix
 KEPT = {"group in train and test"}  # by --fix, too: another split is not its to decide
 SIDE = re.compile(r"train|test|val(?:idation)?", re.IGNORECASE)  # in the name of a list
@@ -191,6 +191,8 @@ def check_videos(videos: list[Video], sample: int | None, numbers: list) -> tupl
 def check_video(video: Video, sample: int | None) -> Check:
     """Counts the frames and the flow of a video and decodes `sample` of each, or all for None."""
     try:
+        if not exists(video.path):
+            return Check(None, None, [("missing", f"{video.path} does not exist")])
         num_frames = count_frames(video.path)
     except (UserError, OSError) as error:
         kind = KIND_OF.get(type(error), "unusable")
@@ -203,7 +205,8 @@ def check_video(video: Video, sample: int | None) -> Check:
     if first is not None and first > 1:
         message = f"{video.path}: its first frame has the number {first}; is its beginning lost?"
         problems.append(("starts late", message))
-    problems += check_pixels(read_frames, video.path, num_frames, sample)
+    read = partial(read_frames, video.path, num_frames=num_frames)
+    problems += check_pixels(read, video.path, num_frames, sample)
     if video.flow_path is not None:
         problems += check_flow(video.flow_path, num_frames, sample)
     return Check(num_frames, first, problems)
@@ -227,7 +230,8 @@ def check_flow(flow: str, num_frames: int, sample: int | None) -> list[tuple[str
         count = count_flow(flow)
     except (UserError, OSError) as error:
         return [("unusable flow", reason(error, flow))]
-    problems = check_pixels(read_flow, flow, count, sample)
+    read = partial(read_flow, flow, num_frames=count + 1)  # it counts frames, one more than fields
+    problems = check_pixels(read, flow, count, sample)
     if count != num_frames - 1:
         kind = "too little flow" if count < num_frames - 1 else "too much flow"
         message = f"{flow}: {count} fields for {num_frames} frames; there should be one fewer"
@@ -238,13 +242,23 @@ def check_flow(flow: str, num_frames: int, sample: int | None) -> list[tuple[str
 def check_pixels(
     read: Callable, path: str, count: int, sample: int | None
 ) -> list[tuple[str, str]]:
-    """Decodes `sample` of the `count` pictures of a video, the first and the last among them."""
+    """Decodes `sample` of the `count` pictures of a video, the first and the last among them.
+
+    Args:
+        read: indices -> pixels (T, H, W, C).
+        path: of the video, or of its flow, for messages.
+        count: of its frames or fields.
+        sample: how many to decode; None: all.
+
+    Returns:
+        kinds and messages.
+    """
     if sample is None or sample >= count:
         indices = list(range(count))
     else:
         indices = np.linspace(0, count - 1, sample).round().astype(int).tolist()
     sizes, bad = {}, []
-    for index, size, message in decoded_sizes(read, path, indices, count):
+    for index, size, message in decoded_sizes(read, path, indices):
         if message:
             bad.append(message)
         else:
@@ -254,24 +268,24 @@ def check_pixels(
         message = f"{bad[0]} (one of {len(bad)} in {len(indices)} decoded)"
         problems.append(("bad frame", message))
     if len(sizes) > 1:
-        words = (f"{width}x{height} from index {i}" for (height, width), i in sizes.items())
+        words = (f"{width}x{height} from the {i + 1}. on" for (height, width), i in sizes.items())
         problems.append(("mixed sizes", f"{path}: frames of {', '.join(words)}"))
     return problems
 
 
 def decoded_sizes(
-    read: Callable, path: str, indices: list[int], count: int
+    read: Callable, path: str, indices: list[int]
 ) -> Iterator[tuple[int, tuple[int, int] | None, str]]:
     """(index, (height, width), "") of each picture, or (index, None, why it cannot be decoded)."""
     for start in range(0, len(indices), CHUNK):
         chunk = indices[start : start + CHUNK]
         try:
-            size = read(path, chunk, count).shape[1:3]
+            size = read(chunk).shape[1:3]
             yield from ((index, size, "") for index in chunk)
         except (UserError, OSError):  # one of them is bad, or of another size: which?
             for index in chunk:
                 try:
-                    yield index, read(path, [index], count).shape[1:3], ""
+                    yield index, read([index]).shape[1:3], ""
                 except (UserError, OSError) as error:
                     yield index, None, reason(error, path)
 

@@ -25,6 +25,7 @@ import numpy as np
 import simplejpeg
 
 from config import UserError
+from pt_dataset.frame_order import frames_by_prefix
 from pt_dataset.jobs import (
     check_settings,
     exit_status,
@@ -33,7 +34,7 @@ from pt_dataset.jobs import (
     result_folders,
     walk,
 )
-from pt_dataset.sources import FRAME_NAME, VIDEO_NAME, count_frames, read_frames
+from pt_dataset.sources import VIDEO_NAME, count_frames, read_frames
 
 # a JPEG of any quality keeps it, TSN subtracts it, and the usual tools for TV-L1 write it
 NO_MOTION = 128
@@ -45,7 +46,7 @@ def find_videos(src: Path, dst: Path) -> tuple[list[Path], list[Path], int]:
     videos, frame_folders, num_others = [], [], 0
     for folder, names in walk(src, dst):
         found = [name for name in names if VIDEO_NAME.fullmatch(name)]
-        frames = [name for name in names if FRAME_NAME.fullmatch(name)]
+        frames = frames_by_prefix(names)[""]  # not flow that is there already
         videos += [(folder / name).relative_to(src) for name in found]
         frame_folders += [folder.relative_to(src)] if frames else []
         num_others += len(names) - len(found) - len(frames)
@@ -97,8 +98,7 @@ def write_flow(video: str, settings: dict, folder: Path) -> int:
 
 def extract(src: Path, dst: Path, settings: dict, video: Path, folder: Path) -> tuple:
     """A job of the pool; returns the video, its number of fields, and why it has none or ""."""
-    count, reason = fill_folder(dst / folder, partial(write_flow, str(src / video), settings))
-    return video, count, reason
+    return video, *fill_folder(dst / folder, partial(write_flow, str(src / video), settings))
 
 
 def run(*, src: Path, dst: Path, bound: float, quality: int, workers: int) -> int:
