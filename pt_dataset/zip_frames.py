@@ -283,7 +283,7 @@ def group_members(path: str, mapped: mmap.mmap, start: int) -> dict[str, array]:
         name = mapped[at + 46 : at + 46 + name_len].replace(b"\\", b"/")
         folder = name.rpartition(b"/")[0]
         if folder not in raw:
-            raw[folder] = array("Q")
+            raw[folder] = array("q")
         raw[folder].append(at)
         at += 46 + name_len + extra_len + comment_len
     places = {}
@@ -291,7 +291,7 @@ def group_members(path: str, mapped: mmap.mmap, start: int) -> dict[str, array]:
         folder = decode_name(folder)
         if ".." in folder.split("/"):
             raise UserError(f"{path}: its member folder {folder} leads out of it; pack it again")
-        places.setdefault(normalized(folder), array("Q")).extend(found)
+        places.setdefault(normalized(folder), array("q")).extend(found)
     return places
 
 
