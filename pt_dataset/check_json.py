@@ -265,7 +265,7 @@ def check_pixels(
             sizes.setdefault(size, index)
     problems = []
     if bad:
-        message = f"{bad[0]} (one of {len(bad)} in {len(indices)} decoded)"
+        message = f"{bad[0]} ({len(bad)} bad of {len(indices)} decoded)"
         problems.append(("bad frame", message))
     if len(sizes) > 1:
         words = (f"{width}x{height} from the {i + 1}. on" for (height, width), i in sizes.items())
@@ -416,10 +416,10 @@ def print_summary(lists: list[DataList], firsts: Counter, sample: int | None, co
     if not findings:
         print("nothing is wrong")
         return
-    print(f"\n{'problem':24}{'severity':9}{'count':>7}  the first of them")
+    print(f"\n{'problem':26}{'severity':9}{'count':>7}  the first of them")
     for kind in sorted(KINDS, key=KINDS.get):  # errors before warnings
         for n, finding in enumerate(findings[kind][:EXAMPLES]):
-            row = f"{kind:24}{KINDS[kind]:9}{len(findings[kind]):7}" if n == 0 else " " * 40
+            row = f"{kind:26}{KINDS[kind]:9}{len(findings[kind]):7}" if n == 0 else " " * 42
             where = Path(finding.list).name
             where += "" if finding.entry is None else f" entry {finding.entry}"
             print(f"{row}  {where}: {finding.message}")

@@ -5,7 +5,6 @@ come from a generator keyed by (seed, epoch, index). The same clips come from an
 forked or spawned, and after a resume.
 """
 
-import os
 import random
 import signal
 from collections.abc import Iterator
