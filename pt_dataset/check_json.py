@@ -130,40 +130,37 @@ def load(path: Path, class_file: Path | None) -> DataList:
     data = DataList(path)
     try:
         entries = load_array(path)
-    except UserError as error:
-        data.add("unreadable list", str(error))
+    except (UserError, OSError) as error:
+        data.add("unreadable list", reason(error, str(path)))
         return data
-    except OSError as error:
-        data.add("unreadable list", f"{path}: {error.strerror}")
-        return data
-    data.num_entries = len(entries)
-    named = {entry["class_name"] for entry in entries if is_named(entry)}
-    if class_file is None and not (path.parent / "classes.txt").exists():
-        data.add("no class file", f"{path.parent}/classes.txt is missing; labels are not checked")
-        labels = None
-    else:
-        data.class_names = read_classes(class_file or path.parent / "classes.txt")
-        labels = {name: label for label, name in enumerate(data.class_names)}
-    for i, entry in enumerate(entries):
-        try:
-            check_entry(f"entry {i}", entry, named)
-        except UserError as error:
-            data.add("bad entry", str(error), i)
-            continue
-        data.videos[i] = Video(**{key: entry[key] for key in Video._fields if key in entry})
+    read_entries(data, entries)
     resolve_paths(data)
-    if labels is not None:
-        check_labels(data, labels)
+    beside = path.parent / "classes.txt"
+    if class_file or beside.exists():
+        data.class_names = read_classes(class_file or beside)
+        check_labels(data)
+    else:
+        data.add("no class file", f"{beside} is missing; labels are not checked")
     return data
 
 
-def is_named(entry: object) -> bool:
-    """Whether an entry of a list has a class name."""
-    return isinstance(entry, dict) and isinstance(entry.get("class_name"), str)
+def read_entries(data: DataList, entries: list) -> None:
+    """Makes videos of those entries that are well-formed, of whatever class."""
+    data.num_entries = len(entries)
+    named = [entry for entry in entries if isinstance(entry, dict) and "class_name" in entry]
+    classes = {entry["class_name"] for entry in named if isinstance(entry["class_name"], str)}
+    for i, entry in enumerate(entries):
+        try:
+            check_entry("the entry", entry, classes)
+        except UserError as error:
+            data.add("bad entry", str(error), i)
+        else:
+            data.videos[i] = Video(**{key: entry[key] for key in Video._fields if key in entry})
 
 
-def check_labels(data: DataList, labels: dict[str, int]) -> None:
+def check_labels(data: DataList) -> None:
     """Finds classes that there are not, and labels of another class."""
+    labels = {name: label for label, name in enumerate(data.class_names)}
     for i, video in data.videos.items():
         name = video.class_name
         if name not in labels:
@@ -361,8 +358,8 @@ def check_leaks(data: DataList, other: DataList) -> None:
             groups[group].append(i)
     for group, entries in groups.items():
         message = (
-            f"{data.videos[entries[0]].path}: group {' '.join(group)} has {len(entries)} other "
-            f"videos here and {their_groups[group]} in {other.path}"
+            f"{data.videos[entries[0]].path}: group {' '.join(group)} has other videos in "
+            f"{other.path} ({len(entries)} here, {their_groups[group]} there)"
         )
         data.add("group in train and test", message, entries[0])
 
@@ -384,11 +381,16 @@ def check_pairs(lists: list[DataList], class_file: Path | None) -> list[str]:
     return compared
 
 
+def class_sizes(data: DataList) -> list[int]:
+    """Videos of each class, in the order of the class file or, without one, of any."""
+    counts = Counter(video.class_name for video in data.videos.values())
+    return [counts[name] for name in data.class_names or counts]
+
+
 def balance(data: DataList) -> list[float]:
     """Least, median and most videos of a class; empty where no class is known."""
-    counts = Counter(video.class_name for video in data.videos.values())
-    counts = [counts[name] for name in data.class_names or counts]
-    return [min(counts), statistics.median(counts), max(counts)] if counts else []
+    sizes = class_sizes(data)
+    return [min(sizes), statistics.median(sizes), max(sizes)] if sizes else []
 
 
 def print_summary(lists: list[DataList], firsts: Counter, sample: int | None, compared) -> None:
@@ -398,17 +400,19 @@ def print_summary(lists: list[DataList], firsts: Counter, sample: int | None, co
     print(f"{num_videos} videos checked: frames counted, {frames} decoded")
     for data in lists:
         if data.videos:
+            sizes = class_sizes(data)
             numbers = " / ".join(f"{number:g}" for number in balance(data))
-            named = len({video.class_name for video in data.videos.values()})
-            of = f" of {len(data.class_names)}" if data.class_names else ""
             print(
-                f"{data.path}: {len(data.videos)} videos of {named}{of} classes, least / median / "
-                f"most of a class: {numbers}"
+                f"{data.path}: {len(data.videos)} videos, {sum(map(bool, sizes))} of {len(sizes)} "
+                f"classes; least / median / most of a class: {numbers}"
             )
     for pair in compared:
         print(f"compared: {pair}")
-    for first, count in sorted(firsts.items()):
-        print(f"frames are numbered from {first}: {count} videos")
+    if firsts:
+        counts = ", ".join(
+            f"{first} ({count} videos)" for first, count in sorted(firsts.items())[:5]
+        )
+        print(f"frames are numbered from {counts}")
     findings = defaultdict(list)
     for data in lists:
         for finding in data.findings:

@@ -190,6 +190,9 @@ def test_every_planted_fault_is_named_and_nothing_else(tmp_path, capsys):
         "frames of 48x36 from the 1. on, 20x30 from the 8. on",
         "10 frames, the list says 11",
         "label 1, but 'run' is class 0",
+        "trainlist01.json entry 20: the entry has no 'class_name'",
+        "24 videos, 2 of 3 classes; least / median / most of a class: 0 / 2 / 21",
+        "frames are numbered from 0 (1 videos), 1 (22 videos), 7 (1 videos)",
         "frame 4 is missing",
     ):
         assert words in out
@@ -253,7 +256,8 @@ def test_a_group_on_both_sides_is_not_for_fix_to_decide(tmp_path):
     status, report = doctor(folder, "--fix")
     assert status == 1
     (finding,) = report["findings"]
-    assert "group run g01 has 2 other videos here and 1 in" in finding["message"]
+    assert "group run g01 has other videos in" in finding["message"]
+    assert "(2 here, 1 there)" in finding["message"]
     assert not list(folder.glob("*.fixed.json"))
 
 
@@ -283,6 +287,15 @@ def test_faults_of_flow_are_named(tmp_path, capsys):
         ("lame", "unusable flow"),
         ("bad", "bad frame"),
     }
+
+
+@pytest.mark.parametrize("name", ["a", 7, ["run"], {"class_name": ["run"]}, None])
+def test_an_entry_of_whatever_kind_is_a_finding(tmp_path, name):
+    folder = clean_set(tmp_path / "tiny")
+    (folder / "trainlist01.json").write_text(json.dumps([entry("a"), entry("b", 1), name]))
+    shutil.copytree(folder / "frames/run/train_0", folder / "frames/run/a")
+    shutil.copytree(folder / "frames/run/train_0", folder / "frames/walk/b")
+    assert doctor(folder, "--sample", "0")[1]["counts"] == {"bad entry": 1}
 
 
 def test_the_other_list_of_the_split_is_found_beside_it(tmp_path, capsys):

@@ -12,8 +12,10 @@ import pytest
 import simplejpeg
 from conftest import write_frames
 from PIL import Image
+from test_extract_frames import write_video
 
 from pt_dataset import extract_flow
+from pt_dataset.sources import read_flow
 
 TOOL = [sys.executable, str(Path(extract_flow.__file__))]
 LEVEL = 20 / 127.5  # pixels
@@ -126,6 +128,18 @@ def test_a_whole_tree_gets_flow_and_what_has_none_is_named(tmp_path):
 
     done = run(src, dst, "--workers", 2)
     assert "flow of 0 videos computed (0 fields), 2 finished before, 4 without" in done.stdout
+
+
+def test_a_video_file_gets_the_flow_of_its_frames(tmp_path):
+    src, dst = tmp_path / "src", tmp_path / "dst"
+    write_moving(src / "a", [(1, 0)])
+    write_video(src / "a.avi", count=4)
+    write_video(src / "b.avi", count=3)
+    assert extract_flow.main([str(src), str(dst), "--workers", "1"]) == 0
+    counts = {path.name: len(list(path.glob("flow_?_*.jpg"))) for path in dst.iterdir()}
+    assert counts == {"a": 2, "a.avi": 6, "b": 4, "extract_flow.json": 0}
+    read = read_flow(str(dst / "a.avi"), [0, 2], 4)
+    assert read.shape == (2, 48, 64, 2)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path):
