@@ -289,13 +289,12 @@ def test_faults_of_flow_are_named(tmp_path, capsys):
     }
 
 
-@pytest.mark.parametrize("name", ["a", 7, ["run"], {"class_name": ["run"]}, None])
-def test_an_entry_of_whatever_kind_is_a_finding(tmp_path, name):
+def test_an_entry_of_whatever_kind_is_a_finding(tmp_path):
     folder = clean_set(tmp_path / "tiny")
-    (folder / "trainlist01.json").write_text(json.dumps([entry("a"), entry("b", 1), name]))
-    shutil.copytree(folder / "frames/run/train_0", folder / "frames/run/a")
-    shutil.copytree(folder / "frames/run/train_0", folder / "frames/walk/b")
-    assert doctor(folder, "--sample", "0")[1]["counts"] == {"bad entry": 1}
+    entries = json.loads((folder / "trainlist01.json").read_text())
+    entries += ["a", 7, ["run"], {"class_name": ["run"]}, None, {}]
+    (folder / "trainlist01.json").write_text(json.dumps(entries))
+    assert doctor(folder, "--sample", "0")[1]["counts"] == {"bad entry": 6}
 
 
 def test_the_other_list_of_the_split_is_found_beside_it(tmp_path, capsys):
