@@ -25,7 +25,7 @@ import numpy as np
 import simplejpeg
 
 from config import UserError
-from pt_dataset.frame_order import frames_by_prefix
+from pt_dataset.frame_order import FRAME_NAME, by_kind
 from pt_dataset.jobs import (
     check_settings,
     exit_status,
@@ -46,7 +46,8 @@ def find_videos(src: Path, dst: Path) -> tuple[list[Path], list[Path], int]:
     videos, frame_folders, num_others = [], [], 0
     for folder, names in walk(src, dst):
         found = [name for name in names if VIDEO_NAME.fullmatch(name)]
-        frames = frames_by_prefix(names)[""]  # not flow that is there already
+        # not flow that is there already
+        frames = [name for name in by_kind(names)[""] if FRAME_NAME.fullmatch(name)]
         videos += [(folder / name).relative_to(src) for name in found]
         frame_folders += [folder.relative_to(src)] if frames else []
         num_others += len(names) - len(found) - len(frames)

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also 
 from tqdm import tqdm
 
 from config import UserError
-from pt_dataset.frame_order import frames_by_prefix, in_order
+from pt_dataset.frame_order import by_kind, has_frames, in_order
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can hold; the true ones would differ
 MODE = 0o100644 << 16  # a plain file that all may read
@@ -29,7 +29,7 @@ INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 
 def find_folders(frames: Path, out: Path) -> Iterator[tuple[str, list[str], str]]:
-    """Folders with frames below `frames`, sorted: path, file names in order, what is wrong or ""."""
+    """Folders below `frames` that have frames: path, names in order, and what is wrong or ""."""
     seen = {os.path.realpath(out)}  # a link to a folder above itself would never end
 
     def fail(error: OSError):
@@ -38,17 +38,15 @@ def find_folders(frames: Path, out: Path) -> Iterator[tuple[str, list[str], str]
     for folder, folders, files in os.walk(frames, followlinks=True, onerror=fail):
         real = os.path.realpath(folder)
         folders[:] = sorted(name for name in folders if real not in seen and name[0] != ".")
-        kinds = frames_by_prefix(files if real not in seen else ())
+        kinds = [names for names in by_kind(files).values() if has_frames(names)]
+        if kinds and real not in seen:
+            path = Path(folder).relative_to(frames).as_posix()
+            try:
+                check_name(path)
+                yield path, [name for names in kinds for name in in_order(names, folder)], ""
+            except UserError as error:
+                yield path, [], str(error)
         seen.add(real)
-        path = Path(folder).relative_to(frames).as_posix()
-        try:
-            check_name(path)
-            names = [name for found in kinds.values() if found for name in in_order(found, folder)]
-        except UserError as error:
-            yield path, [], str(error)
-        else:
-            if names:
-                yield path, names, ""
 
 
 def check_name(path: str) -> None:
