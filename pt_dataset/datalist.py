@@ -23,6 +23,8 @@ class Video(NamedTuple):
     label: int
     class_name: str
     num_frames: int
+    fps: float | None = None  # where it is known
+    flow_path: str | None = None
 
 
 def read_classes(path: Path) -> list[str]:
