@@ -55,6 +55,10 @@ ARCHS = {
 }
 
 
+RESIZES = ("short_side", "square")  # square: both sides, whatever the aspect ratio
+CROPS = ("random", "resized", "corners")  # how training crops, see Recipe.crop
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """Everything between a file and a network; it travels with weights and checkpoints."""
@@ -68,7 +72,7 @@ class Preprocessing:
     )
     short_side: int = 256  # of the resized frame
     crop_size: int = 224
-    resize: str = "short_side"  # or "square": both sides, whatever the aspect ratio
+    resize: str = "short_side"  # one of RESIZES
     interpolation: str = "bilinear"
     antialias: bool = True
     channel_order: str = "RGB"  # or "BGR"
@@ -105,7 +109,9 @@ class Recipe:
     short_side: tuple[int, int] = (256, 256)  # the resized frame's, drawn from [low, high]
     crop_size: int = 224
     # augmentation; evaluation always resizes to short_side and crops
-    crop: str = "random"  # of the resized frame; "resized" and "corners": a window of any size
+    # "random": anywhere on the resized frame; "resized": any window, resized to crop_size;
+    # "corners": a window at one of 13 fixed places, resized
+    crop: str = "random"
     crop_area: tuple[float, float] = (0.08, 1.0)  # "resized": share of the frame
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)  # "resized": width / height
     crop_scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)  # "corners": of the short side

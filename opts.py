@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from config import ARCHS, Recipe, find_recipe
+from config import ARCHS, CROPS, RESIZES, Recipe, find_recipe
 
 DEFAULTS = {  # of the options that no recipe sets
     "arch": None,
@@ -210,7 +210,7 @@ def add_clip_options(group) -> None:
         metavar="N",
         help="frames of each segment of the video; 0: consecutive clips",
     )
-    add("--resize", choices=("short_side", "square"), help="square: whatever the aspect ratio")
+    add("--resize", choices=RESIZES, help="square: whatever the aspect ratio")
     add(
         "--short-side",
         type=number(int, 1),
@@ -222,7 +222,7 @@ def add_clip_options(group) -> None:
     add("--crop-size", type=number(int, 1), metavar="PX", help="what the network sees of a frame")
     add(
         "--crop",
-        choices=("random", "resized", "corners"),
+        choices=CROPS,
         help="in training: at any place of the resized frame; any window, resized; one at 13 fixed "
         "places, resized",
     )

@@ -76,6 +76,8 @@ def test_a_checkpoint_is_plain_and_complete(trained):
         "clip_len": 8,
         "stride": 1,
         "snippet_len": 0,
+        "target_fps": None,
+        "modality": "rgb",
         "crop_size": 32,
         "short_side": 36,
         "channel_order": "RGB",
@@ -186,7 +188,7 @@ def test_a_run_folder_that_exists_is_not_touched(trained):
         (["--dataset", "nowhere"], "make_json.py folder nowhere"),
         (["--device", "cuda:77"], "--device cuda:77 cannot be used"),
         (["--pretrained", "c3d"], "no weights 'c3d' for i3d; there are i3d_rgb_piergiaj"),
-        (["--pretrained", "i3d_flow_piergiaj"], "are for optical flow"),
+        (["--pretrained", "i3d_flow_piergiaj"], "are for --modality flow, not for rgb"),
         (
             ["--pretrained", "i3d_rgb_piergiaj", "--pretrained-file", "none.pt"],
             "no weight file none.pt",
