@@ -63,8 +63,8 @@ def whole_video(num_frames: int, clip_len: int, stride: int | Fraction) -> list[
 
     Source: the evaluation of I3D, arXiv:1705.07750: the network is convolutional in time, too.
     """
-    last = int((num_frames - 1) / Fraction(stride))  # how many steps fit
-    return clip_from(0, num_frames, max(last + 1, clip_len), stride)
+    fitting = -(-num_frames // stride)  # rounded up
+    return clip_from(0, num_frames, max(fitting, clip_len), stride)
 
 
 def num_starts(num_frames: int, clip_len: int, stride: int | Fraction) -> int:

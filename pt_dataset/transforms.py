@@ -133,15 +133,16 @@ def finished(clip: np.ndarray, flip: bool = False, snippet_len: int = 0) -> torc
         flip: a mirrored field of flow (C = 2) moves the other way, so that u becomes 255 - u.
         snippet_len: so many fields of flow become channels u1, v1, u2, v2, ...; 0: they stay.
     """
-    frames = torch.from_numpy(clip)
     if flip:
-        # of a channels-last view torch mirrors the last axis eight times as fast as NumPy does
-        frames = frames.permute(0, 3, 1, 2).flip(-1).permute(0, 2, 3, 1)
+        # of a channels-last view torch mirrors the last axis, in the copy, much faster than NumPy
+        frames = torch.from_numpy(clip).permute(0, 3, 1, 2).flip(-1).permute(0, 2, 3, 1)
         if is_flow(clip):
             frames[..., 0] = 255 - frames[..., 0]
+    else:
+        frames = torch.from_numpy(np.ascontiguousarray(clip))  # half the time of torch's
     if is_flow(clip) and snippet_len:
         frames = frames.unflatten(0, (-1, snippet_len)).movedim(1, 3).flatten(3)
-    return frames.contiguous()
+    return frames
 
 
 def is_flow(clip: np.ndarray) -> bool:
