@@ -89,7 +89,7 @@ class ClipShape:
     def read(self, video: Video, indices: list[int]) -> np.ndarray:
         """uint8 (T, H, W, 3) RGB, or (T, H, W, 2) flow."""
         if self.modality == "flow":
-            return sources.read_flow(video.flow_path, indices, self.length(video))
+            return sources.read_flow(video.flow_path, indices, video.num_frames)
         return sources.read_frames(video.path, indices, video.num_frames)
 
     def augmented(self, clip: np.ndarray, rng: random.Random) -> np.ndarray:
