@@ -251,14 +251,51 @@ class DatasetSpec:
     """What is known of a data set beyond its lists."""
 
     title: str
+    num_classes: int | None = None
+    # videos of each official list; of a public set, whose lists are trainlist01.json and so on
+    list_sizes: dict[str, int] = field(default_factory=dict)
     flips: bool = True  # may frames be mirrored at all?
     # class names that a mirrored video changes to; a class that is not named keeps its name
     flip_swaps: dict[str, str] = field(default_factory=dict)
 
 
+# none of the classes of the public sets tells left from right, and published results mirror all
 DATASETS = {
+    "ucf101": DatasetSpec(
+        title="101 human actions from YouTube (Soomro et al., 2012)",
+        num_classes=101,
+        list_sizes={
+            "trainlist01": 9537,
+            "testlist01": 3783,
+            "trainlist02": 9586,
+            "testlist02": 3734,
+            "trainlist03": 9624,
+            "testlist03": 3696,
+        },
+    ),
+    "hmdb51": DatasetSpec(
+        title="51 human motions from films and YouTube (Kuehne et al., 2011)",
+        num_classes=51,
+        list_sizes={  # 70 and 30 of each class
+            f"{side}list{split:02d}": size
+            for split in (1, 2, 3)
+            for side, size in (("train", 3570), ("test", 1530))
+        },
+    ),
+    "kinetics400": DatasetSpec(
+        title="400 human actions from YouTube (Kay et al., 2017)",
+        num_classes=400,
+        # lines of the official CSV files; nobody has all of the videos any more
+        list_sizes={"trainlist01": 246534, "testlist01": 19906},
+    ),
+    "kinetics200": DatasetSpec(
+        title="Mini-Kinetics, a fixed part of Kinetics-400 (Xie et al., 2018)",
+        num_classes=200,
+        list_sizes={"trainlist01": 80000, "testlist01": 5000},  # 400 and 25 of each class
+    ),
     "demo": DatasetSpec(
         title="eight synthetic motions in four time-reversed pairs",
+        num_classes=8,
         flip_swaps={
             "left": "right",
             "right": "left",

@@ -19,8 +19,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from config import DATASETS, DatasetSpec, UserError
-from pt_dataset import make_demo, sampling, sources, transforms
-from pt_dataset.datalist import Video, read_classes, read_list
+from pt_dataset import make_demo, sampling, transforms
+from pt_dataset.datalist import Video, VideoList, provide_classes, read_classes, read_list
+from pt_dataset.sources import read_flow, read_frames
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ class ClipShape:
     def read(self, video: Video, indices: list[int]) -> np.ndarray:
         """uint8 (T, H, W, 3) RGB, or (T, H, W, 2) flow."""
         if self.modality == "flow":
-            return sources.read_flow(video.flow_path, indices, video.num_frames)
-        return sources.read_frames(video.path, indices, video.num_frames)
+            return read_flow(video.flow_path, indices, video.num_frames)
+        return read_frames(video.path, indices, video.num_frames)
 
     def augmented(self, clip: np.ndarray, rng: random.Random) -> np.ndarray:
         """A random crop (T, S, S, C), its colors jittered."""
@@ -113,8 +114,8 @@ class VideoLists:
 
     spec: DatasetSpec
     class_names: list[str]
-    train: list[Video]
-    test: list[Video]
+    train: VideoList
+    test: VideoList
     folder: Path
     test_list: Path
     num_remapped: int  # entries whose label disagreed with their class name
@@ -138,6 +139,11 @@ def read_dataset(name: str, data_root: str | Path, split: int = 1) -> VideoLists
         make_demo.write(Path(data_root))
     train_list, test_list = (folder / f"{part}list{split:02d}.json" for part in ("train", "test"))
     for path in (train_list, test_list):
+        if not path.exists() and name in DATASETS:
+            raise UserError(
+                f"no list {path}; python pt_dataset/make_json.py {name} FRAMES makes it from the "
+                "videos or frames in the folder FRAMES, see videos_dataset/README.md"
+            )
         if not path.exists():
             raise UserError(
                 f"no list {path}; make one from your videos in three commands: "
@@ -145,7 +151,7 @@ def read_dataset(name: str, data_root: str | Path, split: int = 1) -> VideoLists
                 f"python pt_dataset/make_json.py folder {name} FRAMES, python main.py --arch i3d "
                 f"--dataset {name}"
             )
-    class_names = read_classes(folder / "classes.txt")
+    class_names = read_classes(provide_classes(folder))
     train, remapped_train = read_list(train_list, class_names)
     test, remapped_test = read_list(test_list, class_names)
     check_paths(train_list, train)
@@ -156,7 +162,7 @@ def read_dataset(name: str, data_root: str | Path, split: int = 1) -> VideoLists
     )
 
 
-def check_paths(list_path: Path, videos: list[Video], sample: int = 100) -> None:
+def check_paths(list_path: Path, videos: VideoList, sample: int = 100) -> None:
     """Looks for a sample of the videos, so that a wrong path ends the run at its start."""
     step = max((len(videos) - 1) // (sample - 1), 1)
     missing = [video.path for video in videos[::step] if not os.path.exists(video.path)]
@@ -308,7 +314,7 @@ def train_loader(
 
 
 def view_loader(
-    videos: list[Video],
+    videos: VideoList,
     shape: ClipShape,
     *,
     num_clips: int | None,

@@ -12,7 +12,6 @@ import json
 import math
 import multiprocessing
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -36,13 +35,10 @@ from tqdm import tqdm
 
 from config import UserError
 from pt_dataset.datalist import write_atomic
+from pt_dataset.sources import VIDEO_NAME
+from pt_dataset.video_file import open_video, reason, timed_frames
 
-VIDEO_NAME = re.compile(
-    r"[^.].*\.(3gp|asf|avi|divx|flv|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)",
-    re.IGNORECASE,
-)
 ROUNDING = Fraction(1, 1000)  # s; Matroska rounds times to it, no frame may miss its tick by that
-CUT_OFF = Fraction(95, 100)  # of the duration in the header; a shorter file is not complete
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 GOES_ON = "what is finished stays, and the same command goes on from there"
 
@@ -78,40 +74,6 @@ def frame_folders(videos: list[Path]) -> dict[Path, Path]:
         folders[video] = video if video.with_suffix("") in taken else video.with_suffix("")
         taken.add(folders[video])
     return folders
-
-
-def timed_frames(container: av.container.InputContainer) -> Iterator[tuple]:
-    """Pairs of a time in seconds and the frame decoded there; at last (end of the video, None).
-
-    Raises:
-        ValueError: there is no video stream, or the file is cut off; av.FFmpegError: as it says.
-    """
-    stream = container.streams.best("video")
-    if stream is None:
-        raise ValueError("no video stream")
-    stream.codec_context.thread_count = 1  # the pool keeps the other cores busy
-    period = 1 / (stream.average_rate or Fraction(25))
-    is_avi = container.format.name == "avi"  # stores the order of frames only: pts is a guess
-    end = Fraction(0)
-    for packet in container.demux(stream):
-        if packet.is_corrupt:
-            raise ValueError("the file is damaged or cut off")
-        for frame in packet.decode():
-            stamp = frame.dts if is_avi else frame.pts
-            time = end if stamp is None else stamp * stream.time_base
-            end = time + (frame.duration * stream.time_base or period)
-            yield time, frame
-    # Matroska files just end where they are cut off; other formats have a corrupt packet there
-    if "matroska" in container.format.name and end < CUT_OFF * claimed_end(stream):
-        raise ValueError("the file is cut off")
-    yield end, None
-
-
-def claimed_end(stream: av.VideoStream) -> Fraction:
-    """End of the video in seconds by the header of a Matroska file; 0 where it does not say."""
-    match = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
-    hours, minutes, seconds = map(Fraction, match.groups() if match else (0, 0, 0))
-    return (hours * 60 + minutes) * 60 + seconds
 
 
 def at_rate(frames: Iterator[tuple], fps: Fraction | None) -> Iterator[tuple[av.VideoFrame, int]]:
@@ -158,12 +120,10 @@ def write_frames(video: Path, folder: Path, settings: dict) -> int:
         ValueError: the video is broken, with the reason.
         OSError: a frame cannot be written.
     """
-    if video.is_file() and video.stat().st_size == 0:
-        raise ValueError("the file is empty")
     fps = settings["fps"] and Fraction(settings["fps"])
     num_frames, size, scaler = 0, None, VideoReformatter()
     try:
-        with av.open(str(video), metadata_errors="ignore") as container:
+        with open_video(video) as container:
             for frame, count in at_rate(timed_frames(container), fps):
                 size = size or scaled_size(frame.width, frame.height, settings["short_side"])
                 data = encode(frame, size, settings["quality"], scaler)
@@ -171,9 +131,8 @@ def write_frames(video: Path, folder: Path, settings: dict) -> int:
                     num_frames += 1
                     (folder / f"image_{num_frames:05d}.jpg").write_bytes(data)
     except (av.FFmpegError, ValueError) as error:
-        reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
         after = f" (after {num_frames} frames)" if num_frames else ""
-        raise ValueError(reason + after) from None
+        raise ValueError(reason(error) + after) from None
     if num_frames == 0:
         raise ValueError("no frames")
     return num_frames
