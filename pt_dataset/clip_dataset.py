@@ -213,7 +213,7 @@ class TrainClips(Dataset):
 
     def __init__(
         self,
-        videos: list[Video],
+        videos: VideoList,
         shape: ClipShape,
         flipped_labels: list[int] | None,
         flip_prob: float,
@@ -242,9 +242,7 @@ class ViewClips(Dataset):
     T is `clip_len`; or that of the whole video, where `num_clips` is None.
     """
 
-    def __init__(
-        self, videos: list[Video], shape: ClipShape, num_clips: int | None, num_crops: int
-    ):
+    def __init__(self, videos: VideoList, shape: ClipShape, num_clips: int | None, num_crops: int):
         self.videos, self.shape, self.num_clips, self.num_crops = (
             videos,
             shape,
