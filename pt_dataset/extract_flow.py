@@ -14,6 +14,7 @@ they are, so their size matters; that of extract_frames.py is what TSN and I3D u
 
 import argparse
 import os
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -129,6 +130,9 @@ def run(*, src: Path, dst: Path, bound: float, quality: int, workers: int) -> in
         f"flow of {num_done} videos computed ({num_fields} fields), {num_before} finished before, "
         f"{len(broken)} without flow, {num_others} other files ignored"
     )
+    if num_before + num_done:
+        words = shlex.join(["folder", "NAME", str(src), "--flow", str(dst)])
+        print(f"next: python pt_dataset/make_json.py {words}")
     return 1 if broken else 0
 
 
