@@ -508,6 +508,8 @@ def run(
     for data in loaded:
         check_entries(data)
     compared = check_pairs(loaded, classes)
+    for data in loaded:  # they came as the workers were done
+        data.findings.sort(key=lambda finding: -1 if finding.entry is None else finding.entry)
     print_summary(loaded, firsts, sample, compared)
     if report:
         text = json.dumps(report_of(loaded, firsts, sample, compared), indent=1)

@@ -402,8 +402,18 @@ def test_a_list_of_which_nothing_is_there_takes_seconds_and_one_row(shared):
     assert len(done.stdout.splitlines()) < 15
     row = next(line for line in done.stdout.splitlines() if line.startswith("missing "))
     assert " 18512 " in row
+    assert " entry 0: " in row
     assert f"every video of {path} is missing" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_the_report_is_the_same_from_any_number_of_workers(tmp_path):
+    folder = write_set(tmp_path / "tiny", trainlist01=[], testlist01=[entry("w", 1)])
+    entries = [entry(f"lost_{i}", i % 2) for i in range(200)]  # more than a job
+    (folder / "trainlist01.json").write_text(json.dumps(entries))
+    one, three = doctor(folder)[1], doctor(folder, "--workers", 3)[1]
+    assert one == three
+    assert [f["entry"] for f in one["findings"] if f["kind"] == "missing"] == list(range(200))
 
 
 def test_warnings_alone_do_not_fail(tmp_path):
