@@ -199,12 +199,13 @@ def write_list(path: Path, videos: Iterable[Video]) -> None:
 def list_text(videos: Iterable[Video], folder: Path) -> str:
     """The text of a list that is to lie in `folder`."""
     here, inside = os.getcwd(), os.path.join(folder.absolute(), "")
+    encode = json.JSONEncoder(ensure_ascii=False).encode
     entries = []
     for video in videos:
         entry = {key: value for key, value in video._asdict().items() if value is not None}
         for key in entry.keys() & {"path", "flow_path"}:
             entry[key] = os.path.join(here, entry[key]).removeprefix(inside)
-        entries.append(json.dumps(entry, ensure_ascii=False))
+        entries.append(encode(entry))
     return "[\n" + ",\n".join(entries) + "\n]\n"
 
 

@@ -208,8 +208,8 @@ def make_known(
     *, name: str, frames: Path | None, data_root: Path, annotations: Path | None, flow: Path | None
 ) -> int:
     """All lists of a public set; returns the exit status."""
-    data_root = Path(os.path.abspath(data_root))
-    folder, own_folder = data_root / name, any_case(data_root, name)
+    folder = Path(os.path.abspath(data_root / name))
+    own_folder = any_case(folder.parent, name)
     check_can_write(folder)
     classes = known_classes(name, folder)
     source = Path(os.path.abspath(frames)) if frames else own_folder
