@@ -93,6 +93,22 @@ def draw(lists: VideoLists, clips: TrainClips, indices: list[int], columns: int,
         raise UserError(f"{out} cannot be written: {error}") from None
 
 
+def check(values: dict) -> None:
+    """What main.py says of the same options."""
+    low, high = values["short_side"]
+    if not values["crop_size"] <= low <= high:
+        raise UserError("--short-side: the lowest and the highest, neither less than --crop-size")
+    jitter = values["color_jitter"]
+    if min(jitter) < 0 or max(jitter) > 1 or jitter[3] > 0.5:
+        raise UserError("--color-jitter takes four numbers from 0 to 1, the hue 0.5 at most")
+    for name in ("crop_area", "crop_ratio", "crop_scales"):
+        low, most = min(values[name]), 10 if name == "crop_ratio" else 1
+        if low <= 0 or max(values[name]) > most:
+            raise UserError(f"--{name.replace('_', '-')} takes numbers above 0, {most} at most")
+        if name != "crop_scales" and values[name][0] != low:
+            raise UserError(f"--{name.replace('_', '-')} takes the lowest, then the highest")
+
+
 def main(argv: list[str] | None = None) -> None:
     """Raises UserError where the lists, the videos or an option are of no use."""
     args = vars(build_parser().parse_args(argv))
@@ -105,6 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     recipe = find_recipe(args["arch"], args["dataset"], "scratch", modality)
     values = {name: args.get(name, getattr(recipe, name)) for name in NAMES}
     values["short_side"] = (values["short_side"][0], values["short_side"][-1])
+    check(values)
     flip_prob = values.pop("flip_prob")
     shape = ClipShape(**values)
     lists = read_dataset(args["dataset"], args["data_root"], args["split"])

@@ -59,6 +59,10 @@ def test_a_class_name_is_not_taken_for_a_formula(tiny_set):
     [
         (["--num", "0"], "--num must be at least 1"),
         (["--clip-len", "0"], "--clip-len must be at least 1"),
+        (["--crop-size", "40"], "neither less than --crop-size"),
+        (["--color-jitter", "0", "0", "0", "1"], "the hue 0.5 at most"),
+        (["--crop-area", "0.5", "2"], "--crop-area takes numbers above 0, 1 at most"),
+        (["--crop-ratio", "2", "1"], "--crop-ratio takes the lowest, then the highest"),
         (["--modality", "flow"], "--modality flow needs"),
         (["--modality", "rgbdiff"], "--modality rgbdiff is not for i3d"),
         (["--out", "nowhere/x.png"], "nowhere/x.png cannot be written"),
