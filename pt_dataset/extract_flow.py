@@ -4,8 +4,8 @@
 
 The frames of SRC/<class>/clip become DST/<class>/clip/flow_x_00001.jpg and flow_y_00001.jpg and so
 on: the movement right and down from the first frame to the second, one field fewer than frames.
-SRC has folders of frames, as extract_frames.py writes them, or video files. A folder appears when
-its video is complete; the same command goes on after a stop.
+SRC has folders of frames, as extract_frames.py writes them, or video files, or is a zip of such
+folders. A folder appears when its video is complete; the same command goes on after a stop.
 
 The flow is DIS's (Kroeger et al., 2016), which a CPU computes a hundred times a second. Public
 weights were trained on TV-L1: the two are alike, not the same. Flow is in pixels of the frames as
@@ -35,7 +35,7 @@ from pt_dataset.jobs import (
     result_folders,
     walk,
 )
-from pt_dataset.sources import VIDEO_NAME, count_frames, read_frames
+from pt_dataset.sources import VIDEO_NAME, count_frames, read_frames, zip_videos
 
 # a JPEG of any quality keeps it, TSN subtracts it, and the usual tools for TV-L1 write it
 NO_MOTION = 128
@@ -44,6 +44,8 @@ CHUNK = 16  # fields; more would only need more memory
 
 def find_videos(src: Path, dst: Path) -> tuple[list[Path], list[Path], int]:
     """Video files and folders of frames below `src`, relative, and the number of other files."""
+    if src.is_file():
+        return [], sorted(map(Path, zip_videos(src))), 0
     videos, frame_folders, num_others = [], [], 0
     for folder, names in walk(src, dst):
         found = [name for name in names if VIDEO_NAME.fullmatch(name)]
@@ -106,8 +108,8 @@ def extract(src: Path, dst: Path, settings: dict, video: Path, folder: Path) -> 
 def run(*, src: Path, dst: Path, bound: float, quality: int, workers: int) -> int:
     """Computes the flow of all videos that have none yet and returns the exit status."""
     src, dst = src.absolute(), dst.absolute()
-    if not src.is_dir():
-        raise UserError(f"{src} is no folder; SRC has a folder of frames for each video")
+    if not src.is_dir() and not (src.is_file() and src.suffix.lower() == ".zip"):
+        raise UserError(f"{src} is no folder or zip; SRC has a folder of frames for each video")
     if os.path.realpath(src) == os.path.realpath(dst):
         raise UserError(f"{dst} is SRC itself; name another folder for the flow")
     videos, frame_folders, num_others = find_videos(src, dst)
@@ -142,7 +144,7 @@ def parse_opts(argv: list[str] | None) -> argparse.Namespace:
         description="Compute the optical flow of videos.", allow_abbrev=False
     )
     add = parser.add_argument
-    add("src", metavar="SRC", type=Path, help="folders of frames, or video files, at any depth")
+    add("src", metavar="SRC", type=Path, help="folders of frames or videos at any depth, or a zip")
     add("dst", metavar="DST", type=Path, help="gets a folder of flow for each video")
     bound_help = "flow is clipped to -B ... B pixels a frame, 0 ... 255 in the JPEGs (default: 20)"
     add("--bound", type=float, default=20.0, metavar="B", help=bound_help)

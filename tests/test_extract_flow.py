@@ -1,6 +1,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,6 +143,17 @@ def test_a_video_file_gets_the_flow_of_its_frames(tmp_path):
     assert read.shape == (2, 48, 64, 2)
 
 
+def test_a_zip_gets_the_same_flow_as_its_folders(tmp_path):
+    write_moving(tmp_path / "src" / "walk" / "a b", [(1, 0), (3, 0)])
+    write_frames(tmp_path / "src" / "run" / "single", 1)
+    shutil.make_archive(str(tmp_path / "set"), "zip", tmp_path / "src")
+    for src in ("src", "set.zip"):
+        args = [str(tmp_path / src), str(tmp_path / f"flow_{src}"), "--workers", "1"]
+        assert extract_flow.main(args) == 1  # one is a single frame
+    assert len(files(tmp_path / "flow_src")) == 5
+    assert files(tmp_path / "flow_set.zip") == files(tmp_path / "flow_src")
+
+
 def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path):
     src, dst = tmp_path / "src", tmp_path / "dst"
     frames = write_moving(src / "0", [(1, 0), (-1, 0)] * 60)
@@ -199,9 +211,12 @@ def test_mistakes_are_one_sentence(tmp_path, capsys):
     write_frames(tmp_path / "frames" / "a", 2)
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "notes.txt").write_text("no frame")
+    (tmp_path / "text" / "cut.zip").write_bytes(b"PK")
     for src, dst, message in (
-        ("nowhere", "dst", "is no folder"),
-        ("text", "dst", "has no frames or videos in it (1 other files)"),
+        ("nowhere", "dst", "is no folder or zip"),
+        ("text/notes.txt", "dst", "is no folder or zip"),
+        ("text/cut.zip", "dst", "cut.zip"),
+        ("text", "dst", "has no frames or videos in it (2 other files)"),
         ("frames", "frames", "is SRC itself"),
         ("frames/a", "dst", "name the folder that has the folders of frames"),
         ("frames", "text/notes.txt/dst", "Not a directory"),
