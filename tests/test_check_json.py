@@ -187,6 +187,7 @@ def test_every_planted_fault_is_named_and_nothing_else(tmp_path, capsys):
         assert f" {count}  " in row
     for words in (
         "image_00005.jpg cannot be decoded",
+        "image_00010.jpg cannot be decoded: it is no picture",
         "frames of 48x36 from the 1. on, 20x30 from the 8. on",
         "10 frames, the list says 11",
         "label 1, but 'run' is class 0",
