@@ -102,7 +102,7 @@ class Check(NamedTuple):
     problems: list[tuple[str, str]]  # kind and message
 
 
-@dataclass
+@dataclass(eq=False)
 class DataList:
     """One list: the entries that can be looked at, and what is known of them."""
 
@@ -112,6 +112,7 @@ class DataList:
     videos: dict[int, Video] = field(default_factory=dict)  # by entry, labels as in the list
     num_frames: dict[int, int] = field(default_factory=dict)  # measured, by entry
     findings: list[Finding] = field(default_factory=list)
+    compared_with: Path | None = None  # the list of the other side of the split
 
     def add(self, kind: str, message: str, entry: int | None = None) -> None:
         """Notes a finding."""
@@ -370,15 +371,14 @@ def ucf_group(video: Video) -> tuple[str, str] | None:
     return (match[1].lower(), match[2]) if match else None  # HandstandPushups in two spellings
 
 
-def check_pairs(lists: list[DataList], class_file: Path | None) -> list[str]:
-    """Compares the sides of splits and says which; of two given lists the training list has it."""
-    compared = []
-    for data in lists:
-        other = other_side(data, lists, class_file)
-        if other is not None and not (other in lists and data.side == "test"):
-            check_leaks(data, other)
-            compared.append(f"{data.path} with {other.path}")
-    return compared
+def check_split(data: DataList, lists: list[DataList], class_file: Path | None) -> None:
+    """Compares a list with the other side of its split; of two given ones train has the finding."""
+    other = other_side(data, lists, class_file)
+    if other is None:
+        return
+    data.compared_with = other.path
+    if other not in lists or data.side == "train":
+        check_leaks(data, other)
 
 
 def class_sizes(data: DataList) -> list[int]:
@@ -393,7 +393,7 @@ def balance(data: DataList) -> list[float]:
     return [min(sizes), statistics.median(sizes), max(sizes)] if sizes else []
 
 
-def print_summary(lists: list[DataList], firsts: Counter, sample: int | None, compared) -> None:
+def print_summary(lists: list[DataList], firsts: Counter, sample: int | None) -> None:
     """One line a list, then one row for each kind of finding with the first few."""
     frames = "every one" if sample is None else f"{sample} of each video (--decode: all)"
     num_videos = sum(len(data.videos) for data in lists)
@@ -406,8 +406,9 @@ def print_summary(lists: list[DataList], firsts: Counter, sample: int | None, co
                 f"{data.path}: {len(data.videos)} videos, {sum(map(bool, sizes))} of {len(sizes)} "
                 f"classes; least / median / most of a class: {numbers}"
             )
-    for pair in compared:
-        print(f"compared: {pair}")
+            print(
+                f"    compared with {data.compared_with or 'no list of the other side of a split'}"
+            )
     if firsts:
         counts = ", ".join(
             f"{first} ({count} videos)" for first, count in sorted(firsts.items())[:5]
@@ -441,17 +442,20 @@ def all_missing(data: DataList) -> bool:
     return sum(finding.kind == "missing" for finding in data.findings) == len(data.videos)
 
 
-def report_of(lists: list[DataList], firsts: Counter, sample: int | None, compared) -> dict:
+def report_of(lists: list[DataList], firsts: Counter, sample: int | None) -> dict:
     """Everything that was found, for other programs."""
     findings = [finding for data in lists for finding in data.findings]
     counts = Counter(finding.kind for finding in findings)
     return {
         "lists": {
-            str(data.path): {"entries": data.num_entries, "videos_a_class": balance(data)}
+            str(data.path): {
+                "entries": data.num_entries,
+                "videos_a_class": balance(data),
+                "compared_with": data.compared_with and str(data.compared_with),
+            }
             for data in lists
         },
         "frames_decoded": "all" if sample is None else sample,
-        "compared": compared,
         "first_numbers": dict(sorted(firsts.items())),
         "counts": {kind: counts[kind] for kind in KINDS if counts[kind]},
         "findings": [finding._asdict() | {"severity": KINDS[finding.kind]} for finding in findings],
@@ -507,12 +511,12 @@ def run(
     firsts = check_all(loaded, sample, workers)
     for data in loaded:
         check_entries(data)
-    compared = check_pairs(loaded, classes)
-    for data in loaded:  # they came as the workers were done
+        check_split(data, loaded, classes)
+        # they came as the workers were done
         data.findings.sort(key=lambda finding: -1 if finding.entry is None else finding.entry)
-    print_summary(loaded, firsts, sample, compared)
+    print_summary(loaded, firsts, sample)
     if report:
-        text = json.dumps(report_of(loaded, firsts, sample, compared), indent=1)
+        text = json.dumps(report_of(loaded, firsts, sample), indent=1)
         write_atomic(report, text + "\n")
         print(f"report: {report}")
     if fix:

@@ -162,7 +162,9 @@ def test_nothing_is_wrong_with_a_clean_set(tmp_path, capsys, decode):
     assert status == 0
     assert report["findings"] == []
     assert report["first_numbers"] == {"1": 10}
-    assert len(report["compared"]) == 1
+    with_ = {Path(k).name: v["compared_with"] for k, v in report["lists"].items()}
+    assert with_["trainlist01.json"].endswith("testlist01.json")
+    assert with_["testlist01.json"].endswith("trainlist01.json")
     assert "10 videos checked" in out
     assert "nothing is wrong" in out
     assert "0 errors, 0 warnings" in out
@@ -309,9 +311,8 @@ def test_the_other_list_of_the_split_is_found_beside_it(tmp_path, capsys):
     # lists of different splits may share videos
     assert check_json.main([f"{folder}/trainlist02.json", f"{folder}/testlist01.json"]) == 1
     out = capsys.readouterr().out
-    (pair,) = (line for line in out.splitlines() if line.startswith("compared: "))
-    assert "trainlist01.json with " in pair or "testlist01.json with " in pair
-    assert "trainlist02" not in pair
+    pairs = [line.split("compared with ")[1] for line in out.splitlines() if "compared" in line]
+    assert pairs == ["no list of the other side of a split", f"{folder}/trainlist01.json"]
 
 
 @pytest.mark.parametrize(
