@@ -9,14 +9,23 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
 from config import UserError
 from pt_dataset.datalist import Video
 from pt_dataset.frame_order import FLOW_PREFIXES, FRAME_NAME
-from pt_dataset.sources import VIDEO_NAME, count_flow, count_frames, frame_rate, zip_videos
+from pt_dataset.sources import (
+    VIDEO_NAME,
+    count_flow,
+    count_frames,
+    frame_rate,
+    zip_flow,
+    zip_videos,
+)
 
+UV = {"u", "v"}  # the folders of the two parts of flow
 FLOW_FOLDERS = ("tvl1_flow", "flow")  # names of the folder of flow beside one of frames
 FORMS = "folders of numbered pictures, video files, or zips of such folders"
 
@@ -27,7 +36,7 @@ class Found:
 
     paths: dict[str, str] = field(default_factory=dict)  # of videos: what can be opened
     counts: dict[str, int] = field(default_factory=dict)  # frames, where a zip tells them at once
-    flow_paths: dict[str, str] = field(default_factory=dict)
+    flow_paths: dict[str, str] = field(default_factory=dict)  # of u and v: by the path below them
     problems: list[str] = field(default_factory=list)  # videos that cannot be used, and why
     others: list[str] = field(default_factory=list)  # folders with files, but none of our kinds
 
@@ -73,43 +82,57 @@ def _look_into(folder: str, name: str, above: frozenset, found: Found) -> None:
         if identity in above:
             found.problems.append(f"{folder}: a link to a folder that it lies in; remove it")
             return
-        folders, files, has_flow = [], [], False
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name[0] == ".":
-                    continue
-                if entry.name.startswith(FLOW_PREFIXES):
-                    has_flow = True
-                elif FRAME_NAME.fullmatch(entry.name) and not entry.is_dir():
-                    found.add(name, folder)  # without a look at the hundreds of others
-                    has_flow |= os.path.exists(os.path.join(folder, "flow_x_00001.jpg"))
-                    folders = files = ()
-                    break
-                else:
-                    (folders if _is_folder(entry, found) else files).append(entry.name)
+        content = _scan(folder, found)
     except OSError as error:
         found.problems.append(f"{error.filename or folder}: {error.strerror}")
         return
-    if has_flow:
+    if content.has_flow:
         found.flow_paths[name] = folder
-    elif files == [] and not folders:
-        found.problems.append(f"{folder}: no frames and no video in this folder")
-    if {"u", "v"} <= set(folders):
-        folders = [below for below in folders if below not in "uv"]
-        _look_into_flow(folder, name, found)
-    for below in sorted(folders):
+    if content.has_frames:
+        found.add(name, folder)
+        return
+    if set(content.folders) == UV:  # and no others: these may be letters of a sign language
+        for video in find(Path(folder, "u")).paths:
+            found.flow_paths[video] = os.path.join(folder, "{}", video)
+        return
+    for below in sorted(content.folders):
         _look_into(os.path.join(folder, below), _join(name, below), above | {identity}, found)
-    used = False
-    for file in sorted(files):
-        path, stem = os.path.join(folder, file), _join(name, os.path.splitext(file)[0])
-        if VIDEO_NAME.fullmatch(file):
-            found.add(stem, path)
-            used = True
-        elif file.lower().endswith(".zip"):
-            _look_into_zip(path, stem, found)
-            used = True
-    if files and not folders and not used:
-        found.others.append(f"{folder}: no frames and no video among its {len(files)} files")
+    videos = [file for file in content.files if VIDEO_NAME.fullmatch(file)]
+    zips = [file for file in content.files if file.lower().endswith(".zip")]
+    for file in sorted(videos):
+        found.add(_join(name, os.path.splitext(file)[0]), os.path.join(folder, file))
+    for file in sorted(zips):
+        _look_into_zip(os.path.join(folder, file), _join(name, file[: -len(".zip")]), found)
+    if not (content.has_flow or content.folders or videos or zips):
+        why = f"{folder}: no frames and no video"
+        if content.files:
+            found.others.append(f"{why} among its {len(content.files)} files")
+        else:
+            found.problems.append(f"{why} in this folder")
+
+
+class Content(NamedTuple):
+    """What lies in a folder; of one with frames not all of the rest."""
+
+    has_frames: bool
+    has_flow: bool
+    folders: list[str]
+    files: list[str]
+
+
+def _scan(folder: str, found: Found) -> Content:
+    folders, files, has_flow = [], [], False
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(FLOW_PREFIXES):
+                has_flow = True
+            elif FRAME_NAME.fullmatch(entry.name) and not entry.is_dir():
+                # without a look at the hundreds of others
+                has_flow |= os.path.exists(os.path.join(folder, f"{FLOW_PREFIXES[0]}00001.jpg"))
+                return Content(True, has_flow, folders, files)
+            elif entry.name[0] != ".":
+                (folders if _is_folder(entry, found) else files).append(entry.name)
+    return Content(False, has_flow, folders, files)
 
 
 def _is_folder(entry: os.DirEntry, found: Found) -> bool:
@@ -122,29 +145,33 @@ def _is_folder(entry: os.DirEntry, found: Found) -> bool:
 
 def _look_into_zip(path: str, name: str, found: Found) -> None:
     try:
-        members = zip_videos(path)
+        members, flow = zip_videos(path), zip_flow(path)
     except UserError as error:
         found.problems.append(str(error))
         return
-    if not members:
+    if not members and not flow:
         found.problems.append(f"{path}: no frames in this zip")
+    for member in flow:
+        found.flow_paths[_join(name, member)] = _join(path, member)
+    beside = defaultdict(set)  # names in a folder, by the folder
+    for member in members:
+        for above, _, own in _steps(member):
+            beside[above].add(own)
     for member, count in members.items():
-        parts = member.split("/")
-        sides = {side: "/".join(side if part in "uv" else part for part in parts) for side in "uv"}
-        if member and sides["u"] != sides["v"] and set(sides.values()) <= members.keys():
-            below = "/".join(part for part in parts if part not in "uv")
-            flow = "/".join("{}" if part in "uv" else part for part in parts)
-            found.flow_paths[_join(name, below)] = f"{path}/{flow}"
-            continue
-        found.add(_join(name, member), f"{path}/{member}" if member else path)
-        if count:  # 0: something is wrong with it, which counting again will say
-            found.counts[_join(name, member)] = count
+        for above, below, own in _steps(member):
+            if own in UV and beside[above] == UV:
+                found.flow_paths[below] = _join(path, _join(above, _join("{}", below)))
+                break
+        else:
+            found.add(_join(name, member), _join(path, member))
+            if count:  # 0: something is wrong with it, which counting again will say
+                found.counts[_join(name, member)] = count
 
 
-def _look_into_flow(folder: str, name: str, found: Found) -> None:
-    """Adds the flow of a folder with u/<video> and v/<video> in it."""
-    for below in find(Path(folder, "u")).paths:
-        found.flow_paths[_join(name, below)] = os.path.join(folder, "{}", below)
+def _steps(path: str) -> list[tuple[str, str, str]]:
+    """Each component of a path, last, with what is above and below it."""
+    parts = path.split("/")
+    return [("/".join(parts[:i]), "/".join(parts[i + 1 :]), part) for i, part in enumerate(parts)]
 
 
 def _drop_shared_folder(found: Found) -> None:
@@ -191,8 +218,8 @@ def find_flow(frames: Path, found: Found, flow: Path | None) -> dict[str, str]:
         UserError: there is no flow in `flow`, or none of the videos.
     """
     flow_paths = dict(found.flow_paths)
-    beside = [frames.parent / name for name in FLOW_FOLDERS]
-    for folder in [flow] if flow else [path for path in beside if path.is_dir()]:
+    beside = [frames.parent / f"{name}{end}" for name in FLOW_FOLDERS for end in ("", ".zip")]
+    for folder in [flow] if flow else [path for path in beside if path.exists()]:
         flow_paths |= find(folder).flow_paths
     names = Names(flow_paths)
     matches = {name: flow_paths.get(names.find(name)) for name in found.paths}

@@ -19,6 +19,7 @@ import re
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
@@ -77,6 +78,13 @@ def print_next_step(name: str, data_root: Path) -> None:
     """What to type after the lists are written."""
     where = "" if data_root == DATA_ROOT else f" --data-root {shlex.quote(str(data_root))}"
     print(f"next: python main.py --arch i3d --dataset {shlex.quote(name)}{where}")
+
+
+def print_flow(videos: Iterable[Video]) -> None:
+    """Says how many videos have optical flow, if any has."""
+    has_flow = [video.flow_path is not None for video in videos]
+    if any(has_flow):
+        print(f"optical flow: found for {sum(has_flow)} of {len(has_flow)} videos")
 
 
 def find_classes(frames: Path, flat: bool) -> Found:
@@ -153,6 +161,7 @@ def make_folder(
     class_names = class_names or sorted({class_by_name[video] for video in videos})
     write_lists(folder, class_names, lists)
     print_table(class_names, lists)
+    print_flow(videos.values())
     print(f"lists: {folder}/trainlist01.json and testlist01.json")
     order = "of --classes" if classes else "of the lists" if train_list else "of the names"
     print(f"labels: 0 to {len(class_names) - 1}, in the order {order} as in classes.txt")
@@ -185,13 +194,13 @@ def known_classes(name: str, folder: Path) -> list[str]:
     return classes
 
 
-def kinetics400_videos(data_root: Path) -> dict[str, Video]:
-    """The videos on the lists of Kinetics-400, by names like those of its folders.
+def kinetics400_videos(folder: Path) -> dict[str, Video]:
+    """The videos on the lists of Kinetics-400 in `folder`, by names like those of its folders.
 
     Raises:
         UserError: there are no such lists.
     """
-    folder, videos = any_case(data_root, "kinetics400"), {}
+    classes, videos = read_classes(CLASS_FILES / "kinetics400" / "classes.txt"), {}
     for side in ("train", "test"):
         path = folder / f"{side}list01.json"
         if not path.exists():
@@ -199,7 +208,7 @@ def kinetics400_videos(data_root: Path) -> dict[str, Video]:
                 f"no list {path}, of which kinetics200 is a part; make the lists of kinetics400 "
                 "first, or name its videos as FRAMES"
             )
-        for video in read_list(path, read_classes(CLASS_FILES / "kinetics400" / "classes.txt"))[0]:
+        for video in read_list(path, classes)[0]:
             videos[f"{side}/{video.class_name}/{Path(video.path).stem}"] = video
     return videos
 
@@ -214,7 +223,8 @@ def make_known(
     classes = known_classes(name, folder)
     source = Path(os.path.abspath(frames)) if frames else own_folder
     if name == "kinetics200" and not frames:
-        found, videos = Found(), kinetics400_videos(data_root)
+        source = any_case(data_root, "kinetics400")
+        found, videos = Found(), kinetics400_videos(source)
     else:
         found, videos = find(source), None
         if not found.paths:
@@ -231,19 +241,21 @@ def make_known(
     if videos is None:
         videos, problems = measure(found, sorted(wanted), find_flow(source, found, flow))
     report_problems(problems)
+    if not videos:
+        raise UserError(f"no video of {source} can be used ({problems[0]})")
 
     lists = {}
     for list_name, chosen in plan.lists.items():
         names = sorted(chosen.keys() & videos.keys())
         lists[list_name] = [videos[video]._replace(class_name=chosen[video]) for video in names]
-        num_classes = len({chosen[video] for video in names})
+    write_lists(folder, classes, {key: entries for key, entries in lists.items() if entries})
+    for list_name, entries in lists.items():
+        num_classes = len({video.class_name for video in entries})
         print(
-            f"{list_name}: {len(names)} of the official {plan.list_sizes[list_name]} videos are "
+            f"{list_name}: {len(entries)} of the official {plan.list_sizes[list_name]} videos are "
             f"there, of {num_classes} of the {len(classes)} classes"
         )
-    write_lists(
-        folder, classes, {list_name: entries for list_name, entries in lists.items() if entries}
-    )
+    print_flow(videos[video] for video in wanted & videos.keys())
     if plan.not_used:
         print(f"{plan.not_used} other videos are on no list")
     print(f"lists: in {folder}, split by {plan.split_by}")
@@ -380,7 +392,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:  # the disk is full, or not ours to read or write
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped; no list was written", file=sys.stderr)
         return INTERRUPTED

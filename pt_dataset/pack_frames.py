@@ -23,7 +23,6 @@ from tqdm import tqdm
 from config import UserError
 from pt_dataset.frame_order import by_kind, has_frames, in_order
 
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that a zip can hold; the true ones would differ
 MODE = 0o100644 << 16  # a plain file that all may read
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
@@ -58,7 +57,7 @@ def check_name(path: str) -> None:
 def add_frames(archive: zipfile.ZipFile, folder: Path, names: list[str], inside: str) -> None:
     """Stores the files `names` of a folder as they are, under the path `inside` the archive."""
     for name in names:
-        member = zipfile.ZipInfo(inside + name, EPOCH)
+        member = zipfile.ZipInfo(inside + name)  # of 1980: dates of files would make zips differ
         member.external_attr = MODE
         archive.writestr(member, (folder / name).read_bytes())
 

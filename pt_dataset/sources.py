@@ -23,7 +23,7 @@ from pt_dataset.video_file import VIDEO_NAME
 from pt_dataset.zip_frames import ZipFrames, open_archive
 
 __all__ = ["FRAME_NAME", "VIDEO_NAME", "BadFrame", "count_flow", "count_frames", "exists"]
-__all__ += ["frame_names", "frame_rate", "read_flow", "read_frames", "zip_videos"]
+__all__ += ["frame_names", "frame_rate", "read_flow", "read_frames", "zip_flow", "zip_videos"]
 
 # what Pillow raises on bad files
 PICTURE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -116,6 +116,13 @@ def zip_videos(path: str | Path) -> dict[str, int]:
     0 where there is something wrong with them, which `count_frames` then says.
     """
     return open_archive(str(path)).folders()
+
+
+def zip_flow(path: str | Path) -> set[str]:
+    """Folders of an archive with flow_x_ and flow_y_ pictures, which may have frames as well."""
+    archive = open_archive(str(path))
+    keys = (archive.key(place).decode().partition("\0") for place in range(len(archive)))
+    return {folder for folder, _, prefix in keys if prefix}
 
 
 def count_frames(video: str) -> int:

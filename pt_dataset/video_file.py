@@ -190,10 +190,7 @@ def frames_from(stream: av.VideoStream, key: int, last: int) -> Iterator[av.Vide
     stream.container.seek(key, stream=stream)
     started = False
     for packet in stream.container.demux(stream):
-        if packet.is_keyframe and packet.pts is not None and packet.pts >= key and not started:
-            if packet.pts > key:
-                return  # the seek went too far
-            started = True
+        started = started or packet.pts == key  # a seek may stop before it
         for frame in packet.decode() if started else ():
             yield frame
             if frame.pts is not None and frame.pts >= last:

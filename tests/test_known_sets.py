@@ -365,6 +365,14 @@ def test_a_folder_of_something_else_is_one_sentence_that_says_what_is_looked_for
     assert not Path("videos_dataset").exists()
 
 
+def test_where_every_video_is_broken_no_list_is_written(root, capsys):
+    (add_frames(root / "frames" / "v_Archery_g01_c01", 3) / "image_00002.jpg").unlink()
+    assert make("ucf101", "frames") == 1
+    left_out, error = capsys.readouterr().err.splitlines()
+    assert left_out.startswith("left out: ") and "can be used (" in error
+    assert not Path("videos_dataset").exists()
+
+
 def test_the_same_video_in_two_forms_is_not_listed_twice(root, capsys):
     add_frames(root / "frames" / "jpegs" / "v_Archery_g01_c01")
     add_frames(root / "frames" / "videos" / "v_Archery_g01_c01")
@@ -383,7 +391,7 @@ def test_a_class_file_in_another_order_is_not_overwritten(root, capsys):
 
 
 @pytest.mark.parametrize("layout", ["tvl1_flow/{}/v_Archery_g08_c01", "jpegs/v_Archery_g08_c01"])
-def test_flow_beside_or_among_the_frames_is_listed(root, layout):
+def test_flow_beside_or_among_the_frames_is_listed(root, capsys, layout):
     frames = write_frames(root / "jpegs" / "v_Archery_g08_c01", 3, scheme="frame{:06d}.jpg")
     add_frames(root / "jpegs" / "v_Archery_g09_c01")  # has no flow
     for name in "uv":
@@ -392,6 +400,7 @@ def test_flow_beside_or_among_the_frames_is_listed(root, layout):
         else:
             add_frames(frames, 2, {"u": "flow_x_{:05d}.jpg", "v": "flow_y_{:05d}.jpg"}[name])
     assert make("ucf101", "jpegs") == 0
+    assert "optical flow: found for 1 of 2 videos" in capsys.readouterr().out
     entries = json.loads(Path("videos_dataset/ucf101/trainlist01.json").read_text())
     assert [entry.get("flow_path") for entry in entries] == [str(root / layout), None]
 
@@ -409,3 +418,47 @@ def test_flow_elsewhere_is_named_and_too_little_of_it_is_said(root, capsys):
     assert "c01: flow of 3 frames, of 4" in capsys.readouterr().err
     assert make("ucf101", "frames", "--flow", "frames") == 1
     assert "frames has no flow of these videos; it needs u/VIDEO" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "frames, flow",
+    [
+        ("jpegs/{video}/1.jpg", "tvl1_flow/{side}/{video}/1.jpg"),
+        ("Archery/{video}/1.jpg", "Archery/{video}/flow_{xy}_00001.jpg"),
+    ],
+)
+@pytest.mark.parametrize("in_frames", [True, False])
+def test_flow_in_zips_is_found_by_its_layout(root, frames, flow, in_frames):
+    pictures = {"frames.zip": [], "tvl1_flow.zip": []}
+    for i in range(2):
+        video = f"v_Archery_g08_c0{i}"
+        pictures["frames.zip"] += [frames.format(video=video)]
+        pictures["frames.zip"] += [frames.format(video=video).replace("1.jpg", "2.jpg")]
+        target = "frames.zip" if in_frames else "tvl1_flow.zip"
+        for side, xy in ("ux", "vy"):
+            pictures[target].append(flow.format(video=video, side=side, xy=xy))
+    for path, members in pictures.items():
+        with zipfile.ZipFile(path, "w") as archive:
+            for member in members:
+                archive.writestr(member, "")
+    assert make("ucf101", "frames.zip") == 0
+    entries = json.loads(Path("videos_dataset/ucf101/trainlist01.json").read_text())
+    folder = str(Path(flow).parent).replace("{side}", "{{}}")
+    assert [(entry["num_frames"], entry["flow_path"]) for entry in entries] == [
+        (2, f"{root}/{target}/{folder.format(video=f'v_Archery_g08_c0{i}')}") for i in range(2)
+    ]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_letters_u_and_v_among_others_are_classes(root, packed):
+    names = [f"{letter}/{i}" for letter in "tuv" for i in range(2)]
+    if packed:
+        with zipfile.ZipFile("frames", "w") as archive:
+            for name in names:
+                archive.writestr(f"{name}/1.jpg", "")
+        Path("frames").rename("frames.zip")
+    else:
+        for name in names:
+            add_frames(root / "frames" / name)
+    assert make("folder", "asl", "frames.zip" if packed else "frames") == 0
+    assert read_classes(Path("videos_dataset/asl/classes.txt")) == ["t", "u", "v"]

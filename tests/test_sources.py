@@ -344,6 +344,17 @@ def test_names_of_an_old_packer_are_read_as_zipfile_reads_them(tmp_path):
     assert count_frames(f"{archive}/\u00fc_ber") == 3
 
 
+def test_a_long_extra_field_does_not_matter(tmp_path):
+    folder, archive = write_frames(tmp_path / "v", 3), f"{tmp_path}/a.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in folder.iterdir():
+            member = zipfile.ZipInfo(f"v/{path.name}")
+            member.extra = b"\xfe\xca\xe8\x03" + bytes(1000)
+            file.writestr(member, path.read_bytes())
+    clip = read_frames(f"{archive}/v", [0, 1, 2], 3)
+    assert np.array_equal(clip, read_frames(str(folder), [0, 1, 2], 3))
+
+
 def test_frames_beyond_four_gigabytes_are_found(tmp_path):
     folder, archive = write_frames(tmp_path / "v", 3), tmp_path / "a.zip"
     with open(archive, "wb") as file:
@@ -374,6 +385,13 @@ def test_the_index_of_a_large_zip_is_kept_and_made_again_when_it_changes(
         patch.delattr(zip_frames, "build_index")  # not needed
         clip = read_frames(f"{archive}/v", [0, 1, 2], 3)
     assert np.array_equal(clip, read_frames(str(tmp_path / "v"), [0, 1, 2], 3))
+
+    size = (tmp_path / "a.zip").stat().st_size
+    with zipfile.ZipFile(archive, "w") as file:  # as large, in another order
+        for path in sorted((tmp_path / "v").iterdir()):
+            file.write(path, f"v/{path.name}")
+    assert (tmp_path / "a.zip").stat().st_size == size
+    assert np.array_equal(read_frames(f"{archive}/v", [0, 1, 2], 3), clip)
 
     zip_folder(tmp_path / "a.zip", tmp_path / "v", "w/")
     assert zip_videos(archive) == {"v": 3, "w": 3}
