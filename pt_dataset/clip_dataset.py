@@ -5,7 +5,6 @@ come from a generator keyed by (seed, epoch, index). The same clips come from an
 forked or spawned, and after a resume.
 """
 
-import os
 import random
 import signal
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from config import DATASETS, DatasetSpec, UserError
 from pt_dataset import make_demo, sampling, transforms
 from pt_dataset.datalist import Video, VideoList, provide_classes, read_classes, read_list
-from pt_dataset.sources import read_flow, read_frames
+from pt_dataset.sources import exists, read_flow, read_frames
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def read_dataset(name: str, data_root: str | Path, split: int = 1) -> VideoLists
 def check_paths(list_path: Path, videos: VideoList, sample: int = 100) -> None:
     """Looks for a sample of the videos, so that a wrong path ends the run at its start."""
     step = max((len(videos) - 1) // (sample - 1), 1)
-    missing = [video.path for video in videos[::step] if not os.path.exists(video.path)]
+    missing = [video.path for video in videos[::step] if not exists(video.path)]
     if missing:
         checked = len(videos[::step])
         raise UserError(

@@ -7,7 +7,7 @@ decides: a label that disagrees with classes.txt is replaced.
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -158,7 +158,7 @@ def _columns(entries: list, labels: dict[str, int]) -> dict[str, list] | None:
         and types["fps"] <= {float, int, type(None)}
         and types["flow_path"] <= {str, type(None)}
         and labels.keys() >= set(columns["class_name"])
-        and 1 <= min(columns["num_frames"])
+        and min(columns["num_frames"]) >= 1
         and max(columns["num_frames"]) <= MOST_FRAMES
         and all(0 < fps < float("inf") for fps in set(columns["fps"]) - {None})
     )
@@ -199,12 +199,13 @@ def write_list(path: Path, videos: Iterable[Video]) -> None:
 def list_text(videos: Iterable[Video], folder: Path) -> str:
     """The text of a list that is to lie in `folder`."""
     here, inside = os.getcwd(), os.path.join(folder.absolute(), "")
+    encode = json.JSONEncoder(ensure_ascii=False).encode
     entries = []
     for video in videos:
         entry = {key: value for key, value in video._asdict().items() if value is not None}
         for key in entry.keys() & {"path", "flow_path"}:
             entry[key] = os.path.join(here, entry[key]).removeprefix(inside)
-        entries.append(json.dumps(entry, ensure_ascii=False))
+        entries.append(encode(entry))
     return "[\n" + ",\n".join(entries) + "\n]\n"
 
 

@@ -1,6 +1,7 @@
 """Which files are frames, and in what order, by their names alone."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable
 
 from config import UserError
@@ -10,21 +11,27 @@ FRAME_NAME = re.compile(r"(?!\.)(.*?)(\d+)(\.(?:jpe?g|png|bmp|webp))", re.IGNORE
 FLOW_PREFIXES = ("flow_x_", "flow_y_")  # TSN keeps them in one folder with the frames
 
 
-def frames_by_prefix(names: Iterable[str]) -> dict[str, list[re.Match]]:
-    """Matches of FRAME_NAME: those of flow by their prefix, all the others under ""."""
-    kinds = {prefix: [] for prefix in ("", *FLOW_PREFIXES)}
-    for match in map(FRAME_NAME.fullmatch, names):
-        if match:
-            kinds[match[1] if match[1] in FLOW_PREFIXES else ""].append(match)
-    return kinds
+def by_kind(names: Iterable[str]) -> dict[str, list[str]]:
+    """Sorted file names: those of flow by their prefix, all others under ""."""
+    names = sorted(names)
+    x, y, end = (bisect_left(names, prefix) for prefix in (*FLOW_PREFIXES, "flow_z"))
+    return {"": names[:x] + names[end:], "flow_x_": names[x:y], "flow_y_": names[y:end]}
 
 
-def in_order(matches: list[re.Match], folder: str) -> list[str]:
-    """Frame names of one folder in the order of time, whatever their naming scheme.
+def has_frames(names: list[str]) -> bool:
+    """Whether any of these files is a frame."""
+    return any(map(FRAME_NAME.fullmatch, names))
+
+
+def in_order(names: list[str], folder: str) -> list[str]:
+    """The frames among the sorted `names` in the order of time, whatever their naming scheme.
 
     Raises:
         UserError: no frames, two naming schemes, or a number missing between two frames.
     """
+    if are_consecutive(names):
+        return names
+    matches = [match for match in map(FRAME_NAME.fullmatch, names) if match]
     if not matches:
         raise UserError(f"{folder}: no frames (numbered .jpg or .png files) in this folder")
     schemes = {(match[1], match[3]) for match in matches}
@@ -40,3 +47,13 @@ def in_order(matches: list[re.Match], folder: str) -> list[str]:
                 f"video again"
             )
     return [name for _, name in numbers]
+
+
+def are_consecutive(names: list[str]) -> bool:
+    """Whether `names` are frames of one scheme, without a gap: the usual case, found quickly."""
+    match = FRAME_NAME.fullmatch(names[0]) if names else None
+    if match is None:
+        return False
+    prefix, digits, suffix = match.groups()
+    first, width = int(digits), len(digits)
+    return names == [f"{prefix}{first + i:0{width}}{suffix}" for i in range(len(names))]

@@ -18,7 +18,7 @@ from PIL import Image
 
 from config import UserError
 from pt_dataset import video_file
-from pt_dataset.frame_order import FLOW_PREFIXES, FRAME_NAME, frames_by_prefix, in_order
+from pt_dataset.frame_order import FLOW_PREFIXES, FRAME_NAME, by_kind, in_order
 from pt_dataset.video_file import VIDEO_NAME
 from pt_dataset.zip_frames import ZipFrames, open_archive
 
@@ -66,7 +66,7 @@ def frame_names(folder: str | Path, prefix: str = "") -> list[str]:
         raise UserError(f"{folder}: no such folder of frames") from None
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}") from None
-    return in_order(frames_by_prefix(names)[prefix], str(folder))
+    return in_order(by_kind(names)[prefix], str(folder))
 
 
 def split_archive(path: str) -> tuple[str, str] | None:
@@ -79,7 +79,8 @@ def split_archive(path: str) -> tuple[str, str] | None:
 
 def is_video_file(video: str) -> bool:
     """Whether to open `video` as a video file; a folder of frames may be called clip.mp4, too."""
-    return bool(VIDEO_NAME.fullmatch(os.path.basename(video))) and not os.path.isdir(video)
+    named = VIDEO_NAME.fullmatch(os.path.basename(video))
+    return bool(named) and not os.path.isdir(video) and not split_archive(video)
 
 
 def open_frames(video: str, prefix: str = "") -> FolderFrames | ZipFrames:

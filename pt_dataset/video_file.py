@@ -74,7 +74,7 @@ def claimed_end(stream: av.VideoStream) -> Fraction:
 
 def reason(error: Exception) -> str:
     """Why a video cannot be used, in words."""
-    return error.strerror if isinstance(error, av.FFmpegError) else str(error)
+    return getattr(error, "strerror", None) or str(error)
 
 
 @contextlib.contextmanager
@@ -84,15 +84,13 @@ def one_sentence(path: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (av.FFmpegError, ValueError) as error:
+    except (av.FFmpegError, OSError, ValueError) as error:
         raise UserError(f"{path} cannot be decoded: {reason(error)}") from None
 
 
 def count_frames(path: str) -> int:
     """How many frames are decoded, whatever the header claims."""
     with one_sentence(path), open_video(path) as container:
-        # leaves blocks visible, to nobody, and takes a third of the time
-        video_stream(container).codec_context.skip_loop_filter = "ALL"
         num_frames = sum(1 for _ in timed_frames(container)) - 1
         if not num_frames:
             raise ValueError("no frames")
@@ -123,19 +121,22 @@ def read_stamps(path: str) -> Stamps:
 
 @functools.lru_cache(maxsize=1024)
 def _read_stamps(path: str, size: int, mtime_ns: int) -> Stamps:
+    shown, keys, num_packets = [], [], 0
     with open_video(path) as container:
-        packets = [p for p in container.demux(video_stream(container)) if p.size]
-        shown = [packet.pts for packet in packets if not packet.is_discard]
-        keys = [packet.pts for packet in packets if packet.is_keyframe]
-        usable = (
-            container.format.name != "avi"  # stores the order of frames only: pts is a guess
-            and None not in shown
-            and None not in keys
-            and len(set(shown)) == len(shown)
-        )
-        if not usable:
-            return Stamps(None, np.empty(0), len(packets))
-        return Stamps(np.sort(shown), np.sort(keys), len(packets))
+        for packet in container.demux(video_stream(container)):
+            if packet.is_corrupt:
+                raise ValueError("the file is damaged or cut off")
+            if not packet.size:
+                continue
+            num_packets += 1
+            if not packet.is_discard:  # by an edit list, which leaves it out
+                shown.append(packet.pts)
+            if packet.is_keyframe:
+                keys.append(packet.pts)
+        is_avi = container.format.name == "avi"  # stores the order of frames only: pts is a guess
+    if is_avi or None in shown or None in keys or len(set(shown)) < len(shown):
+        return Stamps(None, np.empty(0), num_packets)
+    return Stamps(np.sort(shown), np.sort(keys), num_packets)
 
 
 def read(path: str, indices: list[int], num_frames: int) -> np.ndarray:
@@ -174,23 +175,21 @@ def seek_frames(path: str, stamps: Stamps, wanted: list[int]) -> dict[int, np.nd
         return {}
     found = {}
     with open_video(path) as container:
-        to_picture = Converter(container)
+        stream = video_stream(container)
+        to_picture = Converter(stream)
         for key, group in groupby(zip(key_of.tolist(), wanted, strict=True), lambda pair: pair[0]):
             numbers = {int(stamps.shown[index]): index for _, index in group}
-            for frame in frames_from(container, int(stamps.keys[key]), max(numbers)):
+            for frame in frames_from(stream, int(stamps.keys[key]), max(numbers)):
                 if frame.pts in numbers and not frame.is_corrupt:
                     found[numbers[frame.pts]] = to_picture(frame)
     return found
 
 
-def frames_from(
-    container: av.container.InputContainer, key: int, last: int
-) -> Iterator[av.VideoFrame]:
+def frames_from(stream: av.VideoStream, key: int, last: int) -> Iterator[av.VideoFrame]:
     """Frames from the key frame shown at `key` to the one shown at `last`, as they are decoded."""
-    stream = video_stream(container)
-    container.seek(key, stream=stream)
+    stream.container.seek(key, stream=stream)
     started = False
-    for packet in container.demux(stream):
+    for packet in stream.container.demux(stream):
         if packet.is_keyframe and packet.pts is not None and packet.pts >= key and not started:
             if packet.pts > key:
                 return  # the seek went too far
@@ -205,7 +204,7 @@ def first_frames(path: str, wanted: set[int], last: int, num_frames: int) -> dic
     """Pictures of the frames `wanted` by number, decoding all from the start to the `last`."""
     found, count = {}, 0
     with open_video(path) as container:
-        to_picture = Converter(container)
+        to_picture = Converter(video_stream(container))
         for _, frame in timed_frames(container):
             if frame is None:
                 raise UserError(
@@ -223,9 +222,8 @@ def first_frames(path: str, wanted: set[int], last: int, num_frames: int) -> dic
 class Converter:
     """Frames to upright RGB pictures of one size: that which the first frame of the file has."""
 
-    def __init__(self, container: av.container.InputContainer):
-        context = video_stream(container).codec_context
-        self.size, self.scaler = (context.width, context.height), VideoReformatter()
+    def __init__(self, stream: av.VideoStream):
+        self.size, self.scaler = (stream.width, stream.height), VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         rgb = {"format": "rgb24", "interpolation": "BICUBIC", "threads": 1}

@@ -22,7 +22,7 @@ from bisect import bisect_left
 import numpy as np
 
 from config import UserError
-from pt_dataset.frame_order import frames_by_prefix, in_order
+from pt_dataset.frame_order import by_kind, has_frames, in_order
 
 END, END64, LOCATOR64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 MAX_END = 22 + 65535  # bytes: the end record with the longest comment
@@ -283,7 +283,7 @@ def group_members(path: str, mapped: mmap.mmap, start: int) -> dict[str, array]:
         name = mapped[at + 46 : at + 46 + name_len].replace(b"\\", b"/")
         folder = name.rpartition(b"/")[0]
         if folder not in raw:
-            raw[folder] = array("Q")
+            raw[folder] = array("q")
         raw[folder].append(at)
         at += 46 + name_len + extra_len + comment_len
     places = {}
@@ -291,7 +291,7 @@ def group_members(path: str, mapped: mmap.mmap, start: int) -> dict[str, array]:
         folder = decode_name(folder)
         if ".." in folder.split("/"):
             raise UserError(f"{path}: its member folder {folder} leads out of it; pack it again")
-        places.setdefault(normalized(folder), array("Q")).extend(found)
+        places.setdefault(normalized(folder), array("q")).extend(found)
     return places
 
 
@@ -315,11 +315,11 @@ def sort_folder(
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
     ]
     places = {name: i for i, name in enumerate(names)}
-    for prefix, matches in frames_by_prefix(names).items():
-        if matches:
+    for prefix, kind in by_kind(names).items():
+        if has_frames(kind):
             key = f"{folder}\0{prefix}" if prefix else folder
             try:
-                ordered = in_order(matches, folder)
+                ordered = in_order(kind, folder)
             except UserError as error:
                 ordered, problems[key] = [], str(error)
             found[key] = members[[places[name] for name in ordered]]
