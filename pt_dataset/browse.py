@@ -4,7 +4,7 @@
 
 A row is a clip under its class and video, with the number of the source frame over each picture.
 Options that are not given come from the recipe of --arch, as in main.py. Flow is drawn with u as
-red and v as green; gray-blue is no motion.
+red and v as green; gray is no motion.
 """
 
 import argparse
