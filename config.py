@@ -15,6 +15,11 @@ class Arch:
     title: str
     # arguments of the class that are options of main.py, too: the values there are, or their type
     options: dict[str, tuple | type] = field(default_factory=dict)
+    # what it can see, and the arguments of the class for it
+    modalities: dict[str, dict] = field(
+        default_factory=lambda: {"rgb": {}, "flow": {"in_channels": 2}}
+    )
+    cross_modality: bool = False  # can weights of RGB start other modalities?
 
 
 ARCHS = {
@@ -40,13 +45,18 @@ ARCHS = {
         title="2-D network on segments of a video (Wang et al., 2016)",
         options={
             "backbone": str,
-            "modality": ("rgb", "rgbdiff"),  # flow: when the lists can name it
             "consensus": ("avg", "max", "topk", "rnn", "cnn"),
             "top_k": int,
             "partial_bn": (False, True),
         },
+        modalities={name: {"modality": name} for name in ("rgb", "flow", "rgbdiff")},
+        cross_modality=True,
     ),
 }
+
+
+RESIZES = ("short_side", "square")  # square: both sides, whatever the aspect ratio
+CROPS = ("random", "resized", "corners")  # how training crops, see Recipe.crop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +66,13 @@ class Preprocessing:
     clip_len: int  # frames the network sees
     stride: int = 1  # source frames from one of them to the next
     snippet_len: int = 0  # 0: a clip is consecutive; else so many frames of each segment of a video
+    target_fps: float | None = None  # `stride` counts frames at this rate; None: at the video's own
+    modality: str = (
+        "rgb"  # "flow": fields u, v of 0 to 255; "rgbdiff": RGB, for the network to subtract
+    )
     short_side: int = 256  # of the resized frame
     crop_size: int = 224
-    resize: str = "short_side"  # or "square": both sides, whatever the aspect ratio
+    resize: str = "short_side"  # one of RESIZES
     interpolation: str = "bilinear"
     antialias: bool = True
     channel_order: str = "RGB"  # or "BGR"
@@ -66,6 +80,19 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fps: float | None = None  # frames a second that the weights were trained with, if they care
+
+    def of_flow(self) -> "Preprocessing":
+        """What a network expects that starts from these weights, of RGB, and sees flow.
+
+        Source: the authors' tsn-pytorch: 128 for pixels of 0 to 255, else 0.5 with the mean
+        deviation of the three colors.
+        """
+        fields = 2 * self.snippet_len
+        mean = 128.0 if self.value_range == (0.0, 255.0) else 0.5
+        std = round(sum(self.std) / len(self.std), 3)
+        return replace(
+            self, modality="flow", channel_order="RGB", mean=(mean,) * fields, std=(std,) * fields
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +103,23 @@ class Recipe:
     clip_len: int  # frames the network sees
     stride: int = 1  # source frames from one of them to the next
     snippet_len: int = 0  # see Preprocessing
+    target_fps: float | None = None  # see Preprocessing
+    modality: str = "rgb"  # a key of Arch.modalities
+    resize: str = "short_side"  # see Preprocessing
     short_side: tuple[int, int] = (256, 256)  # the resized frame's, drawn from [low, high]
     crop_size: int = 224
+    # augmentation; evaluation always resizes to short_side and crops
+    # "random": anywhere on the resized frame; "resized": any window, resized to crop_size;
+    # "corners": a window at one of 13 fixed places, resized
+    crop: str = "random"
+    crop_area: tuple[float, float] = (0.08, 1.0)  # "resized": share of the frame
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)  # "resized": width / height
+    crop_scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)  # "corners": of the short side
     flip_prob: float = 0.5  # horizontal flips, where the data set allows them
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of pixels scaled to [0, 1]
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    # the most that brightness, contrast and saturation (shares) and hue (of a turn) change
+    color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)  # of pixels scaled to [0, 1]
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
     # model
     arch_args: dict = field(default_factory=dict)  # of the network, see Arch.options
     dropout: float = 0.5
@@ -96,9 +135,10 @@ class Recipe:
     lr_steps: tuple[int, ...] = ()  # epochs
     warmup_epochs: float = 0  # lr rises linearly from near zero
     # evaluation
-    views: str = "10x1"  # clips x crops a video at the end of the run
+    views: str = "10x1"  # clips x crops a video at the end of the run; "all": the whole video
 
 
+# short side 256, a random 224 px crop, one flip a video: arXiv:1705.07750 sec. 2.5
 I3D_SCRATCH = Recipe(
     clip_len=64,  # 64 consecutive frames at 25 fps, arXiv:1705.07750 sec. 2.4
     epochs=100,
@@ -126,15 +166,21 @@ RECIPES = {  # (architecture, data set, start) before (architecture, start)
     ("i3d", "scratch"): I3D_SCRATCH,
     # 50 epochs at 0.001, /10 after 20 and 40: GluonCV's fine-tuning of a Kinetics I3D on UCF101
     ("i3d", "kinetics"): replace(I3D_SCRATCH, epochs=50, lr_steps=(20, 40), lr=0.001),
-    # torchvision's S3D on Kinetics-400, 68.4 % clip top-1: lr 0.2 for 768 clips
+    # torchvision's S3D on Kinetics-400, 68.4 % clip top-1: lr 0.2 for 768 clips; frames are made
+    # square, as in the paper
     ("s3d", "scratch"): replace(
-        I3D_SCRATCH, epochs=45, lr_steps=(20, 30, 40), warmup_epochs=10, lr=0.2 * 64 / 768
+        I3D_SCRATCH,
+        resize="square",
+        epochs=45,
+        lr_steps=(20, 30, 40),
+        warmup_epochs=10,
+        lr=0.2 * 64 / 768,
     ),
     # SlowFast's I3D 8x8 R50 on Kinetics-400, 73.5 % with 30 views
     ("resnet3d", "scratch"): Recipe(
         clip_len=8,
         stride=8,
-        short_side=(256, 320),
+        short_side=(256, 320),  # arXiv:1711.07971 sec. 4.1
         mean=(0.45, 0.45, 0.45),
         std=(0.225, 0.225, 0.225),
         epochs=196,
@@ -144,9 +190,11 @@ RECIPES = {  # (architecture, data set, start) before (architecture, start)
         warmup_epochs=34,
         views="10x3",
     ),
+    # the authors' tsn-pytorch on UCF101: corner crops of four scales, 25 segments x 10 crops
     ("tsn", "scratch"): Recipe(
         clip_len=3,
         snippet_len=1,
+        crop="corners",
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         dropout=0.8,
@@ -155,7 +203,7 @@ RECIPES = {  # (architecture, data set, start) before (architecture, start)
         batch_size=128,
         lr=0.01,
         weight_decay=5e-4,
-        views="25x1",
+        views="25x10",
     ),
     ("i3d", "demo", "scratch"): DEMO,
     # twice the layers in a row, twice the batch norms: it needs longer until it sees motion
@@ -168,12 +216,34 @@ RECIPES = {  # (architecture, data set, start) before (architecture, start)
 }
 
 
-def find_recipe(arch: str, dataset: str, start: str) -> Recipe:
+# what another modality than RGB changes in a recipe; (architecture, modality) before modality
+MODALITIES = {
+    "flow": {"snippet_len": 0, "mean": (0.5,) * 2, "std": (0.5,) * 2},  # [-1, 1], as I3D's
+    # tsn-pytorch's: five fields a segment, fewer scales, and 0.226 is the mean of ImageNet's std
+    ("tsn", "flow"): {
+        "clip_len": 15,
+        "snippet_len": 5,
+        "crop_scales": (1.0, 0.875, 0.75),
+        "mean": (0.5,) * 10,
+        "std": (0.226,) * 10,
+        "dropout": 0.7,
+    },
+    # seven segments of six frames, which have five differences
+    ("tsn", "rgbdiff"): {"clip_len": 42, "snippet_len": 6, "crop_scales": (1.0, 0.875, 0.75)},
+}
+
+
+def find_recipe(arch: str, dataset: str, start: str, modality: str = "rgb") -> Recipe:
     """The recipe of a run that starts from `start`: "scratch", "imagenet" or "kinetics"."""
     for key in ((arch, dataset, start), (arch, start), (arch, "scratch")):
         if key in RECIPES:
-            return RECIPES[key]
-    raise KeyError(arch)
+            break
+    else:
+        raise KeyError(arch)
+    if modality == "rgb":
+        return RECIPES[key]
+    changes = MODALITIES.get((arch, modality)) or MODALITIES[modality]
+    return replace(RECIPES[key], modality=modality, **changes)
 
 
 @dataclass(frozen=True, kw_only=True)

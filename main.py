@@ -24,9 +24,16 @@ if __name__ == "__main__":
 import torch
 from torch import nn
 
-from config import Preprocessing, UserError
+from config import ARCHS, Preprocessing, UserError
 from models import build_model, weights
-from pt_dataset.clip_dataset import ClipShape, VideoLists, read_dataset, train_loader, view_loader
+from pt_dataset.clip_dataset import (
+    ClipShape,
+    VideoLists,
+    check_clips,
+    read_dataset,
+    train_loader,
+    view_loader,
+)
 from utils import checkpoint, evaluator, loggers
 from utils.interrupt import GracefulStop
 from utils.normalize import ClipClassifier, Normalize
@@ -35,7 +42,9 @@ from utils.schedule import lr_factor
 from utils.trainer import NonFiniteLoss, train_one_epoch
 
 RUNS = Path("saved_model")  # below the working folder
-CLIP_OPTIONS = ("clip_len", "stride", "snippet_len", "crop_size")  # part of the preprocessing
+# part of the preprocessing
+CLIP_OPTIONS = ("clip_len", "stride", "snippet_len", "target_fps", "modality", "crop_size")
+AUGMENTATION = ("crop", "crop_area", "crop_ratio", "crop_scales", "color_jitter")
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 log = logging.getLogger("video")
 
@@ -107,11 +116,14 @@ def set_up(opts: argparse.Namespace) -> Run:
     preprocessing = preprocessing_of(opts, entry, resumed)
     clip = ClipShape(
         **{name: preprocessing[name] for name in (*CLIP_OPTIONS, "resize", "antialias")},
+        **{name: getattr(opts, name) for name in AUGMENTATION},
         short_side=short_side_range(opts, preprocessing),
     )
+    check_clips(lists, clip, num_crops=split_views(opts.views)[1])
 
     # model
     arch_args = {"dropout": opts.dropout, "bn_momentum": opts.bn_momentum} | opts.arch_args
+    arch_args |= ARCHS[opts.arch].modalities[opts.modality]
     start = {"weights": opts.pretrained, "weights_file": opts.pretrained_file} if entry else {}
     if entry or resumed:  # what weights were trained with comes before the recipe
         typed = {name: value for name, value in arch_args.items() if name in opts.given}
@@ -119,7 +131,7 @@ def set_up(opts: argparse.Namespace) -> Run:
     model = build_model(opts.arch, len(lists.class_names), **start, **arch_args)
     if resumed:
         weights.load_exactly(model, resumed["model"])
-    batch_shape = (opts.batch_size, 3, clip.clip_len, clip.crop_size, clip.crop_size)
+    batch_shape = (opts.batch_size, *clip.network_input())
     precision = choose_precision(opts.precision, device, model, batch_shape)
     pixels = (preprocessing[name] for name in ("mean", "std", "value_range", "channel_order"))
     normalize = Normalize(*pixels, opts.channels_last)
@@ -241,7 +253,7 @@ def score(
     run: Run, views: str, desc: str, check: Callable[[], None]
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """What evaluator.score_videos says of the test list, seen in `views` such as "10x3"."""
-    num_clips, num_crops = map(int, views.split("x"))
+    num_clips, num_crops = split_views(views)
     loader = view_loader(
         run.lists.test,
         replace(run.clip, short_side=(run.preprocessing["short_side"],) * 2),
@@ -251,6 +263,12 @@ def score(
         workers=run.opts.workers,
     )
     return evaluator.score_videos(run.classifier, loader, run.device, desc, check)
+
+
+def split_views(views: str) -> tuple[int | None, int]:
+    """Clips (None: the whole video) and crops of `views` such as "10x3" or "allx1"."""
+    clips, crops = views.split("x")
+    return None if clips == "all" else int(clips), int(crops)
 
 
 def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
@@ -282,26 +300,31 @@ def preprocessing_of(
     opts: argparse.Namespace, entry: weights.Weights | None, resumed: dict | None
 ) -> dict:
     """Everything between a file and the network; a checkpoint's own comes before the recipe's."""
-    clip = {name: getattr(opts, name) for name in CLIP_OPTIONS}
+    clip = {name: getattr(opts, name) for name in CLIP_OPTIONS} | {"resize": opts.resize}
     clip["short_side"] = opts.short_side[0]
     typed = {name: value for name, value in clip.items() if name in opts.given}
-    if resumed:
-        return resumed["preprocessing"] | typed
     recipe = Preprocessing(**clip, mean=opts.mean, std=opts.std)
-    if entry is None:
+    if not (entry or resumed):
         return asdict(recipe)
-    if len(entry.preprocessing.mean) != 3:
-        raise UserError(
-            f"the weights {opts.pretrained} are for optical flow, and the lists name RGB frames"
-        )
-    preprocessing = asdict(replace(entry.preprocessing, **typed))
-    for name, value in asdict(recipe).items():
-        if preprocessing[name] != value:
-            log.info(
-                f"preprocessing: {name} {preprocessing[name]}, as {opts.pretrained} was trained; "
-                f"the recipe would have {value}"
+    theirs = Preprocessing(**resumed["preprocessing"]) if resumed else entry.preprocessing
+    if theirs.modality != opts.modality:
+        if resumed or not ARCHS[opts.arch].cross_modality:
+            raise UserError(
+                f"the weights {opts.resume if resumed else opts.pretrained} are for --modality "
+                f"{theirs.modality}, not for {opts.modality}"
             )
-    return preprocessing
+        typed |= {name: clip[name] for name in ("modality", "clip_len", "snippet_len")}
+    preprocessing = replace(theirs, **typed)
+    if opts.modality == "flow" != theirs.modality:
+        preprocessing = preprocessing.of_flow()
+    if entry:
+        for name, value in asdict(recipe).items():
+            if getattr(preprocessing, name) != value:
+                log.info(
+                    f"preprocessing: {name} {getattr(preprocessing, name)}, as {opts.pretrained} "
+                    f"was trained; the recipe would have {value}"
+                )
+    return asdict(preprocessing)
 
 
 def short_side_range(opts: argparse.Namespace, preprocessing: dict) -> tuple[int, int]:

@@ -130,7 +130,7 @@ def read_list(path: Path, class_names: list[str]) -> tuple[VideoList, int]:
         UserError: no such file, not JSON, a key is missing or of a wrong type, or an unknown class;
             it names the entry.
     """
-    entries = _load_array(path)
+    entries = load_array(path)
     labels = {name: label for label, name in enumerate(class_names)}
     columns = _columns(entries, labels)
     if columns is None:
@@ -255,7 +255,7 @@ def any_case(root: Path, name: str) -> Path:
     return root / next((other for other in names if other.lower() == name.lower()), name)
 
 
-def _load_array(path: Path) -> list:
+def load_array(path: Path) -> list:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -11,6 +11,14 @@ FRAME_NAME = re.compile(r"(?!\.)(.*?)(\d+)(\.(?:jpe?g|png|bmp|webp))", re.IGNORE
 FLOW_PREFIXES = ("flow_x_", "flow_y_")  # TSN keeps them in one folder with the frames
 
 
+class EmptyVideo(UserError):
+    """There is no frame where a video should be."""
+
+
+class FrameGap(UserError):
+    """The numbers of the frames of a video leave one out, or have one twice."""
+
+
 def by_kind(names: Iterable[str]) -> dict[str, list[str]]:
     """Sorted file names: those of flow by their prefix, all others under ""."""
     names = sorted(names)
@@ -27,13 +35,14 @@ def in_order(names: list[str], folder: str) -> list[str]:
     """The frames among the sorted `names` in the order of time, whatever their naming scheme.
 
     Raises:
-        UserError: no frames, two naming schemes, or a number missing between two frames.
+        EmptyVideo: no frames; FrameGap: a number is missing between two; UserError: two naming
+            schemes.
     """
     if are_consecutive(names):
         return names
     matches = [match for match in map(FRAME_NAME.fullmatch, names) if match]
     if not matches:
-        raise UserError(f"{folder}: no frames (numbered .jpg or .png files) in this folder")
+        raise EmptyVideo(f"{folder}: no frames (numbered .jpg or .png files) in this folder")
     schemes = {(match[1], match[3]) for match in matches}
     if len(schemes) > 1:
         names = " and ".join(sorted(f"{prefix}*{suffix}" for prefix, suffix in schemes)[:2])
@@ -42,7 +51,7 @@ def in_order(names: list[str], folder: str) -> list[str]:
     first = numbers[0][0]
     for i, (number, name) in enumerate(numbers):
         if number != first + i:
-            raise UserError(
+            raise FrameGap(
                 f"{folder}: frame {first + i} is missing or doubled before {name}; extract the "
                 f"video again"
             )

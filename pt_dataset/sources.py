@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from config import UserError
 from pt_dataset import video_file
@@ -220,6 +220,8 @@ def decode_all(frames: FolderFrames | ZipFrames, indices: list[int], channels: i
             size = decode_into(data, clip[place])
         except PICTURE_ERRORS as error:
             why = getattr(error, "strerror", None) or error
+            if isinstance(error, UnidentifiedImageError):
+                why = "it is no picture"  # Pillow names an object in memory
             name = frames.name(index)
             raise BadFrame(f"{name} cannot be decoded: {why}; extract the video again") from None
         if size != clip.shape[1:3]:

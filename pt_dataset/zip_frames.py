@@ -22,7 +22,7 @@ from bisect import bisect_left
 import numpy as np
 
 from config import UserError
-from pt_dataset.frame_order import by_kind, has_frames, in_order
+from pt_dataset.frame_order import EmptyVideo, by_kind, has_frames, in_order
 
 END, END64, LOCATOR64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 MAX_END = 22 + 65535  # bytes: the end record with the longest comment
@@ -105,7 +105,7 @@ class Archive:
         key = f"{normalized(folder)}\0{prefix}" if prefix else normalized(folder)
         place = self.bisect(key)
         if place == len(self) or self.key(place) != key.encode():
-            raise UserError(f"{self.path}: no {prefix or 'numbered'} frames in folder '{folder}'")
+            raise EmptyVideo(f"{self.path}: no {prefix or 'numbered'} frames in folder '{folder}'")
         if key in self.problems:
             raise UserError(f"{self.path}/{self.problems[key]}")
         return self.rows(place)
