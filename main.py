@@ -415,6 +415,6 @@ if __name__ == "__main__":
         sys.exit(main())
     except UserError as error:
         # one raised in a loader process arrives with that process's traceback before it
-        sys.exit("error: " + str(error).rsplit("UserError: ", 1)[-1].strip())
+        sys.exit("error: " + str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip())
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
