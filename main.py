@@ -34,7 +34,7 @@ from pt_dataset.clip_dataset import (
     train_loader,
     view_loader,
 )
-from utils import checkpoint, evaluator, loggers
+from utils import checkpoint, evaluator, loggers, series
 from utils.interrupt import GracefulStop
 from utils.normalize import ClipClassifier, Normalize
 from utils.precision import choose_precision
@@ -76,6 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     if opts.list_weights:
         print(weights.table())
         return 0
+    if opts.splits:
+        return train_splits(opts, sys.argv[1:] if argv is None else argv)
     run = set_up(opts)
     with GracefulStop() as stop:
         if not run.opts.evaluate:
@@ -83,6 +85,16 @@ def main(argv: list[str] | None = None) -> int:
         report(run, weights_in_words(run.resumed), stop.check)
         log.info(f"scores and predictions: {run.folder}")
         return 0
+
+
+def train_splits(opts: argparse.Namespace, argv: list[str]) -> int:
+    """A run for each of --splits, or its evaluation; returns the exit status."""
+    loggers.set_up_console()
+    for split in opts.splits:  # a list that is missing is said before the first hour
+        read_dataset(opts.dataset, opts.data_root, split)
+    return series.run_series(
+        main, argv, splits=opts.splits, evaluate=opts.evaluate, prefix=RUNS / opts.name
+    )
 
 
 def set_up(opts: argparse.Namespace) -> Run:
@@ -250,19 +262,28 @@ def train(run: Run, stop: GracefulStop) -> int:
 
 
 def score(
-    run: Run, views: str, desc: str, check: Callable[[], None]
+    run: Run,
+    views: str,
+    desc: str,
+    check: Callable[[], None],
+    average: str = "scores",
+    full_crop: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """What evaluator.score_videos says of the test list, seen in `views` such as "10x3"."""
     num_clips, num_crops = split_views(views)
+    side = run.preprocessing["short_side"]
+    view_batch = run.opts.view_batch or run.opts.batch_size
+    crop_size = side if full_crop else run.clip.crop_size
     loader = view_loader(
         run.lists.test,
-        replace(run.clip, short_side=(run.preprocessing["short_side"],) * 2),
+        replace(run.clip, short_side=(side, side), crop_size=crop_size),
         num_clips=num_clips,
         num_crops=num_crops,
-        batch_size=run.opts.batch_size,
+        batch_size=view_batch,
         workers=run.opts.workers,
     )
-    return evaluator.score_videos(run.classifier, loader, run.device, desc, check)
+    how = {"average": average, "view_batch": view_batch}
+    return evaluator.score_videos(run.classifier, loader, run.device, desc, check, **how)
 
 
 def split_views(views: str) -> tuple[int | None, int]:
@@ -273,12 +294,11 @@ def split_views(views: str) -> tuple[int | None, int]:
 
 def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
     """Evaluates the test list, writes the results and prints them with their protocol."""
-    scores, labels, _ = score(run, run.opts.views, "evaluate", check)
-    protocol = (
-        f"{evaluator.protocol_in_words(run.opts.views, run.preprocessing)}; "
-        f"{run.opts.dataset} split {run.opts.split}; {of_weights}"
-    )
-    result = evaluator.result_of(scores, labels, protocol)
+    views, average, full_crop = run.opts.views, run.opts.average, run.opts.full_crop
+    scores, labels, _ = score(run, views, "evaluate", check, average, full_crop)
+    words = evaluator.protocol_in_words(views, run.preprocessing, average, full_crop)
+    protocol = f"{words}; {run.opts.dataset} split {run.opts.split}; {of_weights}"
+    result = evaluator.result_of(scores, labels, protocol, average)
     names = [video.path for video in run.lists.test]
     evaluator.write_results(run.folder, result, scores, labels, names, run.lists.class_names)
     log.info(evaluator.describe(result))

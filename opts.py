@@ -6,12 +6,13 @@ import os
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from config import ARCHS, CROPS, RESIZES, Recipe, find_recipe
+from config import ARCHS, AVERAGES, CROPS, PROTOCOLS, RESIZES, Recipe, find_recipe
 
 DEFAULTS = {  # of the options that no recipe sets
     "arch": None,
     "dataset": None,
     "split": 1,
+    "splits": (),  # a series of runs
     "data_root": "videos_dataset",
     "name": None,
     "workers": None,  # one a CPU core, 8 at most
@@ -23,6 +24,8 @@ DEFAULTS = {  # of the options that no recipe sets
     "pretrained": None,
     "pretrained_file": None,
     "evaluate": False,
+    "protocol": None,
+    "view_batch": None,  # the batch size
     "list_weights": False,
     "log_every": 10,
     "visdom_server": "127.0.0.1",
@@ -32,6 +35,9 @@ DEFAULTS = {  # of the options that no recipe sets
 # belong to one command, not to the run that it resumes
 NOT_INHERITED = (
     "name",
+    "splits",
+    "protocol",  # its views, average and full_crop are
+    "view_batch",
     "resume",
     "evaluate",
     "list_weights",
@@ -92,6 +98,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="which lists: trainlist0N.json, testlist0N.json (1)",
     )
+    add(
+        "--splits",
+        type=number(int, 1, 99),
+        nargs="+",
+        metavar="N",
+        help="a run for each, or with --evaluate the evaluation of each, and their mean",
+    )
     add("--data-root", metavar="DIR", help="folder of the data sets (videos_dataset)")
     add("--name", help="folder of the run below saved_model (<arch>_<dataset>_<split>)")
 
@@ -147,12 +160,30 @@ def build_parser() -> argparse.ArgumentParser:
         help="a tenth of lr after each",
     )
     group.add_argument("--warmup-epochs", type=number(float, 0), metavar="N")
+
+    group = parser.add_argument_group(
+        "evaluation at the end", "defaults are the recipe's; those given override --protocol"
+    )
+    group.add_argument(
+        "--protocol", choices=PROTOCOLS, help="as a paper evaluates; clip: one center clip"
+    )
     group.add_argument(
         "--views",
         type=views,
         metavar="CLIPSxCROPS",
-        help="of each video in the final evaluation: 1, 3 or 10 crops; all: the whole video as one "
-        "clip",
+        help="of each video: 1, 3 or 10 crops; all: the whole video as one clip",
+    )
+    group.add_argument("--average", choices=AVERAGES, help="of the views; scores: after softmax")
+    group.add_argument(
+        "--full-crop",
+        action=argparse.BooleanOptionalAction,
+        help="crops as large as the short side, not of --crop-size",
+    )
+    group.add_argument(
+        "--view-batch",
+        type=number(int, 1),
+        metavar="N",
+        help="views on the device at once, which changes no result (--batch-size)",
     )
 
     group = parser.add_argument_group("network", "defaults are those of the class")
@@ -271,12 +302,13 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
     parser = build_parser()
     given = vars(parser.parse_args(argv))
     try:
+        check_splits(given)
         inherited = saved_options(given["resume"]) if "resume" in given else {}
     except ValueError as error:
         parser.error(str(error))
     opts = DEFAULTS | inherited | given
-    if opts["evaluate"] and not opts["resume"]:
-        parser.error("--evaluate needs --resume CHECKPOINT")
+    if opts["evaluate"] and not opts["resume"] and not opts["splits"]:
+        parser.error("--evaluate needs --resume CHECKPOINT, or --splits")
     if opts["pretrained_file"] and not opts["pretrained"]:
         parser.error("--pretrained-file needs --pretrained, which says what the file is")
     if opts["list_weights"]:
@@ -296,11 +328,12 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
         known = ", ".join(ARCHS[opts["arch"]].modalities)
         parser.error(f"--modality {modality} is not for {opts['arch']}, but {known}")
     recipe = find_recipe(opts["arch"], opts["dataset"], start_of(opts["pretrained"]), modality)
-    opts = DEFAULTS | asdict(recipe) | inherited | given
+    opts = DEFAULTS | asdict(recipe) | inherited | preset(given) | given
     typed = arch_args_of(opts["arch"], given, parser)
     opts["arch_args"] = recipe.arch_args | inherited.get("arch_args", {}) | typed
     if opts["name"] is None and not opts["resume"]:
-        opts["name"] = f"{opts['arch']}_{opts['dataset']}_{opts['split']}"
+        opts["name"] = f"{opts['arch']}_{opts['dataset']}"
+        opts["name"] += "" if opts["splits"] else f"_{opts['split']}"
     if opts["workers"] is None:
         opts["workers"] = min(len(os.sched_getaffinity(0)), 8)
     try:
@@ -308,6 +341,27 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
     except ValueError as error:
         parser.error(str(error))
     return argparse.Namespace(**opts, given=set(given))
+
+
+def check_splits(given: dict) -> None:
+    """Turns a series of one split into a plain run of it."""
+    splits = given.get("splits", ())
+    if splits and "split" in given:
+        raise ValueError("--split is one run and --splits a series: give one of them")
+    if len(set(splits)) < len(splits):
+        raise ValueError("--splits names one of them twice")
+    if len(splits) == 1:
+        given["split"] = given.pop("splits")[0]
+    elif splits and "resume" in given:
+        raise ValueError("--splits finds the checkpoints itself, without --resume")
+
+
+def preset(given: dict) -> dict:
+    """The options that a typed --protocol stands for."""
+    if "protocol" not in given:
+        return {}
+    values = asdict(PROTOCOLS[given["protocol"]])
+    return {name: values[name] for name in ("views", "average", "full_crop")}
 
 
 def start_of(pretrained: str | None) -> str:
@@ -359,7 +413,10 @@ def check_clips(opts: dict, recipe: Recipe) -> None:
     if segments and opts["target_fps"]:
         raise ValueError("--target-fps is for consecutive clips, and --snippet-len makes segments")
     if segments and opts["views"].startswith("all"):
-        raise ValueError("--views all is for consecutive clips, and --snippet-len makes segments")
+        raise ValueError(
+            "--views all is for consecutive clips, as are --protocol i3d and s3d, and "
+            "--snippet-len makes segments"
+        )
     for name in ("crop_area", "crop_ratio"):
         if opts[name][0] > opts[name][1]:
             raise ValueError(f"--{name.replace('_', '-')} takes the lowest, then the highest")
