@@ -155,6 +155,7 @@ def test_groups_may_turn_an_improvement_into_chance(write, capsys):
         ("(", "--group-regex is no regular expression"),
         ("person", "--group-regex person finds nothing in 'v0'"),
         ("v1", "finds groups, but none in 'v0'"),
+        ("v(1)?", "finds groups, but none in 'v0'"),
         ("v", "the 10 videos are one group"),
     ],
 )

@@ -28,15 +28,16 @@ LEVEL = 0.05
 def find_groups(names: list[str], regex: re.Pattern) -> list[str] | None:
     """What `regex` finds in each name, its first group or all of the match; None: never any."""
     matches = [regex.search(name) for name in names]
-    if not any(matches):
+    groups = [match and match[1 if regex.groups else 0] for match in matches]
+    if not any(groups):
         return None
-    for name, match in zip(names, matches, strict=True):
-        if match is None:
+    for name, group in zip(names, groups, strict=True):
+        if not group:
             raise UserError(
                 f"--group-regex {regex.pattern} finds groups, but none in '{name}'; give one that "
                 "fits all, or '.*' for videos without groups"
             )
-    return [match[1 if regex.groups else 0] for match in matches]
+    return groups
 
 
 def bootstrap_interval(gain: np.ndarray, groups: list[str]) -> tuple[float, float]:
