@@ -1,6 +1,9 @@
 """Architectures, recipes and data sets as plain data, each number with its source or reason."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+RUNS = Path("saved_model")  # folder of all runs, below the working folder
 
 
 class UserError(ValueError):
@@ -91,12 +94,24 @@ class Recipe:
     optimizer: str = "sgd"
     lr: float  # for this batch size
     momentum: float = 0.9  # of SGD
+    nesterov: bool = False
     weight_decay: float = 1e-4
-    schedule: str = "step"  # "step": lr / 10 at each of lr_steps; "cosine": to zero at the end
-    lr_steps: tuple[int, ...] = ()  # epochs
+    decay_norm: bool = True  # False: no weight decay on the scale and shift of batch norm
+    clip_grad: float = 0  # longest gradient (L2 norm over all parameters); 0: any
+    schedule: str = "step"  # see utils/schedule.py
+    lr_steps: tuple[int, ...] = ()  # epochs after which "step" divides lr by 10
+    plateau_patience: int = 5  # epochs without a better validation loss before "plateau" does
     warmup_epochs: float = 0  # lr rises linearly from near zero
+    ema: float = 0  # decay a step of the averaged weights that are evaluated; 0: none
+    # regularization
+    label_smoothing: float = 0
+    mixup: float = 0  # alpha of its beta distribution; 0: none
+    freeze: str | None = None  # stages up to this one keep the weights they start with
+    freeze_bn: bool = False  # batch norm keeps its statistics, scale and shift
+    precise_bn: int = 0  # batches that measure batch norm anew before each evaluation
     # evaluation
     views: str = "10x1"  # clips x crops a video at the end of the run
+    expected: str = ""  # published accuracy with its protocol, printed at the start of a run
 
 
 I3D_SCRATCH = Recipe(
@@ -168,12 +183,14 @@ RECIPES = {  # (architecture, data set, start) before (architecture, start)
 }
 
 
+def recipe_key(arch: str, dataset: str, start: str) -> tuple[str, ...]:
+    """The key in RECIPES of a run that starts from `start`: "scratch", "imagenet" or "kinetics"."""
+    keys = ((arch, dataset, start), (arch, start), (arch, "scratch"))
+    return next(key for key in keys if key in RECIPES)
+
+
 def find_recipe(arch: str, dataset: str, start: str) -> Recipe:
-    """The recipe of a run that starts from `start`: "scratch", "imagenet" or "kinetics"."""
-    for key in ((arch, dataset, start), (arch, start), (arch, "scratch")):
-        if key in RECIPES:
-            return RECIPES[key]
-    raise KeyError(arch)
+    return RECIPES[recipe_key(arch, dataset, start)]
 
 
 @dataclass(frozen=True, kw_only=True)

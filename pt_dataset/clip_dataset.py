@@ -20,6 +20,8 @@ from pt_dataset import make_demo, sampling, transforms
 from pt_dataset.datalist import Video, read_classes, read_list
 from pt_dataset.sources import read_frames
 
+GRACE = 60  # seconds that a loader process works on after SIGTERM
+
 
 @dataclass(frozen=True)
 class ClipShape:
@@ -176,11 +178,14 @@ class ViewClips(Dataset):
 
 
 class EpochSampler(Sampler):
-    """Yields (epoch, index) for every video, shuffled by (seed, epoch) or in list order."""
+    """Yields (epoch, index) for every video, shuffled by (seed, epoch) or in list order.
+
+    `epoch`, and `start`, the videos to leave out where an epoch goes on, are set before each epoch.
+    """
 
     def __init__(self, num_videos: int, shuffle: bool, seed: int):
         self.num_videos, self.shuffle, self.seed = num_videos, shuffle, seed
-        self.epoch = 0
+        self.epoch = self.start = 0
 
     def __len__(self) -> int:
         return self.num_videos
@@ -189,7 +194,7 @@ class EpochSampler(Sampler):
         order = list(range(self.num_videos))
         if self.shuffle:
             random.Random(f"{self.seed} {self.epoch}").shuffle(order)
-        return ((self.epoch, index) for index in order)
+        return ((self.epoch, index) for index in order[self.start :])
 
 
 def train_loader(
@@ -204,7 +209,7 @@ def train_loader(
 ) -> DataLoader:
     """Batches of one random clip of each training video: uint8 (N, T, S, S, 3), labels, indices.
 
-    Set `loader.sampler.epoch` before each epoch. One clip is left out where the last batch would
+    Set `loader.sampler.epoch` and `.start` before each epoch. One clip is left out where the last batch would
     hold only that one, which batch norm cannot train on; the order is random, so it is another one
     each time.
     """
@@ -241,12 +246,15 @@ def _loader(clips, sampler, batch_size, workers, start_method, drop_last=False) 
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context=start_method if workers else None,
-        worker_init_fn=ignore_interrupt,
+        worker_init_fn=ignore_signals,
         generator=torch.Generator(),  # the loader draws seeds that nobody needs: not from dropout's
         persistent_workers=workers > 0,
     )
 
 
-def ignore_interrupt(worker_id: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the main one saves and ends the workers."""
+def ignore_signals(worker_id: int) -> None:
+    """Signals that reach every process of a run are for the main one, which saves and ends us."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    # a loader that is closed sends it, too: obey, but leave time to finish the step in hand
+    signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(GRACE))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from utils.checkpoint import write_whole
 from utils.visdom_logger import TRACES, WINDOWS, VisdomLogger
 
 log = logging.getLogger("video")
@@ -59,13 +60,17 @@ class JsonLines(Logger):
         self.run_dir = run_dir
         for name in ("steps.jsonl", "metrics.jsonl"):
             kept = [line for line in read_lines(run_dir / name) if line["step"] <= step]
-            _write(run_dir / name, "w", kept)
+            write_whole(run_dir / name, "".join(map(_line, kept)).encode())
 
     def log_steps(self, metrics: dict) -> None:
-        _write(self.run_dir / "steps.jsonl", "a", [metrics])
+        self._append("steps.jsonl", metrics)
 
     def log_epoch(self, metrics: dict) -> None:
-        _write(self.run_dir / "metrics.jsonl", "a", [metrics])
+        self._append("metrics.jsonl", metrics)
+
+    def _append(self, name: str, metrics: dict) -> None:
+        with open(self.run_dir / name, "a", encoding="utf-8") as file:
+            file.write(_line(metrics))
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -79,11 +84,9 @@ def read_lines(path: Path) -> list[dict]:
     return lines
 
 
-def _write(path: Path, mode: str, lines: list[dict]) -> None:
-    with open(path, mode, encoding="utf-8") as file:
-        for line in lines:
-            finite = {name: _finite(value) for name, value in line.items()}
-            file.write(json.dumps(finite, allow_nan=False) + "\n")
+def _line(metrics: dict) -> str:
+    finite = {name: _finite(value) for name, value in metrics.items()}
+    return json.dumps(finite, allow_nan=False) + "\n"
 
 
 def _finite(value: float | None) -> float | None:
