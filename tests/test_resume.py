@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -18,13 +19,15 @@ from config import UserError
 from utils import checkpoint
 from utils.interrupt import INTERRUPTED, PREEMPTED
 
+ROOT = Path(__file__).resolve().parents[1]
 # its processes start in a moment: the server has imported torch already
 forkserver = multiprocessing.get_context("forkserver")
 RUN = [
     *("--arch", "tsn", "--backbone", "resnet18", "--dataset", "tiny", "--data-root", "data"),
     *("--clip-len", "3", "--snippet-len", "1", "--crop-size", "32", "--short-side", "34", "40"),
     *("--no-visdom", "--device", "cpu", "--batch-size", "3", "--lr", "0.01", "--dropout", "0.5"),
-    *("--views", "1x1", "--log-every", "2", "--resume", "auto"),
+    *("--precision", "fp32"),
+    *("--views", "1x1", "--log-every", "2", "--resume", "auto", "--workers", "0"),
 ]
 # everything that has a state of its own
 ALL_AT_ONCE = [
@@ -36,6 +39,7 @@ ALL_AT_ONCE = [
 def run(argv, limit=None):
     """main.py in a process of its own, as its last lines would run it."""
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # of loader processes, as usual
     if limit:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a write fails, as on a full disk
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -49,7 +53,10 @@ def run(argv, limit=None):
 def start(argv, limit=None):
     forkserver.set_forkserver_preload(["main"])
     process = forkserver.Process(target=_in_folder, args=(os.getcwd(), argv, limit))
-    process.start()
+    # the server looks for what it imports first nowhere else
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    with mock.patch.dict(os.environ, PYTHONPATH=path):
+        process.start()
     return process
 
 
@@ -90,7 +97,6 @@ def assert_same_run(name, other):
         checkpoint.load(Path("saved_model", run_name, "last.pth")) for run_name in (name, other)
     )
     for key in ("model", "optimizer", "ema", "rng", "scheduler"):
-        assert str(first[key].keys() if first[key] else None)
         assert_same(first[key], second[key], key)
     for file in ("steps.jsonl", "metrics.jsonl"):
         assert without_times(lines(name, file)) == without_times(lines(other, file))
@@ -125,7 +131,7 @@ def in_set_of_24(in_tiny_set):
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits(in_set_of_24, kills, workers):
     epochs = str(1 + kills // 3)
     argv = [*RUN, *ALL_AT_ONCE, "--epochs", epochs]
-    assert finish([*argv, "--name", "whole", "--workers", "0"]) == 0
+    assert finish([*argv, "--name", "whole"]) == 0
     rng = random.Random(kills)
     for _ in range(kills):
         before = len(lines("killed"))
@@ -145,22 +151,20 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits(in_set_of_24, kills
     )
 
 
-@pytest.mark.parametrize(
-    "signum, status",
-    [(signal.SIGTERM, PREEMPTED), (signal.SIGUSR1, PREEMPTED), (signal.SIGINT, INTERRUPTED)],
-)
-def test_a_signal_saves_inside_an_epoch_and_the_run_goes_on(in_set_of_24, signum, status):
-    argv = [*RUN, "--epochs", "2", "--log-every", "1"]
-    process = start([*argv, "--name", "stopped", "--workers", "0"])
-    wait_for(process, lambda: len(lines("stopped")) >= 2)
-    os.kill(process.pid, signum)
-    process.join(60)
-    assert process.exitcode == status
-    state = checkpoint.load(Path("saved_model/stopped/last.pth"))
-    assert state["step"] == len(lines("stopped")) < 16
-    assert "go on with --resume saved_model/stopped/last.pth" in "".join(
-        lines("stopped", "log.txt")
-    )
+def test_signals_save_inside_an_epoch_and_the_run_goes_on_to_the_same_bits(in_set_of_24):
+    argv = [*RUN, "--epochs", "1", "--log-every", "1"]
+    signals = {signal.SIGTERM: PREEMPTED, signal.SIGUSR1: PREEMPTED, signal.SIGINT: INTERRUPTED}
+    for signum, status in signals.items():
+        before = len(lines("stopped"))
+        process = start([*argv, "--name", "stopped"])
+        wait_for(process, lambda n=before: len(lines("stopped")) > n)
+        os.kill(process.pid, signum)
+        process.join(60)
+        assert process.exitcode == status
+        state = checkpoint.load(Path("saved_model/stopped/last.pth"))
+        assert before < state["step"] == len(lines("stopped"))
+        last = lines("stopped", "log.txt")[-1]
+        assert f"stopped by {'Ctrl-C' if status == INTERRUPTED else signum.name}; go on with" in last
     assert finish([*argv, "--name", "stopped"]) == 0
     assert finish([*argv, "--name", "whole"]) == 0
     assert_same_run("stopped", "whole")
@@ -190,24 +194,22 @@ def test_a_full_disk_keeps_the_old_checkpoint_and_says_so(in_set_of_24):
     assert checkpoint.load(Path("saved_model/full/last.pth"))["step"] == 0
     assert not list(Path("saved_model/full").glob(".*"))
     assert finish(argv) == 0
-    assert finish([*argv, "--name", "whole"]) == 0
-    assert_same_run("full", "whole")
 
 
 def test_resume_auto_starts_a_run_that_has_no_checkpoint_yet(in_tiny_set):
     Path("saved_model/new").mkdir(parents=True)  # as if it had been killed before its first
-    assert main.main([*RUN, "--name", "new", "--epochs", "1", "--workers", "0"]) == 0
+    assert main.main([*RUN, "--name", "new", "--epochs", "1"]) == 0
     assert len(lines("new", "metrics.jsonl")) == 1
-    assert main.main([*RUN, "--name", "new", "--epochs", "1", "--workers", "0"]) == 0
+    assert main.main([*RUN, "--name", "new", "--epochs", "1"]) == 0
     assert "all 1 epochs of this run are done" in "".join(lines("new", "log.txt"))
 
 
 def test_a_list_that_has_changed_cannot_be_gone_on_with(in_tiny_set):
-    assert main.main([*RUN, "--name", "new", "--epochs", "1", "--workers", "0"]) == 0
+    assert main.main([*RUN, "--name", "new", "--epochs", "1"]) == 0
     path = in_tiny_set / "data/tiny/trainlist01.json"
     path.write_text(json.dumps(json.loads(path.read_text()) * 2))
     with pytest.raises(UserError, match="with 2 steps an epoch, and now there are 4"):
-        main.main([*RUN, "--name", "new", "--epochs", "2", "--workers", "0"])
+        main.main([*RUN, "--name", "new", "--epochs", "2"])
 
 
 def test_no_checkpoint_holds_a_weight_that_is_not_finite(in_tiny_set):

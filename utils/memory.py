@@ -100,13 +100,14 @@ class _Checkpointed:
 def untracked(module: nn.Module) -> Iterator[None]:
     """Inside, batch norm that trains leaves its running statistics alone: they were updated."""
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training]
+    states = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, state in zip(norms, states, strict=True):
+            norm.momentum, norm.num_batches_tracked = state
 
 
 def peak_memory_gb(device: torch.device) -> float:
