@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from torch.utils.data import DataLoader
 from config import RUNS, Preprocessing, UserError
 from models import build_model, weights
 from pt_dataset.clip_dataset import ClipShape, VideoLists, read_dataset, train_loader, view_loader
-from utils import checkpoint, evaluator, loggers, memory
+from utils import checkpoint, evaluator, flops, loggers, memory, plan
 from utils.compile import compiled
 from utils.ema import Ema
 from utils.freeze import freeze_norms, freeze_until
@@ -81,6 +82,8 @@ def main(argv: list[str] | None = None) -> int:
         print(table(opts))
         return 0
     run = set_up(opts)
+    if opts.plan:
+        return print_plan(run)
     with GracefulStop() as stop:
         if not run.opts.evaluate:
             return train(run, stop)
@@ -96,7 +99,7 @@ def set_up(opts: argparse.Namespace) -> Run:
     if resumed:
         check_resumed(opts, resumed)
     folder = RUNS / opts.name if opts.name else Path(opts.resume).parent
-    if folder.exists() and not resumed and not opts.auto:
+    if folder.exists() and not (resumed or opts.auto or opts.plan):
         raise UserError(
             f"the run folder {folder} exists; go on with --resume {folder / 'last.pth'}, "
             "or choose another --name"
@@ -136,9 +139,12 @@ def set_up(opts: argparse.Namespace) -> Run:
         frozen += freeze_norms(model)
     if opts.checkpoint_activations:
         memory.checkpoint_activations(model)
-    batch_shape = (opts.batch_size, 3, clip.clip_len, clip.crop_size, clip.crop_size)
+    at_once = opts.batch_size if opts.micro_batch in (None, "auto") else opts.micro_batch
+    batch_shape = (at_once, 3, clip.clip_len, clip.crop_size, clip.crop_size)
     precision = choose_precision(opts.precision, device, model, batch_shape)
-    torch.backends.cudnn.benchmark = True  # clips have one shape: time the kernels once, use the best
+    torch.backends.cudnn.benchmark = (
+        True  # clips have one shape: time the kernels once, use the best
+    )
     pixels = (preprocessing[name] for name in ("mean", "std", "value_range", "channel_order"))
     normalize = Normalize(*pixels, opts.channels_last)
     classifier = ClipClassifier(model, normalize, precision).to(device)
@@ -165,14 +171,7 @@ def set_up(opts: argparse.Namespace) -> Run:
 def train(run: Run, stop: GracefulStop) -> int:
     """All epochs that are left, each with its validation, then the evaluation of the end."""
     opts, folder = run.opts, run.folder
-    loader = train_loader(
-        run.lists,
-        run.clip,
-        batch_size=opts.batch_size,
-        flip_prob=opts.flip_prob,
-        seed=opts.seed,
-        workers=opts.workers,
-    )
+    loader = loader_of(run)
     trainer = build_trainer(run, loader)
     start_run_folder(folder, opts)
     for line in (*in_words(run, trainer, len(loader)), *resumed_in_words(run, len(loader))):
@@ -229,6 +228,11 @@ def train(run: Run, stop: GracefulStop) -> int:
     return 0
 
 
+def loader_of(run: Run) -> DataLoader:
+    names = ("batch_size", "flip_prob", "seed", "workers")
+    return train_loader(run.lists, run.clip, **{name: getattr(run.opts, name) for name in names})
+
+
 def build_trainer(run: Run, loader: DataLoader) -> Trainer:
     """Optimizer, schedule and all else that moves with the steps, as the checkpoint left it."""
     opts = run.opts
@@ -250,6 +254,7 @@ def build_trainer(run: Run, loader: DataLoader) -> Trainer:
         micro_batch=pick_micro_batch(run, optimizer),
         ema=Ema(run.model, opts.ema) if opts.ema else None,
         frozen=run.frozen,
+        clips_per_s_at_peak=clips_per_s_at_peak(run),
         **chosen(TRAINER_OPTIONS),
     )
     if run.resumed:
@@ -263,6 +268,17 @@ def build_trainer(run: Run, loader: DataLoader) -> Trainer:
         for group in optimizer.param_groups:  # --lr and --weight-decay count anew
             set_rates(group, opts.lr, opts.weight_decay)
     return trainer
+
+
+def clips_per_s_at_peak(run: Run) -> float | None:
+    """How many clips the devices could train on at their peak; None where that is not known."""
+    peak = flops.peak_flops(run.device, run.precision)
+    if peak is None:
+        return None
+    one_clip = (1, 3, run.clip.clip_len, run.clip.crop_size, run.clip.crop_size)
+    devices = torch.cuda.device_count() if isinstance(run.classifier, nn.DataParallel) else 1
+    # the backward pass multiplies twice as much as the forward pass
+    return devices * peak / (3 * flops.forward_flops(run.model, one_clip))
 
 
 def pick_micro_batch(run: Run, optimizer: torch.optim.Optimizer) -> int:
@@ -338,6 +354,33 @@ def weights_to_evaluate(run: Run, trainer: Trainer, loader: DataLoader):
                 run.frozen,
             )
         yield
+
+
+def print_plan(run: Run) -> int:
+    """A few steps, and what the whole run would take; nothing is written."""
+    opts, loader = run.opts, loader_of(run)
+    trainer = build_trainer(run, loader)
+    for line in in_words(run, trainer, len(loader)):
+        log.info(line)
+    steps_left = opts.epochs * len(loader) - trainer.step
+    metrics = plan.measure(trainer, loader)
+    hours = plan.hours(metrics, steps_left, opts.epochs * len(run.lists.test))
+    log.info(
+        f"plan: about {hours:.2g} hours for {steps_left} steps and the validations between them; "
+        f"{metrics['clips_per_s']:.1f} clips/s, {metrics['memory_gb']:.1f} GiB, "
+        f"{plan.bottleneck(metrics)}"
+    )
+    gpu = run.device.type == "cuda"
+    for line in plan.suggestions(
+        metrics,
+        workers=opts.workers,
+        cores=os.cpu_count(),
+        precision=run.precision,
+        memory_limit_gb=torch.cuda.mem_get_info(run.device)[1] / 2**30 if gpu else None,
+        whole_batch=trainer.micro_batch == opts.batch_size,
+    ):
+        log.info(f"try {line}")
+    return 0
 
 
 def score(
@@ -449,7 +492,9 @@ def in_words(run: Run, trainer: Trainer, num_steps: int) -> list[str]:
         f"{opts.batch_size} clips on {run.device.type} in {run.precision}"
     ]
     if "scaled" in opts.sources["lr"]:
-        lines.append(f"learning rate: {opts.lr:g} for {opts.batch_size} clips ({opts.sources['lr']})")
+        lines.append(
+            f"learning rate: {opts.lr:g} for {opts.batch_size} clips ({opts.sources['lr']})"
+        )
     if trainer.micro_batch < opts.batch_size:
         lines.append(
             f"micro-batches of {trainer.micro_batch} clips at most: gradients are those of "
@@ -474,21 +519,25 @@ def resumed_in_words(run: Run, num_steps: int) -> list[str]:
         lines[0] = f"resumed at step {done} of {num_steps} of epoch {resumed['epoch'] + 1}"
     elif resumed["epoch"] >= opts.epochs:
         lines[0] = f"all {opts.epochs} epochs of this run are done; --epochs N goes on"
-    lines += [f"from here on {name} is {new}, not {old}" for name, (old, new) in opts.changed.items()]
+    lines += [
+        f"from here on {name} is {new}, not {old}" for name, (old, new) in opts.changed.items()
+    ]
     if resumed["precision"] != run.precision:
         lines.append(f"from here on in {run.precision}, not in {resumed['precision']}")
     return lines
 
 
 def epoch_in_words(epoch: int, epochs: int, metrics: dict, hours_left: float) -> str:
-    waiting = 100 * metrics["time/data"] / metrics["time/step"]
+    waiting, copying = (100 * metrics[f"time/{n}"] / metrics["time/step"] for n in ("data", "copy"))
     return (
         f"epoch {epoch}/{epochs}: train loss {metrics['train/loss']:.3f} top-1 "
         f"{metrics['train/top1']:.1f} %, "
         f"validation loss {metrics['val/loss']:.3f} top-1 {metrics['val/top1']:.1f} % (one center "
         f"clip a video); "
         f"{metrics['clips_per_s']:.1f} clips/s, {waiting:.0f} % of the time waiting for data, "
-        f"{metrics['memory_gb']:.1f} GiB"
+        + (f"{copying:.0f} % copying, " if copying >= 1 else "")
+        + (f"{metrics['utilization']:.0f} % of the peak, " if "utilization" in metrics else "")
+        + f"{metrics['memory_gb']:.1f} GiB"
         + (f", {hours_left:.1f} h left" if epoch < epochs else "")
     )
 

@@ -164,7 +164,9 @@ def test_signals_save_inside_an_epoch_and_the_run_goes_on_to_the_same_bits(in_se
         state = checkpoint.load(Path("saved_model/stopped/last.pth"))
         assert before < state["step"] == len(lines("stopped"))
         last = lines("stopped", "log.txt")[-1]
-        assert f"stopped by {'Ctrl-C' if status == INTERRUPTED else signum.name}; go on with" in last
+        assert (
+            f"stopped by {'Ctrl-C' if status == INTERRUPTED else signum.name}; go on with" in last
+        )
     assert finish([*argv, "--name", "stopped"]) == 0
     assert finish([*argv, "--name", "whole"]) == 0
     assert_same_run("stopped", "whole")

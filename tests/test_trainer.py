@@ -139,9 +139,7 @@ def test_the_gradient_is_that_of_the_mean_loss_and_clipped_as_a_whole(batches):
     trainer.train_batch(clips, labels)
     assert norm > 0.01
     for p, new in zip(wanted, trainer.parameters, strict=True):
-        torch.testing.assert_close(
-            new, p - 0.01 * p.grad / (norm + 1e-6), rtol=0, atol=1e-12
-        )
+        torch.testing.assert_close(new, p - 0.01 * p.grad / (norm + 1e-6), rtol=0, atol=1e-12)
 
 
 def test_an_epoch_that_goes_on_from_its_middle_ends_the_same(batches):

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import torch
@@ -77,6 +77,7 @@ class Trainer:
         micro_batch: clips whose activations are in memory at once.
         clip_grad: longest gradient of a step; 0: any.
         frozen: modules that stay in evaluation.
+        clips_per_s_at_peak: what arithmetic at the device's peak would give, where that is known.
 
     Attributes:
         epoch: epochs that are complete, with their validation.
@@ -101,6 +102,7 @@ class Trainer:
         seed: int = 0,
         ema: Ema | None = None,
         frozen: list[nn.Module] = (),
+        clips_per_s_at_peak: float | None = None,
     ):
         self.classifier, self.model = classifier, model
         self.optimizer, self.schedule, self.ema, self.frozen = optimizer, schedule, ema, frozen
@@ -109,6 +111,7 @@ class Trainer:
         self.label_smoothing, self.mixup, self.seed = label_smoothing, mixup, seed
         self.scaler = torch.amp.GradScaler("cuda", enabled=precision == "fp16")
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.clips_per_s_at_peak = clips_per_s_at_peak
         self.epoch = self.step = 0
         self.total, self.recent = Averages(device), Averages(device)
         self.copies: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []  # not yet timed
@@ -134,8 +137,7 @@ class Trainer:
         Raises:
             NonFiniteLoss
         """
-        self.classifier.train()
-        keep_in_evaluation(self.frozen)
+        self.to_training()
         done, num_steps = self.step - self.epoch * len(loader), len(loader)
         if done == 0:
             self.total, self.recent = Averages(self.device), Averages(self.device)
@@ -148,14 +150,9 @@ class Trainer:
             leave=False,
             dynamic_ncols=True,
         ) as bar:
-            started = time.perf_counter()
-            for clips, labels, _ in loader if done < num_steps else ():
-                data_time = time.perf_counter() - started
-                lr = self.train_batch(clips, labels)
-                self.add_times(time.perf_counter() - started)
-                for averages in (self.total, self.recent):
-                    averages.add_step(len(labels), data_time)
-                done += 1
+            batches = iter(loader if done < num_steps else ())
+            for done in range(done + 1, num_steps + 1):
+                lr = self.train_next(batches)
                 if done % log_every == 0 or done == num_steps:
                     metrics = self.read(self.recent) | {"lr": lr}
                     on_log(metrics, self.epoch + done / num_steps)
@@ -165,8 +162,23 @@ class Trainer:
                     self.recent = Averages(self.device)
                 bar.update()
                 check()
-                started = time.perf_counter()
         return self.read(self.total) | {"lr": self.schedule.set_lr(self.step - 1)}
+
+    def to_training(self) -> None:
+        """The mode of all modules, which evaluation has changed."""
+        self.classifier.train()
+        keep_in_evaluation(self.frozen)
+
+    def train_next(self, batches: Iterator[tuple[torch.Tensor, ...]]) -> float:
+        """Waits for a batch and trains on it; returns the learning rate."""
+        started = time.perf_counter()
+        clips, labels, _ = next(batches)
+        data_time = time.perf_counter() - started
+        lr = self.train_batch(clips, labels)
+        self.add_times(time.perf_counter() - started)
+        for averages in (self.total, self.recent):
+            averages.add_step(len(labels), data_time)
+        return lr
 
     def train_batch(self, clips: torch.Tensor, labels: torch.Tensor) -> float:
         """One step of the optimizer on the global batch, uint8 (N, T, H, W, C); its learning rate.
@@ -224,9 +236,7 @@ class Trainer:
         return loss
 
     def loss_of(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(
-            logits, labels, reduction="sum", label_smoothing=self.label_smoothing
-        )
+        return cross_entropy(logits, labels, reduction="sum", label_smoothing=self.label_smoothing)
 
     def add_times(self, seconds: float) -> None:
         for averages in (self.total, self.recent):
@@ -256,6 +266,8 @@ class Trainer:
                 f"the loss is {metrics['train/loss']} at step {self.step}, or in one of the "
                 f"{averages.steps} steps up to it"
             )
+        if self.clips_per_s_at_peak:
+            metrics["utilization"] = 100 * metrics["clips_per_s"] / self.clips_per_s_at_peak
         return metrics | {"memory_gb": peak_memory_gb(self.device)}
 
     def check_finite(self) -> None:
