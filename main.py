@@ -117,11 +117,13 @@ def set_up(opts: argparse.Namespace) -> Run:
         raise UserError(
             f"{opts.resume} was trained on other classes than those of {lists.folder}/classes.txt"
         )
-    entry = weights.find(opts.pretrained, opts.arch) if opts.pretrained and not resumed else None
+    entry = None
+    if opts.pretrained and not resumed:
+        entry = weights.find(opts.pretrained, opts.arch, opts.arch_args)
     preprocessing = preprocessing_of(opts, entry, resumed)
     clip = ClipShape(
         **{name: preprocessing[name] for name in (*CLIP_OPTIONS, "resize", "antialias")},
-        short_side=tuple(opts.short_side),
+        short_side=short_side_range(opts, preprocessing),
     )
 
     # model
@@ -430,23 +432,30 @@ def preprocessing_of(
     """Everything between a file and the network; a checkpoint's own comes before the recipe's."""
     clip = {name: getattr(opts, name) for name in CLIP_OPTIONS}
     clip["short_side"] = opts.short_side[0]
+    typed = {name: value for name, value in clip.items() if name in opts.given}
     if resumed:
-        return resumed["preprocessing"] | {
-            name: value for name, value in clip.items() if name in opts.given
-        }
+        return resumed["preprocessing"] | typed
+    recipe = Preprocessing(**clip, mean=opts.mean, std=opts.std)
     if entry is None:
-        return asdict(Preprocessing(**clip, mean=opts.mean, std=opts.std))
+        return asdict(recipe)
     if len(entry.preprocessing.mean) != 3:
         raise UserError(
             f"the weights {opts.pretrained} are for optical flow, and the lists name RGB frames"
         )
-    preprocessing = replace(entry.preprocessing, **clip)
-    if (preprocessing.mean, preprocessing.std) != (opts.mean, opts.std):
-        log.info(
-            f"preprocessing: mean {preprocessing.mean} and std {preprocessing.std} of "
-            f"{preprocessing.value_range}, as {opts.pretrained} was trained, not the recipe's"
-        )
-    return asdict(preprocessing)
+    preprocessing = asdict(replace(entry.preprocessing, **typed))
+    for name, value in asdict(recipe).items():
+        if preprocessing[name] != value:
+            log.info(
+                f"preprocessing: {name} {preprocessing[name]}, as {opts.pretrained} was trained; "
+                f"the recipe would have {value}"
+            )
+    return preprocessing
+
+
+def short_side_range(opts: argparse.Namespace, preprocessing: dict) -> tuple[int, int]:
+    """The short sides of training; a recipe's range holds only where it suits the weights'."""
+    side = preprocessing["short_side"]
+    return tuple(opts.short_side) if opts.short_side[0] == side else (side, side)
 
 
 def check_resumed(opts: argparse.Namespace, resumed: dict) -> None:

@@ -7,7 +7,6 @@ float32 in contiguous memory. On a CPU bfloat16 is measured only where the CPU c
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -81,6 +80,12 @@ def peak_megabytes(name: str, opts: argparse.Namespace) -> float:
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
+def peak_resident_megabytes() -> float:
+    """Of this process; getrusage would count its parent's, too, which exec does not reset."""
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
+    return int(line.split()[1]) / 1e3
+
+
 def prepared(
     name: str, opts: argparse.Namespace, memory_format: torch.memory_format
 ) -> tuple[nn.Module, torch.Tensor]:
@@ -139,9 +144,9 @@ def main() -> None:
     opts = parser.parse_args()
     if opts.memory_of:
         network, clip = prepared(opts.memory_of, opts, torch.channels_last_3d)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_resident_megabytes()
         run_once(network, clip, torch.float32, backward=True)
-        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3)
+        print(peak_resident_megabytes() - before)
         return
     shape = f"{opts.batch_size} x {opts.clip_len} x {opts.crop_size} x {opts.crop_size}"
     print(f"clips of {shape} on {opts.device}, torch {torch.__version__}; seconds and their ratio")

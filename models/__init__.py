@@ -27,7 +27,7 @@ def build_model(
     """
     if arch not in ARCHS:
         raise UserError(f"unknown architecture '{arch}'; there are {', '.join(ARCHS)}")
-    entry = catalogue.find(weights, arch) if weights else None
+    entry = catalogue.find(weights, arch, arch_args) if weights else None
     if entry:
         arch_args = entry.arch_args | arch_args
     network = getattr(import_module(f"models.{arch}"), ARCHS[arch].network)

@@ -289,6 +289,10 @@ def from_piergiaj(state: dict) -> dict:
     return from_i3d(i3d.convert_piergiaj(state))
 
 
+def from_googlenet(state: dict) -> dict:
+    return from_i3d(i3d.convert_googlenet(state))
+
+
 WEIGHTS = {
     "s3d_kylemin": Weights(
         # what follows # is for us: the name of the file
@@ -307,7 +311,7 @@ WEIGHTS = {
         sha256="d76dad2f",
         convert=convert_torchvision,
         preprocessing=Preprocessing(
-            clip_len=128,
+            clip_len=64,
             resize="square",
             antialias=False,
             mean=(0.43216, 0.394666, 0.37645),
@@ -326,5 +330,8 @@ WEIGHTS = {
         convert=from_piergiaj,
         arch_args={"padding": "same"},
         accuracy="none yet: a start for training, which sees no motion before it",
+    ),
+    "imagenet": replace(
+        i3d.WEIGHTS["imagenet"], convert=from_googlenet, arch_args={"padding": "same"}
     ),
 }

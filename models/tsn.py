@@ -312,7 +312,9 @@ WEIGHTS = {
         source="https://github.com/open-mmlab/mmaction2/tree/main/configs/recognition/tsn",
         accuracy="72.83 / 90.65 (Kinetics-400 validation, 25 segments x 10 crops)",
     )
-} | {
+}
+# the first one is the paper's, and what "imagenet" means unless another backbone is asked for
+WEIGHTS |= {
     f"imagenet_{entry.arch_args['name']}": imagenet_weights(entry)
     for entry in backbones.WEIGHTS.values()
 }

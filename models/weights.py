@@ -43,13 +43,26 @@ def catalogue(arch: str) -> dict[str, Weights]:
     return import_module(f"models.{arch}").WEIGHTS
 
 
-def find(name: str, arch: str) -> Weights:
-    """The entry `name` of the catalogue of `arch`."""
+def find(name: str, arch: str, arch_args: dict | None = None) -> Weights:
+    """The entry `name` of the catalogue of `arch`.
+
+    "imagenet" has an entry a depth or backbone, each setting that in its `arch_args`: it is the
+    entry of the network that the given `arch_args` ask for, or else that of the paper.
+    """
     entries = catalogue(arch)
+    if name == "imagenet":
+        for entry in (e for n, e in entries.items() if n.startswith("imagenet")):
+            if all((arch_args or {}).get(k, v) == v for k, v in identity(entry).items()):
+                return entry
     if name not in entries:
         known = ", ".join(entries) or "none"
         raise UserError(f"no weights '{name}' for {arch}; there are {known}")
     return entries[name]
+
+
+def identity(entry: Weights) -> dict:
+    """The arguments of a network that tell its ImageNet weights from those of its siblings."""
+    return {k: v for k, v in entry.arch_args.items() if k in ("depth", "backbone")}
 
 
 def table() -> str:

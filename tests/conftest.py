@@ -114,3 +114,8 @@ def reference_clip(shape, seed, scale):
     picture = F.interpolate(low, size=(h, w), mode="bilinear", align_corners=False)
     clip = torch.stack([picture.roll(4 * i, dims=-1) for i in range(t)], dim=2)
     return scale * (2 * clip + 0.2 * torch.randn(clip.shape, generator=g))
+
+
+def relative(a, b):
+    """The relative error of tensor `a`: the norm of the difference over that of `b`."""
+    return ((a - b).norm() / b.norm()).item()

@@ -14,7 +14,9 @@ import torch
 from conftest import TINY_RUN
 
 from config import UserError
-from main import main
+from main import main, preprocessing_of, short_side_range
+from models import weights
+from opts import parse_opts
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = Path("saved_model/i3d_tiny_1")
@@ -287,6 +289,25 @@ def test_every_architecture_trains_and_evaluates(in_tiny_set, argv, protocol):
     assert protocol in first["protocol"]
     assert main(["--resume", "saved_model/net/last.pth", "--evaluate", "--device", "cpu"]) == 0
     assert json.loads(Path("saved_model/net/result.json").read_text()) == first
+
+
+@pytest.mark.parametrize(
+    "typed, crop_size, sides",
+    [
+        ([], 299, (341, 341)),  # as the weights were trained
+        (["--crop-size", "224", "--short-side", "256", "320"], 224, (256, 320)),  # what is typed
+    ],
+)
+def test_what_weights_expect_comes_before_the_recipe(typed, crop_size, sides, caplog):
+    argv = ["--arch", "tsn", "--backbone", "inception_v3", "--pretrained", "imagenet"]
+    opts = parse_opts([*argv, "--dataset", "x", *typed])
+    entry = weights.find(opts.pretrained, opts.arch, opts.arch_args)
+    with caplog.at_level("INFO", "video"):
+        preprocessing = preprocessing_of(opts, entry, None)
+    assert preprocessing["crop_size"] == crop_size
+    assert short_side_range(opts, preprocessing) == sides
+    assert preprocessing["mean"] == entry.preprocessing.mean != opts.mean
+    assert "preprocessing: mean (0.5, 0.5, 0.5), as imagenet was trained" in caplog.text
 
 
 def test_multipliers_of_a_network_reach_the_optimizer(in_tiny_set, monkeypatch):

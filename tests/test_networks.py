@@ -27,6 +27,15 @@ def test_a_network_keeps_the_contract(arch):
     assert not any(key.startswith("module.") for key in model.state_dict())
 
 
+@pytest.mark.parametrize("size", [112, 224, 256])
+@pytest.mark.parametrize("frames", [8, 17, 64])
+@pytest.mark.parametrize("arch", ARCHS)
+def test_usual_and_odd_sizes_give_logits(arch, frames, size):
+    with torch.device("meta"):  # shapes without computing
+        model, clip = build_model(arch, 5), torch.empty(2, 3, frames, size, size)
+    assert model.eval()(clip).shape == (2, 5)
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_option_of_an_architecture_is_an_argument_of_its_network(arch):
     for name, values in ARCHS[arch].options.items():

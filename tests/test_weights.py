@@ -131,6 +131,19 @@ def test_unknown_names_are_answered_with_the_known_ones():
         build_model("c3d")
 
 
+@pytest.mark.parametrize(
+    "arch, asked, found",
+    [
+        ("tsn", {}, "imagenet_bninception"),  # the paper's
+        ("tsn", {"backbone": "resnet34", "consensus": "max"}, "imagenet_resnet34"),
+        ("resnet3d", {}, "imagenet"),
+        ("resnet3d", {"depth": 101}, "imagenet101"),
+    ],
+)
+def test_imagenet_is_that_of_the_network_asked_for(arch, asked, found):
+    assert weights.find("imagenet", arch, asked) is weights.catalogue(arch)[found]
+
+
 def test_conversion_names_every_tensor_once():
     theirs, ours = public_i3d()
     assert convert_piergiaj(theirs).keys() == ours.keys()
