@@ -209,9 +209,9 @@ def train_loader(
 ) -> DataLoader:
     """Batches of one random clip of each training video: uint8 (N, T, S, S, 3), labels, indices.
 
-    Set `loader.sampler.epoch` and `.start` before each epoch. One clip is left out where the last batch would
-    hold only that one, which batch norm cannot train on; the order is random, so it is another one
-    each time.
+    Set `loader.sampler.epoch` and `.start` before each epoch. One clip is left out where the last
+    batch would hold only that one, which batch norm cannot train on; the order is random, so it is
+    another one each time.
     """
     clips = TrainClips(lists.train, shape, lists.flipped_labels(), flip_prob, seed)
     sampler = EpochSampler(len(clips), shuffle=True, seed=seed)

@@ -54,10 +54,8 @@ def test_the_cosine_schedule(step, factor):
 
 @pytest.mark.parametrize("step", [0, 7, 19, 20, 33, 60, 99])
 def test_a_cosine_after_warm_up_goes_from_one_to_zero(step):
-    if step < 20:
-        expected = (step + 1) / 21
-    else:
-        expected = (1 + math.cos(math.pi * (step - 20) / 80)) / 2
+    cosine = (1 + math.cos(math.pi * (step - 20) / 80)) / 2
+    expected = (step + 1) / 21 if step < 20 else cosine
     assert lr_factor(step, 10, 10, "cosine", (), 2) == pytest.approx(expected)
 
 

@@ -108,7 +108,7 @@ def train(trainer, loader, **changes):
 @pytest.mark.parametrize("micro_batch", [1, 3, 5, 7])
 @pytest.mark.parametrize("mixup", [0, 0.4])
 def test_micro_batches_add_up_to_the_whole_batch(batches, micro_batch, mixup):
-    """Uneven ones and a shorter last batch, too; with statistics that do not depend on the batch."""
+    """Uneven ones and a shorter last batch, too, with batch norm's statistics fixed."""
     weights, metrics = [], []
     for size in (8, micro_batch):
         model = make_net()

@@ -42,15 +42,15 @@ def fits_on_gpu(
     Leaves weights, batch norm and random numbers as they were.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    states = 2 if "betas" in optimizer.defaults else 1  # tensors that a step will keep of each
+    num_states = 2 if "betas" in optimizer.defaults else 1  # tensors that a step will keep of each
     buffers = [(buffer, buffer.clone()) for buffer in classifier.buffers()]
     classifier.train()
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            held = [torch.empty_like(p) for p in parameters for _ in range(states)]
+            states = [torch.empty_like(p) for p in parameters for _ in range(num_states)]
             clips = torch.zeros((size, *clip_shape), dtype=torch.uint8, device=device)
             classifier(clips).sum().backward()
-            del held
+            del states
         return True
     except torch.OutOfMemoryError:
         return False
@@ -59,8 +59,6 @@ def fits_on_gpu(
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)
-        clips = held = None
-        torch.cuda.empty_cache()
 
 
 def checkpoint_activations(model: nn.Module) -> None:

@@ -151,8 +151,9 @@ class Trainer:
             dynamic_ncols=True,
         ) as bar:
             batches = iter(loader if done < num_steps else ())
-            for done in range(done + 1, num_steps + 1):
+            while done < num_steps:
                 lr = self.train_next(batches)
+                done += 1
                 if done % log_every == 0 or done == num_steps:
                     metrics = self.read(self.recent) | {"lr": lr}
                     on_log(metrics, self.epoch + done / num_steps)
@@ -220,7 +221,7 @@ class Trainer:
     def forward(
         self, clips: torch.Tensor, labels: torch.Tensor, part: slice, blend: Blend | None
     ) -> torch.Tensor:
-        """The loss of the clips in `part`, summed; blended here, so that floats need little room."""
+        """The loss of the clips in `part`, summed; blended here: floats of the batch need room."""
         inputs, targets = clips[part], labels[part]
         if blend:
             partners = blend.partners[part].to(self.device)
