@@ -178,11 +178,33 @@ def train(run: Run, stop: GracefulStop) -> int:
     start_run_folder(folder, opts)
     for line in (*in_words(run, trainer, len(loader)), *resumed_in_words(run, len(loader))):
         log.info(line)
-    logger = loggers.build(
-        folder, trainer.step, None if opts.no_visdom else opts.visdom_server, opts.visdom_port
-    )
-    best = max((m["val/top1"] for m in loggers.read_lines(folder / "metrics.jsonl")), default=-1)
+    visdom = None if opts.no_visdom else opts.visdom_server
+    logger = loggers.build(folder, trainer.step, trainer.epoch, visdom, opts.visdom_port)
     saver = Saver(run, trainer, opts.checkpoint_minutes, opts.checkpoint_steps)
+    try:
+        if not (folder / "last.pth").exists():
+            saver.save("last.pth")  # from now on there is always one to go on from
+        return train_epochs(run, trainer, loader, saver, logger, stop)
+    except NonFiniteLoss as error:
+        raise UserError(
+            f"{error}; the last good checkpoint is {folder / 'last.pth'}; try a lower --lr, "
+            "--clip-grad or --precision fp32"
+        ) from None
+    finally:
+        logger.close()
+
+
+def train_epochs(
+    run: Run,
+    trainer: Trainer,
+    loader: DataLoader,
+    saver: "Saver",
+    logger: loggers.Logger,
+    stop: GracefulStop,
+) -> int:
+    """The part of `train` that a signal can end; returns the exit status."""
+    opts, folder = run.opts, run.folder
+    best = max((m["val/top1"] for m in loggers.read_lines(folder / "metrics.jsonl")), default=-1)
 
     def on_log(metrics: dict, epoch: float) -> None:
         logger.log_steps(metrics | {"step": trainer.step, "epoch": epoch})
@@ -192,8 +214,6 @@ def train(run: Run, stop: GracefulStop) -> int:
         stop.check()
 
     try:
-        if not run.resumed:
-            saver.save("last.pth")  # from now on there is always one to go on from
         while trainer.epoch < opts.epochs:
             began = time.perf_counter()
             metrics = trainer.train_epoch(
@@ -207,26 +227,19 @@ def train(run: Run, stop: GracefulStop) -> int:
             left = (opts.epochs - trainer.epoch) * (time.perf_counter() - began) / 3600
             log.info(epoch_in_words(trainer.epoch, opts.epochs, metrics, left))
             logger.log_epoch(metrics | {"step": trainer.step, "epoch": trainer.epoch})
-            saver.save("last.pth")
             if metrics["val/top1"] > best:
                 best = metrics["val/top1"]
                 saver.save("best.pth", chosen_on=str(run.lists.test_list))
+            saver.save("last.pth")  # last: what a kill before it leaves out is done again
         with trainer.ema.applied() if trainer.ema else contextlib.nullcontext():
             report(run, weights_in_words(saver.state()), stop.check)
-        log.info(f"checkpoint: {folder / 'last.pth'}")
-        for place in logger.places():
-            log.info(place)
     except Stop as request:
         saver.save("last.pth")
         log.info(f"{request}; go on with --resume {folder / 'last.pth'}")
         return request.status
-    except NonFiniteLoss as error:
-        raise UserError(
-            f"{error}; the last good checkpoint is {folder / 'last.pth'}; try a lower --lr, "
-            "--clip-grad or --precision fp32"
-        ) from None
-    finally:
-        logger.close()
+    log.info(f"checkpoint: {folder / 'last.pth'}")
+    for place in logger.places():
+        log.info(place)
     return 0
 
 

@@ -8,6 +8,7 @@ forked or spawned, and after a resume.
 import os
 import random
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,6 @@ from config import DATASETS, DatasetSpec, UserError
 from pt_dataset import make_demo, sampling, transforms
 from pt_dataset.datalist import Video, read_classes, read_list
 from pt_dataset.sources import read_frames
-
-GRACE = 60  # seconds that a loader process works on after SIGTERM
 
 
 @dataclass(frozen=True)
@@ -256,5 +255,12 @@ def ignore_signals(worker_id: int) -> None:
     """Signals that reach every process of a run are for the main one, which saves and ends us."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    # a loader that is closed sends it, too: obey, but leave time to finish the step in hand
-    signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(GRACE))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_obey_the_main_process, daemon=True).start()
+
+
+def _obey_the_main_process() -> None:
+    """Ends this process when it is the main one that sends SIGTERM: it closes its loaders so."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

@@ -18,6 +18,7 @@ import main
 from config import UserError
 from utils import checkpoint
 from utils.interrupt import INTERRUPTED, PREEMPTED
+from utils.loggers import JsonLines, read_lines
 
 ROOT = Path(__file__).resolve().parents[1]
 # its processes start in a moment: the server has imported torch already
@@ -151,6 +152,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits(in_set_of_24, kills
     )
 
 
+@pytest.mark.slow
 def test_signals_save_inside_an_epoch_and_the_run_goes_on_to_the_same_bits(in_set_of_24):
     argv = [*RUN, "--epochs", "1", "--log-every", "1"]
     signals = {signal.SIGTERM: PREEMPTED, signal.SIGUSR1: PREEMPTED, signal.SIGINT: INTERRUPTED}
@@ -186,6 +188,7 @@ def test_a_signal_to_all_processes_of_a_run_lets_it_save(in_set_of_24):
     assert checkpoint.load(Path("saved_model/all/last.pth"))["step"] >= 2
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_old_checkpoint_and_says_so(in_set_of_24):
     argv = [*RUN, "--epochs", "1", "--name", "full", "--checkpoint-steps", "2"]
     argv += ["--optimizer", "adamw"]  # whose state makes the second checkpoint larger
@@ -212,6 +215,18 @@ def test_a_list_that_has_changed_cannot_be_gone_on_with(in_tiny_set):
     path.write_text(json.dumps(json.loads(path.read_text()) * 2))
     with pytest.raises(UserError, match="with 2 steps an epoch, and now there are 4"):
         main.main([*RUN, "--name", "new", "--epochs", "2"])
+
+
+def test_lines_of_what_is_done_again_go(tmp_path):
+    """Of an epoch, too, whose steps are done and saved while its validation is not."""
+    steps = [{"step": n, "epoch": n / 4} for n in range(1, 10)]
+    epochs = [{"step": 4, "epoch": 1}, {"step": 8, "epoch": 2}]
+    for name, rows in (("steps", steps), ("metrics", epochs)):
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"{name}.jsonl").write_text(text + '{"step": 1')  # cut off by a kill
+    JsonLines(tmp_path, step=8, epoch=1)
+    assert read_lines(tmp_path / "steps.jsonl") == steps[:8]
+    assert read_lines(tmp_path / "metrics.jsonl") == epochs[:1]
 
 
 def test_no_checkpoint_holds_a_weight_that_is_not_finite(in_tiny_set):

@@ -55,12 +55,18 @@ class Logger:
 class JsonLines(Logger):
     """steps.jsonl and metrics.jsonl in the run folder, appended, so that a crash loses nothing."""
 
-    def __init__(self, run_dir: Path, step: int):
-        """`step`: where the run goes on; lines past it belong to what is done again, and go."""
+    def __init__(self, run_dir: Path, step: int, epoch: int):
+        """Where the run goes on; lines past it belong to what is done again, and go.
+
+        Args:
+            step: steps that are done.
+            epoch: epochs that are done, with the validation that may have to follow the last step.
+        """
         self.run_dir = run_dir
-        for name in ("steps.jsonl", "metrics.jsonl"):
-            kept = [line for line in read_lines(run_dir / name) if line["step"] <= step]
-            write_whole(run_dir / name, "".join(map(_line, kept)).encode())
+        for name, count, done in (("steps", "step", step), ("metrics", "epoch", epoch)):
+            path = run_dir / f"{name}.jsonl"
+            kept = [line for line in read_lines(path) if line[count] <= done]
+            write_whole(path, "".join(map(_line, kept)).encode())
 
     def log_steps(self, metrics: dict) -> None:
         self._append("steps.jsonl", metrics)
@@ -194,9 +200,11 @@ class Loggers(Logger):
         return [place for logger in self.loggers for place in logger.places()]
 
 
-def build(run_dir: Path, step: int, visdom_server: str | None, visdom_port: int) -> Logger:
-    """The loggers of a run that stands at `step`; the files first, which the others read."""
-    files = [JsonLines(run_dir, step), CurvesPng(run_dir)]
+def build(
+    run_dir: Path, step: int, epoch: int, visdom_server: str | None, visdom_port: int
+) -> Logger:
+    """The loggers of a run that has done so much; the files first, which the others read."""
+    files = [JsonLines(run_dir, step, epoch), CurvesPng(run_dir)]
     return Loggers(
         *files, *([Visdom(run_dir, visdom_server, visdom_port)] if visdom_server else [])
     )

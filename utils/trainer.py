@@ -280,7 +280,7 @@ class Trainer:
         self.wait()
         values = [self.recent.sums, *self.model.state_dict().values()]
         if not torch.stack([value.isfinite().all() for value in values]).all():
-            raise NonFiniteLoss(f"the loss or a weight is not finite at step {self.step}")
+            raise NonFiniteLoss(f"the loss is not finite, or a weight is not, at step {self.step}")
 
     def state_dict(self) -> dict:
         """What a checkpoint must hold beside the network and what it was made for."""
