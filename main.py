@@ -10,6 +10,7 @@ python main.py --resume saved_model/i3d_ucf101_1/last.pth --evaluate --views 10x
 
 import argparse
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -189,6 +190,13 @@ def train(run: Run, stop: GracefulStop) -> int:
         raise UserError(
             f"{error}; the last good checkpoint is {folder / 'last.pth'}; try a lower --lr, "
             "--clip-grad or --precision fp32"
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"the disk of {folder} is full; make room there and go on with --resume "
+            f"{folder / 'last.pth'}, which is whole"
         ) from None
     finally:
         logger.close()
@@ -583,6 +591,6 @@ if __name__ == "__main__":
         # one raised in a loader process arrives with that process's traceback before it
         sys.exit("error: " + str(error).rsplit("UserError: ", 1)[-1].strip())
     except OSError as error:  # a full disk, a file that may not be read
-        sys.exit(f"error: {error.filename or 'a file'}: {error.strerror or error}")
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:  # the second one: at once
         sys.exit(INTERRUPTED)

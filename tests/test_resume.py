@@ -1,5 +1,6 @@
 """Runs that are killed, stopped or out of room, in processes of their own, and then go on."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -199,6 +200,16 @@ def test_a_full_disk_keeps_the_old_checkpoint_and_says_so(in_set_of_24):
     assert checkpoint.load(Path("saved_model/full/last.pth"))["step"] == 0
     assert not list(Path("saved_model/full").glob(".*"))
     assert finish(argv) == 0
+
+
+def test_a_disk_too_full_for_the_numbers_of_a_step_is_one_sentence(in_tiny_set, monkeypatch):
+    def full(self, name, metrics):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(JsonLines, "_append", full)
+    with pytest.raises(UserError, match="the disk of saved_model/f is full; make room there and"):
+        main.main([*RUN, "--name", "f", "--epochs", "1"])
+    assert checkpoint.load(Path("saved_model/f/last.pth"))["step"] == 0
 
 
 def test_resume_auto_starts_a_run_that_has_no_checkpoint_yet(in_tiny_set):

@@ -32,6 +32,7 @@ def set_up_console(run_dir: Path | None = None) -> None:
     for handler in handlers:
         log.addHandler(handler)
     log.setLevel(logging.INFO)
+    logging.raiseExceptions = False  # no traceback for a line that a full disk keeps from log.txt
     log.propagate = False
 
 
