@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -32,6 +32,8 @@ from torch.utils.data import DataLoader
 from config import RUNS, Preprocessing, UserError
 from models import build_model, weights
 from pt_dataset.clip_dataset import ClipShape, VideoLists, read_dataset, train_loader, view_loader
+from pt_dataset.datalist import Video
+from pt_dataset.groups import hold_out
 from utils import checkpoint, evaluator, flops, loggers, memory, plan
 from utils.compile import compiled
 from utils.ema import Ema
@@ -60,6 +62,8 @@ class Run:
     device: torch.device
     resumed: dict | None  # the checkpoint of --resume
     lists: VideoLists
+    validation: Sequence[Video]  # what is evaluated after each epoch
+    chosen_on: str  # where those videos come from, in words
     preprocessing: dict
     clip: ClipShape
     arch_args: dict
@@ -114,6 +118,11 @@ def set_up(opts: argparse.Namespace) -> Run:
         log.info(
             f"labels: {lists.num_remapped} entries disagreed with classes.txt and now follow it"
         )
+    validation, chosen_on = lists.test, str(lists.test_list)
+    if opts.val_groups:
+        kept, validation, groups = hold_out(lists.train, opts.val_groups)
+        chosen_on = f"groups {', '.join(groups)} of {lists.train_list}"
+        lists = replace(lists, train=kept)
     if resumed and resumed["class_names"] != lists.class_names:
         raise UserError(
             f"{opts.resume} was trained on other classes than those of {lists.folder}/classes.txt"
@@ -161,6 +170,8 @@ def set_up(opts: argparse.Namespace) -> Run:
         device=device,
         resumed=resumed,
         lists=lists,
+        validation=validation,
+        chosen_on=chosen_on,
         preprocessing=preprocessing,
         clip=clip,
         arch_args=arch_args,
@@ -228,7 +239,9 @@ def train_epochs(
                 loader, log_every=opts.log_every, on_log=on_log, check=between_steps
             )
             with weights_to_evaluate(run, trainer, loader):
-                scores = score(run, "1x1", f"validate {trainer.epoch + 1}", stop.check)
+                scores = score(
+                    run, run.validation, "1x1", f"validate {trainer.epoch + 1}", stop.check
+                )
             metrics |= evaluator.validation_metrics(*scores)
             trainer.schedule.losses.append(metrics["val/loss"])
             trainer.epoch += 1
@@ -237,7 +250,7 @@ def train_epochs(
             logger.log_epoch(metrics | {"step": trainer.step, "epoch": trainer.epoch})
             if metrics["val/top1"] > best:
                 best = metrics["val/top1"]
-                saver.save("best.pth", chosen_on=str(run.lists.test_list))
+                saver.save("best.pth", chosen_on=run.chosen_on)
             saver.save("last.pth")  # last: what a kill before it leaves out is done again
         with trainer.ema.applied() if trainer.ema else contextlib.nullcontext():
             report(run, weights_in_words(saver.state()), stop.check)
@@ -349,7 +362,7 @@ class Saver:
         """`chosen_on`: the list whose accuracy decided for these weights."""
         opts = self.run.opts
         if opts.schedule == "plateau":
-            chosen_on = str(self.run.lists.test_list)  # its loss decided over the learning rate
+            chosen_on = self.run.chosen_on  # its loss decided over the learning rate
         return self.trainer.state_dict() | {
             "arch": opts.arch,
             "arch_args": self.run.arch_args,
@@ -387,7 +400,7 @@ def print_plan(run: Run) -> int:
         log.info(line)
     steps_left = opts.epochs * len(loader) - trainer.step
     metrics = plan.measure(trainer, loader)
-    hours = plan.hours(metrics, steps_left, opts.epochs * len(run.lists.test))
+    hours = plan.hours(metrics, steps_left, opts.epochs * len(run.validation))
     log.info(
         f"plan: about {hours:.2g} hours for {steps_left} steps and the validations between them; "
         f"{metrics['clips_per_s']:.1f} clips/s, {metrics['memory_gb']:.1f} GiB, "
@@ -407,12 +420,12 @@ def print_plan(run: Run) -> int:
 
 
 def score(
-    run: Run, views: str, desc: str, check: Callable[[], None]
+    run: Run, videos: Sequence[Video], views: str, desc: str, check: Callable[[], None]
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """What evaluator.score_videos says of the test list, seen in `views` such as "10x3"."""
+    """What evaluator.score_videos says of `videos`, seen in `views` such as "10x3"."""
     num_clips, num_crops = map(int, views.split("x"))
     loader = view_loader(
-        run.lists.test,
+        videos,
         replace(run.clip, short_side=(run.preprocessing["short_side"],) * 2),
         num_clips=num_clips,
         num_crops=num_crops,
@@ -424,7 +437,7 @@ def score(
 
 def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
     """Evaluates the test list, writes the results and prints them with their protocol."""
-    scores, labels, _ = score(run, run.opts.views, "evaluate", check)
+    scores, labels, _ = score(run, run.lists.test, run.opts.views, "evaluate", check)
     protocol = (
         f"{evaluator.protocol_in_words(run.opts.views, run.preprocessing)}; "
         f"{run.opts.dataset} split {run.opts.split}; {of_weights}"
@@ -521,6 +534,8 @@ def in_words(run: Run, trainer: Trainer, num_steps: int) -> list[str]:
         f"{len(lists.class_names)} classes; {opts.epochs} epochs of {num_steps} steps of "
         f"{opts.batch_size} clips on {run.device.type} in {run.precision}"
     ]
+    if opts.val_groups:
+        lines.append(f"validation: {len(run.validation)} videos, {run.chosen_on}")
     if "scaled" in opts.sources["lr"]:
         lines.append(
             f"learning rate: {opts.lr:g} for {opts.batch_size} clips ({opts.sources['lr']})"

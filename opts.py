@@ -12,6 +12,7 @@ DEFAULTS = {  # of the options that no recipe sets
     "arch": None,
     "dataset": None,
     "split": 1,
+    "val_groups": 0,
     "data_root": "videos_dataset",
     "name": None,
     "workers": None,  # one a CPU core, 8 at most
@@ -51,7 +52,7 @@ NOT_INHERITED = (
     "no_visdom",
 )
 # what a run has done so far depends on these: a resumed one cannot have others
-FIXED = ("dataset", "split", "pretrained", "seed", "batch_size", "optimizer")
+FIXED = ("dataset", "split", "val_groups", "pretrained", "seed", "batch_size", "optimizer")
 
 
 def number(kind: type, low: float, high: float = float("inf")):
@@ -105,6 +106,13 @@ def build_parser() -> argparse.ArgumentParser:
         type=number(int, 1, 99),
         metavar="N",
         help="which lists: trainlist0N.json, testlist0N.json (1)",
+    )
+    add(
+        "--val-groups",
+        type=number(int, 0),
+        metavar="N",
+        help="hold out the last N groups of recordings of the training list and choose weights on "
+        "them; 0: on the test list, which is said (0)",
     )
     add("--data-root", metavar="DIR", help="folder of the data sets (videos_dataset)")
     add("--name", help="folder of the run below saved_model (<arch>_<dataset>_<split>)")

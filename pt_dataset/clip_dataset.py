@@ -63,6 +63,10 @@ class VideoLists:
     test_list: Path
     num_remapped: int  # entries whose label disagreed with their class name
 
+    @property
+    def train_list(self) -> Path:
+        return self.test_list.with_name(self.test_list.name.replace("test", "train"))
+
     def flipped_labels(self) -> list[int] | None:
         """The label of a mirrored video by its label; None where mirroring is not allowed."""
         if not self.spec.flips:
