@@ -18,6 +18,11 @@ class Arch:
     title: str
     # arguments of the class that are options of main.py, too: the values there are, or their type
     options: dict[str, tuple | type] = field(default_factory=dict)
+    # what it can see, and the arguments of the class for it
+    modalities: dict[str, dict] = field(
+        default_factory=lambda: {"rgb": {}, "flow": {"in_channels": 2}}
+    )
+    cross_modality: bool = False  # can weights of RGB start other modalities?
 
 
 ARCHS = {
@@ -43,13 +48,18 @@ ARCHS = {
         title="2-D network on segments of a video (Wang et al., 2016)",
         options={
             "backbone": str,
-            "modality": ("rgb", "rgbdiff"),  # flow: when the lists can name it
             "consensus": ("avg", "max", "topk", "rnn", "cnn"),
             "top_k": int,
             "partial_bn": (False, True),
         },
+        modalities={name: {"modality": name} for name in ("rgb", "flow", "rgbdiff")},
+        cross_modality=True,
     ),
 }
+
+
+RESIZES = ("short_side", "square")  # square: both sides, whatever the aspect ratio
+CROPS = ("random", "resized", "corners")  # how training crops, see Recipe.crop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +69,13 @@ class Preprocessing:
     clip_len: int  # frames the network sees
     stride: int = 1  # source frames from one of them to the next
     snippet_len: int = 0  # 0: a clip is consecutive; else so many frames of each segment of a video
+    target_fps: float | None = None  # `stride` counts frames at this rate; None: at the video's own
+    modality: str = (
+        "rgb"  # "flow": fields u, v of 0 to 255; "rgbdiff": RGB, for the network to subtract
+    )
     short_side: int = 256  # of the resized frame
     crop_size: int = 224
-    resize: str = "short_side"  # or "square": both sides, whatever the aspect ratio
+    resize: str = "short_side"  # one of RESIZES
     interpolation: str = "bilinear"
     antialias: bool = True
     channel_order: str = "RGB"  # or "BGR"
@@ -69,6 +83,19 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fps: float | None = None  # frames a second that the weights were trained with, if they care
+
+    def of_flow(self) -> "Preprocessing":
+        """What a network expects that starts from these weights, of RGB, and sees flow.
+
+        Source: the authors' tsn-pytorch: 128 for pixels of 0 to 255, else 0.5 with the mean
+        deviation of the three colors.
+        """
+        fields = 2 * self.snippet_len
+        mean = 128.0 if self.value_range == (0.0, 255.0) else 0.5
+        std = round(sum(self.std) / len(self.std), 3)
+        return replace(
+            self, modality="flow", channel_order="RGB", mean=(mean,) * fields, std=(std,) * fields
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +106,23 @@ class Recipe:
     clip_len: int  # frames the network sees
     stride: int = 1  # source frames from one of them to the next
     snippet_len: int = 0  # see Preprocessing
+    target_fps: float | None = None  # see Preprocessing
+    modality: str = "rgb"  # a key of Arch.modalities
+    resize: str = "short_side"  # see Preprocessing
     short_side: tuple[int, int] = (256, 256)  # the resized frame's, drawn from [low, high]
     crop_size: int = 224
+    # augmentation; evaluation always resizes to short_side and crops
+    # "random": anywhere on the resized frame; "resized": any window, resized to crop_size;
+    # "corners": a window at one of 13 fixed places, resized
+    crop: str = "random"
+    crop_area: tuple[float, float] = (0.08, 1.0)  # "resized": share of the frame
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)  # "resized": width / height
+    crop_scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)  # "corners": of the short side
     flip_prob: float = 0.5  # horizontal flips, where the data set allows them
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of pixels scaled to [0, 1]
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    # the most that brightness, contrast and saturation (shares) and hue (of a turn) change
+    color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)  # of pixels scaled to [0, 1]
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
     # model
     arch_args: dict = field(default_factory=dict)  # of the network, see Arch.options
     dropout: float = 0.5
@@ -110,10 +149,11 @@ class Recipe:
     freeze_bn: bool = False  # batch norm keeps its statistics, scale and shift
     precise_bn: int = 0  # batches that measure batch norm anew before each evaluation
     # evaluation
-    views: str = "10x1"  # clips x crops a video at the end of the run
+    views: str = "10x1"  # clips x crops a video at the end of the run; "all": the whole video
     expected: str = ""  # published accuracy with its protocol, printed at the start of a run
 
 
+# short side 256, a random 224 px crop, one flip a video: arXiv:1705.07750 sec. 2.5
 I3D_SCRATCH = Recipe(
     clip_len=64,  # 64 consecutive frames at 25 fps, arXiv:1705.07750 sec. 2.4
     epochs=100,
@@ -128,7 +168,7 @@ I3D_HMDB51 = replace(I3D_SCRATCH, epochs=35, lr_steps=(15, 25), lr=0.01, clip_gr
 RESNET_SCRATCH = Recipe(
     clip_len=8,
     stride=8,
-    short_side=(256, 320),
+    short_side=(256, 320),  # arXiv:1711.07971 sec. 4.1
     mean=(0.45, 0.45, 0.45),
     std=(0.225, 0.225, 0.225),
     epochs=196,
@@ -158,9 +198,11 @@ RESNET_UCF101 = replace(
     RESNET_IMAGENET, epochs=50, lr_steps=(20, 40), lr=0.001, clip_grad=40, nesterov=False
 )
 RESNET_HMDB51 = replace(RESNET_UCF101, epochs=35, lr_steps=(15, 25), lr=0.01)
+# the authors' tsn-pytorch on UCF101: corner crops of four scales, 25 segments x 10 crops
 TSN_SCRATCH = Recipe(
     clip_len=3,
     snippet_len=1,
+    crop="corners",
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
     dropout=0.8,
@@ -169,12 +211,18 @@ TSN_SCRATCH = Recipe(
     batch_size=128,
     lr=0.01,
     weight_decay=5e-4,
-    views="25x1",
+    views="25x10",
 )
 # MMAction's configurations of the authors' BNInception; their Caffe solvers say 1e-3 and 40, too
 TSN_IMAGENET = replace(TSN_SCRATCH, lr=0.001, clip_grad=40, arch_args={"partial_bn": True})
-S3D_SCRATCH = replace(  # torchvision's S3D on Kinetics-400: lr 0.2 for 768 clips
-    I3D_SCRATCH, epochs=45, lr_steps=(20, 30, 40), warmup_epochs=10, lr=0.2 * 64 / 768
+# torchvision's S3D on Kinetics-400: lr 0.2 for 768 clips; frames are made square, as in the paper
+S3D_SCRATCH = replace(
+    I3D_SCRATCH,
+    resize="square",
+    epochs=45,
+    lr_steps=(20, 30, 40),
+    warmup_epochs=10,
+    lr=0.2 * 64 / 768,
 )
 # found by measuring on two CPU cores: small crops for speed, variety from random starts and crops
 DEMO = Recipe(
@@ -300,14 +348,36 @@ RECIPES = {  # (architecture, data set, start) before (architecture, start)
 }
 
 
+# what another modality than RGB changes in a recipe; (architecture, modality) before modality
+MODALITIES = {
+    "flow": {"snippet_len": 0, "mean": (0.5,) * 2, "std": (0.5,) * 2},  # [-1, 1], as I3D's
+    # tsn-pytorch's: five fields a segment, fewer scales, and 0.226 is the mean of ImageNet's std
+    ("tsn", "flow"): {
+        "clip_len": 15,
+        "snippet_len": 5,
+        "crop_scales": (1.0, 0.875, 0.75),
+        "mean": (0.5,) * 10,
+        "std": (0.226,) * 10,
+        "dropout": 0.7,
+    },
+    # seven segments of six frames, which have five differences
+    ("tsn", "rgbdiff"): {"clip_len": 42, "snippet_len": 6, "crop_scales": (1.0, 0.875, 0.75)},
+}
+
+
 def recipe_key(arch: str, dataset: str, start: str) -> tuple[str, ...]:
     """The key in RECIPES of a run that starts from `start`: "scratch", "imagenet" or "kinetics"."""
     keys = ((arch, dataset, start), (arch, start), (arch, "scratch"))
     return next(key for key in keys if key in RECIPES)
 
 
-def find_recipe(arch: str, dataset: str, start: str) -> Recipe:
-    return RECIPES[recipe_key(arch, dataset, start)]
+def find_recipe(arch: str, dataset: str, start: str, modality: str = "rgb") -> Recipe:
+    """The recipe of `recipe_key`; what it expects is known for RGB alone."""
+    recipe = RECIPES[recipe_key(arch, dataset, start)]
+    if modality == "rgb":
+        return recipe
+    changes = MODALITIES.get((arch, modality)) or MODALITIES[modality]
+    return replace(recipe, modality=modality, expected="", **changes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,14 +385,51 @@ class DatasetSpec:
     """What is known of a data set beyond its lists."""
 
     title: str
+    num_classes: int | None = None
+    # videos of each official list; of a public set, whose lists are trainlist01.json and so on
+    list_sizes: dict[str, int] = field(default_factory=dict)
     flips: bool = True  # may frames be mirrored at all?
     # class names that a mirrored video changes to; a class that is not named keeps its name
     flip_swaps: dict[str, str] = field(default_factory=dict)
 
 
+# none of the classes of the public sets tells left from right, and published results mirror all
 DATASETS = {
+    "ucf101": DatasetSpec(
+        title="101 human actions from YouTube (Soomro et al., 2012)",
+        num_classes=101,
+        list_sizes={
+            "trainlist01": 9537,
+            "testlist01": 3783,
+            "trainlist02": 9586,
+            "testlist02": 3734,
+            "trainlist03": 9624,
+            "testlist03": 3696,
+        },
+    ),
+    "hmdb51": DatasetSpec(
+        title="51 human motions from films and YouTube (Kuehne et al., 2011)",
+        num_classes=51,
+        list_sizes={  # 70 and 30 of each class
+            f"{side}list{split:02d}": size
+            for split in (1, 2, 3)
+            for side, size in (("train", 3570), ("test", 1530))
+        },
+    ),
+    "kinetics400": DatasetSpec(
+        title="400 human actions from YouTube (Kay et al., 2017)",
+        num_classes=400,
+        # lines of the official CSV files; nobody has all of the videos any more
+        list_sizes={"trainlist01": 246534, "testlist01": 19906},
+    ),
+    "kinetics200": DatasetSpec(
+        title="Mini-Kinetics, a fixed part of Kinetics-400 (Xie et al., 2018)",
+        num_classes=200,
+        list_sizes={"trainlist01": 80000, "testlist01": 5000},  # 400 and 25 of each class
+    ),
     "demo": DatasetSpec(
         title="eight synthetic motions in four time-reversed pairs",
+        num_classes=8,
         flip_swaps={
             "left": "right",
             "right": "left",

@@ -29,9 +29,16 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from config import RUNS, Preprocessing, UserError
+from config import ARCHS, RUNS, Preprocessing, UserError
 from models import build_model, weights
-from pt_dataset.clip_dataset import ClipShape, VideoLists, read_dataset, train_loader, view_loader
+from pt_dataset.clip_dataset import (
+    ClipShape,
+    VideoLists,
+    check_clips,
+    read_dataset,
+    train_loader,
+    view_loader,
+)
 from pt_dataset.datalist import Video
 from pt_dataset.groups import hold_out
 from utils import checkpoint, evaluator, flops, loggers, memory, plan
@@ -46,7 +53,9 @@ from utils.precision import choose_precision
 from utils.schedule import Schedule
 from utils.trainer import NonFiniteLoss, Trainer
 
-CLIP_OPTIONS = ("clip_len", "stride", "snippet_len", "crop_size")  # part of the preprocessing
+# part of the preprocessing
+CLIP_OPTIONS = ("clip_len", "stride", "snippet_len", "target_fps", "modality", "crop_size")
+AUGMENTATION = ("crop", "crop_area", "crop_ratio", "crop_scales", "color_jitter")
 SCHEDULE_OPTIONS = ("epochs", "schedule", "lr_steps", "warmup_epochs", "plateau_patience")
 OPTIMIZER_OPTIONS = ("lr", "momentum", "nesterov", "weight_decay", "decay_norm")
 TRAINER_OPTIONS = ("clip_grad", "label_smoothing", "mixup", "seed")
@@ -133,11 +142,14 @@ def set_up(opts: argparse.Namespace) -> Run:
     preprocessing = preprocessing_of(opts, entry, resumed)
     clip = ClipShape(
         **{name: preprocessing[name] for name in (*CLIP_OPTIONS, "resize", "antialias")},
+        **{name: getattr(opts, name) for name in AUGMENTATION},
         short_side=short_side_range(opts, preprocessing),
     )
+    check_clips(lists, clip, num_crops=split_views(opts.views)[1])
 
     # model
     arch_args = {"dropout": opts.dropout, "bn_momentum": opts.bn_momentum} | opts.arch_args
+    arch_args |= ARCHS[opts.arch].modalities[opts.modality]
     start = {"weights": opts.pretrained, "weights_file": opts.pretrained_file} if entry else {}
     if entry or resumed:  # what weights were trained with comes before the recipe
         typed = {name: value for name, value in arch_args.items() if name in opts.given}
@@ -152,11 +164,9 @@ def set_up(opts: argparse.Namespace) -> Run:
     if opts.checkpoint_activations:
         memory.checkpoint_activations(model)
     at_once = opts.batch_size if opts.micro_batch in (None, "auto") else opts.micro_batch
-    batch_shape = (at_once, 3, clip.clip_len, clip.crop_size, clip.crop_size)
+    batch_shape = (at_once, *clip.network_input())
     precision = choose_precision(opts.precision, device, model, batch_shape)
-    torch.backends.cudnn.benchmark = (
-        True  # clips have one shape: time the kernels once, use the best
-    )
+    torch.backends.cudnn.benchmark = True  # clips have one shape: try the kernels, keep the best
     pixels = (preprocessing[name] for name in ("mean", "std", "value_range", "channel_order"))
     normalize = Normalize(*pixels, opts.channels_last)
     classifier = ClipClassifier(model, normalize, precision).to(device)
@@ -311,7 +321,7 @@ def clips_per_s_at_peak(run: Run) -> float | None:
     peak = flops.peak_flops(run.device, run.precision)
     if peak is None:
         return None
-    one_clip = (1, 3, run.clip.clip_len, run.clip.crop_size, run.clip.crop_size)
+    one_clip = (1, *run.clip.network_input())
     devices = torch.cuda.device_count() if isinstance(run.classifier, nn.DataParallel) else 1
     # the backward pass multiplies twice as much as the forward pass
     return devices * peak / (3 * flops.forward_flops(run.model, one_clip))
@@ -324,7 +334,8 @@ def pick_micro_batch(run: Run, optimizer: torch.optim.Optimizer) -> int:
         return min(asked or batch_size, batch_size)
     if run.device.type != "cuda":
         return batch_size
-    clip_shape = (run.clip.clip_len, run.clip.crop_size, run.clip.crop_size, 3)
+    channels, frames, height, width = run.clip.network_input()
+    clip_shape = (frames, height, width, channels)
 
     def fits(size: int) -> bool:
         return memory.fits_on_gpu(run.classifier, optimizer, clip_shape, size, run.device)
@@ -423,7 +434,7 @@ def score(
     run: Run, videos: Sequence[Video], views: str, desc: str, check: Callable[[], None]
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """What evaluator.score_videos says of `videos`, seen in `views` such as "10x3"."""
-    num_clips, num_crops = map(int, views.split("x"))
+    num_clips, num_crops = split_views(views)
     loader = view_loader(
         videos,
         replace(run.clip, short_side=(run.preprocessing["short_side"],) * 2),
@@ -433,6 +444,12 @@ def score(
         workers=run.opts.workers,
     )
     return evaluator.score_videos(run.classifier, loader, run.device, desc, check)
+
+
+def split_views(views: str) -> tuple[int | None, int]:
+    """Clips (None: the whole video) and crops of `views` such as "10x3" or "allx1"."""
+    clips, crops = views.split("x")
+    return None if clips == "all" else int(clips), int(crops)
 
 
 def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
@@ -464,26 +481,31 @@ def preprocessing_of(
     opts: argparse.Namespace, entry: weights.Weights | None, resumed: dict | None
 ) -> dict:
     """Everything between a file and the network; a checkpoint's own comes before the recipe's."""
-    clip = {name: getattr(opts, name) for name in CLIP_OPTIONS}
+    clip = {name: getattr(opts, name) for name in CLIP_OPTIONS} | {"resize": opts.resize}
     clip["short_side"] = opts.short_side[0]
     typed = {name: value for name, value in clip.items() if name in opts.given}
-    if resumed:
-        return resumed["preprocessing"] | typed
     recipe = Preprocessing(**clip, mean=opts.mean, std=opts.std)
-    if entry is None:
+    if not (entry or resumed):
         return asdict(recipe)
-    if len(entry.preprocessing.mean) != 3:
-        raise UserError(
-            f"the weights {opts.pretrained} are for optical flow, and the lists name RGB frames"
-        )
-    preprocessing = asdict(replace(entry.preprocessing, **typed))
-    for name, value in asdict(recipe).items():
-        if preprocessing[name] != value:
-            log.info(
-                f"preprocessing: {name} {preprocessing[name]}, as {opts.pretrained} was trained; "
-                f"the recipe would have {value}"
+    theirs = Preprocessing(**resumed["preprocessing"]) if resumed else entry.preprocessing
+    if theirs.modality != opts.modality:
+        if resumed or not ARCHS[opts.arch].cross_modality:
+            raise UserError(
+                f"the weights {opts.resume if resumed else opts.pretrained} are for --modality "
+                f"{theirs.modality}, not for {opts.modality}"
             )
-    return preprocessing
+        typed |= {name: clip[name] for name in ("modality", "clip_len", "snippet_len")}
+    preprocessing = replace(theirs, **typed)
+    if opts.modality == "flow" != theirs.modality:
+        preprocessing = preprocessing.of_flow()
+    if entry:
+        for name, value in asdict(recipe).items():
+            if getattr(preprocessing, name) != value:
+                log.info(
+                    f"preprocessing: {name} {getattr(preprocessing, name)}, as {opts.pretrained} "
+                    f"was trained; the recipe would have {value}"
+                )
+    return asdict(preprocessing)
 
 
 def short_side_range(opts: argparse.Namespace, preprocessing: dict) -> tuple[int, int]:
@@ -604,7 +626,7 @@ if __name__ == "__main__":
         sys.exit(main())
     except UserError as error:
         # one raised in a loader process arrives with that process's traceback before it
-        sys.exit("error: " + str(error).rsplit("UserError: ", 1)[-1].strip())
+        sys.exit("error: " + str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip())
     except OSError as error:  # a full disk, a file that may not be read
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:  # the second one: at once

@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from config import ARCHS, RECIPES, RUNS, Recipe, recipe_key
+from config import ARCHS, CROPS, RESIZES, RUNS, Recipe, find_recipe, recipe_key
 
 DEFAULTS = {  # of the options that no recipe sets
     "arch": None,
@@ -75,11 +75,12 @@ def micro_batch(text: str) -> int | str:
 
 
 def views(text: str) -> str:
-    """An argparse type: CLIPSxCROPS, or CLIPS alone."""
+    """An argparse type: CLIPSxCROPS, or CLIPS alone, where CLIPS may be "all"."""
     clips, _, crops = text.partition("x")
-    if not clips.isdigit() or int(clips) < 1 or (crops or "1") not in ("1", "3"):
+    some = clips.isdecimal() and int(clips) > 0
+    if not (some or clips == "all") or (crops or "1") not in ("1", "3", "10"):
         raise argparse.ArgumentTypeError(
-            f"'{text}' is not CLIPSxCROPS with 1 or 3 crops, such as 10x3"
+            f"'{text}' is not CLIPSxCROPS with 1, 3 or 10 crops, such as 10x3, or all"
         )
     return f"{clips}x{crops or 1}"
 
@@ -151,30 +152,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     group = parser.add_argument_group(
-        "recipe", "defaults depend on architecture, data set and start"
+        "clips and augmentation", "defaults depend on architecture, data set, start and modality"
     )
-    group.add_argument(
-        "--clip-len", type=number(int, 1), metavar="N", help="frames the network sees"
-    )
-    group.add_argument(
-        "--stride", type=number(int, 1), metavar="N", help="source frames between two of them"
-    )
-    group.add_argument(
-        "--short-side",
-        type=number(int, 1),
-        nargs="+",
-        metavar="PX",
-        help="frames are resized to it; two: a range",
-    )
-    group.add_argument(
-        "--snippet-len",
-        type=number(int, 0),
-        metavar="N",
-        help="frames of each segment of the video; 0: consecutive clips",
-    )
-    group.add_argument("--crop-size", type=number(int, 1), metavar="PX")
-    group.add_argument(
-        "--flip-prob", type=number(float, 0, 1), metavar="P", help="horizontal flips"
+    add_clip_options(group)
+    group = parser.add_argument_group(
+        "recipe", "defaults depend on architecture, data set, start and modality"
     )
     group.add_argument("--dropout", type=number(float, 0, 1), metavar="P")
     group.add_argument(
@@ -239,7 +221,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="measure batch norm anew on so many before each evaluation",
     )
     group.add_argument(
-        "--views", type=views, metavar="CLIPSxCROPS", help="of each video in the final evaluation"
+        "--views",
+        type=views,
+        metavar="CLIPSxCROPS",
+        help="of each video in the final evaluation: 1, 3 or 10 crops; all: the whole video as one "
+        "clip",
     )
 
     group = parser.add_argument_group("network", "defaults are those of the class")
@@ -307,6 +293,62 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_clip_options(group) -> None:
+    """Which frames of a video a network sees, and how they are augmented."""
+    add = group.add_argument
+    known = dict.fromkeys(name for entry in ARCHS.values() for name in entry.modalities)
+    add("--modality", choices=tuple(known), help="flow: lists with a 'flow_path'; rgbdiff: of tsn")
+    add("--clip-len", type=number(int, 1), metavar="N", help="frames the network sees")
+    add("--stride", type=number(int, 1), metavar="N", help="source frames between two of them")
+    add(
+        "--target-fps",
+        type=number(float, 0.1),
+        metavar="FPS",
+        help="--stride counts frames at this rate, whatever that of a video (its own)",
+    )
+    add(
+        "--snippet-len",
+        type=number(int, 0),
+        metavar="N",
+        help="frames of each segment of the video; 0: consecutive clips",
+    )
+    add("--resize", choices=RESIZES, help="square: whatever the aspect ratio")
+    add(
+        "--short-side",
+        type=number(int, 1),
+        nargs="+",
+        metavar="PX",
+        help="frames are resized to it; two: a range; with other --crop than random in evaluation "
+        "only",
+    )
+    add("--crop-size", type=number(int, 1), metavar="PX", help="what the network sees of a frame")
+    add(
+        "--crop",
+        choices=CROPS,
+        help="in training: at any place of the resized frame; any window, resized; one at 13 fixed "
+        "places, resized",
+    )
+    share = number(float, 0.01, 1)
+    two = {"nargs": 2, "metavar": ("LOW", "HIGH")}
+    add("--crop-area", type=share, **two, help="--crop resized: share of the frame")
+    add("--crop-ratio", type=number(float, 0.1, 10), **two, help="--crop resized: width / height")
+    add(
+        "--crop-scales",
+        type=share,
+        nargs="+",
+        metavar="S",
+        help="--crop corners: sides of the window as shares of the short side, in order",
+    )
+    add("--flip-prob", type=number(float, 0, 1), metavar="P", help="horizontal flips")
+    add(
+        "--color-jitter",
+        type=number(float, 0, 1),
+        nargs=4,
+        metavar=("BRIGHTNESS", "CONTRAST", "SATURATION", "HUE"),
+        help="the most that each changes; hue in turns of the color wheel, 0.5 at most",
+    )
+
+
 def add_arch_option(group, name: str) -> None:
     """An option of one or more architectures: a switch, one of some values, or of a type."""
     flag = "--" + name.replace("_", "-")
@@ -357,8 +399,12 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(
             f"--dataset {opts['dataset']}: give the name of a folder in --data-root, not a path"
         )
-    key = recipe_key(opts["arch"], opts["dataset"], start_of(opts["pretrained"]))
-    recipe = RECIPES[key]
+    modality = (inherited | given).get("modality", "rgb")
+    if modality not in ARCHS[opts["arch"]].modalities:
+        known = ", ".join(ARCHS[opts["arch"]].modalities)
+        parser.error(f"--modality {modality} is not for {opts['arch']}, but {known}")
+    of_recipe = opts["arch"], opts["dataset"], start_of(opts["pretrained"])
+    key, recipe = recipe_key(*of_recipe), find_recipe(*of_recipe, modality)
     opts = DEFAULTS | asdict(recipe) | inherited | given
     sources = dict.fromkeys(opts, "default") | dict.fromkeys(asdict(recipe), f"recipe {key}")
     sources |= dict.fromkeys(inherited, "resumed run") | dict.fromkeys(given, "command line")
@@ -372,7 +418,7 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
     if opts["workers"] is None:
         opts["workers"] = min(len(os.sched_getaffinity(0)), 8)
     try:
-        check(opts)
+        check(opts, recipe)
     except ValueError as error:
         parser.error(str(error))
     same = {name: opts[name] for name in inherited.keys() & given.keys()}
@@ -434,7 +480,7 @@ def arch_args_of(arch: str, given: dict, parser: argparse.ArgumentParser) -> dic
     return typed
 
 
-def check(opts: dict) -> None:
+def check(opts: dict, recipe: Recipe) -> None:
     """Combinations that no single option can see; makes `short_side` a range."""
     if len(opts["short_side"]) == 1:
         opts["short_side"] = (opts["short_side"][0],) * 2
@@ -451,10 +497,31 @@ def check(opts: dict) -> None:
         raise ValueError("--ema 1 would never leave the first weights; 0.999 is usual")
     if opts["crop_size"] > low:
         raise ValueError(f"--crop-size {opts['crop_size']} is more than the short side of {low}")
+    check_clips(opts, recipe)
     if opts["name"] is not None and (
         "/" in opts["name"] or opts["name"] in ("", ".", "..") or opts["name"][0] == "."
     ):
         raise ValueError(f"--name '{opts['name']}' is not the name of a folder")
+
+
+def check_clips(opts: dict, recipe: Recipe) -> None:
+    """Combinations of what add_clip_options adds."""
+    modality, segments = opts["modality"], opts["snippet_len"] > 0
+    if modality != "rgb" and opts["snippet_len"] != recipe.snippet_len:
+        raise ValueError(
+            f"--modality {modality} of {opts['arch']} needs --snippet-len {recipe.snippet_len}"
+        )
+    if segments and opts["target_fps"]:
+        raise ValueError("--target-fps is for consecutive clips, and --snippet-len makes segments")
+    if segments and opts["views"].startswith("all"):
+        raise ValueError("--views all is for consecutive clips, and --snippet-len makes segments")
+    for name in ("crop_area", "crop_ratio"):
+        if opts[name][0] > opts[name][1]:
+            raise ValueError(f"--{name.replace('_', '-')} takes the lowest, then the highest")
+    if any(opts["color_jitter"]) and modality == "flow":
+        raise ValueError("--color-jitter is for RGB frames, not for flow")
+    if opts["color_jitter"][3] > 0.5:
+        raise ValueError("--color-jitter: the hue changes by half a turn, 0.5, at most")
 
 
 def saved_options(checkpoint: str) -> dict:

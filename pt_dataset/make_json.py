@@ -1,204 +1,109 @@
 """Write the lists of a data set: trainlist01.json, testlist01.json and classes.txt.
 
-    python pt_dataset/make_json.py folder NAME FRAMES                          # a random split
+    python pt_dataset/make_json.py                        # all public sets in the data root
+    python pt_dataset/make_json.py ucf101 FRAMES                    # a public set, all its splits
+    python pt_dataset/make_json.py hmdb51 FRAMES --annotations DIR  # with its official files
+    python pt_dataset/make_json.py folder NAME FRAMES               # your own, a random split
     python pt_dataset/make_json.py folder NAME FRAMES --group-regex 'seq\\d+'   # by source
     python pt_dataset/make_json.py folder NAME FRAMES --split-file split.csv   # a given split
+    python pt_dataset/make_json.py folder NAME FRAMES --train-list A.txt --val-list B.txt
 
-FRAMES has a folder a class with a folder of numbered pictures a video in it, as extract_frames.py
-writes them. The lists land in <data-root>/NAME; the frames stay where they are.
+FRAMES has folders of numbered pictures in it, as extract_frames.py writes them, video files, or
+zips of frames; it may also be one zip of them all. Each of one's own videos lies below the folder
+of its class. The lists land in <data-root>/NAME; the videos stay where they are.
 """
 
 import argparse
-import csv
 import os
-import random
 import re
 import shlex
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
-from config import UserError
-from pt_dataset.datalist import Video, write_atomic, write_list
-from pt_dataset.sources import FRAME_NAME, frame_names
-
-SIDES = {"train": "train", "val": "test", "validation": "test", "test": "test"}  # words of a CSV
-DATA_ROOT = Path("videos_dataset")  # below the working folder
-WHAT_FRAMES_IS = (
-    "FRAMES needs a folder a class with a folder of frames a video in it; "
-    "pt_dataset/extract_frames.py makes them from videos"
+from config import DATASETS, UserError
+from pt_dataset.datalist import (
+    CLASS_FILES,
+    Video,
+    any_case,
+    list_text,
+    read_classes,
+    read_list,
+    write_together,
+)
+from pt_dataset.find_videos import FORMS, Found, find, find_flow, measure
+from pt_dataset.known_sets import ID_LISTS, LOOKED_FOR, RULES, find_files
+from pt_dataset.sources import VIDEO_NAME
+from pt_dataset.splits import (
+    class_of,
+    group_of,
+    name_labels,
+    read_list_files,
+    read_split_file,
+    split_groups,
 )
 
-
-def video_folders(folder: Path) -> Iterator[Path]:
-    """Folders below `folder`, or itself, that have pictures or nothing to descend into."""
-    with os.scandir(folder) as entries:
-        entries = list(entries)
-    below = sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")
-    if any(FRAME_NAME.fullmatch(entry.name) for entry in entries) or not below:
-        yield folder
-    else:
-        for name in below:
-            yield from video_folders(folder / name)
+DATA_ROOT = Path("videos_dataset")  # below the working folder
+WHAT_FRAMES_IS = f"FRAMES needs a folder a class with the videos in it: {FORMS}"
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 
-def find_videos(frames: Path) -> tuple[dict[str, int], list[str]]:
-    """Frame counts of the videos by their path below `frames`, and what is wrong with others."""
-    if not frames.is_dir():
-        raise UserError(f"{frames} is no folder; {WHAT_FRAMES_IS}")
-    counts, problems = {}, []
-    for folder in video_folders(frames):
-        path = folder.relative_to(frames).as_posix()
-        if path.encode("utf-8", "replace").decode().splitlines() != [path]:
-            problems.append(f"{path!r}: a name that a text file cannot hold; rename it")
-            continue
-        try:
-            counts[path] = len(frame_names(folder))
-        except UserError as error:
-            problems.append(str(error))
-    flat = [path for path in counts if "/" not in path]
-    if flat:
-        raise UserError(f"{frames / flat[0]} has frames where a class should be; {WHAT_FRAMES_IS}")
-    if not counts:
-        raise UserError(f"no video of {frames} can be used ({problems[0]}); {WHAT_FRAMES_IS}")
-    return counts, problems
+def check_can_write(folder: Path) -> None:
+    """Finds out before hours of counting that the lists cannot be written."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{there} cannot be written to; name another place with --data-root")
 
 
-def class_of(path: str) -> str:
-    """The class of a video: the first folder of its path below FRAMES."""
-    return path.split("/")[0]
-
-
-def group_of(path: str, regex: re.Pattern) -> str:
-    """What `regex` finds in a path: its first group, or all of the match.
-
-    Raises:
-        UserError: it does not match, or its group has no part in the match.
-    """
-    match = regex.search(path)
-    group = match and match[1 if regex.groups else 0]
-    if not group:
-        raise UserError(f"--group-regex {regex.pattern} finds nothing in '{path}'")
-    return group
-
-
-def split_groups(groups: dict[str, str], fraction: float, seed: int) -> dict[str, str]:
-    """Puts whole groups on one side, "train" or "test", with about `fraction` of each class in
-    test.
-
-    A greedy search in random order; every class that has two groups gets a video on both sides
-    unless other classes stand against it.
-
-    Args:
-        groups: group by path of a video.
-        fraction: of the videos of each class that go to test.
-        seed: another one is another split; the order of `groups` does not matter.
-
-    Returns:
-        side by path of a video.
-    """
-    total = Counter(map(class_of, groups))
-    wanted = {name: min(max(round(fraction * n), 1), n - 1) for name, n in total.items()}
-    sizes = defaultdict(Counter)  # videos of each class by group
-    for path, group in groups.items():
-        sizes[group][class_of(path)] += 1
-    order = sorted(sizes)
-    random.Random(seed).shuffle(order)
-
-    test, taken = set(), Counter()  # groups, and their videos by class
-
-    def gain(group: str) -> int:  # how much less the squared distance to `wanted` is with it
-        return sum(n * (2 * (wanted[c] - taken[c]) - n) for c, n in sizes[group].items())
-
-    def fits(group: str) -> bool:  # some of each class must stay in train
-        return all(taken[c] + n < total[c] for c, n in sizes[group].items())
-
-    def take(group: str) -> None:
-        test.add(group)
-        taken.update(sizes[group])
-
-    for group in order:
-        if gain(group) > 0 and fits(group):
-            take(group)
-    for name in sorted(total):
-        if not taken[name]:  # its groups are all larger than what is wanted
-            fitting = [group for group in order if name in sizes[group] and fits(group)]
-            if fitting:
-                take(max(fitting, key=gain))
-    return {path: "test" if group in test else "train" for path, group in groups.items()}
-
-
-def read_split_file(path: Path, videos: dict[str, int]) -> dict[str, str]:
-    """Side by path of the videos that a CSV file names in its columns `path` and `split`.
-
-    Raises:
-        UserError: no such file or column, an unknown word in `split`, two sides for one video, or
-            none of its paths is a video.
-    """
-    sides, num_missing = {}, 0
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            if not {"path", "split"} <= set(reader.fieldnames or ()):
-                raise UserError(f"{path} needs a first line that names the columns path and split")
-            for row in reader:
-                word = (row["split"] or "").strip().lower()
-                where = f"{path}: line {reader.line_num}"
-                if word not in SIDES:
-                    raise UserError(f"{where}: split is '{word}', not one of {', '.join(SIDES)}")
-                name = os.path.normpath((row["path"] or "").strip())
-                video = name if name in videos else os.path.splitext(name)[0]
-                if video not in videos:
-                    num_missing += 1
-                elif sides.setdefault(video, SIDES[word]) != SIDES[word]:
-                    raise UserError(f"{where}: {video} is in train and in test")
-    except FileNotFoundError:
-        raise UserError(f"no file {path}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is no CSV file in UTF-8: {error}") from None
-    if not sides:
-        example = next(iter(videos))
-        raise UserError(f"{path} names no video of FRAMES, where a path is like {example}")
-    if num_missing:
-        print(f"{num_missing} lines of {path} name a video that FRAMES does not have")
-    if len(sides) < len(videos):
-        print(f"warning: {len(videos) - len(sides)} videos are not in {path}, so in no list")
-    return sides
-
-
-def write_lists(folder: Path, frames: Path, sides: dict[str, str], videos: dict[str, int]) -> None:
-    """Writes both lists and classes.txt into `folder` and prints the number of videos."""
-    classes = sorted({class_of(path) for path in sides})
+def write_lists(folder: Path, classes: list[str], lists: dict[str, list[Video]]) -> None:
+    """Writes classes.txt and the lists, such as "trainlist01", all or none of them."""
     labels = {name: label for label, name in enumerate(classes)}
-    lists, counts = {"train": [], "test": []}, Counter()
-    for path, side in sorted(sides.items()):
-        name = class_of(path)
-        lists[side].append(Video(str(frames / path), labels[name], name, videos[path]))
-        counts[name, side] += 1
-    for side, other in (("train", "test"), ("test", "train")):
-        if not lists[side]:
-            raise UserError(
-                f"no video is left for the {side} list, all {len(sides)} go to {other}; "
-                "add videos, or say with --split-file where each belongs"
-            )
-    write_atomic(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
-    for side, entries in lists.items():
-        write_list(folder / f"{side}list01.json", entries)
+    texts = {folder / "classes.txt": "".join(f"{name}\n" for name in classes)}
+    for name, videos in lists.items():
+        labelled = [video._replace(label=labels[video.class_name]) for video in videos]
+        texts[folder / f"{name}.json"] = list_text(labelled, folder)
+    write_together(texts)
 
-    width = max(map(len, (*classes, "class")))
-    print(f"{'class':{width}} {'train':>7} {'test':>7}")
-    for name in classes:
-        print(f"{name:{width}} {counts[name, 'train']:7} {counts[name, 'test']:7}")
-    print(f"{'':{width}} {len(lists['train']):7} {len(lists['test']):7}")
-    for side in lists:
-        without = [name for name in classes if not counts[name, side]]
-        if without:
-            print(f"no {side} video of: {', '.join(without)}")
-    print(f"lists: {folder}/trainlist01.json and testlist01.json")
-    print(f"labels: 0 to {len(classes) - 1}, in the order of the names as in classes.txt")
+
+def report_problems(problems: list[str]) -> None:
+    """One line for each video that is left out."""
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+
+
+def print_next_step(name: str, data_root: Path) -> None:
+    """What to type after the lists are written."""
+    where = "" if data_root == DATA_ROOT else f" --data-root {shlex.quote(str(data_root))}"
+    print(f"next: python main.py --arch i3d --dataset {shlex.quote(name)}{where}")
+
+
+def print_flow(videos: Iterable[Video]) -> None:
+    """Says how many videos have optical flow, if any has."""
+    has_flow = [video.flow_path is not None for video in videos]
+    if any(has_flow):
+        print(f"optical flow: found for {sum(has_flow)} of {len(has_flow)} videos")
+
+
+def find_classes(frames: Path, flat: bool) -> Found:
+    """The videos below `frames`, each in the folder of its class unless `flat` is allowed.
+
+    Raises:
+        UserError: there is none, or not in the folder of a class.
+    """
+    found = find(frames)
+    found.problems += found.others
+    if not found.paths:
+        reason = f" ({found.problems[0]})" if found.problems else ""
+        raise UserError(f"no video of {frames} can be used{reason}; {WHAT_FRAMES_IS}")
+    outside = [name for name in found.paths if "/" not in name]
+    if outside and not flat:
+        raise UserError(
+            f"{found.paths[outside[0]]} is a video where a class should be; {WHAT_FRAMES_IS}"
+        )
+    return found
 
 
 def make_folder(
@@ -206,47 +111,246 @@ def make_folder(
     name: str,
     frames: Path,
     data_root: Path,
+    flow: Path | None,
     val_fraction: float,
     split_file: Path | None,
+    train_list: Path | None,
+    val_list: Path | None,
+    classes: Path | None,
     group_regex: re.Pattern,
     seed: int,
 ) -> int:
-    """The lists of a folder of frames; returns the exit status."""
+    """The lists of a folder of one's own videos; returns the exit status."""
     if not re.fullmatch(r"[^./\\][^/\\]*", name):
         raise UserError(f"NAME is '{name}'; it has to be the plain name of a folder")
-    frames = Path(os.path.abspath(frames))
-    videos, problems = find_videos(frames)
-    for problem in problems:
-        print(f"left out: {problem}", file=sys.stderr)
-    if split_file:
-        sides = read_split_file(split_file, videos)
+    if bool(train_list) != bool(val_list) or (classes and not train_list):
+        raise UserError("--train-list and --val-list belong together, and --classes to them")
+    folder, frames = Path(os.path.abspath(data_root / name)), Path(os.path.abspath(frames))
+    check_can_write(folder)
+    found = find_classes(frames, flat=classes is not None)
+    report_problems(found.problems)
+
+    sides, class_names = None, None
+    class_by_name = {video: class_of(video) for video in found.paths}
+    if train_list:
+        sides, labels = read_list_files({"train": train_list, "test": val_list}, found.paths)
+        class_names = name_labels(labels, classes)
+        class_by_name = {video: class_names[label] for video, label in labels.items()}
+    elif split_file:
+        sides = read_split_file(split_file, found.paths)
     else:
-        groups = {path: group_of(path, group_regex) for path in videos}
-        sides = split_groups(groups, val_fraction, seed)
-    write_lists(Path(os.path.abspath(data_root / name)), frames, sides, videos)
-    where = "" if data_root == DATA_ROOT else f" --data-root {shlex.quote(str(data_root))}"
-    print(f"next: python main.py --arch i3d --dataset {shlex.quote(name)}{where}")
-    return 1 if problems else 0
+        groups = {video: group_of(video, group_regex) for video in found.paths}
+    flow_paths = find_flow(frames, found, flow)
+    videos, problems = measure(found, sides or found.paths, flow_paths)
+    report_problems(problems)
+    if not videos:
+        raise UserError(f"no video of {frames} can be used ({problems[0]}); {WHAT_FRAMES_IS}")
+    if sides is None:
+        sides = split_groups({video: groups[video] for video in videos}, val_fraction, seed)
+
+    lists = {"trainlist01": [], "testlist01": []}
+    for video in sorted(videos):
+        entry = videos[video]._replace(class_name=class_by_name[video])
+        lists[f"{sides[video]}list01"].append(entry)
+    for side, other in (("train", "test"), ("test", "train")):
+        if not lists[f"{side}list01"]:
+            raise UserError(
+                f"no video is left for the {side} list, all {len(videos)} go to {other}; "
+                "add videos, or say with --split-file where each belongs"
+            )
+    class_names = class_names or sorted({class_by_name[video] for video in videos})
+    write_lists(folder, class_names, lists)
+    print_table(class_names, lists)
+    print_flow(videos.values())
+    print(f"lists: {folder}/trainlist01.json and testlist01.json")
+    order = "of --classes" if classes else "of the lists" if train_list else "of the names"
+    print(f"labels: 0 to {len(class_names) - 1}, in the order {order} as in classes.txt")
+    print_next_step(name, data_root)
+    return 1 if found.problems or problems else 0
+
+
+def print_table(class_names: list[str], lists: dict[str, list[Video]]) -> None:
+    """The number of videos of each class on each side."""
+    train, test = (Counter(video.class_name for video in videos) for videos in lists.values())
+    width = max(map(len, (*class_names, "class")))
+    print(f"{'class':{width}} {'train':>7} {'test':>7}")
+    for name in class_names:
+        print(f"{name:{width}} {train[name]:7} {test[name]:7}")
+    print(f"{'':{width}} {train.total():7} {test.total():7}")
+    for side, counts in (("train", train), ("test", test)):
+        without = [name for name in class_names if not counts[name]]
+        if without:
+            print(f"no {side} video of: {', '.join(without)}")
+
+
+def known_classes(name: str, folder: Path) -> list[str]:
+    """The class names of a public set, which a class file in `folder` must not contradict."""
+    classes, own = read_classes(CLASS_FILES / name / "classes.txt"), folder / "classes.txt"
+    if own.exists() and read_classes(own) != classes:
+        raise UserError(
+            f"{own} has other classes or another order than {name}; move it away, or make lists "
+            f"of your own with make_json.py folder"
+        )
+    return classes
+
+
+def kinetics400_videos(folder: Path) -> dict[str, Video]:
+    """The videos on the lists of Kinetics-400 in `folder`, by names like those of its folders.
+
+    Raises:
+        UserError: there are no such lists.
+    """
+    classes, videos = read_classes(CLASS_FILES / "kinetics400" / "classes.txt"), {}
+    for side in ("train", "test"):
+        path = folder / f"{side}list01.json"
+        if not path.exists():
+            raise UserError(
+                f"no list {path}, of which kinetics200 is a part; make the lists of kinetics400 "
+                "first, or name its videos as FRAMES"
+            )
+        for video in read_list(path, classes)[0]:
+            videos[f"{side}/{video.class_name}/{Path(video.path).stem}"] = video
+    return videos
+
+
+def make_known(
+    *, name: str, frames: Path | None, data_root: Path, annotations: Path | None, flow: Path | None
+) -> int:
+    """All lists of a public set; returns the exit status."""
+    folder = Path(os.path.abspath(data_root / name))
+    own_folder = any_case(folder.parent, name)
+    check_can_write(folder)
+    classes = known_classes(name, folder)
+    source = Path(os.path.abspath(frames)) if frames else own_folder
+    if name == "kinetics200" and not frames:
+        source = any_case(data_root, "kinetics400")
+        found, videos = Found(), kinetics400_videos(source)
+    else:
+        found, videos = find(source), None
+        if not found.paths:
+            raise UserError(f"{source} has no videos in it; looked for {LOOKED_FOR[name]}")
+    report_problems(found.problems)
+    plan = RULES[name](videos or found.paths, classes, annotations, own_folder)
+    wanted = {video for chosen in plan.lists.values() for video in chosen}
+    if not wanted:
+        raise UserError(
+            f"none of the {plan.not_used} videos below {source} is one of {name}'s; looked for "
+            f"{LOOKED_FOR[name]}"
+        )
+    problems = []
+    if videos is None:
+        videos, problems = measure(found, sorted(wanted), find_flow(source, found, flow))
+    report_problems(problems)
+    if not videos:
+        raise UserError(f"no video of {source} can be used ({problems[0]})")
+
+    lists = {}
+    for list_name, chosen in plan.lists.items():
+        names = sorted(chosen.keys() & videos.keys())
+        lists[list_name] = [videos[video]._replace(class_name=chosen[video]) for video in names]
+    write_lists(folder, classes, {key: entries for key, entries in lists.items() if entries})
+    for list_name, entries in lists.items():
+        num_classes = len({video.class_name for video in entries})
+        print(
+            f"{list_name}: {len(entries)} of the official {plan.list_sizes[list_name]} videos are "
+            f"there, of {num_classes} of the {len(classes)} classes"
+        )
+    print_flow(videos[video] for video in wanted & videos.keys())
+    if plan.not_used:
+        print(f"{plan.not_used} other videos are on no list")
+    print(f"lists: in {folder}, split by {plan.split_by}")
+    print_next_step(name, data_root)
+    return 1 if found.problems or problems else 0
+
+
+def is_there(name: str, folder: Path) -> bool:
+    """Whether a folder of the data root has more of a public set in it than lists."""
+    if name == "kinetics200":
+        return ID_LISTS["train"] in find_files(folder, ID_LISTS["train"])
+    entries = [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
+    return any(
+        path.is_dir() or path.suffix.lower() == ".zip" or VIDEO_NAME.fullmatch(path.name)
+        for path in entries
+    )
+
+
+def make_all(*, data_root: Path) -> int:
+    """The lists of all public sets in the data root; returns the exit status."""
+    there = {name: is_there(name, any_case(data_root, name)) for name in RULES}
+    missing = [f"{name}/ with {LOOKED_FOR[name]}" for name in RULES if not there[name]]
+    if len(missing) == len(RULES):
+        raise UserError(
+            f"{data_root} has none of the public data sets in it; looked for {'; '.join(missing)}"
+        )
+    status = 0
+    for name in [name for name in RULES if there[name]]:
+        print(f"\n{name}: {DATASETS[name].title}")
+        options = {"frames": None, "annotations": None, "flow": None}
+        try:
+            status |= make_known(name=name, data_root=data_root, **options)
+        except UserError as error:
+            print(f"error: {name}: {error}", file=sys.stderr)
+            status = 1
+    for what in missing:
+        print(f"\nnot there: {data_root}/{what}")
+    return status
+
+
+def add_shared_options(parser: argparse.ArgumentParser) -> None:
+    """What all commands have."""
+    root_help = f"the lists go to DIR/NAME (default: {DATA_ROOT})"
+    # without a default: that of the parser above would lose its value to it
+    parser.add_argument(
+        "--data-root", type=Path, default=argparse.SUPPRESS, metavar="DIR", help=root_help
+    )
+    flow_help = (
+        "where the optical flow is: DIR/u/VIDEO and DIR/v/VIDEO, or DIR/VIDEO/flow_x_00001.jpg; "
+        "of tvl1_flow or flow beside FRAMES it is known"
+    )
+    parser.add_argument("--flow", type=Path, metavar="DIR", help=flow_help)
+
+
+def add_known(commands, name: str) -> None:
+    """The command of a public set, with its options."""
+    description = f"{DATASETS[name].title}: the lists of all its splits from {LOOKED_FOR[name]}."
+    parser = commands.add_parser(
+        name, help=DATASETS[name].title, description=description, allow_abbrev=False
+    )
+    parser.set_defaults(make=make_known, name=name)
+    frames_help = f"where the videos or frames are (default: <data-root>/{name})"
+    parser.add_argument("frames", metavar="FRAMES", type=Path, nargs="?", help=frames_help)
+    files_help = f"has the official files in it (default: <data-root>/{name} is searched for them)"
+    parser.add_argument("--annotations", type=Path, metavar="DIR", help=files_help)
+    add_shared_options(parser)
 
 
 def add_folder(commands) -> None:
     """The command `folder`, with its options."""
     parser = commands.add_parser(
         "folder",
-        help="your own videos, as folders of frames in a folder a class",
+        help="your own videos, in a folder a class",
         description="Lists of your own videos. " + WHAT_FRAMES_IS + ".",
         allow_abbrev=False,
     )
     parser.set_defaults(make=make_folder)
     add = parser.add_argument
     add("name", metavar="NAME", help="what main.py is to call the data set")
-    add("frames", metavar="FRAMES", type=Path, help="the folder that has the class folders")
-    root_help = "the lists go to DIR/NAME (default: %(default)s)"
-    add("--data-root", type=Path, default=DATA_ROOT, metavar="DIR", help=root_help)
+    add(
+        "frames",
+        metavar="FRAMES",
+        type=Path,
+        help="the folder that has the class folders, or a zip",
+    )
+    add_shared_options(parser)
     fraction_help = "of each class for the test list (default: %(default)s)"
     add("--val-fraction", type=fraction, default=0.2, metavar="F", help=fraction_help)
     add("--seed", type=int, default=0, metavar="N", help="of the random split (default: 0)")
+    list_help = "with lines `path label` or `path frames label`, as TSN and MMAction2 read them"
+    add("--val-list", type=Path, metavar="FILE", help=list_help)
+    class_help = "class names, label 0 first, of these lists (default: the folders' names)"
+    add("--classes", type=Path, metavar="FILE", help=class_help)
     add = parser.add_mutually_exclusive_group().add_argument
+    add("--train-list", type=Path, metavar="FILE", help=list_help)
     file_help = "take the split from its columns path and split (train, or val or test)"
     add("--split-file", type=Path, metavar="CSV", help=file_help)
     group_help = "keep videos together for which it finds the same in their path below FRAMES"
@@ -270,19 +374,28 @@ def regex(text: str) -> re.Pattern:
 
 def main(argv: list[str] | None = None) -> int:
     """The tool; returns its exit status."""
-    parser = argparse.ArgumentParser(description="Write the lists of a data set.")
+    parser = argparse.ArgumentParser(
+        description="Write the lists of a data set; without NAME, of all public ones that are in "
+        "the data root.",
+        allow_abbrev=False,
+    )
+    root_help = "where data sets are looked for, and lists go (default: %(default)s)"
+    parser.add_argument("--data-root", type=Path, default=DATA_ROOT, metavar="DIR", help=root_help)
+    parser.set_defaults(make=make_all)
     commands = parser.add_subparsers(metavar="NAME", title="data sets")
+    for name in RULES:
+        add_known(commands, name)
     add_folder(commands)
     opts = vars(parser.parse_args(argv))
-    if not opts:
-        parser.print_help()
-        return 2
     try:
         return opts.pop("make")(**opts)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:  # the disk is full, or not ours to read or write
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("stopped; no list was written", file=sys.stderr)
+        return INTERRUPTED
     return 1
 
 

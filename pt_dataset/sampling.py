@@ -1,6 +1,7 @@
 """Frame counts -> frame indices: pure integers, and chance only from the generator passed in."""
 
 import random
+from fractions import Fraction
 
 
 def generator(seed: int, epoch: int, index: int, view: int = 0) -> random.Random:
@@ -9,13 +10,29 @@ def generator(seed: int, epoch: int, index: int, view: int = 0) -> random.Random
     return random.Random(f"{seed} {epoch} {index} {view}")
 
 
-def random_clip(num_frames: int, clip_len: int, stride: int, rng: random.Random) -> list[int]:
+def resampled_stride(stride: int, fps: float, target_fps: float) -> int | Fraction:
+    """The step in source frames that is `stride` frames of the video shown at `target_fps`.
+
+    Exact: 30000/1001 frames a second stay what they are, and a whole number is an int.
+    """
+    step = stride * rate(fps) / rate(target_fps)
+    return step.numerator if step.denominator == 1 else step
+
+
+def rate(fps: float) -> Fraction:
+    """Frames a second as the fraction that was meant: 29.97003 is 30000/1001."""
+    return Fraction(fps).limit_denominator(1001)
+
+
+def random_clip(
+    num_frames: int, clip_len: int, stride: int | Fraction, rng: random.Random
+) -> list[int]:
     """A clip that starts anywhere it fits; a video that is too short is looped.
 
     Args:
         num_frames: length of the video, at least 1.
         clip_len: frames to return.
-        stride: source frames from one frame of the clip to the next.
+        stride: source frames from one frame of the clip to the next; of a fraction, whole frames.
         rng: where the start comes from.
 
     Returns:
@@ -28,7 +45,9 @@ def random_clip(num_frames: int, clip_len: int, stride: int, rng: random.Random)
     )
 
 
-def spaced_clips(num_frames: int, clip_len: int, stride: int, num_clips: int) -> list[list[int]]:
+def spaced_clips(
+    num_frames: int, clip_len: int, stride: int | Fraction, num_clips: int
+) -> list[list[int]]:
     """`num_clips` clips, evenly from the first start that fits to the last; one: the middle."""
     last = num_starts(num_frames, clip_len, stride) - 1
     if num_clips == 1:
@@ -39,15 +58,24 @@ def spaced_clips(num_frames: int, clip_len: int, stride: int, num_clips: int) ->
     return [clip_from(start, num_frames, clip_len, stride) for start in starts]
 
 
-def num_starts(num_frames: int, clip_len: int, stride: int) -> int:
+def whole_video(num_frames: int, clip_len: int, stride: int | Fraction) -> list[int]:
+    """One clip of all frames, or every `stride`-th; a video too short for `clip_len` is looped.
+
+    Source: the evaluation of I3D, arXiv:1705.07750: the network is convolutional in time, too.
+    """
+    fitting = -(-num_frames // stride)  # rounded up
+    return clip_from(0, num_frames, max(fitting, clip_len), stride)
+
+
+def num_starts(num_frames: int, clip_len: int, stride: int | Fraction) -> int:
     """From how many frames a clip can start; 1 if the video is too short for any."""
-    span = (clip_len - 1) * stride + 1  # first to last frame of the clip, both included
+    span = int((clip_len - 1) * stride) + 1  # first to last frame of the clip, both included
     return max(num_frames - span, 0) + 1
 
 
-def clip_from(start: int, num_frames: int, clip_len: int, stride: int) -> list[int]:
+def clip_from(start: int, num_frames: int, clip_len: int, stride: int | Fraction) -> list[int]:
     """The indices of the clip that starts at `start`, going round at the end of the video."""
-    return [(start + i * stride) % num_frames for i in range(clip_len)]
+    return [(start + int(i * stride)) % num_frames for i in range(clip_len)]
 
 
 def random_segments(

@@ -45,6 +45,19 @@ def write_frames(folder, count, size=(48, 36), scheme="image_{:05d}.jpg", first=
     return folder
 
 
+def add_flow(folder, fps=None):
+    """Gives every video of the set in `folder` flow: u is 100 + 2 * field, v is 30 everywhere."""
+    for path in folder.glob("*list01.json"):
+        entries = json.loads(path.read_text())
+        for entry in entries:
+            flow = folder / "flow" / Path(entry["path"]).name
+            count = entry["num_frames"] - 1
+            write_frames(flow, count, scheme="flow_x_{:05d}.jpg", level=lambda t: 100 + 2 * t)
+            write_frames(flow, count, scheme="flow_y_{:05d}.jpg", level=lambda t: 30)
+            entry |= {"flow_path": str(flow.relative_to(folder))} | ({"fps": fps} if fps else {})
+        path.write_text(json.dumps(entries))
+
+
 @pytest.fixture
 def tiny_set(tmp_path):
     """A data root with the set `tiny`: 2 classes, 6 + 4 videos of 10 frames of 48x36."""

@@ -1,9 +1,23 @@
 import json
+import pickle
+import time
+import tracemalloc
+from collections.abc import Sequence
 
 import pytest
 
-from config import UserError
-from pt_dataset.datalist import Video, read_classes, read_list, resolve, write_list
+from config import DATASETS, UserError
+from pt_dataset.datalist import (
+    CLASS_FILES,
+    Video,
+    VideoList,
+    provide_classes,
+    read_classes,
+    read_list,
+    resolve,
+    write_list,
+    write_together,
+)
 
 GOOD = {"path": "frames/a", "class_name": "run", "label": 1, "num_frames": 9}
 
@@ -18,11 +32,15 @@ def test_a_list_comes_back_as_it_was_written(tmp_path):
         str(tmp_path / "frames" / "a b"),
         str(tmp_path.parent / "elsewhere" / "\u00e9"),
     )
-    videos = [Video(inside, 0, "walk", 5), Video(outside, 1, "run", 7)]
+    flow = str(tmp_path / "flow" / "{}" / "a b")
+    videos = [Video(inside, 0, "walk", 5, 29.97, flow), Video(outside, 1, "run", 7)]
     write_list(tmp_path / "list.json", videos)
-    assert read_list(tmp_path / "list.json", ["walk", "run"]) == (videos, 0)
+    read, num_remapped = read_list(tmp_path / "list.json", ["walk", "run"])
+    assert (list(read), num_remapped) == (videos, 0)
     entries = json.loads((tmp_path / "list.json").read_text())
     assert [entry["path"] for entry in entries] == ["frames/a b", outside]  # inside: can be moved
+    assert entries[0]["flow_path"] == "flow/{}/a b"
+    assert not {"fps", "flow_path"} & entries[1].keys()  # unknown: left out
 
 
 def test_the_class_name_decides_and_disagreeing_labels_are_counted(tmp_path):
@@ -47,6 +65,12 @@ def test_the_class_name_decides_and_disagreeing_labels_are_counted(tmp_path):
         ([GOOD | {"num_frames": "9"}], "entry 0: 'num_frames' is '9', which is no int"),
         ([GOOD | {"label": True}], "'label' is True, which is no int"),
         ([GOOD | {"num_frames": 0}], "'frames/a' has 0 frames"),
+        ([GOOD, GOOD | {"num_frames": 2**31}], "entry 1: 'frames/a' has 2147483648 frames"),
+        ([GOOD | {"path": None}], "'path' is None, which is no str"),
+        ([GOOD | {"fps": 0}], "entry 0: 'fps' is 0, which is no number of frames a second"),
+        ([GOOD | {"fps": True}], "'fps' is True"),
+        ([GOOD, GOOD | {"fps": float("nan")}], "entry 1: 'fps' is nan"),
+        ([GOOD | {"flow_path": 1}], "'flow_path' is 1, which is no str"),
         (
             [GOOD | {"class_name": "swim"}],
             "entry 0: class 'swim' is not among the 2 of classes.txt",
@@ -82,9 +106,90 @@ def test_paths_of_the_original_project_mean_the_data_root_in_any_case(tmp_path):
     (tmp_path / "ucf101").mkdir()
     (tmp_path / "KINETICS").mkdir()
     folder = tmp_path / "ucf101"
-    assert resolve("./videos_dataset/UCF101/jpegs_256/v_x", folder) == f"{folder}/jpegs_256/v_x"
-    assert resolve("./videos_dataset/Kinetics/v", folder) == f"{tmp_path}/KINETICS/v"
-    assert resolve("./videos_dataset/nowhere/v", folder) == f"{tmp_path}/nowhere/v"
+    paths = ["UCF101/jpegs_256/v_x", "Kinetics/v", "nowhere/v"]
+    assert resolve([f"./videos_dataset/{path}" for path in paths], folder) == [
+        f"{folder}/jpegs_256/v_x",
+        f"{tmp_path}/KINETICS/v",
+        f"{tmp_path}/nowhere/v",
+    ]
+    assert resolve(["./a", "a.zip/b", "/c", None], folder) == [
+        f"{folder}/a",
+        f"{folder}/a.zip/b",
+        "/c",
+        None,
+    ]
+
+
+VIDEOS = [
+    Video("/data/a/\u00e9\udcff", 2, "run", 7, 25.0, None),  # \udcff: a byte that is not UTF-8
+    Video("/data/a", 0, "walk", 1, None, "/flow/{}/a"),
+    Video("/data/a/b.zip/c", 2, "run", 300, None, None),
+]
+
+
+@pytest.mark.parametrize("videos", [VIDEOS, VIDEOS[2:], []])
+def test_a_list_of_videos_is_a_sequence_like_any_other(videos):
+    compact = pickle.loads(pickle.dumps(VideoList(videos)))
+    assert isinstance(compact, Sequence)
+    assert list(compact) == videos and len(compact) == len(videos)
+    for part in (slice(1, None), slice(None, None, -2), slice(5, 9)):
+        assert isinstance(compact[part], VideoList) and list(compact[part]) == videos[part]
+    assert [compact[-i - 1] for i in range(len(videos))] == videos[::-1]
+    for index in (len(videos), -len(videos) - 1):
+        with pytest.raises(IndexError):
+            compact[index]
+
+
+def test_240000_videos_are_read_fast_and_take_little_of_each_worker(tmp_path):
+    names = [f"class {i}" for i in range(400)]
+    count = 240_000
+    start = "/somewhere/deep/on/a/disk/kinetics400/frames/train"
+    with open(tmp_path / "l.json", "w") as file:
+        for i in range(count):
+            path = f"{start}/{names[i % 400]}/abcdefghijk_{i:06d}_{i:06d}"
+            file.write("," if i else "[")
+            file.write(f'{{"path": "{path}", "class_name": "{names[i % 400]}", ')
+            file.write('"label": 0, "num_frames": 300}')
+        file.write("]")
+    start = time.process_time()
+    json.loads((tmp_path / "l.json").read_text())
+    parsing = time.process_time() - start
+    start = time.process_time()
+    videos, num_remapped = read_list(tmp_path / "l.json", names)
+    assert time.process_time() - start < 8 * parsing + 1  # checking each in Python takes 20 times
+    assert (len(videos), num_remapped) == (count, count - 600)
+    assert videos[count - 1].path == path
+    assert len(pickle.dumps(videos)) < 100 * count  # 24 MB: what a spawned worker gets
+    tracemalloc.start()
+    copy = VideoList(videos[i] for i in range(0, count, 100))
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert size < 120 * len(copy) + 60_000  # the names of the classes come once
+
+
+def test_a_new_data_root_gets_the_class_file_of_a_known_set(tmp_path):
+    path = provide_classes(tmp_path / "new" / "hmdb51")
+    assert path == tmp_path / "new" / "hmdb51" / "classes.txt"
+    assert read_classes(path)[0] == "brush_hair"
+    path.write_text("mine\n")
+    assert read_classes(provide_classes(path.parent)) == ["mine"]  # what is there stays
+    assert not provide_classes(tmp_path / "mine").exists()
+
+
+def test_known_sets_have_the_class_names_of_their_networks(shared):
+    for name, spec in DATASETS.items():
+        if name != "demo":
+            names = read_classes(CLASS_FILES / name / "classes.txt")
+            assert names == read_classes(shared / "reference" / "classes" / f"{name}.txt")
+            assert len(names) == spec.num_classes
+
+
+def test_files_written_together_are_all_new_or_all_old(tmp_path):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        write_together({tmp_path / "a": "new", tmp_path / "b": "\udcff"})
+    assert (tmp_path / "a").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
-from pt_dataset import extract_frames
+from pt_dataset import extract_frames, jobs
 from pt_dataset.sources import frame_names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,10 +29,12 @@ def level(i):
     return 20 + 10 * i
 
 
-def write_video(path, count=20, size=(64, 48), codec="mpeg4", rate=30, times=None, picture=None):
-    """A video of gray frames, or of `picture`; `times` are in seconds."""
+def write_video(
+    path, count=20, size=(64, 48), codec="mpeg4", rate=30, times=None, picture=None, **options
+):
+    """A video of gray frames, or of `picture`; `times` are in seconds, `options` the codec's."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = {"bf": "2"} if codec in ("mpeg4", "libx264") else {}
+    options |= {"bf": "2"} if codec in ("mpeg4", "libx264") else {}
     options |= {"qmax": "3"} if codec == "mpeg4" else {}
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options)
@@ -151,12 +153,12 @@ def test_the_edge_of_an_odd_picture_is_its_own():
     assert max(error[:, -1].mean(), error[-1].mean()) < 5
 
 
-@pytest.mark.parametrize(
-    "color_space, red_weight, blue_weight",
-    [(5, 0.299, 0.114), (1, 0.2126, 0.0722)],  # BT.601 of old videos, BT.709 of HD ones
-)
-def test_colors_survive(color_space, red_weight, blue_weight):
-    red, green, blue = 200, 30, 40
+COLOR_SPACES = [(5, 0.299, 0.114), (1, 0.2126, 0.0722)]  # BT.601 of old videos, BT.709 of HD ones
+
+
+def frame_of(color, color_space, red_weight, blue_weight):
+    """A frame of 64x48 of one color, stored with those weights."""
+    red, green, blue = color
     luma = red_weight * red + (1 - red_weight - blue_weight) * green + blue_weight * blue
     u, v = (blue - luma) / (1 - blue_weight) / 2, (red - luma) / (1 - red_weight) / 2
     planes = np.repeat(
@@ -165,32 +167,45 @@ def test_colors_survive(color_space, red_weight, blue_weight):
     )
     frame = av.VideoFrame.from_ndarray(planes.round().astype(np.uint8).reshape(72, 64), "yuv420p")
     frame.colorspace, frame.color_range = color_space, 1
-    assert np.abs(jpeg_of(frame, (80, 60), quality=95) - [red, green, blue]).max() <= 4
+    return frame
 
 
-@pytest.mark.parametrize(
-    "matrix, shape, dark",
-    [
-        ((0, 1, -1, 0), (64, 48), np.s_[:24]),  # a phone held upright: clockwise
-        ((0, -1, 1, 0), (64, 48), np.s_[40:]),
-        ((-1, 0, 0, -1), (48, 64), np.s_[:, 40:]),
-        ((1, 0, 0, 1), (48, 64), np.s_[:, :24]),
-    ],
-)
+@pytest.mark.parametrize("color_space, red_weight, blue_weight", COLOR_SPACES)
+def test_colors_survive(color_space, red_weight, blue_weight):
+    color = (200, 30, 40)
+    frame = frame_of(color, color_space, red_weight, blue_weight)
+    assert np.abs(jpeg_of(frame, (80, 60), quality=95) - color).max() <= 4
+
+
+ROTATIONS = [
+    ((0, 1, -1, 0), (64, 48), np.s_[:24]),  # a phone held upright: clockwise
+    ((0, -1, 1, 0), (64, 48), np.s_[40:]),
+    ((-1, 0, 0, -1), (48, 64), np.s_[:, 40:]),
+    ((1, 0, 0, 1), (48, 64), np.s_[:, :24]),
+]
+
+
+@pytest.mark.parametrize("matrix, shape, dark", ROTATIONS)
 def test_a_rotated_video_is_turned_upright(tmp_path, matrix, shape, dark):
+    video = write_rotated(tmp_path / "a.mp4", matrix)
+    frame = extracted(video, tmp_path / "out")[0]
+    assert frame.shape == (*shape, 3)
+    assert frame[dark].max() < 70
+    assert frame.mean() > 100
+
+
+def write_rotated(video, matrix):
+    """A video, dark on the left as it is stored, that says by which matrix to turn it."""
     picture = np.full((48, 64, 3), 200, np.uint8)
     picture[:, :32] = 50
-    video = write_video(tmp_path / "a.mp4", count=3, picture=picture)
+    write_video(video, count=3, picture=picture)
     data = bytearray(video.read_bytes())
     start = data.index(b"tkhd") + 4 + 40  # version, times, id, duration, layer, volume
     a, b, c, d = matrix
     for i, value in enumerate((a, b, 0, c, d, 0)):
         data[start + 4 * i : start + 4 * i + 4] = (value << 16).to_bytes(4, "big", signed=True)
     video.write_bytes(data)
-    frame = extracted(video, tmp_path / "out")[0]
-    assert frame.shape == (*shape, 3)
-    assert frame[dark].max() < 70
-    assert frame.mean() > 100
+    return video
 
 
 def cut_off(video, part):
@@ -222,7 +237,7 @@ def test_a_broken_video_has_a_reason(tmp_path, name):
 
 def test_frame_folders_are_the_names_without_suffix_unless_taken():
     videos = ["a.mp4", "a/b.avi", "a/b.mp4", "a/b.mp4.mkv", "c.1.avi", "d/e/f.mov"]
-    folders = extract_frames.frame_folders([Path(video) for video in videos])
+    folders = jobs.result_folders([Path(video) for video in videos])
     assert {str(video): str(folder) for video, folder in folders.items()} == {
         "a.mp4": "a.mp4",  # a has videos in it
         "a/b.avi": "a/b",

@@ -2,21 +2,32 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 import torch
-from conftest import write_frames
+from conftest import add_flow, write_frames
 
 from config import DATASETS, DatasetSpec, UserError
-from pt_dataset.clip_dataset import ClipShape, read_dataset, train_loader, view_loader
+from pt_dataset.clip_dataset import (
+    ClipShape,
+    check_clips,
+    read_dataset,
+    train_loader,
+    view_loader,
+)
 
 SHAPE = ClipShape(clip_len=4, stride=2, short_side=(34, 40), crop_size=32)
+FLOW = replace(SHAPE, modality="flow")
+STACKED_FLOW = replace(FLOW, clip_len=6, snippet_len=3)  # two segments
 
 
-def make_train_loader(root, workers=0, start_method=None, seed=3, batch_size=4, flip_prob=0.5):
+def make_train_loader(
+    root, workers=0, start_method=None, seed=3, batch_size=4, flip_prob=0.5, shape=SHAPE
+):
     return train_loader(
         read_dataset("tiny", root),
-        SHAPE,
+        shape,
         batch_size=batch_size,
         flip_prob=flip_prob,
         seed=seed,
@@ -36,6 +47,29 @@ def digest(loader, epochs):
                 sha.update(tensor.numpy().tobytes())
         digests.append(sha.hexdigest())
     return digests
+
+
+JITTER = {"color_jitter": (0.4, 0.4, 0.4, 0.1)}
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        replace(SHAPE, crop="corners", **JITTER),
+        replace(SHAPE, crop="resized", resize="square", **JITTER),
+        replace(SHAPE, target_fps=20),
+        STACKED_FLOW,
+    ],
+    ids=["corners", "resized", "target_fps", "flow"],
+)
+def test_augmented_clips_do_not_depend_on_the_processes(tiny_set, shape):
+    add_flow(tiny_set / "tiny", fps=25)
+    expected = digest(make_train_loader(tiny_set, shape=shape), [0, 1])
+    assert len(set(expected)) == 2
+    for workers in (1, 2):
+        torch.manual_seed(workers)
+        loader = make_train_loader(tiny_set, workers, "fork", shape=shape)
+        assert digest(loader, [0, 1]) == expected
 
 
 @pytest.mark.parametrize(
@@ -200,3 +234,82 @@ def test_frames_from_the_wild_go_through_the_loader(shared, tmp_path):
     clips, _, _ = next(iter(loader))
     assert clips.shape == (8, 16, 224, 224, 3)
     assert clips.float().std() > 20
+
+
+def test_flow_has_two_channels_and_a_mirrored_field_moves_the_other_way(tiny_set):
+    add_flow(tiny_set / "tiny")
+    loaders = [make_train_loader(tiny_set, flip_prob=p, shape=FLOW) for p in (0, 1)]
+    for (plain, _, _), (mirrored, _, _) in zip(*loaders, strict=True):
+        assert plain.shape[1:] == (4, 32, 32, 2)
+        fields = (plain[:, :, 16, 16, 0].float() - 100) / 2  # u says which field it is
+        assert ((fields[:, 1:] - fields[:, :-1] - 2).abs() < 1).all()  # stride 2
+        assert (fields.max() < 8.6) & (fields.min() > -0.6)  # ten frames, nine fields
+        assert torch.equal(mirrored[..., 0], 255 - plain[..., 0].flip(3))
+        assert torch.equal(mirrored[..., 1], plain[..., 1].flip(3))
+
+
+def test_fields_of_a_segment_are_the_channels_of_a_frame(tiny_set):
+    add_flow(tiny_set / "tiny")
+    for clips, _, _ in make_train_loader(tiny_set, flip_prob=0, shape=STACKED_FLOW):
+        assert clips.shape[1:] == (2, 32, 32, 6)
+        u, v = clips[..., ::2].float(), clips[..., 1::2].float()
+        assert ((u[..., 1:] - u[..., :-1] - 2).abs() < 1.5).all()  # consecutive
+        assert ((v - 30).abs() < 2).all()
+    assert STACKED_FLOW.network_input() == (6, 2, 32, 32)
+    views = view_loader(
+        read_dataset("tiny", tiny_set).test,
+        STACKED_FLOW,
+        num_clips=5,
+        num_crops=10,
+        batch_size=1,
+        workers=0,
+    )
+    views = next(iter(views))[0].float()
+    assert views.shape == (1, 10, 5, 32, 32, 6)
+    assert torch.equal(views[0, 5:, ..., ::2].flip(3), 255 - views[0, :5, ..., ::2])
+    assert torch.equal(views[0, 5:, ..., 1::2].flip(3), views[0, :5, ..., 1::2])
+
+
+def test_a_target_rate_changes_the_frames_that_are_seen(tiny_set):
+    add_flow(tiny_set / "tiny", fps=50)
+    video = read_dataset("tiny", tiny_set).test[0]
+    assert replace(SHAPE, stride=1, target_fps=25).view_indices(video, 1) == [[1, 3, 5, 7]]
+    assert replace(SHAPE, stride=1).view_indices(video, 1) == [[3, 4, 5, 6]]
+
+
+def test_whole_videos_come_one_by_one(tiny_set):
+    folder = tiny_set / "tiny"
+    entries = json.loads((folder / "testlist01.json").read_text())
+    write_frames(folder / "frames" / "long", 25)
+    entries[1] |= {"path": "frames/long", "num_frames": 25}
+    (folder / "testlist01.json").write_text(json.dumps(entries))
+    loader = view_loader(
+        read_dataset("tiny", tiny_set).test,
+        SHAPE,
+        num_clips=None,
+        num_crops=3,
+        batch_size=8,
+        workers=0,
+    )
+    lengths = [views.shape[:3] for views, _, _ in loader]
+    assert lengths == [(1, 3, 5), (1, 3, 13), (1, 3, 5), (1, 3, 5)]  # stride 2
+
+
+@pytest.mark.parametrize(
+    "shape, num_crops, message",
+    [
+        (FLOW, 1, "--modality flow needs .* 10 of 10 videos do not have, the first is .*train_0"),
+        (replace(SHAPE, target_fps=25), 1, "--target-fps needs .* 10 of 10 videos"),
+        (SHAPE, 10, "ten crops of a video mirror it"),
+    ],
+)
+def test_lists_that_lack_what_clips_need_are_an_error(
+    tiny_set, monkeypatch, shape, num_crops, message
+):
+    monkeypatch.setitem(
+        DATASETS, "tiny", DatasetSpec(title="", flip_swaps={"up": "down", "down": "up"})
+    )
+    lists = read_dataset("tiny", tiny_set)
+    check_clips(lists, SHAPE)
+    with pytest.raises(UserError, match=message):
+        check_clips(lists, shape, num_crops)

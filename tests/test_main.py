@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_RUN
+from conftest import TINY_RUN, add_flow
 
-from config import UserError
+from config import Preprocessing, UserError
 from main import main, preprocessing_of, short_side_range
 from models import weights
 from opts import parse_opts
@@ -78,6 +78,8 @@ def test_a_checkpoint_is_plain_and_complete(trained):
         "clip_len": 8,
         "stride": 1,
         "snippet_len": 0,
+        "target_fps": None,
+        "modality": "rgb",
         "crop_size": 32,
         "short_side": 36,
         "channel_order": "RGB",
@@ -89,6 +91,54 @@ def test_a_checkpoint_is_plain_and_complete(trained):
         "antialias": True,
         "fps": None,
     }
+
+
+@pytest.mark.parametrize(
+    "argv, channels, protocol",
+    [
+        (
+            ["--arch", "i3d", "--views", "all"],
+            2,
+            "whole video as 1 clip x 1 center crop (stride 1)",
+        ),
+        (
+            ["--arch", "tsn", "--clip-len", "15", "--backbone", "resnet18", "--views", "2x10"],
+            10,
+            "logits of 2 segments of 5 fields of flow aggregated, softmax averaged over 10 crops",
+        ),
+    ],
+    ids=["i3d", "tsn"],
+)
+def test_networks_train_on_flow(in_tiny_set, argv, channels, protocol):
+    add_flow(in_tiny_set / "data" / "tiny")
+    run = Path("saved_model/flow")
+    argv = [*TINY_RUN, "--modality", "flow", "--epochs", "1", "--name", "flow", *argv]
+    assert main([*argv, "--precision", "fp32"]) == 0
+    state = torch.load(run / "last.pth", weights_only=True)
+    assert state["preprocessing"]["modality"] == "flow"
+    assert len(state["preprocessing"]["mean"]) == channels
+    first = next(value for value in state["model"].values() if value.dim() > 3)
+    assert first.shape[1] == channels
+    assert protocol in json.loads((run / "result.json").read_text())["protocol"]
+    with pytest.raises(UserError, match="are for --modality flow, not for rgb"):
+        main(["--resume", str(run / "last.pth"), "--evaluate", "--modality", "rgb"])
+
+
+def test_weights_of_rgb_that_start_flow_get_its_pixels():
+    bninception = Preprocessing(
+        clip_len=15,
+        snippet_len=5,
+        channel_order="BGR",
+        value_range=(0.0, 255.0),
+        mean=(104.0, 117.0, 128.0),
+        std=(1.0,) * 3,
+    ).of_flow()
+    assert (bninception.mean, bninception.std) == ((128.0,) * 10, (1.0,) * 10)
+    assert bninception.channel_order == "RGB"  # u and v must not be swapped
+    torchvision = Preprocessing(
+        clip_len=15, snippet_len=5, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    ).of_flow()
+    assert (torchvision.mean, torchvision.std) == ((0.5,) * 10, (0.226,) * 10)
 
 
 def test_evaluation_repeats_the_number_of_the_run(trained):
@@ -153,7 +203,7 @@ def test_a_run_folder_that_exists_is_not_touched(trained):
         (["--dataset", "nowhere"], "make_json.py folder nowhere"),
         (["--device", "cuda:77"], "--device cuda:77 cannot be used"),
         (["--pretrained", "c3d"], "no weights 'c3d' for i3d; there are i3d_rgb_piergiaj"),
-        (["--pretrained", "i3d_flow_piergiaj"], "are for optical flow"),
+        (["--pretrained", "i3d_flow_piergiaj"], "are for --modality flow, not for rgb"),
         (
             ["--pretrained", "i3d_rgb_piergiaj", "--pretrained-file", "none.pt"],
             "no weight file none.pt",

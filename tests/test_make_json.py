@@ -1,7 +1,9 @@
 import json
+import os
 import re
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from pt_dataset import make_json
 from pt_dataset.datalist import read_classes, read_list
+from pt_dataset.splits import split_groups
 
 ROOT = Path(__file__).resolve().parents[1]
 UT_MANIFEST = ROOT.parent / "shared" / "real" / "ut_interaction" / "manifest.csv"
@@ -97,9 +100,9 @@ def test_each_class_is_split_by_the_fraction(frames, capsys, count, fraction, nu
 def test_a_split_depends_on_the_seed_and_not_on_the_order_of_a_folder():
     groups = {f"{name}/v{i}": f"{name}/v{i}" for name in "abc" for i in range(10)}
     backwards = dict(reversed(groups.items()))
-    split = make_json.split_groups(groups, 0.2, seed=0)
-    assert split == make_json.split_groups(backwards, 0.2, seed=0)
-    assert split != make_json.split_groups(groups, 0.2, seed=1)
+    split = split_groups(groups, 0.2, seed=0)
+    assert split == split_groups(backwards, 0.2, seed=0)
+    assert split != split_groups(groups, 0.2, seed=1)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -118,7 +121,7 @@ def test_a_group_stays_on_one_side_across_classes(frames, seed):
 def test_classes_of_large_groups_keep_a_video_on_both_sides():
     # 2 groups of 10 each: to put one in test is far from 20 %, but none would be no test at all
     groups = {f"{name}/{g}_{i}": f"{name}{g}" for name in "ab" for g in "xy" for i in range(10)}
-    split = make_json.split_groups(groups, 0.2, seed=0)
+    split = split_groups(groups, 0.2, seed=0)
     assert Counter((path[0], side) for path, side in split.items()) == {
         (name, side): 10 for name in "ab" for side in ("train", "test")
     }
@@ -137,6 +140,143 @@ def test_a_split_file_decides(frames, capsys, start):
     out = capsys.readouterr().out
     assert "1 lines of split.csv name a video that FRAMES does not have" in out
     assert "warning: 1 videos are not in split.csv, so in no list" in out
+
+
+def test_videos_are_listed_as_they_are(shared, frames):
+    for name in ("hugging", "kicking"):
+        source = shared / "real" / "ut_interaction" / name
+        (frames / name).mkdir(parents=True)
+        for video in sorted(source.glob("*.avi"))[:2]:
+            (frames / name / video.name).symlink_to(video)
+    assert make() == 0
+    entries = json.loads(Path("videos_dataset/mine/trainlist01.json").read_text())
+    assert [entry["class_name"] for entry in entries] == ["hugging", "kicking"]
+    for entry in entries:
+        assert entry["path"].endswith(".avi") and 52 <= entry["num_frames"] <= 183
+        assert entry["fps"] == pytest.approx(30, abs=0.1)
+
+
+@pytest.mark.parametrize("top", ["", "packed/"])
+def test_one_zip_is_a_folder_of_classes_too(frames, top):
+    with zipfile.ZipFile("frames.zip", "w") as archive:
+        for name in ("a/v1", "a/v2", "b/day 1/v1", "b/v2"):
+            for i in range(3):
+                archive.writestr(f"{top}{name}/image_{i:05d}.jpg", "")
+    assert make_json.main(["folder", "mine", "frames.zip"]) == 0
+    entries = json.loads(Path("videos_dataset/mine/trainlist01.json").read_text())
+    entries += json.loads(Path("videos_dataset/mine/testlist01.json").read_text())
+    assert {(e["path"], e["class_name"], e["num_frames"]) for e in entries} == {
+        (f"{frames}.zip/{top}{name}", name[0], 3) for name in ("a/v1", "a/v2", "b/day 1/v1", "b/v2")
+    }
+
+
+def test_a_zip_a_video_is_listed_and_a_broken_one_named(frames, capsys):
+    (frames / "a").mkdir(parents=True)
+    for i in range(2):
+        with zipfile.ZipFile(frames / "a" / f"v{i}.zip", "w") as archive:
+            archive.writestr("1.jpg", "")
+    (frames / "a" / "broken.zip").write_bytes((frames / "a" / "v0.zip").read_bytes()[:-30])
+    assert make() == 1
+    assert sorted(paths("train") + paths("test")) == ["a/v0.zip", "a/v1.zip"]
+    assert "left out: " in (error := capsys.readouterr().err) and "a/broken.zip" in error
+
+
+def test_links_in_a_circle_are_named_and_end(frames, capsys):
+    add_class(frames, "a", 2)
+    (frames / "a" / "again").symlink_to(frames)
+    (frames / "a" / "self").symlink_to("self")
+    add_class(frames.parent, "elsewhere", 2)
+    (frames / "b").symlink_to(frames.parent / "elsewhere")  # a link is no circle
+    assert make() == 1
+    assert sorted(paths("train") + paths("test")) == ["a/v00", "a/v01", "b/v00", "b/v01"]
+    error = capsys.readouterr().err
+    assert "frames/a/again: a link to a folder that it lies in" in error
+    assert "frames/a/self: Too many levels of symbolic links" in error
+    assert error.count("\n") == 2
+
+
+def write_lists(train, val, classes=None):
+    Path("train.txt").write_text("\r\n".join(train), encoding="utf-8")
+    Path("val.txt").write_text("\n".join(val) + "\n\n", encoding="utf-8")
+    options = ["--train-list", "train.txt", "--val-list", "val.txt"]
+    if classes:
+        Path("names.txt").write_text("\r\n".join(classes), encoding="utf-8-sig")
+        options += ["--classes", "names.txt"]
+    return options
+
+
+@pytest.mark.parametrize("line", ["/old/place/{} 7 {}", "{} {}", "{}.avi {}", "./{}/ 9 {}"])
+def test_lists_of_tsn_and_mmaction2_decide_on_split_and_labels(frames, line):
+    for name in ("run/v 1", "run/v2", "caf\u00e9 'au' lait/v1", "caf\u00e9 'au' lait/v3"):
+        add_frames(frames / name)
+    rows = [line.format("run/v 1", 1), line.format("caf\u00e9 'au' lait/v1", 0)]
+    assert make(*write_lists(rows, [line.format("run/v2", 1), line.format("run/gone", 1)])) == 0
+    assert paths("train") == ["caf\u00e9 'au' lait/v1", "run/v 1"]
+    assert paths("test") == ["run/v2"]
+    assert read_classes(Path("videos_dataset/mine/classes.txt")) == ["caf\u00e9 'au' lait", "run"]
+
+
+def test_a_class_file_names_the_labels_of_lists(frames):
+    for i in range(3):
+        add_frames(frames / f"v{i}")  # no class folders are needed then
+    options = write_lists(["v0 3 1", "v1 3 0"], ["v2 3 1"], ["push/pull", 'say "no"', "rest"])
+    assert make(*options) == 0
+    classes = read_classes(Path("videos_dataset/mine/classes.txt"))
+    assert classes == ["push/pull", 'say "no"', "rest"]
+    videos, _ = read_list(Path("videos_dataset/mine/trainlist01.json"), classes)
+    assert [(video.label, video.class_name) for video in videos] == [
+        (1, 'say "no"'),
+        (0, "push/pull"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "train, val, classes, message",
+    [
+        (["a/v00"], ["a/v01 0"], None, "train.txt: line 1: 'a/v00' is neither 'path label'"),
+        (["a/v00 x"], ["a/v01 0"], None, "train.txt: line 1: 'a/v00 x' is neither"),
+        (["a/v00 0", "a/v01 0"], ["a/v01 0"], None, "val.txt: line 1: a/v01 has another list"),
+        (["a/v00 0", "a/v00 1"], ["a/v01 0"], None, "train.txt: line 2: a/v00 has another list"),
+        (["a/v00 1"], ["b/v01 2"], None, "are not one to one; give the names of all classes"),
+        (["a/v00 0", "b/v00 0"], ["b/v01 0"], None, "are not one to one"),
+        (["a/v00 0", "a/v01 1"], ["b/v01 2"], None, "are not one to one"),
+        (["a/v00 0"], ["b/v01 2"], ["a", "b"], "labels 0 to 2, names.txt has names for 0 to 1"),
+        (["c/v00 0"], ["c/v01 1"], None, "train.txt and val.txt names no video of FRAMES"),
+        (["a/v00 0"], [], None, "no video is left for the test list"),
+        ([], [], None, "names no video of FRAMES"),
+    ],
+)
+def test_wrong_lists_are_one_sentence(frames, capsys, train, val, classes, message):
+    add_class(frames, "a", 2)
+    add_class(frames, "b", 2)
+    assert make(*write_lists(train, val, classes)) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("error: ") and error.count("\n") == 1
+    assert not Path("videos_dataset").exists()
+
+
+@pytest.mark.parametrize("delimiter", ",;\t")
+def test_a_split_file_may_have_the_delimiters_of_any_country(frames, delimiter):
+    add_class(frames, "\u00fc, 'b'", 2)
+    text = "path,split\n\"\u00fc, 'b'/v00\",train\n\"\u00fc, 'b'/v01\",val\n"
+    lines = [line.rpartition(",") for line in text.splitlines()]
+    Path("split.csv").write_text("\r\n".join(f"{a}{delimiter}{b}" for a, _, b in lines))
+    assert make("--split-file", "split.csv") == 0
+    assert paths("train") == ["\u00fc, 'b'/v00"]
+
+
+def test_a_data_root_that_is_not_ours_is_one_sentence(frames, capsys, monkeypatch):
+    add_class(frames, "a", 2)
+    (frames.parent / "file").touch()
+    read_only = frames.parent / "read_only"
+    read_only.mkdir()
+    access = os.access  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: path != read_only and access(path, mode))
+    for place in ("file", "read_only", "read_only/data"):
+        assert make("--data-root", place) == 1
+        error = capsys.readouterr().err
+        assert "cannot be written to; name another place with --data-root" in error
+        assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -172,34 +312,38 @@ def test_damaged_folders_are_named_and_the_others_listed(frames, capsys):
     (frames / "b").mkdir()
     (frames / "a" / "video").mkdir()
     (frames / "a" / "video" / "x.mp4").touch()
+    (frames / "a" / "notes").mkdir()
+    (frames / "a" / "notes" / "x.txt").touch()
     add_frames(frames / "a" / "two\nlines")
     assert make() == 1
     assert sorted(paths("train") + paths("test")) == ["a/v00", "a/v01", "a/v02"]
     assert read_classes(Path("videos_dataset/mine/classes.txt")) == ["a"]
     errors = sorted(capsys.readouterr().err.splitlines())
     assert all(line.startswith("left out: ") for line in errors)
-    for line, reason in zip(
-        errors,
-        (
-            "two\\nlines': a name that a text file cannot hold",
-            "a/empty: no frames",
-            "a/gap: frame 3 is missing",
-            "a/mixed: frames of different names",
-            "a/video: no frames",
-            "/b: no frames",
-        ),
-        strict=True,
-    ):
-        assert reason in line
+    reasons = (
+        "two\\nlines': a name that a text file cannot hold",
+        "a/empty: no frames and no video in this folder",
+        "a/gap: frame 3 is missing",
+        "a/mixed: frames of different names",
+        "a/notes: no frames and no video among its 1 files",
+        "a/video/x.mp4",
+        "/b: no frames and no video",
+    )
+    assert [sum(reason in line for line in errors) for reason in reasons] == [1] * len(errors)
 
 
 @pytest.mark.parametrize(
     "files, message",
     [
-        ([], "is no folder"),
-        (["a/x.mp4", "b/y.mp4"], "extract_frames.py makes them from videos"),
-        (["v1/001.jpg"], "frames/v1 has frames where a class should be"),
-        (["001.jpg"], "has frames where a class should be"),
+        (
+            [],
+            "frames is no folder and no zip; FRAMES has folders of numbered pictures, video files",
+        ),
+        (["a/x.txt"], "frames/a: no frames and no video among its 1 files); FRAMES needs a folder"),
+        (["v1/001.jpg"], "frames/v1 is a video where a class should be"),
+        (["001.jpg"], "frames is a video where a class should be"),
+        (["x.mp4"], "frames/x.mp4 is a video where a class should be"),
+        (["a/v1/001.jpg", "a/v1.avi"], "a/v1.avi are the same video by their names; name a FRAMES"),
         (["a/v1/001.jpg", "b/v1/001.jpg"], "no video is left for the test list"),
     ],
 )
@@ -208,9 +352,8 @@ def test_a_wrong_layout_is_one_sentence(frames, capsys, files, message):
         (frames / file).parent.mkdir(parents=True, exist_ok=True)
         (frames / file).touch()
     assert make() == 1
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.startswith("error: ") and error.count("\n") == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and message in error
     assert not Path("videos_dataset").exists()
 
 
@@ -256,7 +399,7 @@ def test_new_lists_replace_the_old_ones(frames):
 @pytest.mark.parametrize(
     "args, status, words",
     [
-        ([], 2, "usage: make_json.py"),
+        ([], 1, "looked for ucf101/ with folders"),
         (["nosuchset"], 2, "choose from"),
         (["folder", "mine", "nowhere"], 1, "error: "),
         (["folder", "mine", "frames"], 0, "next: python main.py"),

@@ -45,6 +45,34 @@ def test_the_command_line_wins_over_the_recipe():
     assert {"epochs", "short_side", "arch", "dataset"} == opts.given
 
 
+def test_augmentation_is_that_of_the_paper():
+    def opts(*argv):
+        return parse_opts([*argv, "--dataset", "x"])
+
+    assert opts("--arch", "i3d").short_side == (256, 256)
+    assert opts("--arch", "s3d").resize == "square"
+    assert opts("--arch", "resnet3d").short_side == (256, 320)
+    tsn = opts("--arch", "tsn")
+    assert (tsn.crop, tsn.crop_scales, tsn.views) == ("corners", (1, 0.875, 0.75, 0.66), "25x10")
+
+
+def test_a_modality_changes_the_recipe():
+    argv = ["--arch", "tsn", "--dataset", "x", "--modality"]
+    flow, diff = parse_opts([*argv, "flow"]), parse_opts([*argv, "rgbdiff"])
+    assert (flow.clip_len, flow.snippet_len, len(flow.mean), flow.dropout) == (15, 5, 10, 0.7)
+    assert (diff.clip_len, diff.snippet_len, len(diff.mean)) == (42, 6, 3)
+    assert flow.crop_scales == diff.crop_scales == (1, 0.875, 0.75)
+    i3d = parse_opts(["--arch", "i3d", "--dataset", "x", "--modality", "flow"])
+    assert (i3d.clip_len, i3d.snippet_len, i3d.mean) == (64, 0, (0.5, 0.5))
+
+
+def test_views_of_whole_videos_and_ten_crops():
+    argv = ["--arch", "i3d", "--dataset", "x", "--views"]
+    assert [parse_opts([*argv, v]).views for v in ("all", "allx3", "2x10", "4")] == [
+        *("allx1", "allx3", "2x10", "4x1")
+    ]
+
+
 def test_a_resumed_run_keeps_its_options_and_the_command_line_wins(tmp_path):
     saved = {"arch": "i3d", "dataset": "demo", "epochs": 7, "lr": 0.5, "workers": 3, "name": "x"}
     (tmp_path / "options.json").write_text(json.dumps(saved))
@@ -67,6 +95,23 @@ def test_a_resumed_run_keeps_its_options_and_the_command_line_wins(tmp_path):
         (["--arch", "i3d", "--dataset", "demo", "--short-side", "70", "60"], "--short-side takes"),
         (["--arch", "i3d", "--dataset", "demo", "--views", "0x1"], "not CLIPSxCROPS"),
         (["--arch", "i3d", "--dataset", "demo", "--views", "2x2"], "not CLIPSxCROPS"),
+        (["--arch", "i3d", "--dataset", "x", "--modality", "rgbdiff"], "is not for i3d, but rgb"),
+        (["--arch", "tsn", "--dataset", "x", "--views", "all"], "--views all is for consecutive"),
+        (["--arch", "tsn", "--dataset", "x", "--target-fps", "25"], "--target-fps is for consec"),
+        (["--arch", "i3d", "--dataset", "x", "--target-fps", "0"], "must be at least 0.1"),
+        (["--arch", "i3d", "--dataset", "x", "--crop", "corner"], "invalid choice: 'corner'"),
+        (["--arch", "i3d", "--dataset", "x", "--crop-area", "0.5", "0.1"], "lowest, then the hig"),
+        (["--arch", "i3d", "--dataset", "x", "--crop-ratio", "2", "1"], "--crop-ratio takes the"),
+        (["--arch", "i3d", "--dataset", "x", "--crop-scales", "2"], "must be between 0.01 and 1"),
+        (["--arch", "i3d", "--dataset", "x", "--color-jitter", *"0001"], "half a turn"),
+        (
+            ["--arch", "i3d", "--dataset", "x", "--modality", "flow", "--color-jitter", *"1000"],
+            "for RGB frames, not for flow",
+        ),
+        (
+            ["--arch", "tsn", "--dataset", "x", "--modality", "flow", "--snippet-len", "1"],
+            "--modality flow of tsn needs --snippet-len 5",
+        ),
         (["--arch", "i3d", "--dataset", "demo", "--evaluate"], "--evaluate needs --resume"),
         (["--arch", "i3d", "--dataset", "demo", "--pretrained-file", "x"], "needs --pretrained"),
         (["--arch", "i3d", "--dataset", "demo", "--micro-batch", "0"], "must be at least 1"),

@@ -1,5 +1,6 @@
 import math
 import random
+from fractions import Fraction
 
 import pytest
 
@@ -143,3 +144,61 @@ def test_segments_follow_the_published_formula(num_segments, snippet_len):
 def test_segments_of_no_frames_are_an_error():
     with pytest.raises(ValueError, match="0 frames"):
         sampling.test_segments(0)
+
+
+@pytest.mark.parametrize(
+    "stride, fps, target_fps, step",
+    [
+        (1, 25, 25, 1),
+        (2, 30, 15, 4),
+        (1, 30.0, 25.0, Fraction(6, 5)),  # as a float 1.19999..., which would lose frame 6
+        (2, 12.5, 25, 1),
+        (1, 10, 25, Fraction(2, 5)),  # frames come more than once
+        (1, 29.97002997002997, 25, Fraction(1200, 1001)),  # NTSC's 30000/1001
+    ],
+)
+def test_a_stride_at_a_frame_rate_is_exact(stride, fps, target_fps, step):
+    assert sampling.resampled_stride(stride, fps, target_fps) == step
+    assert isinstance(sampling.resampled_stride(stride, fps, target_fps), int) == (
+        step == int(step)
+    )
+
+
+@pytest.mark.parametrize(
+    "num_frames, clip_len, step, indices",
+    [
+        (7, 6, Fraction(6, 5), [0, 1, 2, 3, 4, 6]),  # exactly one clip fits
+        (5, 5, Fraction(2, 5), [1, 1, 1, 2, 2]),  # the middle of starts 0 to 3
+        (4, 6, Fraction(3, 2), [0, 1, 3, 0, 2, 3]),  # too short: looped
+    ],
+)
+def test_a_fractional_stride_takes_the_last_frame_shown_by_then(
+    num_frames, clip_len, step, indices
+):
+    assert spaced_clips(num_frames, clip_len, step, 1) == [indices]
+
+
+def test_clips_of_any_rate_cover_the_same_time():
+    rng = random.Random(0)
+    for fps in (10, 15, 24, 25, 29.97, 30, 50, 60):
+        step = sampling.resampled_stride(2, fps, 25)
+        for num_frames in range(1, 200, 7):
+            clip = random_clip(num_frames, 16, step, rng)
+            assert len(clip) == 16
+            assert 0 <= min(clip) <= max(clip) < num_frames
+            if num_frames > 15 * step + 1:
+                assert clip[-1] - clip[0] == int(15 * step)
+                seconds = [(i - clip[0]) / fps for i in clip]
+                # never later than asked for, and by less than a frame
+                assert all(-1e-3 < 2 * i / 25 - t < 1 / fps + 1e-3 for i, t in enumerate(seconds))
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, Fraction(6, 5), Fraction(2, 5), Fraction(1200, 1001)])
+def test_the_whole_video_is_every_frame_that_the_stride_meets(step):
+    for num_frames in range(1, 100):
+        clip = sampling.whole_video(num_frames, 8, step)
+        fitting = [int(i * step) for i in range(1000) if int(i * step) < num_frames]
+        if len(fitting) >= 8:
+            assert clip == fitting
+        else:  # a network needs its 8 frames
+            assert clip == [int(i * step) % num_frames for i in range(8)]

@@ -1,10 +1,21 @@
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from pt_dataset.transforms import crop_at, random_crop, resize, view_crops
+from pt_dataset.transforms import (
+    corner_crop,
+    crop_at,
+    finished,
+    jitter_color,
+    random_crop,
+    random_resized_crop,
+    resize,
+    view_crops,
+)
 
 
 def gradient(height, width):
@@ -46,7 +57,7 @@ def test_resizing_without_antialias_looks_at_the_nearest_pixels_only():
     clip = np.zeros((1, 64, 64, 3), np.uint8)
     clip[:, ::4] = 200  # every fourth row: rows 1.5, 5.5 ... of a quarter of the size miss them all
     for crops in (
-        lambda antialias: view_crops(clip, 16, 16, 1, antialias=antialias),
+        lambda antialias: view_crops(clip, 16, 16, 1, antialias=antialias)[0],
         lambda antialias: [random_crop(clip, (16, 16), 16, random.Random(0), antialias=antialias)],
     ):
         assert crops(False)[0].max() == 0
@@ -57,7 +68,7 @@ def test_resizing_without_antialias_looks_at_the_nearest_pixels_only():
 @pytest.mark.parametrize("num_crops", [1, 3])
 def test_view_crops_lie_along_the_longer_side(shape, num_crops):
     clip = gradient(*shape)
-    crops = view_crops(clip, 32, 32, num_crops)
+    crops = [crop for crop, _ in view_crops(clip, 32, 32, num_crops)]
     assert [crop.shape for crop in crops] == [(4, 32, 32, 3)] * num_crops
     channel = 1 if shape[0] > shape[1] else 0
     if num_crops == 3:
@@ -81,6 +92,134 @@ def test_every_place_has_the_same_chance():
 
 
 def test_a_square_resize_ignores_the_aspect_ratio():
-    crop = view_crops(gradient(64, 128), 32, 32, 1, square=True)[0]
+    crop = view_crops(gradient(64, 128), 32, 32, 1, square=True)[0][0]
     assert np.ptp(crop[0, 0, :, 0].astype(int)) >= 122  # all columns
     assert np.ptp(crop[0, :, 0, 1].astype(int)) >= 60  # and all rows
+
+
+def window(crop):
+    """Top, left, bottom and right of what a crop of `gradient` sees, to about two pixels."""
+    first, last = crop[0, 0, 0].astype(int), crop[0, -1, -1].astype(int)
+    return first[1], first[0], last[1], last[0]
+
+
+def test_each_of_the_thirteen_positions_comes_equally_often():
+    rng = random.Random(0)
+    clip = gradient(72, 104)  # a window of 36 goes down by up to 36 pixels and right by 68
+    crops = [corner_crop(clip, (0.5,), 36, rng) for _ in range(2600)]
+    assert all(crop.shape == (4, 36, 36, 3) for crop in crops)
+    places = Counter(window(crop)[:2] for crop in crops)
+    # corners, middles of the edges, halfway between the center and the corners, center
+    rows, columns = (0, 9, 18, 27, 36), (0, 17, 34, 51, 68)
+    steps = [(i, j) for i in range(5) for j in range(5) if i % 2 == j % 2]
+    assert places.keys() == {(rows[i], columns[j]) for i, j in steps}
+    assert len(places) == 13
+    assert min(places.values()) > 140
+    assert max(places.values()) < 260  # 200 expected
+
+
+def test_sides_of_a_corner_crop_are_at_most_one_scale_apart():
+    rng = random.Random(0)
+    sides = Counter()
+    for _ in range(1500):
+        top, left, bottom, right = window(corner_crop(gradient(200, 250), (1, 0.8, 0.6), 40, rng))
+        sides[round((bottom - top) / 40), round((right - left) / 40)] += 1  # 5, 4 or 3
+    assert sides.keys() == {(5, 5), (5, 4), (4, 5), (4, 4), (4, 3), (3, 4), (3, 3)}
+    assert min(sides.values()) > 150
+
+
+def test_a_corner_crop_of_the_right_size_is_not_resized():
+    clip = gradient(64, 80)
+    crop = corner_crop(clip, (0.5,), 32, random.Random(0))
+    assert np.shares_memory(crop, clip)
+
+
+def test_corner_crops_of_square_frames_are_shares_of_each_side():
+    rng = random.Random(0)
+    crops = [corner_crop(gradient(100, 200), (0.5,), 50, rng, square=True) for _ in range(50)]
+    for top, left, bottom, right in map(window, crops):
+        assert (bottom - top, right - left) == pytest.approx((50, 100), abs=3)
+
+
+def test_resized_crops_have_the_area_and_the_ratio_asked_for():
+    rng = random.Random(0)
+    areas, ratios = [], []
+    for _ in range(500):
+        crop = random_resized_crop(gradient(200, 250), (0.2, 0.6), (0.5, 2), 64, rng)
+        assert crop.shape == (4, 64, 64, 3)
+        top, left, bottom, right = window(crop)
+        height, width = (bottom - top) * 64 / 63, (right - left) * 64 / 63
+        areas.append(height * width / 200 / 250)
+        ratios.append(width / height)
+    assert 0.18 < min(areas) < 0.22
+    assert 0.55 < max(areas) < 0.63
+    assert 0.47 < min(ratios) < 0.6
+    assert 1.7 < max(ratios) < 2.1
+
+
+def random_changes(clip, rng):
+    yield corner_crop(clip, (1, 0.8), 32, rng)
+    yield random_resized_crop(clip, (0.1, 1), (0.5, 2), 32, rng)
+    yield random_crop(clip, (33, 48), 32, rng)
+    yield jitter_color(clip, (0.4, 0.4, 0.4, 0.1), rng)
+
+
+def test_one_set_of_parameters_serves_all_frames_and_comes_from_the_generator():
+    clip = gradient(60, 80)
+    torch.manual_seed(0)
+    changed = list(random_changes(clip, random.Random(5)))
+    state = torch.get_rng_state()
+    torch.manual_seed(1)
+    for crop, again, other in zip(
+        changed,
+        random_changes(clip, random.Random(5)),
+        random_changes(clip, random.Random(6)),
+        strict=True,
+    ):
+        assert all(np.array_equal(frame, crop[0]) for frame in crop)
+        assert np.array_equal(again, crop)  # whatever torch's own generator
+        assert not np.array_equal(other, crop)
+    torch.manual_seed(0)
+    assert torch.equal(torch.get_rng_state(), state)  # and that is left as it was
+
+
+def test_colors_change_as_asked_and_only_if_asked():
+    clip = np.full((2, 8, 8, 3), (80, 120, 160), np.uint8)
+    assert jitter_color(clip, (0, 0, 0, 0), random.Random(0)) is clip
+    bright = [jitter_color(clip, (0.5, 0, 0, 0), random.Random(i)) for i in range(50)]
+    levels = [int(c[0, 0, 0, 1]) for c in bright]
+    assert 60 <= min(levels) < 75
+    assert 165 < max(levels) <= 180
+    hue = jitter_color(clip, (0, 0, 0, 0.5), random.Random(0))[0, 0, 0]
+    assert hue.max() == pytest.approx(160, abs=2)  # the same color turned
+    assert hue.min() == pytest.approx(80, abs=2)
+
+
+@pytest.mark.parametrize("channels", [2, 3])
+def test_a_finished_clip_is_contiguous_and_mirrored_in_the_copy(channels):
+    clip = np.random.default_rng(0).integers(0, 256, (4, 9, 12, channels), dtype=np.uint8)
+    crop = crop_at(clip, 0.5, 0.5, 6)
+    plain, mirrored = finished(crop), finished(crop, flip=True)
+    assert plain.is_contiguous()
+    assert mirrored.is_contiguous()
+    assert np.array_equal(plain, crop)
+    expected = crop[:, :, ::-1].copy()
+    if channels == 2:  # what moved to the left moves to the right
+        expected[..., 0] = 255 - expected[..., 0]
+    assert np.array_equal(mirrored, expected)
+
+
+def test_fields_of_flow_become_channels_in_their_order():
+    clip = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1) * 2 + np.array([0, 1], np.uint8)
+    clip = np.broadcast_to(clip, (6, 3, 3, 2)).copy()  # u of field i is 2 i, v is 2 i + 1
+    stacked = finished(clip, snippet_len=3)
+    assert stacked.shape == (2, 3, 3, 6)
+    assert stacked.is_contiguous()
+    assert stacked[:, 1, 1].tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+
+
+def test_ten_crops_are_corners_and_center_plain_and_mirrored():
+    crops = view_crops(gradient(40, 60), 40, 32, 10)
+    assert [flip for _, flip in crops] == [False] * 5 + [True] * 5
+    tops = [window(crop)[:2] for crop, _ in crops]
+    assert tops == [(0, 0), (0, 28), (8, 0), (8, 28), (4, 14)] * 2

@@ -66,20 +66,32 @@ def result_of(scores: torch.Tensor, labels: torch.Tensor, protocol: str) -> dict
 def protocol_in_words(views: str, preprocessing: dict) -> str:
     """What was averaged over what, for `views` such as "10x3"."""
     clips, crops = views.split("x")
-    of_crops = "1 center crop" if crops == "1" else f"{crops} crops"
-    pixels = f"{preprocessing['crop_size']} px out of short side {preprocessing['short_side']}"
+    of_crops = {"1": "1 center crop", "10": "10 crops (5 of them mirrored)"}
+    of_crops = of_crops.get(crops, f"{crops} crops")
+    unit = "field of flow" if preprocessing["modality"] == "flow" else "frame"
+    side = "both sides" if preprocessing["resize"] == "square" else "short side"
+    pixels = f"{preprocessing['crop_size']} px out of {side} {preprocessing['short_side']}"
     if snippet_len := preprocessing["snippet_len"]:
         segments = int(clips) if clips != "1" else preprocessing["clip_len"] // snippet_len
-        frames = "1 frame" if snippet_len == 1 else f"{snippet_len} frames"
         return (
-            f"video accuracy, logits of {segments} segments of {frames} aggregated, "
-            f"softmax averaged over {of_crops}, {pixels}"
+            f"video accuracy, logits of {segments} segments of {plural(snippet_len, unit)} "
+            f"aggregated, softmax averaged over {of_crops}, {pixels}"
         )
-    of_clips = "1 center clip" if clips == "1" else f"{clips} evenly spaced clips"
+    of_clips = {"1": "1 center clip", "all": "the whole video as 1 clip"}
+    of_clips = of_clips.get(clips, f"{clips} evenly spaced clips")
+    frames = "" if clips == "all" else f" of {plural(preprocessing['clip_len'], unit)}"
+    rate = preprocessing["target_fps"]
+    stride = f"stride {preprocessing['stride']}" + (f" at {rate:g} frames/s" if rate else "")
     return (
-        f"video accuracy, softmax averaged over {of_clips} x {of_crops} of "
-        f"{preprocessing['clip_len']} frames (stride {preprocessing['stride']}), {pixels}"
+        f"video accuracy, softmax averaged over {of_clips} x {of_crops}{frames} ({stride}), "
+        f"{pixels}"
     )
+
+
+def plural(count: int, unit: str) -> str:
+    """`3 frames`, or of `field of flow`, `3 fields of flow`."""
+    noun, *rest = unit.split(" ", 1)
+    return " ".join([str(count), noun if count == 1 else noun + "s", *rest])
 
 
 def describe(result: dict) -> str:

@@ -1,0 +1,276 @@
+"""What lies below a folder: videos in whatever form, the optical flow beside them, their lengths.
+
+A video goes by its name: its path below that folder, without the suffix of a file.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from config import UserError
+from pt_dataset.datalist import Video
+from pt_dataset.frame_order import FLOW_PREFIXES, FRAME_NAME
+from pt_dataset.sources import (
+    VIDEO_NAME,
+    count_flow,
+    count_frames,
+    frame_rate,
+    zip_flow,
+    zip_videos,
+)
+
+UV = {"u", "v"}  # the folders of the two parts of flow
+FLOW_FOLDERS = ("tvl1_flow", "flow")  # names of the folder of flow beside one of frames
+FORMS = "folders of numbered pictures, video files, or zips of such folders"
+
+
+@dataclass
+class Found:
+    """What `find` found; all by name."""
+
+    paths: dict[str, str] = field(default_factory=dict)  # of videos: what can be opened
+    counts: dict[str, int] = field(default_factory=dict)  # frames, where a zip tells them at once
+    flow_paths: dict[str, str] = field(default_factory=dict)  # of u and v: by the path below them
+    problems: list[str] = field(default_factory=list)  # videos that cannot be used, and why
+    others: list[str] = field(default_factory=list)  # folders with files, but none of our kinds
+
+    def add(self, name: str, path: str) -> None:
+        """Adds a video.
+
+        Raises:
+            UserError: the name is taken: by the frames of a video file, or by a copy of them.
+        """
+        if name.encode("utf-8", "replace").decode().splitlines() != [name] and name:
+            self.problems.append(f"{name!r}: a name that a text file cannot hold; rename it")
+        elif name in self.paths:
+            raise UserError(
+                f"{self.paths[name]} and {path} are the same video by their names; name a FRAMES "
+                "that holds only one of them"
+            )
+        else:
+            self.paths[name] = path
+
+
+def find(frames: Path) -> Found:
+    """Everything below a folder, or in one zip.
+
+    Raises:
+        UserError: there is no such folder or zip.
+    """
+    found = Found()
+    if frames.is_dir():
+        _look_into(str(frames), "", frozenset(), found)
+    elif frames.suffix.lower() == ".zip" and frames.is_file():
+        _look_into_zip(str(frames), "", found)
+        _drop_shared_folder(found)
+    else:
+        raise UserError(f"{frames} is no folder and no zip; FRAMES has {FORMS} in it")
+    return found
+
+
+def _look_into(folder: str, name: str, above: frozenset, found: Found) -> None:
+    """Adds what is in a folder; `above` holds the identities of the folders that it lies in."""
+    try:
+        status = os.stat(folder)
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            found.problems.append(f"{folder}: a link to a folder that it lies in; remove it")
+            return
+        content = _scan(folder, found)
+    except OSError as error:
+        found.problems.append(f"{error.filename or folder}: {error.strerror}")
+        return
+    if content.has_flow:
+        found.flow_paths[name] = folder
+    if content.has_frames:
+        found.add(name, folder)
+        return
+    if set(content.folders) == UV:  # and no others: these may be letters of a sign language
+        for video in find(Path(folder, "u")).paths:
+            found.flow_paths[video] = os.path.join(folder, "{}", video)
+        return
+    for below in sorted(content.folders):
+        _look_into(os.path.join(folder, below), _join(name, below), above | {identity}, found)
+    videos = [file for file in content.files if VIDEO_NAME.fullmatch(file)]
+    zips = [file for file in content.files if file.lower().endswith(".zip")]
+    for file in sorted(videos):
+        found.add(_join(name, os.path.splitext(file)[0]), os.path.join(folder, file))
+    for file in sorted(zips):
+        _look_into_zip(os.path.join(folder, file), _join(name, file[: -len(".zip")]), found)
+    if not (content.has_flow or content.folders or videos or zips):
+        why = f"{folder}: no frames and no video"
+        if content.files:
+            found.others.append(f"{why} among its {len(content.files)} files")
+        else:
+            found.problems.append(f"{why} in this folder")
+
+
+class Content(NamedTuple):
+    """What lies in a folder; of one with frames not all of the rest."""
+
+    has_frames: bool
+    has_flow: bool
+    folders: list[str]
+    files: list[str]
+
+
+def _scan(folder: str, found: Found) -> Content:
+    folders, files, has_flow = [], [], False
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(FLOW_PREFIXES):
+                has_flow = True
+            elif FRAME_NAME.fullmatch(entry.name) and not entry.is_dir():
+                # without a look at the hundreds of others
+                has_flow |= os.path.exists(os.path.join(folder, f"{FLOW_PREFIXES[0]}00001.jpg"))
+                return Content(True, has_flow, folders, files)
+            elif entry.name[0] != ".":
+                (folders if _is_folder(entry, found) else files).append(entry.name)
+    return Content(False, has_flow, folders, files)
+
+
+def _is_folder(entry: os.DirEntry, found: Found) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:  # a link to itself
+        found.problems.append(f"{entry.path}: {error.strerror}")
+        return False
+
+
+def _look_into_zip(path: str, name: str, found: Found) -> None:
+    try:
+        members, flow = zip_videos(path), zip_flow(path)
+    except UserError as error:
+        found.problems.append(str(error))
+        return
+    if not members and not flow:
+        found.problems.append(f"{path}: no frames in this zip")
+    for member in flow:
+        found.flow_paths[_join(name, member)] = _join(path, member)
+    beside = defaultdict(set)  # names in a folder, by the folder
+    for member in members:
+        for above, _, own in _steps(member):
+            beside[above].add(own)
+    for member, count in members.items():
+        for above, below, own in _steps(member):
+            if own in UV and beside[above] == UV:
+                found.flow_paths[below] = _join(path, _join(above, _join("{}", below)))
+                break
+        else:
+            found.add(_join(name, member), _join(path, member))
+            if count:  # 0: something is wrong with it, which counting again will say
+                found.counts[_join(name, member)] = count
+
+
+def _steps(path: str) -> list[tuple[str, str, str]]:
+    """Each component of a path, last, with what is above and below it."""
+    parts = path.split("/")
+    return [("/".join(parts[:i]), "/".join(parts[i + 1 :]), part) for i, part in enumerate(parts)]
+
+
+def _drop_shared_folder(found: Found) -> None:
+    """Of names in a zip, drops the folder that was packed as a whole, if it is there."""
+    names = list(found.paths) + list(found.flow_paths)
+    top = names[0].split("/")[0] + "/" if names else "/"
+    if all(name.startswith(top) and name.count("/") > 1 for name in names):
+        for table in (found.paths, found.counts, found.flow_paths):
+            shorter = {name.removeprefix(top): value for name, value in table.items()}
+            table.clear()
+            table.update(shorter)
+
+
+def _join(name: str, below: str) -> str:
+    return f"{name}/{below}" if name and below else name or below
+
+
+class Names:
+    """Finds a name by a path that begins elsewhere: longer or shorter than the name."""
+
+    def __init__(self, names: Collection[str]):
+        self.names = names
+        self.by_last = defaultdict(list)
+        for name in names:
+            self.by_last[name.rpartition("/")[2]].append(name)
+
+    def find(self, path: str) -> str | None:
+        """The name that `path` ends with, or the only one that ends with `path`."""
+        same_end = self.by_last.get(path.rpartition("/")[2], ())
+        inside = [name for name in same_end if f"/{path}".endswith(f"/{name}")]
+        if inside:
+            return max(inside, key=len)
+        around = [name for name in same_end if name.endswith(f"/{path}")]
+        return around[0] if len(around) == 1 else None
+
+
+def find_flow(frames: Path, found: Found, flow: Path | None) -> dict[str, str]:
+    """Where the flow of the videos is: in the folder `flow` if named, else with or beside them.
+
+    Returns:
+        The flow path by the name of a video.
+
+    Raises:
+        UserError: there is no flow in `flow`, or none of the videos.
+    """
+    flow_paths = dict(found.flow_paths)
+    beside = [frames.parent / f"{name}{end}" for name in FLOW_FOLDERS for end in ("", ".zip")]
+    for folder in [flow] if flow else [path for path in beside if path.exists()]:
+        flow_paths |= find(folder).flow_paths
+    names = Names(flow_paths)
+    matches = {name: flow_paths.get(names.find(name)) for name in found.paths}
+    matches = {name: path for name, path in matches.items() if path}
+    if flow and not matches:
+        raise UserError(
+            f"{flow} has no flow of these videos; it needs u/VIDEO and v/VIDEO, or VIDEO with "
+            "files flow_x_00001.jpg and flow_y_00001.jpg in it"
+        )
+    return matches
+
+
+def measure(
+    found: Found, wanted: Iterable[str], flow_paths: dict[str, str]
+) -> tuple[dict[str, Video], list[str]]:
+    """Counts the frames of videos, several at a time.
+
+    Args:
+        found: where they are.
+        wanted: their names.
+        flow_paths: what `find_flow` returned; it has to hold one field fewer than there are frames.
+
+    Returns:
+        videos by name, still without label and class; and what is wrong with the others.
+    """
+
+    def look(name: str) -> tuple[str, Video | None, list[str]]:
+        path, flow_path, problems = found.paths[name], flow_paths.get(name), []
+        try:
+            count = found.counts.get(name) or count_frames(path)
+            video = Video(path, -1, "", count, frame_rate(path))
+        except UserError as error:
+            return name, None, [str(error)]
+        try:
+            if flow_path and count > 1:
+                fields = count_flow(flow_path)
+                if fields < count - 1:
+                    raise UserError(f"{flow_path}: flow of {fields + 1} frames, of {count}")
+                video = video._replace(flow_path=flow_path)
+        except UserError as error:
+            problems.append(f"the flow of {name}: {error}")
+        return name, video, problems
+
+    wanted = list(wanted)
+    videos, problems = {}, []
+    # threads: the work is waiting for the disk, and decoding that lets others run
+    with ThreadPool(min(32, 4 * (os.cpu_count() or 1))) as pool:
+        results = pool.imap(look, wanted, chunksize=8)
+        bar = tqdm(results, "counting frames", len(wanted), unit="video", disable=None)
+        for name, video, reasons in bar:
+            problems += reasons
+            if video:
+                videos[name] = video
+    return videos, problems

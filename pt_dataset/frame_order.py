@@ -1,0 +1,68 @@
+"""Which files are frames, and in what order, by their names alone."""
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable
+
+from config import UserError
+
+# frame000001.jpg, image_00001.jpg, 001.jpg; not ._001.jpg, which a Mac puts beside each file
+FRAME_NAME = re.compile(r"(?!\.)(.*?)(\d+)(\.(?:jpe?g|png|bmp|webp))", re.IGNORECASE)
+FLOW_PREFIXES = ("flow_x_", "flow_y_")  # TSN keeps them in one folder with the frames
+
+
+class EmptyVideo(UserError):
+    """There is no frame where a video should be."""
+
+
+class FrameGap(UserError):
+    """The numbers of the frames of a video leave one out, or have one twice."""
+
+
+def by_kind(names: Iterable[str]) -> dict[str, list[str]]:
+    """Sorted file names: those of flow by their prefix, all others under ""."""
+    names = sorted(names)
+    x, y, end = (bisect_left(names, prefix) for prefix in (*FLOW_PREFIXES, "flow_z"))
+    return {"": names[:x] + names[end:], "flow_x_": names[x:y], "flow_y_": names[y:end]}
+
+
+def has_frames(names: list[str]) -> bool:
+    """Whether any of these files is a frame."""
+    return any(map(FRAME_NAME.fullmatch, names))
+
+
+def in_order(names: list[str], folder: str) -> list[str]:
+    """The frames among the sorted `names` in the order of time, whatever their naming scheme.
+
+    Raises:
+        EmptyVideo: no frames; FrameGap: a number is missing between two; UserError: two naming
+            schemes.
+    """
+    if are_consecutive(names):
+        return names
+    matches = [match for match in map(FRAME_NAME.fullmatch, names) if match]
+    if not matches:
+        raise EmptyVideo(f"{folder}: no frames (numbered .jpg or .png files) in this folder")
+    schemes = {(match[1], match[3]) for match in matches}
+    if len(schemes) > 1:
+        names = " and ".join(sorted(f"{prefix}*{suffix}" for prefix, suffix in schemes)[:2])
+        raise UserError(f"{folder}: frames of different names, {names}; keep one kind")
+    numbers = sorted((int(match[2]), match[0]) for match in matches)
+    first = numbers[0][0]
+    for i, (number, name) in enumerate(numbers):
+        if number != first + i:
+            raise FrameGap(
+                f"{folder}: frame {first + i} is missing or doubled before {name}; extract the "
+                f"video again"
+            )
+    return [name for _, name in numbers]
+
+
+def are_consecutive(names: list[str]) -> bool:
+    """Whether `names` are frames of one scheme, without a gap: the usual case, found quickly."""
+    match = FRAME_NAME.fullmatch(names[0]) if names else None
+    if match is None:
+        return False
+    prefix, digits, suffix = match.groups()
+    first, width = int(digits), len(digits)
+    return names == [f"{prefix}{first + i:0{width}}{suffix}" for i in range(len(names))]

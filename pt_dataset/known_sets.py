@@ -1,0 +1,295 @@
+"""The rules of the public data sets: which video has which class and belongs on which list.
+
+A rule looks at names (paths without suffix) and official files, never at the order of a folder;
+class names are those of the data set's tracked class file.
+"""
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from config import DATASETS, UserError
+
+SIDES = {"train": "train", "val": "test", "validation": "test", "validate": "test", "test": "test"}
+UCF_NAME = re.compile(r"v_([a-z]+)_g(\d\d)_c\d\d", re.IGNORECASE)
+UCF_TEST_GROUPS = {1: range(1, 8), 2: range(8, 15), 3: range(15, 22)}  # of 25; by split
+HMDB_SIDES = {"0": None, "1": "train", "2": "test"}  # codes of the official files
+# a video id of YouTube has 11 characters, the first may be - or _; then start and end in seconds
+KINETICS_NAME = re.compile(r"([\w-]{11})(?:_\d{6}_\d{6})?", re.ASCII)
+KINETICS_SIDE = re.compile(r"(?<![a-z])(train|val|validate|validation)(?![a-z])")
+CSV_COLUMNS = {"label", "youtube_id", "split"}
+ID_LISTS = {"train": "train_ytid_list.txt", "test": "val_ytid_list.txt"}
+
+LOOKED_FOR = {
+    "ucf101": "folders, zips or videos named like v_Archery_g01_c01",
+    "hmdb51": "videos or frames, and the files CLASS_test_split1.txt to 3",
+    "kinetics400": "train/CLASS/VIDEO and val/CLASS/VIDEO",
+    "kinetics200": "train_ytid_list.txt and val_ytid_list.txt",
+}
+
+
+@dataclass
+class Assignment:
+    """What a rule says: lists as "trainlist01": {name of a video: its class}."""
+
+    lists: dict[str, dict[str, str]]
+    list_sizes: dict[str, int]  # how many videos there are officially
+    split_by: str  # for the reader: what decided
+    not_used: int = 0  # videos that are no part of the data set, or of none of its lists
+
+
+@dataclass
+class Labels:
+    """Finds the class that is meant by a name in another spelling."""
+
+    names: list[str]
+    by_key: dict[str, str] = field(init=False)
+
+    def __post_init__(self):
+        self.by_key = {self.key(name): name for name in self.names}
+
+    @staticmethod
+    def key(name: str) -> str:
+        """Letters and digits: Kinetics' `hurling (sport)` may be `hurling_sport`."""
+        return re.sub(r"[\W_]", "", name.lower())
+
+    def find(self, name: str) -> str | None:
+        return self.by_key.get(self.key(name))
+
+
+def last(name: str) -> str:
+    """The last component of a name."""
+    return name.rpartition("/")[2]
+
+
+def find_files(folder: Path, pattern: str) -> dict[str, Path]:
+    """Files in a folder, or one level below it, by their names."""
+    paths = sorted([*folder.glob(f"*/{pattern}"), *folder.glob(pattern)]) if folder.is_dir() else []
+    return {path.name: path for path in paths}
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a small text file, without spaces around them and without empty ones."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no text in UTF-8; save it as that") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def one_place(names: Collection[str], key=last) -> dict[str, str]:
+    """Names by what identifies a video in its data set.
+
+    Raises:
+        UserError: a video is in two places.
+    """
+    places = {}
+    for name in names:
+        other = places.setdefault(key(name), name)
+        if other != name:
+            raise UserError(f"{last(name)} is there twice, as {other} and as {name}; keep one")
+    return places
+
+
+def ucf101(
+    names: Collection[str], classes: list[str], annotations: Path | None, folder: Path
+) -> Assignment:
+    """Official split files where there are any, else their rule: by the group of a video."""
+    labels = Labels(classes)
+    # the split files have HandStandPushups, several archives of frames HandstandPushups
+    matches = {name: UCF_NAME.fullmatch(last(name)) for name in names}
+    videos = {name: match for name, match in matches.items() if match and labels.find(match[1])}
+    one_place(videos, lambda name: last(name).lower())
+    wanted = [f"{side}list{split:02d}" for split in UCF_TEST_GROUPS for side in ("train", "test")]
+    files = find_files(annotations or folder, "*list0?.txt")
+    missing = [f"{name}.txt" for name in wanted if f"{name}.txt" not in files]
+    if annotations and missing:
+        raise UserError(
+            f"{annotations} has no {missing[0]}; get UCF101TrainTestSplits-RecognitionTask.zip, or "
+            "leave out --annotations: the lists follow from the groups in the names"
+        )
+    lists = {}
+    for list_name in wanted:
+        if missing:
+            test = UCF_TEST_GROUPS[int(list_name[-2:])]
+            is_test = list_name.startswith("test")
+            chosen = [name for name, match in videos.items() if (int(match[2]) in test) == is_test]
+        else:
+            lines = read_lines(files[f"{list_name}.txt"])
+            official = {Path(line.split()[0]).stem.lower() for line in lines}
+            chosen = [name for name in videos if last(name).lower() in official]
+        lists[list_name] = {name: labels.find(videos[name][1]) for name in chosen}
+    split_by = "the groups in the names" if missing else str(files["trainlist01.txt"].parent)
+    return Assignment(
+        lists, DATASETS["ucf101"].list_sizes, split_by, not_used=len(names) - len(videos)
+    )
+
+
+def hmdb51(
+    names: Collection[str], classes: list[str], annotations: Path | None, folder: Path
+) -> Assignment:
+    """By the official files, of which each class has one for each split."""
+    where = annotations or folder
+    files = find_files(where, "*_test_split?.txt")
+    wanted = [f"{name}_test_split{split}.txt" for split in (1, 2, 3) for name in classes]
+    missing = [name for name in wanted if name not in files]
+    if missing:
+        raise UserError(
+            f"{where} has {len(wanted) - len(missing)} of the {len(wanted)} split files "
+            f"({missing[0]} is missing); unpack test_train_splits.rar from HMDB51's page and name "
+            "its folder with --annotations"
+        )
+    places = defaultdict(list)
+    for name in names:
+        places[last(name)].append(name)
+    lists = {name: {} for name in DATASETS["hmdb51"].list_sizes}
+    known = set()
+    for split in (1, 2, 3):
+        for class_name in classes:
+            for clip, side in read_hmdb51(files[f"{class_name}_test_split{split}.txt"]):
+                found = places[clip]
+                if len(found) > 1:  # another class may have a clip of that name
+                    own = [name for name in found if f"/{name}".endswith(f"/{class_name}/{clip}")]
+                    found = list(one_place(own or found).values())
+                known.update(found)
+                if found and side:
+                    lists[f"{side}list{split:02d}"][found[0]] = class_name
+    sizes = DATASETS["hmdb51"].list_sizes
+    split_by = str(files[wanted[0]].parent)
+    return Assignment(lists, sizes, split_by, not_used=len(set(names) - known))
+
+
+def read_hmdb51(path: Path) -> Iterator[tuple[str, str | None]]:
+    """Clips of a class without suffix, and "train", "test" or None for the unused."""
+    for line in read_lines(path):
+        clip, _, code = line.rpartition(" ")
+        if code not in HMDB_SIDES:
+            raise UserError(f"{path}: '{line}' does not end in 0, 1 or 2")
+        yield clip.strip().removesuffix(".avi"), HMDB_SIDES[code]
+
+
+def kinetics400(
+    names: Collection[str], classes: list[str], annotations: Path | None, folder: Path
+) -> Assignment:
+    """By CSV files where there are any, else by the folders train/CLASS and val/CLASS."""
+    labels = Labels(classes)
+    matches = {name: KINETICS_NAME.fullmatch(last(name)) for name in names}
+    ids = {name: match[1] for name, match in matches.items() if match}
+    lists = {"train": {}, "test": {}}
+    files, official = read_kinetics(annotations or folder, labels)
+    if annotations and not files:
+        raise UserError(
+            f"{annotations} has no CSV file with the columns {', '.join(sorted(CSV_COLUMNS))}; "
+            "get train.csv and val.csv, or leave out --annotations if FRAMES has train/ and val/"
+        )
+    for name, video_id in ids.items():
+        side, label = official.get(video_id, (None, None)) if files else by_folder(name, labels)
+        if side and label:
+            lists[side][name] = label
+    used = lists["train"].keys() | lists["test"].keys()
+    one_place(used, ids.get)
+    sizes = dict(DATASETS["kinetics400"].list_sizes)
+    for side in lists:
+        count = sum(other == side for other, _ in official.values())
+        if files:
+            sizes[f"{side}list01"] = count
+    return Assignment(
+        {f"{side}list01": videos for side, videos in lists.items()},
+        sizes,
+        " and ".join(map(str, files)) or "the folders train/CLASS and val/CLASS",
+        not_used=len(names) - len(used),
+    )
+
+
+def by_folder(name: str, labels: Labels) -> tuple[str | None, str | None]:
+    """Side and class of a name like kinetics_train/air_drumming/ID, None for what it lacks."""
+    *above, class_folder, _ = ["", *name.split("/")]
+    sides = [KINETICS_SIDE.search(part.lower()) for part in above]
+    side = next((SIDES[match[1]] for match in reversed(sides) if match), None)
+    return side, labels.find(class_folder)
+
+
+def read_kinetics(folder: Path, labels: Labels) -> tuple[list[Path], dict[str, tuple[str, str]]]:
+    """The CSV files of Kinetics in a folder, and side and class by the id of a video.
+
+    Those of the test set are left aside: the lists called test hold the validation videos, as in
+    all that is published.
+
+    Raises:
+        UserError: a file is no text in UTF-8, or has a class that Kinetics-400 does not have.
+    """
+    files, official = [], {}
+    for path in find_files(folder, "*.csv").values():
+        try:
+            with open(path, encoding="utf-8-sig", newline="") as file:
+                rows = csv.DictReader(file, skipinitialspace=True)
+                if not set(rows.fieldnames or ()) >= CSV_COLUMNS:
+                    continue
+                files.append(path)
+                for row in rows:
+                    side, label = row["split"], labels.find(row["label"])
+                    if side == "test":
+                        continue
+                    if side not in SIDES or label is None:
+                        raise UserError(
+                            f"{path}: line {rows.line_num}: split '{side}', label "
+                            f"'{row['label']}': no such split or class in Kinetics-400"
+                        )
+                    official[row["youtube_id"]] = (SIDES[side], label)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{path} is no CSV file in UTF-8: {error}") from None
+    return files, official
+
+
+def read_id_lists(where: Path) -> dict[str, list[str]]:
+    """The ids of the videos of Mini-Kinetics by side.
+
+    Raises:
+        UserError: a file is missing, or has something else in it.
+    """
+    files, ids = find_files(where, "*_ytid_list.txt"), {}
+    for side, file in ID_LISTS.items():
+        if file not in files:
+            raise UserError(
+                f"{where} has no {file}; get it and the other one from "
+                "github.com/s9xie/Mini-Kinetics-200 and name their folder with --annotations"
+            )
+        ids[side] = read_lines(files[file])
+        strange = [line for line in ids[side] if not re.fullmatch(r"[\w-]{11}", line, re.ASCII)]
+        if strange:
+            raise UserError(f"{files[file]}: '{strange[0]}' is no id of a YouTube video")
+    return ids
+
+
+def kinetics200(
+    names: Collection[str], classes: list[str], annotations: Path | None, folder: Path
+) -> Assignment:
+    """Videos of Kinetics-400, each below a folder of its class, that the id lists name."""
+    labels = Labels(classes)
+    where = annotations or folder
+    ids = read_id_lists(where)
+    wanted = set(ids["train"]) | set(ids["test"])
+    matches = {name: KINETICS_NAME.fullmatch(last(name)) for name in names}
+    places = one_place(
+        [name for name, match in matches.items() if match and match[1] in wanted],
+        lambda name: matches[name][1],
+    )
+    lists = {}
+    for side, listed in ids.items():
+        named = {places[i]: by_folder(places[i], labels)[1] for i in listed if i in places}
+        lists[f"{side}list01"] = {name: label for name, label in named.items() if label}
+    used = lists["trainlist01"].keys() | lists["testlist01"].keys()
+    return Assignment(
+        lists, DATASETS["kinetics200"].list_sizes, str(where), not_used=len(names) - len(used)
+    )
+
+
+RULES = {
+    "ucf101": ucf101,
+    "hmdb51": hmdb51,
+    "kinetics400": kinetics400,
+    "kinetics200": kinetics200,  # after the set that it is a part of
+}
