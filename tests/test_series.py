@@ -26,8 +26,8 @@ class Runs:
     def __call__(self, argv):
         argv = [str(word) for word in argv]
         split, name = int(argv[argv.index("--splits") + 1]), argv[argv.index("--name") + 1]
-        resume = argv[argv.index("--resume") + 1] if "--resume" in argv else None
-        self.calls.append((split, resume))
+        assert argv[argv.index("--resume") + 1] == "auto"
+        self.calls.append(split)
         folder = PREFIX.parent / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "last.pth").touch()
@@ -70,7 +70,7 @@ def test_a_series_that_was_cut_goes_on_with_the_split_that_is_missing():
     assert "top1" not in json.loads(FILE.read_text())  # no mean of a part
     again = Runs()
     assert series(again) == 0
-    assert again.calls == [(2, "saved_model/net_set_2/last.pth"), (3, None)]
+    assert again.calls == [2, 3]
     done = Runs()
     assert series(done) == 0
     assert done.calls == []
@@ -92,7 +92,7 @@ def test_an_evaluation_evaluates_all_runs_that_are_there_again():
     series(Runs())
     again = Runs()
     assert series(again, evaluate=True) == 0
-    assert [split for split, _ in again.calls] == [1, 2, 3]
+    assert again.calls == [1, 2, 3]
 
 
 def test_a_file_of_something_else_is_not_taken_for_a_series():
@@ -108,6 +108,7 @@ def test_a_file_of_something_else_is_not_taken_for_a_series():
         (["--splits", "1", "2", "--split", "1"], "--split is one run and --splits a series"),
         (["--splits", "1", "2", "1"], "--splits names one of them twice"),
         (["--splits", "1", "2", "--resume", "last.pth"], "--splits finds the checkpoints itself"),
+        (["--splits", "1", "2", "--plan"], "--plan is for one run"),
         (["--splits"], "expected at least one argument"),
     ],
 )

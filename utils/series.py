@@ -42,11 +42,10 @@ def run_series(
     for split, folder in folders.items():
         if str(split) in results:
             continue
-        checkpoint = folder / "last.pth"
-        resume = ["--resume", str(checkpoint)] if checkpoint.exists() else []
         if not evaluate:
             write(file, {"splits": results})  # from now on these folders belong to the series
-        status = run([*argv, "--splits", str(split), "--name", folder.name, *resume])
+        of_split = ["--splits", str(split), "--name", folder.name, "--resume", "auto"]
+        status = run([*argv, *of_split])
         if status:
             log.info(f"the same command goes on with split {split}")
             return status
