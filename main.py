@@ -6,6 +6,7 @@ python main.py --arch i3d --dataset ucf101 --pretrained i3d_rgb_piergiaj
 python main.py --resume saved_model/i3d_ucf101_1/last.pth   # go on
 python main.py --arch i3d --dataset ucf101 --resume auto    # go on, or start: for job schedulers
 python main.py --resume saved_model/i3d_ucf101_1/last.pth --evaluate --views 10x3
+python main.py --arch i3d --dataset ucf101 --splits 1 2 3       # all three, and their mean
 """
 
 import argparse

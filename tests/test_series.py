@@ -20,8 +20,8 @@ TOP1 = {1: 80.0, 2: 82.0, 3: 87.0}
 class Runs:
     """Stands for main.py: makes what a run leaves; split `fails` ends with status 130."""
 
-    def __init__(self, fails=None):
-        self.fails, self.calls = fails, []
+    def __init__(self, fails=None, views="one clip"):
+        self.fails, self.views, self.calls = fails, views, []
 
     def __call__(self, argv):
         argv = [str(word) for word in argv]
@@ -39,7 +39,7 @@ class Runs:
             "top5": None,
             "mean_class_accuracy": TOP1[split] - 1,
             "num_videos": 9,
-            "protocol": f"split {split}",
+            "protocol": f"{self.views}; split {split}",
         }
         (folder / "result.json").write_text(json.dumps(result))
         return 0
@@ -62,7 +62,8 @@ def test_mean_and_standard_deviation_are_those_worked_out_by_hand(caplog):
     assert "top5" not in saved  # of few classes it says nothing
     assert [saved["splits"][str(split)]["top1"] for split in TOP1] == [80, 82, 87]
     assert "mean over splits 1, 2, 3: top-1 83.0 % (standard deviation 3.6)" in caplog.text
-    assert all(f"on 9 videos; split {split}" in caplog.text for split in TOP1)
+    assert "mean class accuracy 82.0 % (standard deviation 3.6); one clip" in caplog.text
+    assert all(f"on 9 videos; one clip; split {split}" in caplog.text for split in TOP1)
 
 
 def test_a_series_that_was_cut_goes_on_with_the_split_that_is_missing():
@@ -93,6 +94,13 @@ def test_an_evaluation_evaluates_all_runs_that_are_there_again():
     again = Runs()
     assert series(again, evaluate=True) == 0
     assert again.calls == [1, 2, 3]
+
+
+def test_numbers_that_were_not_measured_alike_have_no_mean():
+    series(Runs(fails=2))
+    with pytest.raises(UserError, match="different protocols, 'one clip' and 'ten clips'"):
+        series(Runs(views="ten clips"))
+    assert "top1" not in json.loads(FILE.read_text())
 
 
 def test_a_file_of_something_else_is_not_taken_for_a_series():

@@ -32,7 +32,8 @@ def run_series(
         prefix: of the run folders, <prefix>_1 and so on.
 
     Raises:
-        UserError: a run folder has no checkpoint, or is there before the series has begun.
+        UserError: a run folder has no checkpoint, or is there before the series has begun; or the
+            splits were not measured alike.
     """
     folders = {split: Path(f"{prefix}_{split}") for split in splits}
     file = Path(f"{prefix}_splits.json")
@@ -41,6 +42,7 @@ def run_series(
         check_folders(folders.values(), file, evaluate)
     for split, folder in folders.items():
         if str(split) in results:
+            log.info(f"split {split} is done, says {file}")
             continue
         if not evaluate:
             write(file, {"splits": results})  # from now on these folders belong to the series
@@ -51,10 +53,12 @@ def run_series(
             return status
         results[str(split)] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     results = {str(split): results[str(split)] for split in splits}
+    protocol = common_protocol(results, file)
     write(file, {"splits": results} | summary(results))
     for split, result in results.items():
         log.info(f"split {split}: {describe(result)}")
-    log.info(f"{summary_in_words(results)}; {file}")
+    log.info(f"{summary_in_words(results)}; {protocol}")
+    log.info(f"results of all splits: {file}")
     return 0
 
 
@@ -71,6 +75,17 @@ def check_folders(folders: Sequence[Path], file: Path, evaluate: bool) -> None:
                 f"the run folder {folder} exists, and no series {file} that it belongs to; choose "
                 "another --name, or sum up runs that are there with --evaluate"
             )
+
+
+def common_protocol(results: dict[str, dict], file: Path) -> str:
+    """The part of their protocols that says what was averaged; no mean of unlike numbers."""
+    protocols = sorted({result["protocol"].partition("; ")[0] for result in results.values()})
+    if len(protocols) > 1:
+        raise UserError(
+            f"{file}: the splits were measured by different protocols, '{protocols[0]}' and "
+            f"'{protocols[1]}'; measure all by one with --evaluate"
+        )
+    return protocols[0]
 
 
 def summary(results: dict[str, dict]) -> dict:
