@@ -12,7 +12,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,14 +26,8 @@ from torch import nn
 
 from config import ARCHS, Preprocessing, UserError
 from models import build_model, weights
-from pt_dataset.clip_dataset import (
-    ClipShape,
-    VideoLists,
-    check_clips,
-    read_dataset,
-    train_loader,
-    view_loader,
-)
+from pt_dataset.clip_dataset import ClipShape, VideoLists, check_clips, read_dataset
+from pt_dataset.loader import Loader, train_loader, view_loader
 from utils import checkpoint, evaluator, loggers
 from utils.interrupt import GracefulStop
 from utils.normalize import ClipClassifier, Normalize
@@ -45,6 +39,7 @@ RUNS = Path("saved_model")  # below the working folder
 # part of the preprocessing
 CLIP_OPTIONS = ("clip_len", "stride", "snippet_len", "target_fps", "modality", "crop_size")
 AUGMENTATION = ("crop", "crop_area", "crop_ratio", "crop_scales", "color_jitter")
+MUCH_WAITING = 0.1  # share of the time
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 log = logging.getLogger("video")
 
@@ -64,6 +59,7 @@ class Run:
     model: nn.Module  # the plain network: its keys are the saved ones
     classifier: nn.Module  # from uint8 clips, wrapped for the devices
     precision: str
+    view_loaders: dict[str, Loader] = field(default_factory=dict)  # by --views; see view_loader_of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -163,6 +159,8 @@ def train(run: Run, stop: GracefulStop) -> int:
         flip_prob=opts.flip_prob,
         seed=opts.seed,
         workers=opts.workers,
+        on_bad_frame=opts.on_bad_frame,
+        max_bad_share=opts.max_bad_share,
     )
     optimizer = build_optimizer(run.model, opts)
     completed = run.resumed["epoch"] if run.resumed else 0
@@ -227,6 +225,8 @@ def train(run: Run, stop: GracefulStop) -> int:
             scores = score(run, "1x1", f"validate {completed}", stop.check)
             metrics |= evaluator.validation_metrics(*scores)
             log.info(epoch_in_words(completed, opts.epochs, metrics))
+            if metrics["time/data"] > MUCH_WAITING * metrics["time/step"]:
+                log.info(f"to wait less for data: {loader.advice()}")
             logger.log_epoch(metrics | {"step": scheduler.last_epoch, "epoch": completed})
             save("last.pth")
             if metrics["val/top1"] > best:
@@ -253,16 +253,24 @@ def score(
     run: Run, views: str, desc: str, check: Callable[[], None]
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """What evaluator.score_videos says of the test list, seen in `views` such as "10x3"."""
-    num_clips, num_crops = split_views(views)
-    loader = view_loader(
-        run.lists.test,
-        replace(run.clip, short_side=(run.preprocessing["short_side"],) * 2),
-        num_clips=num_clips,
-        num_crops=num_crops,
-        batch_size=run.opts.batch_size,
-        workers=run.opts.workers,
+    return evaluator.score_videos(
+        run.classifier, view_loader_of(run, views), run.device, desc, check
     )
-    return evaluator.score_videos(run.classifier, loader, run.device, desc, check)
+
+
+def view_loader_of(run: Run, views: str) -> Loader:
+    """The loader of the test list, the same each time, so that its processes start once."""
+    if views not in run.view_loaders:
+        num_clips, num_crops = split_views(views)
+        names = ("batch_size", "workers", "on_bad_frame", "max_bad_share")
+        run.view_loaders[views] = view_loader(
+            run.lists.test,
+            replace(run.clip, short_side=(run.preprocessing["short_side"],) * 2),
+            num_clips=num_clips,
+            num_crops=num_crops,
+            **{name: getattr(run.opts, name) for name in names},
+        )
+    return run.view_loaders[views]
 
 
 def split_views(views: str) -> tuple[int | None, int]:
@@ -278,8 +286,9 @@ def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
         f"{evaluator.protocol_in_words(run.opts.views, run.preprocessing)}; "
         f"{run.opts.dataset} split {run.opts.split}; {of_weights}"
     )
-    result = evaluator.result_of(scores, labels, protocol)
-    names = [video.path for video in run.lists.test]
+    skipped = view_loader_of(run, run.opts.views).skipped
+    result = evaluator.result_of(scores, labels, protocol, len(skipped))
+    names = [video.path for i, video in enumerate(run.lists.test) if i not in skipped]
     evaluator.write_results(run.folder, result, scores, labels, names, run.lists.class_names)
     log.info(evaluator.describe(result))
 

@@ -9,13 +9,8 @@ import torch
 from conftest import add_flow, write_frames
 
 from config import DATASETS, DatasetSpec, UserError
-from pt_dataset.clip_dataset import (
-    ClipShape,
-    check_clips,
-    read_dataset,
-    train_loader,
-    view_loader,
-)
+from pt_dataset.clip_dataset import ClipShape, check_clips, read_dataset
+from pt_dataset.loader import train_loader, view_loader
 
 SHAPE = ClipShape(clip_len=4, stride=2, short_side=(34, 40), crop_size=32)
 FLOW = replace(SHAPE, modality="flow")

@@ -51,14 +51,16 @@ def validation_metrics(scores: torch.Tensor, labels: torch.Tensor, loss: float) 
     return {name: value for name, value in metrics.items() if value is not None}
 
 
-def result_of(scores: torch.Tensor, labels: torch.Tensor, protocol: str) -> dict:
+def result_of(
+    scores: torch.Tensor, labels: torch.Tensor, protocol: str, num_skipped: int = 0
+) -> dict:
     """The content of result.json: accuracies in percent and how they were measured."""
     return {
         "top1": top_k(scores, labels, 1),
         "top5": top_k(scores, labels, 5),
         "mean_class_accuracy": mean_class_accuracy(scores, labels),
         "num_videos": len(labels),
-        "num_skipped": 0,
+        "num_skipped": num_skipped,
         "protocol": protocol,
     }
 
@@ -97,10 +99,11 @@ def plural(count: int, unit: str) -> str:
 def describe(result: dict) -> str:
     """One line for people: no number without its protocol."""
     top5 = "" if result["top5"] is None else f", top-5 {result['top5']:.1f} %"
+    skipped = f" ({result['num_skipped']} skipped)" if result["num_skipped"] else ""
     return (
         f"top-1 {result['top1']:.1f} %{top5}, mean class accuracy "
         f"{result['mean_class_accuracy']:.1f} % "
-        f"on {result['num_videos']} videos; {result['protocol']}"
+        f"on {result['num_videos']} videos{skipped}; {result['protocol']}"
     )
 
 

@@ -80,6 +80,12 @@ def train_one_epoch(
         started = time.perf_counter()
         for i, (clips, labels, _) in enumerate(loader):
             data_time = time.perf_counter() - started
+            if not len(labels):  # all of its videos are bad: a step without a clip
+                scheduler.step()
+                bar.update()
+                check()
+                started = time.perf_counter()
+                continue
             clips = clips.to(device, non_blocking=True)
             labels = labels.to(device, non_blocking=True)
             logits = model(clips)
