@@ -71,8 +71,8 @@ class FolderFrames:
         return os.path.join(self.folder, self.names[index])
 
     def read(self, index: int) -> bytes:
-        with open(self.name(index), "rb") as file:
-            return file.read()
+        with open(self.name(index), "rb", buffering=0) as file:
+            return file.readall()
 
 
 def frame_names(folder: str | Path, prefix: str = "") -> list[str]:
