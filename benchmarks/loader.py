@@ -136,7 +136,10 @@ def one_core(folder: Path, files: list[bytes], repeats: int) -> None:
         "clip, the classic way": (NUM_FRAMES, lambda: classic_clip(frames)),
         "clip": (NUM_FRAMES, item(frames, CLIP)),
         "clip from a zip": (NUM_FRAMES, item(f"{archive}/v", CLIP)),
-        "clip, short side 256 to 320": (NUM_FRAMES, item(frames, replace(CLIP, short_side=(256, 320)))),
+        "clip, short side 256 to 320": (
+            NUM_FRAMES,
+            item(frames, replace(CLIP, short_side=(256, 320))),
+        ),
         "clip, any window, resized": (NUM_FRAMES, item(frames, replace(CLIP, crop="resized"))),
         "3 segments": (3, item(frames, SEGMENTS)),
         "3 segments from a zip": (3, item(f"{archive}/v", SEGMENTS)),
@@ -153,14 +156,18 @@ def one_core(folder: Path, files: list[bytes], repeats: int) -> None:
             run()
             seconds[name].append((time.process_time() - started) / count)
     median = {name: statistics.median(times) for name, times in seconds.items()}
-    floor, classic = (median[name] for name in ("decoding alone (simplejpeg)", "clip, the classic way"))
+    floor, classic = (
+        median[name] for name in ("decoding alone (simplejpeg)", "clip, the classic way")
+    )
     kilobytes = sum(map(len, files)) / len(files) / 1000
     print(
         f"frames of {WIDTH}x{HEIGHT}, {kilobytes:.0f} kB each; medians of {repeats}, one core\n"
         f"{'':30} frames/s   of decoding alone   times the classic way"
     )
     for name, time_a_frame in median.items():
-        print(f"{name:30} {1 / time_a_frame:8.0f} {floor / time_a_frame:19.2f} {classic / time_a_frame:23.1f}")
+        print(
+            f"{name:30} {1 / time_a_frame:8.0f} {floor / time_a_frame:19.2f} {classic / time_a_frame:23.1f}"
+        )
 
 
 def all_cores(folder: Path, files: list[bytes], workers: int) -> None:

@@ -6,7 +6,7 @@ epoch, index).
 
 import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -131,6 +131,10 @@ class VideoLists:
     test_list: Path
     num_remapped: int  # entries whose label disagreed with their class name
 
+    @property
+    def train_list(self) -> Path:
+        return self.test_list.with_name(self.test_list.name.replace("test", "train"))
+
     def flipped_labels(self) -> list[int] | None:
         """The label of a mirrored video by its label; None where mirroring is not allowed."""
         if not self.spec.flips:
@@ -237,7 +241,7 @@ class Clips(Dataset):
             used at all, is left out.
     """
 
-    def __init__(self, videos: VideoList, shape: ClipShape, on_bad_frame: str = "stop"):
+    def __init__(self, videos: Sequence[Video], shape: ClipShape, on_bad_frame: str = "stop"):
         self.videos, self.shape, self.on_bad_frame = videos, shape, on_bad_frame
 
     def __len__(self) -> int:
@@ -273,7 +277,7 @@ class TrainClips(Clips):
 
     def __init__(
         self,
-        videos: VideoList,
+        videos: Sequence[Video],
         shape: ClipShape,
         flipped_labels: list[int] | None,
         flip_prob: float,
@@ -302,7 +306,7 @@ class ViewClips(Clips):
 
     def __init__(
         self,
-        videos: VideoList,
+        videos: Sequence[Video],
         shape: ClipShape,
         num_clips: int | None,
         num_crops: int,

@@ -9,7 +9,8 @@ import math
 import os
 import random
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -17,10 +18,9 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 
 from config import UserError
 from pt_dataset.clip_dataset import Clips, ClipShape, Sample, TrainClips, VideoLists, ViewClips
-from pt_dataset.datalist import VideoList
+from pt_dataset.datalist import Video
 from pt_dataset.sources import is_video_file
 
-GRACE = 60  # seconds that a loader process works on after SIGTERM
 AHEAD = 2  # batches that each process may hold
 MEMORY_SHARE = 0.25  # of the free memory, for batches that wait
 SHM = Path("/dev/shm")  # where Linux keeps them; in containers it may be as small as 64 MB
@@ -166,11 +166,11 @@ def train_loader(
         start_method,
         drop_last=lone_tail,
     )
-    return Loader(batches, "training videos", max_bad_share, training=True)
+    return Loader(batches, "training", max_bad_share, training=True)
 
 
 def view_loader(
-    videos: VideoList,
+    videos: Sequence[Video],
     shape: ClipShape,
     *,
     num_clips: int | None,
@@ -198,7 +198,7 @@ def view_loader(
         num_bytes = num_crops * longest * clip_bytes(shape) // shape.clip_len
     sampler = EpochSampler(len(clips), shuffle=False, seed=0)
     batches = _batches(clips, sampler, batch_size, workers, num_bytes, start_method)
-    return Loader(batches, "test videos", max_bad_share, training=False)
+    return Loader(batches, "evaluation", max_bad_share, training=False)
 
 
 def clip_bytes(shape: ClipShape) -> int:
@@ -292,5 +292,12 @@ def ignore_signals(worker_id: int) -> None:
     """Signals that reach every process of a run are for the main one, which saves and ends us."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    # a loader that is closed sends it, too: obey, but leave time to finish the step in hand
-    signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(GRACE))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_obey_the_main_process, daemon=True).start()
+
+
+def _obey_the_main_process() -> None:
+    """Ends this process when it is the main one that sends SIGTERM: it closes its loaders so."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from utils.checkpoint import write_whole
 from utils.visdom_logger import TRACES, WINDOWS, VisdomLogger
 
 log = logging.getLogger("video")
@@ -31,6 +32,7 @@ def set_up_console(run_dir: Path | None = None) -> None:
     for handler in handlers:
         log.addHandler(handler)
     log.setLevel(logging.INFO)
+    logging.raiseExceptions = False  # no traceback for a line that a full disk keeps from log.txt
     log.propagate = False
 
 
@@ -54,18 +56,28 @@ class Logger:
 class JsonLines(Logger):
     """steps.jsonl and metrics.jsonl in the run folder, appended, so that a crash loses nothing."""
 
-    def __init__(self, run_dir: Path, step: int):
-        """`step`: where the run goes on; lines past it belong to what is done again, and go."""
+    def __init__(self, run_dir: Path, step: int, epoch: int):
+        """Where the run goes on; lines past it belong to what is done again, and go.
+
+        Args:
+            step: steps that are done.
+            epoch: epochs that are done, with the validation that may have to follow the last step.
+        """
         self.run_dir = run_dir
-        for name in ("steps.jsonl", "metrics.jsonl"):
-            kept = [line for line in read_lines(run_dir / name) if line["step"] <= step]
-            _write(run_dir / name, "w", kept)
+        for name, count, done in (("steps", "step", step), ("metrics", "epoch", epoch)):
+            path = run_dir / f"{name}.jsonl"
+            kept = [line for line in read_lines(path) if line[count] <= done]
+            write_whole(path, "".join(map(_line, kept)).encode())
 
     def log_steps(self, metrics: dict) -> None:
-        _write(self.run_dir / "steps.jsonl", "a", [metrics])
+        self._append("steps.jsonl", metrics)
 
     def log_epoch(self, metrics: dict) -> None:
-        _write(self.run_dir / "metrics.jsonl", "a", [metrics])
+        self._append("metrics.jsonl", metrics)
+
+    def _append(self, name: str, metrics: dict) -> None:
+        with open(self.run_dir / name, "a", encoding="utf-8") as file:
+            file.write(_line(metrics))
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -79,11 +91,9 @@ def read_lines(path: Path) -> list[dict]:
     return lines
 
 
-def _write(path: Path, mode: str, lines: list[dict]) -> None:
-    with open(path, mode, encoding="utf-8") as file:
-        for line in lines:
-            finite = {name: _finite(value) for name, value in line.items()}
-            file.write(json.dumps(finite, allow_nan=False) + "\n")
+def _line(metrics: dict) -> str:
+    finite = {name: _finite(value) for name, value in metrics.items()}
+    return json.dumps(finite, allow_nan=False) + "\n"
 
 
 def _finite(value: float | None) -> float | None:
@@ -191,9 +201,11 @@ class Loggers(Logger):
         return [place for logger in self.loggers for place in logger.places()]
 
 
-def build(run_dir: Path, step: int, visdom_server: str | None, visdom_port: int) -> Logger:
-    """The loggers of a run that stands at `step`; the files first, which the others read."""
-    files = [JsonLines(run_dir, step), CurvesPng(run_dir)]
+def build(
+    run_dir: Path, step: int, epoch: int, visdom_server: str | None, visdom_port: int
+) -> Logger:
+    """The loggers of a run that has done so much; the files first, which the others read."""
+    files = [JsonLines(run_dir, step, epoch), CurvesPng(run_dir)]
     return Loggers(
         *files, *([Visdom(run_dir, visdom_server, visdom_port)] if visdom_server else [])
     )
