@@ -118,7 +118,8 @@ def set_up(opts: argparse.Namespace) -> Run:
     torch.manual_seed(opts.seed)
 
     # data
-    lists = read_dataset(opts.dataset, opts.data_root, opts.split)
+    skip = opts.on_bad_frame == "skip"
+    lists = read_dataset(opts.dataset, opts.data_root, opts.split, some_missing=skip)
     if lists.num_remapped:
         log.info(
             f"labels: {lists.num_remapped} entries disagreed with classes.txt and now follow it"

@@ -40,6 +40,7 @@ NUM_FRAMES, WIDTH, HEIGHT, CROP = 64, 340, 256, 224
 CLIP = ClipShape(clip_len=NUM_FRAMES, stride=1, short_side=(256, 256), crop_size=CROP)
 SEGMENTS = replace(CLIP, clip_len=3, snippet_len=1)  # three frames spread over the video
 CLIPS_A_CORE = 24  # with all cores
+ALONE, CLASSIC = "decoding alone (simplejpeg)", "clip, the classic way"
 
 
 def write_frames(folder: Path) -> list[bytes]:
@@ -130,15 +131,16 @@ def one_core(folder: Path, files: list[bytes], repeats: int) -> None:
             packed.write(file, f"v/{file.name}")
     write_video(video, files)
     eight = replace(SEGMENTS, clip_len=8)
+    jittered = replace(CLIP, short_side=(256, 320))
     work = {  # name -> frames of an item, what to do
-        "decoding alone (simplejpeg)": (NUM_FRAMES, lambda: decode(files)),
+        ALONE: (NUM_FRAMES, lambda: decode(files)),
         **{name: (NUM_FRAMES, run) for name, run in other_decoders(files).items()},
-        "clip, the classic way": (NUM_FRAMES, lambda: classic_clip(frames)),
+        CLASSIC: (NUM_FRAMES, lambda: classic_clip(frames)),
         "clip": (NUM_FRAMES, item(frames, CLIP)),
         "clip from a zip": (NUM_FRAMES, item(f"{archive}/v", CLIP)),
         "clip, short side 256 to 320": (
             NUM_FRAMES,
-            item(frames, replace(CLIP, short_side=(256, 320))),
+            item(frames, jittered),
         ),
         "clip, any window, resized": (NUM_FRAMES, item(frames, replace(CLIP, crop="resized"))),
         "3 segments": (3, item(frames, SEGMENTS)),
@@ -156,18 +158,14 @@ def one_core(folder: Path, files: list[bytes], repeats: int) -> None:
             run()
             seconds[name].append((time.process_time() - started) / count)
     median = {name: statistics.median(times) for name, times in seconds.items()}
-    floor, classic = (
-        median[name] for name in ("decoding alone (simplejpeg)", "clip, the classic way")
-    )
+    floor, classic = median[ALONE], median[CLASSIC]
     kilobytes = sum(map(len, files)) / len(files) / 1000
     print(
         f"frames of {WIDTH}x{HEIGHT}, {kilobytes:.0f} kB each; medians of {repeats}, one core\n"
         f"{'':30} frames/s   of decoding alone   times the classic way"
     )
-    for name, time_a_frame in median.items():
-        print(
-            f"{name:30} {1 / time_a_frame:8.0f} {floor / time_a_frame:19.2f} {classic / time_a_frame:23.1f}"
-        )
+    for name, cost in median.items():
+        print(f"{name:30} {1 / cost:8.0f} {floor / cost:19.2f} {classic / cost:23.1f}")
 
 
 def all_cores(folder: Path, files: list[bytes], workers: int) -> None:

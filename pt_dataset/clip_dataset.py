@@ -143,8 +143,13 @@ class VideoLists:
         return [self.class_names.index(name) for name in swapped]
 
 
-def read_dataset(name: str, data_root: str | Path, split: int = 1) -> VideoLists:
+def read_dataset(
+    name: str, data_root: str | Path, split: int = 1, some_missing: bool = False
+) -> VideoLists:
     """The lists under <data-root>/NAME, checked; the demo set is written if it is not there.
+
+    Args:
+        some_missing: it is all right if some of the videos are not on the disk.
 
     Raises:
         UserError: a list is missing or wrong, or videos that it names are not on the disk.
@@ -169,20 +174,20 @@ def read_dataset(name: str, data_root: str | Path, split: int = 1) -> VideoLists
     class_names = read_classes(provide_classes(folder))
     train, remapped_train = read_list(train_list, class_names)
     test, remapped_test = read_list(test_list, class_names)
-    check_paths(train_list, train)
-    check_paths(test_list, test)
+    check_paths(train_list, train, some_missing)
+    check_paths(test_list, test, some_missing)
     spec = DATASETS.get(name, DatasetSpec(title=name))
     return VideoLists(
         spec, class_names, train, test, folder, test_list, remapped_train + remapped_test
     )
 
 
-def check_paths(list_path: Path, videos: VideoList, sample: int = 100) -> None:
+def check_paths(list_path: Path, videos: VideoList, some_missing: bool, sample: int = 100) -> None:
     """Looks for a sample of the videos, so that a wrong path ends the run at its start."""
     step = max((len(videos) - 1) // (sample - 1), 1)
     missing = [video.path for video in videos[::step] if not exists(video.path)]
-    if missing:
-        checked = len(videos[::step])
+    checked = len(videos[::step])
+    if len(missing) == checked or missing and not some_missing:
         raise UserError(
             f"{list_path}: {len(missing)} of {checked} videos looked for do not exist, the first "
             f"is {missing[0]}; "
