@@ -29,8 +29,8 @@ def resize(clip: np.ndarray, height: int, width: int, antialias: bool = True) ->
     """Bilinear, on uint8."""
     if clip.shape[1:3] == (height, width):
         return clip
-    # a channels-last view, which torch resizes without copies
-    frames = torch.from_numpy(clip).permute(0, 3, 1, 2)
+    # a contiguous, channels-last view: of others torch makes slower copies
+    frames = torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2)
     return tvf.resize(frames, [height, width], antialias=antialias).permute(0, 2, 3, 1).numpy()
 
 
