@@ -18,7 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from opts import FIXED, parse_opts, table
@@ -28,20 +28,13 @@ if __name__ == "__main__":
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from config import ARCHS, RUNS, Preprocessing, UserError
 from models import build_model, weights
-from pt_dataset.clip_dataset import (
-    ClipShape,
-    VideoLists,
-    check_clips,
-    read_dataset,
-    train_loader,
-    view_loader,
-)
+from pt_dataset.clip_dataset import ClipShape, VideoLists, check_clips, read_dataset
 from pt_dataset.datalist import Video
 from pt_dataset.groups import hold_out
+from pt_dataset.loader import Loader, train_loader, view_loader
 from utils import checkpoint, evaluator, flops, loggers, memory, plan, series
 from utils.compile import compiled
 from utils.ema import Ema
@@ -60,6 +53,8 @@ AUGMENTATION = ("crop", "crop_area", "crop_ratio", "crop_scales", "color_jitter"
 SCHEDULE_OPTIONS = ("epochs", "schedule", "lr_steps", "warmup_epochs", "plateau_patience")
 OPTIMIZER_OPTIONS = ("lr", "momentum", "nesterov", "weight_decay", "decay_norm")
 TRAINER_OPTIONS = ("clip_grad", "label_smoothing", "mixup", "seed")
+LOADER_OPTIONS = ("batch_size", "workers", "on_bad_frame", "max_bad_share")
+MUCH_WAITING = 0.1  # share of the time
 log = logging.getLogger("video")
 
 
@@ -81,6 +76,7 @@ class Run:
     classifier: nn.Module  # from uint8 clips, wrapped for the devices
     precision: str
     frozen: list[nn.Module]  # parts that keep their weights
+    view_loaders: dict[tuple, Loader] = field(default_factory=dict)  # of view_loader_of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -135,7 +131,8 @@ def set_up(opts: argparse.Namespace) -> Run:
     torch.manual_seed(opts.seed)
 
     # data
-    lists = read_dataset(opts.dataset, opts.data_root, opts.split)
+    skip = opts.on_bad_frame == "skip"
+    lists = read_dataset(opts.dataset, opts.data_root, opts.split, some_missing=skip)
     if lists.num_remapped:
         log.info(
             f"labels: {lists.num_remapped} entries disagreed with classes.txt and now follow it"
@@ -243,7 +240,7 @@ def train(run: Run, stop: GracefulStop) -> int:
 def train_epochs(
     run: Run,
     trainer: Trainer,
-    loader: DataLoader,
+    loader: Loader,
     saver: "Saver",
     logger: loggers.Logger,
     stop: GracefulStop,
@@ -274,6 +271,8 @@ def train_epochs(
             trainer.epoch += 1
             left = (opts.epochs - trainer.epoch) * (time.perf_counter() - began) / 3600
             log.info(epoch_in_words(trainer.epoch, opts.epochs, metrics, left))
+            if metrics["time/data"] > MUCH_WAITING * metrics["time/step"]:
+                log.info(f"to wait less for data: {loader.advice()}")
             logger.log_epoch(metrics | {"step": trainer.step, "epoch": trainer.epoch})
             if metrics["val/top1"] > best:
                 best = metrics["val/top1"]
@@ -291,12 +290,12 @@ def train_epochs(
     return 0
 
 
-def loader_of(run: Run) -> DataLoader:
-    names = ("batch_size", "flip_prob", "seed", "workers")
+def loader_of(run: Run) -> Loader:
+    names = (*LOADER_OPTIONS, "flip_prob", "seed")
     return train_loader(run.lists, run.clip, **{name: getattr(run.opts, name) for name in names})
 
 
-def build_trainer(run: Run, loader: DataLoader) -> Trainer:
+def build_trainer(run: Run, loader: Loader) -> Trainer:
     """Optimizer, schedule and all else that moves with the steps, as the checkpoint left it."""
     opts = run.opts
 
@@ -404,7 +403,7 @@ class Saver:
 
 
 @contextlib.contextmanager
-def weights_to_evaluate(run: Run, trainer: Trainer, loader: DataLoader):
+def weights_to_evaluate(run: Run, trainer: Trainer, loader: Loader):
     """Inside, the network is what validation sees: averaged weights, batch norm measured anew."""
     with trainer.ema.applied() if trainer.ema else contextlib.nullcontext():
         if run.opts.precise_bn:
@@ -457,20 +456,29 @@ def score(
     full_crop: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """What evaluator.score_videos says of `videos`, seen in `views` such as "10x3"."""
-    num_clips, num_crops = split_views(views)
-    side = run.preprocessing["short_side"]
-    view_batch = run.opts.view_batch or clips_at_once(run.opts)
-    crop_size = side if full_crop else run.clip.crop_size
-    loader = view_loader(
-        videos,
-        replace(run.clip, short_side=(side, side), crop_size=crop_size),
-        num_clips=num_clips,
-        num_crops=num_crops,
-        batch_size=view_batch,
-        workers=run.opts.workers,
-    )
-    how = {"average": average, "view_batch": view_batch}
+    loader = view_loader_of(run, videos, views, full_crop)
+    how = {"average": average, "view_batch": run.opts.view_batch or clips_at_once(run.opts)}
     return evaluator.score_videos(run.classifier, loader, run.device, desc, check, **how)
+
+
+def view_loader_of(
+    run: Run, videos: Sequence[Video], views: str, full_crop: bool = False
+) -> Loader:
+    """The loader of `videos`, the same one each time, so that its processes start only once."""
+    key = id(videos), views, full_crop
+    if key not in run.view_loaders:
+        num_clips, num_crops = split_views(views)
+        side = run.preprocessing["short_side"]
+        crop_size = side if full_crop else run.clip.crop_size
+        options = {name: getattr(run.opts, name) for name in LOADER_OPTIONS}
+        run.view_loaders[key] = view_loader(
+            videos,
+            replace(run.clip, short_side=(side, side), crop_size=crop_size),
+            num_clips=num_clips,
+            num_crops=num_crops,
+            **options | {"batch_size": run.opts.view_batch or clips_at_once(run.opts)},
+        )
+    return run.view_loaders[key]
 
 
 def split_views(views: str) -> tuple[int | None, int]:
@@ -481,12 +489,14 @@ def split_views(views: str) -> tuple[int | None, int]:
 
 def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
     """Evaluates the test list, writes the results and prints them with their protocol."""
-    views, average, full_crop = run.opts.views, run.opts.average, run.opts.full_crop
-    scores, labels, _ = score(run, run.lists.test, views, "evaluate", check, average, full_crop)
+    videos, opts = run.lists.test, run.opts
+    views, average, full_crop = opts.views, opts.average, opts.full_crop
+    scores, labels, _ = score(run, videos, views, "evaluate", check, average, full_crop)
     words = evaluator.protocol_in_words(views, run.preprocessing, average, full_crop)
-    protocol = f"{words}; {run.opts.dataset} split {run.opts.split}; {of_weights}"
-    result = evaluator.result_of(scores, labels, protocol, average)
-    names = [video.path for video in run.lists.test]
+    protocol = f"{words}; {opts.dataset} split {opts.split}; {of_weights}"
+    skipped = view_loader_of(run, videos, views, full_crop).skipped
+    result = evaluator.result_of(scores, labels, protocol, average, len(skipped))
+    names = [video.path for i, video in enumerate(videos) if i not in skipped]
     evaluator.write_results(run.folder, result, scores, labels, names, run.lists.class_names)
     log.info(evaluator.describe(result))
 

@@ -27,6 +27,8 @@ DEFAULTS = {  # of the options that no recipe sets
     "data_root": "videos_dataset",
     "name": None,
     "workers": None,  # one a CPU core, 8 at most
+    "on_bad_frame": "stop",
+    "max_bad_share": 0.01,
     "seed": 0,
     "device": "auto",
     "precision": "auto",
@@ -305,6 +307,18 @@ def build_parser() -> argparse.ArgumentParser:
         type=number(int, 0),
         metavar="N",
         help="loader processes (one a core, 8 at most)",
+    )
+    group.add_argument(
+        "--on-bad-frame",
+        choices=("stop", "nearest", "skip"),
+        help="a frame that cannot be decoded ends the run (stop), is replaced by the nearest one "
+        "that can be, or its video is left out",
+    )
+    group.add_argument(
+        "--max-bad-share",
+        type=number(float, 0, 1),
+        metavar="SHARE",
+        help="of the videos; with more bad ones the run ends in spite of --on-bad-frame (0.01)",
     )
     group.add_argument("--seed", type=number(int, 0), metavar="N", help="of everything random (0)")
 

@@ -62,7 +62,11 @@ def validation_metrics(scores: torch.Tensor, labels: torch.Tensor, loss: float) 
 
 
 def result_of(
-    scores: torch.Tensor, labels: torch.Tensor, protocol: str, average: str = "scores"
+    scores: torch.Tensor,
+    labels: torch.Tensor,
+    protocol: str,
+    average: str = "scores",
+    num_skipped: int = 0,
 ) -> dict:
     """The content of result.json: accuracies in percent and how they were measured."""
     return {
@@ -71,7 +75,7 @@ def result_of(
         "top5": top_k(scores, labels, 5),
         "mean_class_accuracy": mean_class_accuracy(scores, labels),
         "num_videos": len(labels),
-        "num_skipped": 0,
+        "num_skipped": num_skipped,
         "average": average,
         "protocol": protocol,
     }
@@ -116,10 +120,11 @@ def describe(result: dict) -> str:
     """One line for people: no number without its protocol."""
     top5 = "" if result["top5"] is None else f", top-5 {result['top5']:.1f} %"
     low, high = result["top1_interval"]
+    skipped = f" ({result['num_skipped']} skipped)" if result["num_skipped"] else ""
     return (
         f"top-1 {result['top1']:.1f} % (95 %: {low:.1f} to {high:.1f}){top5}, mean class accuracy "
         f"{result['mean_class_accuracy']:.1f} % "
-        f"on {result['num_videos']} videos; {result['protocol']}"
+        f"on {result['num_videos']} videos{skipped}; {result['protocol']}"
     )
 
 
