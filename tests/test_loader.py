@@ -496,7 +496,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.slow
 def test_workers_do_not_outlive_a_killed_run():
     argv = [sys.executable, "-c", ABANDON]
-    workers = subprocess.run(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.split()
+    # a worker that lives on keeps the pipe open
+    done = subprocess.run(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60)
+    workers = done.stdout.split()
     assert len(workers) == 2
     give_up = time.monotonic() + 20
     while any(map(runs, workers)):
