@@ -36,6 +36,7 @@ from pt_dataset.clip_dataset import (
 )
 from utils import checkpoint, evaluator, loggers
 from utils.interrupt import GracefulStop
+from utils.mistakes import Mistakes
 from utils.normalize import ClipClassifier, Normalize
 from utils.precision import choose_precision
 from utils.schedule import lr_factor
@@ -88,6 +89,7 @@ def main(argv: list[str] | None = None) -> int:
 def set_up(opts: argparse.Namespace) -> Run:
     """Everything that can fail before the first step, in an order that leaves nothing behind."""
     loggers.set_up_console()
+    loggers.check_installed(opts.logger)
     resumed = checkpoint.load(Path(opts.resume)) if opts.resume else None
     if resumed and resumed["arch"] != opts.arch:
         raise UserError(f"{opts.resume} is a checkpoint of {resumed['arch']}, not of {opts.arch}")
@@ -186,7 +188,12 @@ def train(run: Run, stop: GracefulStop) -> int:
     if run.resumed:
         log.info(position_in_words(run.resumed, opts.epochs, len(loader)))
     logger = loggers.build(
-        folder, step, None if opts.no_visdom else opts.visdom_server, opts.visdom_port
+        folder,
+        step,
+        [name for name in opts.logger if name != "visdom" or not opts.no_visdom],
+        server=opts.visdom_server,
+        port=opts.visdom_port,
+        env=opts.visdom_env,
     )
     best = max((m["val/top1"] for m in loggers.read_lines(folder / "metrics.jsonl")), default=-1)
 
@@ -224,10 +231,12 @@ def train(run: Run, stop: GracefulStop) -> int:
                 check=stop.check,
             )
             completed = epoch + 1
-            scores = score(run, "1x1", f"validate {completed}", stop.check)
+            mistakes = Mistakes(lists.class_names)
+            scores = score(run, "1x1", f"validate {completed}", stop.check, mistakes.add)
             metrics |= evaluator.validation_metrics(*scores)
             log.info(epoch_in_words(completed, opts.epochs, metrics))
-            logger.log_epoch(metrics | {"step": scheduler.last_epoch, "epoch": completed})
+            metrics |= {"step": scheduler.last_epoch, "epoch": completed}
+            logger.log_epoch(metrics, mistakes)
             save("last.pth")
             if metrics["val/top1"] > best:
                 best = metrics["val/top1"]
@@ -250,7 +259,11 @@ def train(run: Run, stop: GracefulStop) -> int:
 
 
 def score(
-    run: Run, views: str, desc: str, check: Callable[[], None]
+    run: Run,
+    views: str,
+    desc: str,
+    check: Callable[[], None],
+    on_batch: Callable[..., None] = lambda *batch: None,
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """What evaluator.score_videos says of the test list, seen in `views` such as "10x3"."""
     num_clips, num_crops = split_views(views)
@@ -262,7 +275,7 @@ def score(
         batch_size=run.opts.batch_size,
         workers=run.opts.workers,
     )
-    return evaluator.score_videos(run.classifier, loader, run.device, desc, check)
+    return evaluator.score_videos(run.classifier, loader, run.device, desc, check, on_batch)
 
 
 def split_views(views: str) -> tuple[int | None, int]:

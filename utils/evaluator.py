@@ -20,8 +20,12 @@ def score_videos(
     device: torch.device,
     desc: str = "evaluate",
     check: Callable[[], None] = lambda: None,
+    on_batch: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None] = lambda *batch: None,
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Softmax scores averaged over the views of each video; `check` is called between batches.
+
+    Args:
+        on_batch: sees the views, uint8 (N, V, T, S, S, C), scores and labels of each batch.
 
     Returns:
         Scores (videos, classes) and labels (videos,) on the CPU in list order, and the mean
@@ -37,6 +41,7 @@ def score_videos(
         num_views += n * v
         scores.append(logits.softmax(dim=1).unflatten(0, (n, v)).mean(dim=1).cpu())
         labels.append(label)
+        on_batch(views, scores[-1], label)
         check()
     return torch.cat(scores), torch.cat(labels), loss_sum / num_views
 

@@ -1,13 +1,18 @@
 """Where the numbers of a run go. All loggers have one interface and get the same dictionaries."""
 
+import importlib.util
 import json
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
-from utils.visdom_logger import TRACES, WINDOWS, VisdomLogger
+from config import UserError
+from utils.mistakes import Mistakes
+from utils.visdom_logger import CONFUSION, MISTAKES, RUN, TRACES, WINDOWS, VisdomLogger, readable
 
 log = logging.getLogger("video")
 
@@ -40,7 +45,7 @@ class Logger:
     def log_steps(self, metrics: dict) -> None:
         """Averages of training since the last call."""
 
-    def log_epoch(self, metrics: dict) -> None:
+    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
         """Averages of the whole epoch, and the validation after it."""
 
     def close(self) -> None:
@@ -64,7 +69,7 @@ class JsonLines(Logger):
     def log_steps(self, metrics: dict) -> None:
         _write(self.run_dir / "steps.jsonl", "a", [metrics])
 
-    def log_epoch(self, metrics: dict) -> None:
+    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
         _write(self.run_dir / "metrics.jsonl", "a", [metrics])
 
 
@@ -93,18 +98,56 @@ def _finite(value: float | None) -> float | None:
 
 def history(run_dir: Path) -> list[tuple[dict, float]]:
     """What the curves of a run show: training from its steps, validation from its epochs."""
-    return [(_curves(m, "steps"), m["epoch"]) for m in read_lines(run_dir / "steps.jsonl")] + [
-        (_curves(m, "epoch"), m["epoch"]) for m in read_lines(run_dir / "metrics.jsonl")
+    return [(m, m["epoch"]) for m in read_lines(run_dir / "steps.jsonl")] + [
+        (_of_validation(m), m["epoch"]) for m in read_lines(run_dir / "metrics.jsonl")
     ]
 
 
-def _curves(metrics: dict, kind: str) -> dict:
-    """The part of `metrics` that is drawn: no epoch averages of what the steps have shown."""
-    return {
-        name: metrics[name]
-        for name in TRACES
-        if name in metrics and name.startswith("val/") == (kind == "epoch")
-    }
+def _of_validation(metrics: dict) -> dict:
+    """The part of an epoch's metrics that is drawn: no averages of what the steps have shown."""
+    return {name: value for name, value in metrics.items() if name.startswith("val/")}
+
+
+class ValidationFiles(Logger):
+    """validation.json and mistakes.jpg in the run folder: the newest validation, looked into."""
+
+    def __init__(self, run_dir: Path, step: int):
+        """`step`: where the run goes on; a validation past it belongs to what is done again."""
+        self.run_dir = run_dir
+        if read_validation(run_dir).get("step", 0) > step:
+            self._remove("validation.json", "mistakes.jpg")
+
+    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
+        if mistakes.surest:
+            mistakes.picture().save(self.run_dir / "mistakes.jpg", quality=90)
+        else:
+            self._remove("mistakes.jpg")
+        validation = {
+            "epoch": metrics["epoch"],
+            "step": metrics["step"],
+            "class_names": mistakes.class_names,
+            "confusion": mistakes.confusion.tolist(),  # a row of counts for each true class
+        }
+        text = json.dumps(validation, ensure_ascii=False)
+        (self.run_dir / "validation.json").write_text(text + "\n", encoding="utf-8")
+
+    def _remove(self, *names: str) -> None:
+        for name in names:
+            (self.run_dir / name).unlink(missing_ok=True)
+
+
+def read_validation(run_dir: Path) -> dict:
+    """What ValidationFiles wrote; nothing if there is no such file, or half of one."""
+    try:
+        return json.loads((run_dir / "validation.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+
+
+def read_options(run_dir: Path) -> dict:
+    """The options of a run that have a value."""
+    text = (run_dir / "options.json").read_text(encoding="utf-8")
+    return {name: value for name, value in json.loads(text).items() if value not in (None, {})}
 
 
 class CurvesPng(Logger):
@@ -113,7 +156,7 @@ class CurvesPng(Logger):
     def __init__(self, run_dir: Path):
         self.run_dir = run_dir
 
-    def log_epoch(self, metrics: dict) -> None:
+    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
         from matplotlib.figure import Figure  # takes half a second
 
         points: dict[str, tuple[list, list]] = {}
@@ -144,29 +187,85 @@ class CurvesPng(Logger):
 
 
 class Visdom(Logger):
-    """Live curves on visdom's page, the earlier ones of a resumed run included."""
+    """The live page of visdom, with what a resumed run did before."""
 
-    def __init__(self, run_dir: Path, server: str, port: int):
+    def __init__(self, run_dir: Path, server: str, port: int, env: str | None, say=log.info):
+        self.run_dir, self.newest = run_dir, {}
+        self.options = read_options(run_dir)
         self.page = VisdomLogger(
-            env=run_dir.name,
+            env=env or run_dir.name,
             server=server,
             port=port,
             env_path=run_dir.parent / ".visdom",
-            say=log.info,
+            say=say,
         )
-        self.page.load(history(run_dir))
+        for metrics, epoch in history(run_dir):
+            self.page.log(metrics, epoch)
+            self.newest |= metrics
+        self._show_numbers()
+        self._show_validation()
 
     def log_steps(self, metrics: dict) -> None:
-        self.page.log(_curves(metrics, "steps"), metrics["epoch"])
+        self.page.log(metrics, metrics["epoch"])
+        self.newest |= metrics
+        self._show_numbers()
 
-    def log_epoch(self, metrics: dict) -> None:
-        self.page.log(_curves(metrics, "epoch"), metrics["epoch"])
+    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
+        validation = _of_validation(metrics)
+        self.page.log(validation, metrics["epoch"])
+        self.newest |= validation
+        self._show_numbers()
+        self._show_validation()
+
+    def _show_numbers(self) -> None:
+        self.page.tables(RUN, self.newest, self.options)
+
+    def _show_validation(self) -> None:
+        validation, picture = read_validation(self.run_dir), self.run_dir / "mistakes.jpg"
+        if validation:
+            self.page.confusion(CONFUSION, validation["confusion"], validation["class_names"])
+            if picture.exists():
+                self.page.picture(MISTAKES, picture.read_bytes())
+            else:
+                self.page.text(MISTAKES, "none")
 
     def close(self) -> None:
         self.page.close()
 
     def places(self) -> list[str]:
         return [f"visdom: {self.page.url}"] if self.page.shown else []
+
+
+class TensorBoard(Logger):
+    """Event files in the run folder; the x axis is the step."""
+
+    def __init__(self, run_dir: Path, step: int):
+        """`step`: where the run goes on; later events belong to what is done again, and go."""
+        from torch.utils.tensorboard import SummaryWriter  # optional, and takes a second
+
+        self.run_dir, self.folder = run_dir, run_dir / "tensorboard"
+        self.writer = SummaryWriter(self.folder, purge_step=step + 1, flush_secs=10)
+        options = read_options(run_dir).items()
+        text = "\n".join(f"    {name} {readable(value)}" for name, value in options)
+        self.writer.add_text("options", text, step)
+
+    def log_steps(self, metrics: dict) -> None:
+        for name, value in metrics.items():
+            if name != "step":
+                self.writer.add_scalar(name, value, metrics["step"])
+
+    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
+        for name, value in _of_validation(metrics).items():
+            self.writer.add_scalar(name, value, metrics["step"])
+        if mistakes.surest:
+            pixels = np.asarray(mistakes.picture())
+            self.writer.add_image("mistakes", pixels, metrics["step"], dataformats="HWC")
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def places(self) -> list[str]:
+        return [f"tensorboard: tensorboard --logdir {self.folder}"]
 
 
 class Loggers(Logger):
@@ -179,9 +278,9 @@ class Loggers(Logger):
         for logger in self.loggers:
             logger.log_steps(metrics)
 
-    def log_epoch(self, metrics: dict) -> None:
+    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
         for logger in self.loggers:
-            logger.log_epoch(metrics)
+            logger.log_epoch(metrics, mistakes)
 
     def close(self) -> None:
         for logger in self.loggers:
@@ -191,9 +290,24 @@ class Loggers(Logger):
         return [place for logger in self.loggers for place in logger.places()]
 
 
-def build(run_dir: Path, step: int, visdom_server: str | None, visdom_port: int) -> Logger:
-    """The loggers of a run that stands at `step`; the files first, which the others read."""
-    files = [JsonLines(run_dir, step), CurvesPng(run_dir)]
-    return Loggers(
-        *files, *([Visdom(run_dir, visdom_server, visdom_port)] if visdom_server else [])
-    )
+def check_installed(names: Sequence[str]) -> None:
+    """Raises UserError if a logger among `names` needs a package that is not there."""
+    if "tensorboard" in names and importlib.util.find_spec("tensorboard") is None:
+        raise UserError("--logger tensorboard needs a package: pip install tensorboard")
+
+
+def build(
+    run_dir: Path, step: int, names: Sequence[str], *, server: str, port: int, env: str | None
+) -> Logger:
+    """The loggers of a run that stands at `step`; the files first, which the others read.
+
+    Args:
+        names: "visdom", "tensorboard", beside the files.
+        server, port, env: of visdom's page; `env` is the run's name if it is None.
+    """
+    loggers = [JsonLines(run_dir, step), ValidationFiles(run_dir, step), CurvesPng(run_dir)]
+    if "visdom" in names:
+        loggers.append(Visdom(run_dir, server, port, env))
+    if "tensorboard" in names:
+        loggers.append(TensorBoard(run_dir, step))
+    return Loggers(*loggers)
