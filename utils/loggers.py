@@ -190,7 +190,8 @@ class Visdom(Logger):
     """The live page of visdom, with what a resumed run did before."""
 
     def __init__(self, run_dir: Path, server: str, port: int, env: str | None, say=log.info):
-        self.run_dir, self.newest = run_dir, {}
+        self.run_dir = run_dir
+        self.newest = {"epoch": 0, "step": 0}  # on top
         self.options = read_options(run_dir)
         self.page = VisdomLogger(
             env=env or run_dir.name,

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from config import UserError
 from utils.loggers import Visdom, read_options
+from utils.visdom_logger import GOES_ON, TRIES
 
 
-def replay(run_dir: Path, server: str, port: int, env: str | None = None) -> str:
-    """Draws the page of a run, in `env` or the one it had, and returns its address.
+def replay(run_dir: Path, server: str, port: int, env: str | None = None) -> list[str]:
+    """Draws the page of a run, in `env` or the one it had; sentences, the last with its address.
 
     Raises:
         UserError: this is no folder of a run, or there is no server to show it.
@@ -27,10 +28,10 @@ def replay(run_dir: Path, server: str, port: int, env: str | None = None) -> str
     logger = Visdom(run_dir, server, port, env, say=said.append)
     try:
         if not logger.page.wait_until_shown():
-            raise UserError(said[-1])
+            raise UserError(said[-1].replace(f"; {GOES_ON}", "").replace(f"; {TRIES}", ""))
     finally:
         logger.close()
-    return logger.page.url
+    return said
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -41,7 +42,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--visdom-port", metavar="PORT", type=int, default=8097)
     parser.add_argument("--visdom-env", metavar="NAME", help="of the page (as the run had it)")
     opts = parser.parse_args(argv)
-    print(replay(opts.run, opts.visdom_server, opts.visdom_port, opts.visdom_env))
+    for line in replay(opts.run, opts.visdom_server, opts.visdom_port, opts.visdom_env):
+        print(line)
 
 
 if __name__ == "__main__":

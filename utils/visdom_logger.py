@@ -47,9 +47,10 @@ TRACES = {  # metric: name in the legend, color, dash
 }
 WINDOW_OF = {metric: title for title, metrics in WINDOWS.items() for metric in metrics}
 SIZE = {"width": 405, "height": 260}  # pixels; two rows of three fit a screen of 1280 x 800
+LARGE = {"width": 820, "height": 400}  # two columns, for the picture of utils.mistakes
 # in the right margin, or it hides the legend; without two that only select points
 MODEBAR = {"orientation": "v", "remove": ["lasso2d", "select2d"]}
-MAX_LABELS = 30  # classes; with more, their names beside the confusion matrix would overlap
+MAX_LABELS = 20  # classes; with more, their names beside the confusion matrix would overlap
 MAX_NUMBERS = 12  # classes; with more, the numbers in its cells would
 MAX_POINTS = 1000  # per trace and post; the run folder keeps all of them
 MAX_MARKERS = 100  # points; a lone point needs one, a long line gets visdom's smoothing without
@@ -59,6 +60,7 @@ STARTING = 0.25  # the same, while a server comes up
 TIMEOUT = 3.0  # seconds for one post
 MAX_WAIT = 30.0  # seconds between two tries to reach a server
 START_LIMIT = 30.0  # seconds for a server to come up: its imports are slow on a cold disk
+GOES_ON, TRIES = "curves go to the run folder", "will keep trying"
 CLOSE_LIMIT = 4.0  # seconds; a hung server must not hold up the end of a run
 
 
@@ -223,7 +225,7 @@ class VisdomLogger:
                 return
             self._stale.discard(title)  # if the post fails, everything is drawn again
             window = self._plot(title) if title in WINDOWS else self._panes[title]
-        opts = {"title": title, **SIZE}
+        opts = {"title": title, **(LARGE if title == MISTAKES else SIZE)}
         self._post("/events", window | {"eid": self.env, "win": title, "opts": opts})
         self._posted = True
 
@@ -275,16 +277,15 @@ class VisdomLogger:
         return starting and not self._was_connected and time.monotonic() < self._start_deadline
 
     def _tell_failure(self, reason: str) -> None:
-        goes_on = "curves go to the run folder"
         if self._was_connected:
-            self._tell(f"lost the server ({reason}); {goes_on}; will keep trying", "lost")
+            self._tell(f"lost the server ({reason}); {GOES_ON}; {TRIES}", "lost")
         elif self.autostart and not visdom_assets.visdom_folder():
             install = visdom_assets.INSTALL
-            self._tell(f"not installed; {goes_on}; for the live page: {install}", "no server")
+            self._tell(f"not installed; {GOES_ON}; for the live page: {install}", "no server")
         else:
             log = f", see {self.env_path / visdom_server.LOG}" if self._process else ""
             where = f"no server at {self._address} ({reason}{log})"
-            self._tell(f"{where}; {goes_on}; will keep trying", "no server")
+            self._tell(f"{where}; {GOES_ON}; {TRIES}", "no server")
 
     def _tell(self, sentence: str, kind: str = "") -> None:
         if (kind or sentence) not in self._told:
@@ -329,27 +330,33 @@ def confusion(counts: list[list[int]], class_names: list[str]) -> tuple[dict, di
         "zmin": 0,
         "zmax": 100,
         "colorscale": [[0, "white"], [1, BLUE]],
+        "showscale": False,  # it would lie under the buttons
         "hovertemplate": "%{y}, taken for %{x}: %{z:.0f} %<extra></extra>",
         **numbers,
     }
-    axis = {"showticklabels": len(class_names) <= MAX_LABELS, "automargin": True}
+    axis = {
+        "type": "category",  # classes may be named by numbers
+        "showticklabels": len(class_names) <= MAX_LABELS,
+        "tickfont": {"size": 10},
+        "automargin": True,
+    }
     layout = {
         "margin": {"l": 40, "r": 35, "t": 10, "b": 40},
         "modebar": MODEBAR,
-        # category: classes may be named by numbers; reversed: the first class on top
-        "xaxis": {"title": "taken for", "type": "category", **axis},
-        "yaxis": {"title": "class", "type": "category", "autorange": "reversed", **axis},
+        "xaxis": {"title": "taken for", "tickangle": -45, **axis},
+        "yaxis": {"title": "class", "autorange": "reversed", **axis},  # the first class on top
     }
     return data, layout
 
 
 def html_table(values: dict) -> str:
     """Names and values, which are text, whatever they look like."""
+    cell = '<td style="padding: 0 0 0 8px">'
     rows = "".join(
-        f"<tr><td>{html.escape(name)}</td><td><b>{html.escape(readable(value))}</b></td></tr>"
+        f"<tr>{cell}{html.escape(name)}</td>{cell}<b>{html.escape(readable(value))}</b></td></tr>"
         for name, value in values.items()
     )
-    style = "display:inline-block; vertical-align:top; border-spacing:6px 0"
+    style = "display: inline-block; vertical-align: top; font-size: 12px; line-height: 1.3"
     return f'<table style="{style}">{rows}</table>'
 
 
