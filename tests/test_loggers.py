@@ -18,6 +18,7 @@ from utils import loggers, replay
 from utils.mistakes import NUM_CLIPS, Mistakes
 
 RUN = Path("saved_model/i3d_tiny_1")
+FP32 = ("--precision", "fp32")  # "auto" would compare precisions first
 
 
 def validated(pairs, class_names=("a", "b", "c"), channels=3):
@@ -79,10 +80,10 @@ def fake():
 @pytest.mark.slow
 def test_resume_and_replay_draw_the_page_that_the_run_had(in_tiny_set, fake, capsys):
     page = [option for option in TINY_RUN if option != "--no-visdom"]
-    page += ["--visdom-port", str(fake.port), "--visdom-env", "mine"]
+    page += ["--visdom-port", str(fake.port), "--visdom-env", "mine", *FP32]
     assert main([*page, "--epochs", "1"]) == 0
     # --visdom-env belongs to the run, the port to the command
-    resume = ["--resume", str(RUN / "last.pth"), "--epochs", "2", "--device", "cpu"]
+    resume = ["--resume", str(RUN / "last.pth"), "--epochs", "2", "--device", "cpu", *FP32]
     assert main([*resume, "--visdom-port", str(fake.port)]) == 0
     live = fake.windows
     assert set(live) == {
@@ -127,10 +128,10 @@ def test_a_diverged_run_is_logged_to_the_end(tmp_path, fake):
 @pytest.mark.slow
 def test_tensorboard_gets_the_same_numbers_and_a_resume_continues_them(in_tiny_set):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    assert main([*TINY_RUN, "--logger", "tensorboard"]) == 0
+    assert main([*TINY_RUN, *FP32, "--logger", "tensorboard"]) == 0
     state = torch.load(RUN / "last.pth", weights_only=True)
     torch.save(state | {"epoch": 1, "step": 2}, RUN / "last.pth")  # epoch 2 is done again
-    assert main(["--resume", str(RUN / "last.pth"), "--device", "cpu", "--no-visdom"]) == 0
+    assert main(["--resume", str(RUN / "last.pth"), "--device", "cpu", *FP32]) == 0
     events = accumulator.EventAccumulator(str(RUN / "tensorboard"))
     events.Reload()
     for file, names in (("steps", ("train/loss", "lr")), ("metrics", ("val/loss", "val/top1"))):

@@ -314,13 +314,21 @@ def thin(values: list[float]) -> list[float | None]:
     kept = values[::stride]
     if (len(values) - 1) % stride:
         kept.append(values[-1])
-    # one Infinity, which is no JSON, breaks the whole page
-    return [value if math.isfinite(value) else None for value in kept]
+    return [finite(value) for value in kept]
+
+
+def finite(value: float) -> float | None:
+    """One Infinity, which is no JSON, breaks the whole page."""
+    return value if math.isfinite(value) else None
 
 
 def confusion(counts: list[list[int]], class_names: list[str]) -> tuple[dict, dict]:
     """The matrix as plotly wants it: data and layout."""
-    shares = [[100 * n / sum(row) if sum(row) else None for n in row] for row in counts]
+    sums = [sum(row) or math.nan for row in counts]  # of a class without videos there is no share
+    shares = [
+        [finite(round(100 * n / total, 1)) for n in row]
+        for row, total in zip(counts, sums, strict=True)
+    ]
     numbers = {"texttemplate": "%{z:.0f}"} if len(class_names) <= MAX_NUMBERS else {}
     data = {
         "type": "heatmap",
