@@ -1,6 +1,9 @@
 """Architectures, recipes and data sets as plain data, each number with its source or reason."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+RUNS = Path("saved_model")  # folder of all runs, below the working folder
 
 
 class UserError(ValueError):
@@ -130,12 +133,24 @@ class Recipe:
     optimizer: str = "sgd"
     lr: float  # for this batch size
     momentum: float = 0.9  # of SGD
+    nesterov: bool = False
     weight_decay: float = 1e-4
-    schedule: str = "step"  # "step": lr / 10 at each of lr_steps; "cosine": to zero at the end
-    lr_steps: tuple[int, ...] = ()  # epochs
+    decay_norm: bool = True  # False: no weight decay on the scale and shift of batch norm
+    clip_grad: float = 0  # longest gradient (L2 norm over all parameters); 0: any
+    schedule: str = "step"  # see utils/schedule.py
+    lr_steps: tuple[int, ...] = ()  # epochs after which "step" divides lr by 10
+    plateau_patience: int = 5  # epochs without a better validation loss before "plateau" does
     warmup_epochs: float = 0  # lr rises linearly from near zero
+    ema: float = 0  # decay a step of the averaged weights that are evaluated; 0: none
+    # regularization
+    label_smoothing: float = 0
+    mixup: float = 0  # alpha of its beta distribution; 0: none
+    freeze: str | None = None  # stages up to this one keep the weights they start with
+    freeze_bn: bool = False  # batch norm keeps its statistics, scale and shift
+    precise_bn: int = 0  # batches that measure batch norm anew before each evaluation
     # evaluation
     views: str = "10x1"  # clips x crops a video at the end of the run; "all": the whole video
+    expected: str = ""  # published accuracy with its protocol, printed at the start of a run
 
 
 # short side 256, a random 224 px crop, one flip a video: arXiv:1705.07750 sec. 2.5
@@ -145,6 +160,69 @@ I3D_SCRATCH = Recipe(
     lr_steps=(40, 80),  # GluonCV's i3d_inceptionv1_kinetics400: 71.8 % top-1 with 64 clips a batch
     batch_size=64,
     lr=0.01,
+)
+# GluonCV's i3d_resnet50_v1_ucf101 and _hmdb51; the I3D paper adapts its own and prints no numbers
+I3D_UCF101 = replace(I3D_SCRATCH, epochs=50, lr_steps=(20, 40), lr=0.001, clip_grad=40)
+I3D_HMDB51 = replace(I3D_SCRATCH, epochs=35, lr_steps=(15, 25), lr=0.01, clip_grad=40)
+# SlowFast's I3D 8x8 R50 on Kinetics-400
+RESNET_SCRATCH = Recipe(
+    clip_len=8,
+    stride=8,
+    short_side=(256, 320),  # arXiv:1711.07971 sec. 4.1
+    mean=(0.45, 0.45, 0.45),
+    std=(0.225, 0.225, 0.225),
+    epochs=196,
+    batch_size=64,
+    lr=0.1,
+    decay_norm=False,  # its BN.WEIGHT_DECAY is 0
+    precise_bn=200,
+    schedule="cosine",
+    warmup_epochs=34,
+    views="10x3",
+)
+# arXiv:1711.07971 sec. 4.1 and video-nonlocal-net: 150k, 150k and 100k steps of 64 clips, which are
+# 104 epochs of 246k videos; 32 of 64 consecutive frames
+RESNET_IMAGENET = replace(
+    RESNET_SCRATCH,
+    clip_len=32,
+    stride=2,
+    epochs=104,
+    lr=0.01,
+    nesterov=True,
+    schedule="step",
+    lr_steps=(39, 78),
+    warmup_epochs=0,
+)
+# GluonCV's numbers for the same network, see I3D_UCF101
+RESNET_UCF101 = replace(
+    RESNET_IMAGENET, epochs=50, lr_steps=(20, 40), lr=0.001, clip_grad=40, nesterov=False
+)
+RESNET_HMDB51 = replace(RESNET_UCF101, epochs=35, lr_steps=(15, 25), lr=0.01)
+# the authors' tsn-pytorch on UCF101: corner crops of four scales, 25 segments x 10 crops
+TSN_SCRATCH = Recipe(
+    clip_len=3,
+    snippet_len=1,
+    crop="corners",
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    dropout=0.8,
+    epochs=80,
+    lr_steps=(30, 60),
+    batch_size=128,
+    lr=0.01,
+    weight_decay=5e-4,
+    views="25x10",
+)
+# MMAction's configurations of the authors' BNInception; their Caffe solvers say 1e-3 and 40, too
+TSN_IMAGENET = replace(TSN_SCRATCH, lr=0.001, clip_grad=40, arch_args={"partial_bn": True})
+# torchvision's S3D on Kinetics-400: lr 0.2 for 768 clips; frames are made square, as in the paper
+S3D_SCRATCH = replace(
+    I3D_SCRATCH,
+    resize="square",
+    epochs=45,
+    lr_steps=(20, 30, 40),
+    warmup_epochs=10,
+    lr=0.2 * 64 / 768,
 )
 # found by measuring on two CPU cores: small crops for speed, variety from random starts and crops
 DEMO = Recipe(
@@ -165,45 +243,99 @@ DEMO = Recipe(
 RECIPES = {  # (architecture, data set, start) before (architecture, start)
     ("i3d", "scratch"): I3D_SCRATCH,
     # 50 epochs at 0.001, /10 after 20 and 40: GluonCV's fine-tuning of a Kinetics I3D on UCF101
-    ("i3d", "kinetics"): replace(I3D_SCRATCH, epochs=50, lr_steps=(20, 40), lr=0.001),
-    # torchvision's S3D on Kinetics-400, 68.4 % clip top-1: lr 0.2 for 768 clips; frames are made
-    # square, as in the paper
-    ("s3d", "scratch"): replace(
+    ("i3d", "kinetics"): I3D_UCF101,
+    ("i3d", "kinetics400", "scratch"): replace(
         I3D_SCRATCH,
-        resize="square",
-        epochs=45,
-        lr_steps=(20, 30, 40),
-        warmup_epochs=10,
-        lr=0.2 * 64 / 768,
+        expected="68.4 % (RGB, test set, whole video, 1 center crop; arXiv:1705.07750 Table 3)",
     ),
-    # SlowFast's I3D 8x8 R50 on Kinetics-400, 73.5 % with 30 views
-    ("resnet3d", "scratch"): Recipe(
-        clip_len=8,
-        stride=8,
-        short_side=(256, 320),  # arXiv:1711.07971 sec. 4.1
-        mean=(0.45, 0.45, 0.45),
-        std=(0.225, 0.225, 0.225),
-        epochs=196,
-        batch_size=64,
-        lr=0.1,
-        schedule="cosine",
-        warmup_epochs=34,
-        views="10x3",
+    ("i3d", "kinetics400", "imagenet"): replace(  # GluonCV's i3d_inceptionv1_kinetics400
+        I3D_SCRATCH,
+        clip_len=32,
+        stride=2,
+        expected="71.8 % (RGB, validation set; GluonCV with this recipe)",
     ),
-    # the authors' tsn-pytorch on UCF101: corner crops of four scales, 25 segments x 10 crops
-    ("tsn", "scratch"): Recipe(
-        clip_len=3,
-        snippet_len=1,
-        crop="corners",
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        dropout=0.8,
-        epochs=80,
-        lr_steps=(30, 60),
-        batch_size=128,
-        lr=0.01,
-        weight_decay=5e-4,
-        views="25x10",
+    ("i3d", "kinetics200", "scratch"): replace(
+        I3D_SCRATCH, expected="78.4 % (RGB; arXiv:1712.04851, as others quote it)"
+    ),
+    ("i3d", "ucf101", "scratch"): replace(
+        I3D_SCRATCH, expected="50 to 60 % (RGB; what an author of I3D expects, no measurement)"
+    ),
+    ("i3d", "ucf101", "imagenet"): replace(
+        I3D_UCF101, expected="84.5 % (RGB, split 1, whole video; arXiv:1705.07750 Table 2)"
+    ),
+    ("i3d", "ucf101", "kinetics"): replace(
+        I3D_UCF101,
+        expected="95.6 % (RGB, mean of 3 splits, whole video; arXiv:1705.07750 Table 5)",
+    ),
+    ("i3d", "hmdb51", "imagenet"): replace(
+        I3D_HMDB51, expected="49.8 % (RGB, split 1, whole video; arXiv:1705.07750 Table 2)"
+    ),
+    ("i3d", "hmdb51", "kinetics"): replace(
+        I3D_HMDB51,
+        expected="74.8 % (RGB, mean of 3 splits, whole video; arXiv:1705.07750 Table 5)",
+    ),
+    ("s3d", "scratch"): S3D_SCRATCH,
+    ("s3d", "kinetics400", "scratch"): replace(
+        S3D_SCRATCH,
+        expected="68.4 % (validation set, one clip of 128 frames at 15 fps; torchvision)",
+    ),
+    ("s3d", "kinetics200", "scratch"): replace(
+        S3D_SCRATCH,
+        expected="78.9 % (RGB; arXiv:1712.04851, as others quote it)",
+    ),
+    # no schedule of S3D on a smaller set is known: that of I3D
+    ("s3d", "kinetics"): I3D_UCF101,
+    ("s3d", "ucf101", "kinetics"): replace(
+        I3D_UCF101, expected="96.8 % (S3D-G, RGB, mean of 3 splits; a survey's table)"
+    ),
+    ("s3d", "hmdb51", "kinetics"): replace(
+        I3D_HMDB51, expected="75.9 % (S3D-G, RGB, mean of 3 splits; a survey's table)"
+    ),
+    ("resnet3d", "scratch"): RESNET_SCRATCH,
+    ("resnet3d", "kinetics400", "scratch"): replace(
+        RESNET_SCRATCH,
+        expected="73.5 %, 74.0 % with 5 non-local blocks (ResNet-50, validation set, 10 clips x "
+        "3 crops; SlowFast's model zoo)",
+    ),
+    ("resnet3d", "imagenet"): RESNET_IMAGENET,
+    ("resnet3d", "kinetics400", "imagenet"): replace(
+        RESNET_IMAGENET,
+        expected="73.3 %, 74.9 % with 5 non-local blocks (ResNet-50, validation set, 10 clips, "
+        "fully convolutional; arXiv:1711.07971 Table 2f)",
+    ),
+    ("resnet3d", "kinetics"): RESNET_UCF101,
+    ("resnet3d", "ucf101", "imagenet"): replace(
+        RESNET_UCF101, expected="83.9 % (ResNet-50, split 1; GluonCV with this recipe)"
+    ),
+    ("resnet3d", "ucf101", "kinetics"): replace(
+        RESNET_UCF101, expected="95.4 % (ResNet-50, split 1; GluonCV with this recipe)"
+    ),
+    ("resnet3d", "hmdb51", "imagenet"): replace(
+        RESNET_HMDB51, expected="48.5 % (ResNet-50, split 1; GluonCV with this recipe)"
+    ),
+    ("resnet3d", "hmdb51", "kinetics"): replace(
+        RESNET_HMDB51, expected="70.9 % (ResNet-50, split 1; GluonCV with this recipe)"
+    ),
+    ("tsn", "scratch"): TSN_SCRATCH,
+    ("tsn", "imagenet"): TSN_IMAGENET,
+    ("tsn", "kinetics"): TSN_IMAGENET,  # nothing published: the rate of fine-tuning at least
+    # MMAction2's R50: lr 0.01 for 256 clips, batch norm trained
+    ("tsn", "kinetics400", "imagenet"): replace(
+        TSN_SCRATCH,
+        epochs=100,
+        lr_steps=(40, 80),
+        batch_size=256,
+        dropout=0.4,
+        weight_decay=1e-4,
+        clip_grad=40,
+        expected="72.8 % (ResNet-50, RGB, validation set, 25 segments x 10 crops; MMAction2)",
+    ),
+    ("tsn", "ucf101", "imagenet"): replace(
+        TSN_IMAGENET,
+        expected="85.7 % (BNInception, RGB, split 1, 25 segments x 10 crops; arXiv:1608.00859)",
+    ),
+    ("tsn", "hmdb51", "imagenet"): replace(
+        TSN_IMAGENET, expected="55.2 % (ResNet-50, RGB, split 1; GluonCV, with another recipe)"
     ),
     ("i3d", "demo", "scratch"): DEMO,
     # twice the layers in a row, twice the batch norms: it needs longer until it sees motion
@@ -233,17 +365,19 @@ MODALITIES = {
 }
 
 
+def recipe_key(arch: str, dataset: str, start: str) -> tuple[str, ...]:
+    """The key in RECIPES of a run that starts from `start`: "scratch", "imagenet" or "kinetics"."""
+    keys = ((arch, dataset, start), (arch, start), (arch, "scratch"))
+    return next(key for key in keys if key in RECIPES)
+
+
 def find_recipe(arch: str, dataset: str, start: str, modality: str = "rgb") -> Recipe:
-    """The recipe of a run that starts from `start`: "scratch", "imagenet" or "kinetics"."""
-    for key in ((arch, dataset, start), (arch, start), (arch, "scratch")):
-        if key in RECIPES:
-            break
-    else:
-        raise KeyError(arch)
+    """The recipe of `recipe_key`; what it expects is known for RGB alone."""
+    recipe = RECIPES[recipe_key(arch, dataset, start)]
     if modality == "rgb":
-        return RECIPES[key]
+        return recipe
     changes = MODALITIES.get((arch, modality)) or MODALITIES[modality]
-    return replace(RECIPES[key], modality=modality, **changes)
+    return replace(recipe, modality=modality, expected="", **changes)
 
 
 @dataclass(frozen=True, kw_only=True)

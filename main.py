@@ -4,27 +4,32 @@ python main.py --arch i3d --dataset demo                    # writes its own dat
 python main.py --arch i3d --dataset ucf101                  # from scratch
 python main.py --arch i3d --dataset ucf101 --pretrained i3d_rgb_piergiaj
 python main.py --resume saved_model/i3d_ucf101_1/last.pth   # go on
+python main.py --arch i3d --dataset ucf101 --resume auto    # go on, or start: for job schedulers
 python main.py --resume saved_model/i3d_ucf101_1/last.pth --evaluate --views 10x3
 """
 
 import argparse
+import contextlib
+import errno
 import json
 import logging
+import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
-from opts import parse_opts
+from opts import FIXED, parse_opts, table
 
 if __name__ == "__main__":
     parse_opts()  # --help and a wrong option are answered before torch takes its seconds to import
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
-from config import ARCHS, Preprocessing, UserError
+from config import ARCHS, RUNS, Preprocessing, UserError
 from models import build_model, weights
 from pt_dataset.clip_dataset import (
     ClipShape,
@@ -34,19 +39,27 @@ from pt_dataset.clip_dataset import (
     train_loader,
     view_loader,
 )
-from utils import checkpoint, evaluator, loggers
-from utils.interrupt import GracefulStop
+from pt_dataset.datalist import Video
+from pt_dataset.groups import hold_out
+from utils import checkpoint, evaluator, flops, loggers, memory, plan
+from utils.compile import compiled
+from utils.ema import Ema
+from utils.freeze import freeze_norms, freeze_until
+from utils.interrupt import INTERRUPTED, GracefulStop, Stop
 from utils.mistakes import Mistakes
 from utils.normalize import ClipClassifier, Normalize
+from utils.optim import build_optimizer, set_rates
+from utils.precise_bn import measure_norms
 from utils.precision import choose_precision
-from utils.schedule import lr_factor
-from utils.trainer import NonFiniteLoss, train_one_epoch
+from utils.schedule import Schedule
+from utils.trainer import NonFiniteLoss, Trainer
 
-RUNS = Path("saved_model")  # below the working folder
 # part of the preprocessing
 CLIP_OPTIONS = ("clip_len", "stride", "snippet_len", "target_fps", "modality", "crop_size")
 AUGMENTATION = ("crop", "crop_area", "crop_ratio", "crop_scales", "color_jitter")
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+SCHEDULE_OPTIONS = ("epochs", "schedule", "lr_steps", "warmup_epochs", "plateau_patience")
+OPTIMIZER_OPTIONS = ("lr", "momentum", "nesterov", "weight_decay", "decay_norm")
+TRAINER_OPTIONS = ("clip_grad", "label_smoothing", "mixup", "seed")
 log = logging.getLogger("video")
 
 
@@ -59,12 +72,15 @@ class Run:
     device: torch.device
     resumed: dict | None  # the checkpoint of --resume
     lists: VideoLists
+    validation: Sequence[Video]  # what is evaluated after each epoch
+    chosen_on: str  # where those videos come from, in words
     preprocessing: dict
     clip: ClipShape
     arch_args: dict
     model: nn.Module  # the plain network: its keys are the saved ones
     classifier: nn.Module  # from uint8 clips, wrapped for the devices
     precision: str
+    frozen: list[nn.Module]  # parts that keep their weights
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,7 +93,12 @@ def main(argv: list[str] | None = None) -> int:
     if opts.list_weights:
         print(weights.table())
         return 0
+    if opts.print_config:
+        print(table(opts))
+        return 0
     run = set_up(opts)
+    if opts.plan:
+        return print_plan(run)
     with GracefulStop() as stop:
         if not run.opts.evaluate:
             return train(run, stop)
@@ -91,10 +112,10 @@ def set_up(opts: argparse.Namespace) -> Run:
     loggers.set_up_console()
     loggers.check_installed(opts.logger)
     resumed = checkpoint.load(Path(opts.resume)) if opts.resume else None
-    if resumed and resumed["arch"] != opts.arch:
-        raise UserError(f"{opts.resume} is a checkpoint of {resumed['arch']}, not of {opts.arch}")
+    if resumed:
+        check_resumed(opts, resumed)
     folder = RUNS / opts.name if opts.name else Path(opts.resume).parent
-    if folder.exists() and not resumed:
+    if folder.exists() and not (resumed or opts.auto or opts.plan):
         raise UserError(
             f"the run folder {folder} exists; go on with --resume {folder / 'last.pth'}, "
             "or choose another --name"
@@ -108,6 +129,11 @@ def set_up(opts: argparse.Namespace) -> Run:
         log.info(
             f"labels: {lists.num_remapped} entries disagreed with classes.txt and now follow it"
         )
+    validation, chosen_on = lists.test, str(lists.test_list)
+    if opts.val_groups:
+        kept, validation, groups = hold_out(lists.train, opts.val_groups)
+        chosen_on = f"groups {', '.join(groups)} of {lists.train_list}"
+        lists = replace(lists, train=kept)
     if resumed and resumed["class_names"] != lists.class_names:
         raise UserError(
             f"{opts.resume} was trained on other classes than those of {lists.folder}/classes.txt"
@@ -132,143 +158,298 @@ def set_up(opts: argparse.Namespace) -> Run:
         arch_args |= (resumed["arch_args"] if resumed else entry.arch_args) | typed
     model = build_model(opts.arch, len(lists.class_names), **start, **arch_args)
     if resumed:
-        weights.load_exactly(model, resumed["model"])
-    batch_shape = (opts.batch_size, *clip.network_input())
+        averaged = opts.evaluate and resumed["ema"]
+        weights.load_exactly(model, averaged["average"] if averaged else resumed["model"])
+    frozen = freeze_until(model, opts.freeze) if opts.freeze else []
+    if opts.freeze_bn:
+        frozen += freeze_norms(model)
+    if opts.checkpoint_activations:
+        memory.checkpoint_activations(model)
+    at_once = opts.batch_size if opts.micro_batch in (None, "auto") else opts.micro_batch
+    batch_shape = (at_once, *clip.network_input())
     precision = choose_precision(opts.precision, device, model, batch_shape)
+    torch.backends.cudnn.benchmark = True  # clips have one shape: try the kernels, keep the best
     pixels = (preprocessing[name] for name in ("mean", "std", "value_range", "channel_order"))
     normalize = Normalize(*pixels, opts.channels_last)
     classifier = ClipClassifier(model, normalize, precision).to(device)
     if device == torch.device("cuda") and torch.cuda.device_count() > 1:
         classifier = nn.DataParallel(classifier)
+    if opts.compile:
+        classifier = compiled(classifier, device)
     return Run(
         opts=opts,
         folder=folder,
         device=device,
         resumed=resumed,
         lists=lists,
+        validation=validation,
+        chosen_on=chosen_on,
         preprocessing=preprocessing,
         clip=clip,
         arch_args=arch_args,
         model=model,
         classifier=classifier,
         precision=precision,
+        frozen=frozen,
     )
 
 
 def train(run: Run, stop: GracefulStop) -> int:
     """All epochs that are left, each with its validation, then the evaluation of the end."""
-    opts, lists, folder = run.opts, run.lists, run.folder
-    loader = train_loader(
-        lists,
-        run.clip,
-        batch_size=opts.batch_size,
-        flip_prob=opts.flip_prob,
-        seed=opts.seed,
-        workers=opts.workers,
-    )
-    optimizer = build_optimizer(run.model, opts)
-    completed = run.resumed["epoch"] if run.resumed else 0
-    if run.resumed:
-        resume_optimizer(optimizer, opts, run.resumed)
-    step = completed * len(loader)
-    factor = partial(
-        lr_factor,
-        steps_per_epoch=len(loader),
-        epochs=opts.epochs,
-        schedule=opts.schedule,
-        lr_steps=opts.lr_steps,
-        warmup_epochs=opts.warmup_epochs,
-    )
-    # the schedule is a function of the step; last_epoch is torch's name for the step before this
-    # one
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor, last_epoch=step - 1)
-
+    opts, folder = run.opts, run.folder
+    loader = loader_of(run)
+    trainer = build_trainer(run, loader)
     start_run_folder(folder, opts)
-    log.info(in_words(run, len(loader)))
-    if run.resumed:
-        log.info(position_in_words(run.resumed, opts.epochs, len(loader)))
+    for line in (*in_words(run, trainer, len(loader)), *resumed_in_words(run, len(loader))):
+        log.info(line)
     logger = loggers.build(
         folder,
-        step,
+        trainer.step,
+        trainer.epoch,
         [name for name in opts.logger if name != "visdom" or not opts.no_visdom],
         server=opts.visdom_server,
         port=opts.visdom_port,
         env=opts.visdom_env,
     )
-    best = max((m["val/top1"] for m in loggers.read_lines(folder / "metrics.jsonl")), default=-1)
-
-    def save(name: str, **changes) -> None:
-        state = {
-            "arch": opts.arch,
-            "arch_args": run.arch_args,
-            "class_names": lists.class_names,
-            "preprocessing": run.preprocessing,
-            "model": run.model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "scheduler": scheduler.state_dict(),
-            "scaler": None,
-            "rng": checkpoint.rng_state(),
-            "epoch": completed,
-            "step": scheduler.last_epoch,
-            "chosen_on": None,  # the list whose accuracy decided for these weights
-        }
-        checkpoint.save(state | changes, folder / name)
-
-    def on_log(metrics: dict, epoch: float) -> None:
-        logger.log_steps(metrics | {"step": scheduler.last_epoch, "epoch": epoch})
-
+    saver = Saver(run, trainer, opts.checkpoint_minutes, opts.checkpoint_steps)
     try:
-        for epoch in range(completed, opts.epochs):
-            metrics = train_one_epoch(
-                run.classifier,
-                loader,
-                optimizer,
-                scheduler,
-                epoch=epoch,
-                device=run.device,
-                log_every=opts.log_every,
-                on_log=on_log,
-                check=stop.check,
-            )
-            completed = epoch + 1
-            mistakes = Mistakes(lists.class_names)
-            scores = score(run, "1x1", f"validate {completed}", stop.check, mistakes.add)
-            metrics |= evaluator.validation_metrics(*scores)
-            log.info(epoch_in_words(completed, opts.epochs, metrics))
-            metrics |= {"step": scheduler.last_epoch, "epoch": completed}
-            logger.log_epoch(metrics, mistakes)
-            save("last.pth")
-            if metrics["val/top1"] > best:
-                best = metrics["val/top1"]
-                save("best.pth", chosen_on=str(lists.test_list))
-        report(run, weights_in_words({"epoch": completed, "chosen_on": None}), stop.check)
-        log.info(f"checkpoint: {folder / 'last.pth'}")
-        for place in logger.places():
-            log.info(place)
-    except KeyboardInterrupt:
-        save("last.pth")
-        log.info(f"stopped by Ctrl-C; go on with --resume {folder / 'last.pth'}")
-        return INTERRUPTED
+        if not (folder / "last.pth").exists():
+            saver.save("last.pth")  # from now on there is always one to go on from
+        return train_epochs(run, trainer, loader, saver, logger, stop)
     except NonFiniteLoss as error:
-        good = folder / "last.pth"
-        state = f"the last good checkpoint is {good}" if good.exists() else "no epoch was completed"
-        raise UserError(f"{error}; {state}; try a lower --lr or --precision fp32") from None
+        raise UserError(
+            f"{error}; the last good checkpoint is {folder / 'last.pth'}; try a lower --lr, "
+            "--clip-grad or --precision fp32"
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"the disk of {folder} is full; make room there and go on with --resume "
+            f"{folder / 'last.pth'}, which is whole"
+        ) from None
     finally:
         logger.close()
+
+
+def train_epochs(
+    run: Run,
+    trainer: Trainer,
+    loader: DataLoader,
+    saver: "Saver",
+    logger: loggers.Logger,
+    stop: GracefulStop,
+) -> int:
+    """The part of `train` that a signal can end; returns the exit status."""
+    opts, folder = run.opts, run.folder
+    best = max((m["val/top1"] for m in loggers.read_lines(folder / "metrics.jsonl")), default=-1)
+
+    def on_log(metrics: dict, epoch: float) -> None:
+        logger.log_steps(metrics | {"step": trainer.step, "epoch": epoch})
+
+    def between_steps() -> None:
+        saver.save_if_due()
+        stop.check()
+
+    try:
+        while trainer.epoch < opts.epochs:
+            began = time.perf_counter()
+            metrics = trainer.train_epoch(
+                loader, log_every=opts.log_every, on_log=on_log, check=between_steps
+            )
+            with weights_to_evaluate(run, trainer, loader):
+                mistakes, desc = Mistakes(run.lists.class_names), f"validate {trainer.epoch + 1}"
+                scores = score(run, run.validation, "1x1", desc, stop.check, mistakes.add)
+            metrics |= evaluator.validation_metrics(*scores)
+            trainer.schedule.losses.append(metrics["val/loss"])
+            trainer.epoch += 1
+            left = (opts.epochs - trainer.epoch) * (time.perf_counter() - began) / 3600
+            log.info(epoch_in_words(trainer.epoch, opts.epochs, metrics, left))
+            logger.log_epoch(metrics | {"step": trainer.step, "epoch": trainer.epoch}, mistakes)
+            if metrics["val/top1"] > best:
+                best = metrics["val/top1"]
+                saver.save("best.pth", chosen_on=run.chosen_on)
+            saver.save("last.pth")  # last: what a kill before it leaves out is done again
+        with trainer.ema.applied() if trainer.ema else contextlib.nullcontext():
+            report(run, weights_in_words(saver.state()), stop.check)
+    except Stop as request:
+        saver.save("last.pth")
+        log.info(f"{request}; go on with --resume {folder / 'last.pth'}")
+        return request.status
+    log.info(f"checkpoint: {folder / 'last.pth'}")
+    for place in logger.places():
+        log.info(place)
+    return 0
+
+
+def loader_of(run: Run) -> DataLoader:
+    names = ("batch_size", "flip_prob", "seed", "workers")
+    return train_loader(run.lists, run.clip, **{name: getattr(run.opts, name) for name in names})
+
+
+def build_trainer(run: Run, loader: DataLoader) -> Trainer:
+    """Optimizer, schedule and all else that moves with the steps, as the checkpoint left it."""
+    opts = run.opts
+
+    def chosen(names: tuple[str, ...]) -> dict:
+        return {name: getattr(opts, name) for name in names}
+
+    optimizer = build_optimizer(run.model, opts.optimizer, **chosen(OPTIMIZER_OPTIONS))
+    schedule = Schedule(optimizer, steps_per_epoch=len(loader), **chosen(SCHEDULE_OPTIONS))
+    trainer = Trainer(
+        run.classifier,
+        run.model,
+        optimizer,
+        schedule,
+        device=run.device,
+        precision=run.precision,
+        num_classes=len(run.lists.class_names),
+        clip_len=run.clip.clip_len,
+        micro_batch=pick_micro_batch(run, optimizer),
+        ema=Ema(run.model, opts.ema) if opts.ema else None,
+        frozen=run.frozen,
+        clips_per_s_at_peak=clips_per_s_at_peak(run),
+        **chosen(TRAINER_OPTIONS),
+    )
+    if run.resumed:
+        if run.resumed["steps_per_epoch"] != len(loader):
+            raise UserError(
+                f"{opts.resume} was trained with {run.resumed['steps_per_epoch']} steps an epoch, "
+                f"and now there are {len(loader)}: --batch-size or the training list has changed; "
+                "start a new run with another --name"
+            )
+        trainer.load_state_dict(run.resumed)
+        for group in optimizer.param_groups:  # --lr and --weight-decay count anew
+            set_rates(group, opts.lr, opts.weight_decay)
+    return trainer
+
+
+def clips_per_s_at_peak(run: Run) -> float | None:
+    """How many clips the devices could train on at their peak; None where that is not known."""
+    peak = flops.peak_flops(run.device, run.precision)
+    if peak is None:
+        return None
+    one_clip = (1, *run.clip.network_input())
+    devices = torch.cuda.device_count() if isinstance(run.classifier, nn.DataParallel) else 1
+    # the backward pass multiplies twice as much as the forward pass
+    return devices * peak / (3 * flops.forward_flops(run.model, one_clip))
+
+
+def pick_micro_batch(run: Run, optimizer: torch.optim.Optimizer) -> int:
+    """How many clips go through the network at once."""
+    asked, batch_size = run.opts.micro_batch, run.opts.batch_size
+    if asked != "auto":
+        return min(asked or batch_size, batch_size)
+    if run.device.type != "cuda":
+        return batch_size
+    channels, frames, height, width = run.clip.network_input()
+    clip_shape = (frames, height, width, channels)
+
+    def fits(size: int) -> bool:
+        return memory.fits_on_gpu(run.classifier, optimizer, clip_shape, size, run.device)
+
+    # a resumed run keeps its own, and with it the statistics of batch norm
+    return memory.largest_micro_batch(
+        fits, run.resumed["micro_batch"] if run.resumed else batch_size
+    )
+
+
+class Saver:
+    """Writes the checkpoints of a run, none that is of no use.
+
+    Args:
+        minutes: how old the last one may become; 0: any age.
+        steps: how many steps may lie between two; 0: any number.
+    """
+
+    def __init__(self, run: Run, trainer: Trainer, minutes: float, steps: int):
+        self.run, self.trainer, self.minutes, self.steps = run, trainer, minutes, steps
+        self.saved_at = time.monotonic()
+
+    def save_if_due(self) -> None:
+        old = self.minutes and time.monotonic() - self.saved_at > 60 * self.minutes
+        if old or (self.steps and self.trainer.step % self.steps == 0):
+            self.save("last.pth")
+
+    def save(self, name: str, chosen_on: str | None = None) -> None:
+        """Raises UserError if it cannot be written, NonFiniteLoss if it would be of no use."""
+        self.trainer.check_finite()
+        checkpoint.save(self.state(chosen_on), self.run.folder / name)
+        self.saved_at = time.monotonic()
+
+    def state(self, chosen_on: str | None = None) -> dict:
+        """`chosen_on`: the list whose accuracy decided for these weights."""
+        opts = self.run.opts
+        if opts.schedule == "plateau":
+            chosen_on = self.run.chosen_on  # its loss decided over the learning rate
+        return self.trainer.state_dict() | {
+            "arch": opts.arch,
+            "arch_args": self.run.arch_args,
+            "class_names": self.run.lists.class_names,
+            "preprocessing": self.run.preprocessing,
+            "steps_per_epoch": self.trainer.schedule.of_lr_factor["steps_per_epoch"],
+            "precision": self.run.precision,
+            "micro_batch": self.trainer.micro_batch,
+            "chosen_on": chosen_on,
+        }
+
+
+@contextlib.contextmanager
+def weights_to_evaluate(run: Run, trainer: Trainer, loader: DataLoader):
+    """Inside, the network is what validation sees: averaged weights, batch norm measured anew."""
+    with trainer.ema.applied() if trainer.ema else contextlib.nullcontext():
+        if run.opts.precise_bn:
+            loader.sampler.start = 0
+            measure_norms(
+                run.classifier,
+                loader,
+                run.opts.precise_bn,
+                trainer.micro_batch,
+                run.device,
+                run.frozen,
+            )
+        yield
+
+
+def print_plan(run: Run) -> int:
+    """A few steps, and what the whole run would take; nothing is written."""
+    opts, loader = run.opts, loader_of(run)
+    trainer = build_trainer(run, loader)
+    for line in in_words(run, trainer, len(loader)):
+        log.info(line)
+    steps_left = opts.epochs * len(loader) - trainer.step
+    metrics = plan.measure(trainer, loader)
+    hours = plan.hours(metrics, steps_left, opts.epochs * len(run.validation))
+    log.info(
+        f"plan: about {hours:.2g} hours for {steps_left} steps and the validations between them; "
+        f"{metrics['clips_per_s']:.1f} clips/s, {metrics['memory_gb']:.1f} GiB, "
+        f"{plan.bottleneck(metrics)}"
+    )
+    gpu = run.device.type == "cuda"
+    for line in plan.suggestions(
+        metrics,
+        workers=opts.workers,
+        cores=os.cpu_count(),
+        precision=run.precision,
+        memory_limit_gb=torch.cuda.mem_get_info(run.device)[1] / 2**30 if gpu else None,
+        whole_batch=trainer.micro_batch == opts.batch_size,
+    ):
+        log.info(f"try {line}")
     return 0
 
 
 def score(
     run: Run,
+    videos: Sequence[Video],
     views: str,
     desc: str,
     check: Callable[[], None],
     on_batch: Callable[..., None] = lambda *batch: None,
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """What evaluator.score_videos says of the test list, seen in `views` such as "10x3"."""
+    """What evaluator.score_videos says of `videos`, seen in `views` such as "10x3"."""
     num_clips, num_crops = split_views(views)
     loader = view_loader(
-        run.lists.test,
+        videos,
         replace(run.clip, short_side=(run.preprocessing["short_side"],) * 2),
         num_clips=num_clips,
         num_crops=num_crops,
@@ -286,7 +467,7 @@ def split_views(views: str) -> tuple[int | None, int]:
 
 def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
     """Evaluates the test list, writes the results and prints them with their protocol."""
-    scores, labels, _ = score(run, run.opts.views, "evaluate", check)
+    scores, labels, _ = score(run, run.lists.test, run.opts.views, "evaluate", check)
     protocol = (
         f"{evaluator.protocol_in_words(run.opts.views, run.preprocessing)}; "
         f"{run.opts.dataset} split {run.opts.split}; {of_weights}"
@@ -346,81 +527,111 @@ def short_side_range(opts: argparse.Namespace, preprocessing: dict) -> tuple[int
     return tuple(opts.short_side) if opts.short_side[0] == side else (side, side)
 
 
-def build_optimizer(model: nn.Module, opts: argparse.Namespace) -> torch.optim.Optimizer:
-    """The optimizer, with the multipliers that the network's paper gives to some parameters."""
-    if hasattr(model, "parameter_groups"):
-        groups = sorted(model.parameter_groups(), key=lambda group: group["lr_mult"] != 1)
-    else:
-        trained = [p for p in model.parameters() if p.requires_grad]
-        groups = [{"params": trained, "lr_mult": 1, "decay_mult": 1}]
-    for group in groups:
-        group["lr"] = opts.lr * group["lr_mult"]
-        group["weight_decay"] = opts.weight_decay * group["decay_mult"]
-    if opts.optimizer == "adamw":
-        return torch.optim.AdamW(groups)
-    return torch.optim.SGD(groups, momentum=opts.momentum)
+def check_resumed(opts: argparse.Namespace, resumed: dict) -> None:
+    """Can this run go on from that checkpoint?
 
-
-def resume_optimizer(
-    optimizer: torch.optim.Optimizer, opts: argparse.Namespace, resumed: dict
-) -> None:
-    """Optimizer and generators as the checkpoint left them; --lr and --weight-decay count anew."""
+    Raises:
+        UserError: it cannot, because something asked for would change what it has done so far.
+    """
+    if resumed["arch"] != opts.arch:
+        raise UserError(f"{opts.resume} is a checkpoint of {resumed['arch']}, not of {opts.arch}")
+    if opts.evaluate:
+        return
+    for name in FIXED:
+        if name in opts.changed:
+            old, new = opts.changed[name]
+            flag = "--" + name.replace("_", "-")
+            raise UserError(
+                f"{opts.resume} was not trained with {flag} {new} but with {old}, which cannot be "
+                "changed afterwards; start a new run with another --name"
+            )
     # torch loads the state of SGD into AdamW without a word
-    if ("betas" in resumed["optimizer"]["param_groups"][0]) != ("betas" in optimizer.defaults):
+    if ("betas" in resumed["optimizer"]["param_groups"][0]) != (opts.optimizer == "adamw"):
         raise UserError(f"{opts.resume} was not trained with --optimizer {opts.optimizer}")
-    optimizer.load_state_dict(resumed["optimizer"])
-    for group in optimizer.param_groups:
-        group["initial_lr"] = opts.lr * group["lr_mult"]
-        group["weight_decay"] = opts.weight_decay * group["decay_mult"]
-    checkpoint.set_rng_state(resumed["rng"])
 
 
 def start_run_folder(folder: Path, opts: argparse.Namespace) -> None:
     """Makes the folder and writes the options there; from here on log.txt keeps the run's lines."""
     folder.mkdir(parents=True, exist_ok=True)
-    options = {name: value for name, value in vars(opts).items() if name != "given"}
-    (folder / "options.json").write_text(json.dumps(options, indent=1) + "\n", encoding="utf-8")
+    options = {name: value for name, value in vars(opts).items() if name in opts.sources}
+    content = json.dumps(options, indent=1) + "\n"
+    checkpoint.write_whole(folder / "options.json", content.encode())
     loggers.set_up_console(folder)
 
 
-def in_words(run: Run, num_steps: int) -> str:
+def in_words(run: Run, trainer: Trainer, num_steps: int) -> list[str]:
+    """What this run is, for its first lines."""
     opts, lists = run.opts, run.lists
     million = sum(p.numel() for p in run.model.parameters()) / 1e6
-    return (
+    lines = [
         f"{opts.arch}: {million:.2f} M parameters, {opts.pretrained or 'from scratch'}; "
         f"{opts.dataset}: {len(lists.train)} training and {len(lists.test)} test videos in "
         f"{len(lists.class_names)} classes; {opts.epochs} epochs of {num_steps} steps of "
         f"{opts.batch_size} clips on {run.device.type} in {run.precision}"
-    )
+    ]
+    if opts.val_groups:
+        lines.append(f"validation: {len(run.validation)} videos, {run.chosen_on}")
+    if "scaled" in opts.sources["lr"]:
+        lines.append(
+            f"learning rate: {opts.lr:g} for {opts.batch_size} clips ({opts.sources['lr']})"
+        )
+    if trainer.micro_batch < opts.batch_size:
+        lines.append(
+            f"micro-batches of {trainer.micro_batch} clips at most: gradients are those of "
+            f"{opts.batch_size}, batch norm's statistics those of {trainer.micro_batch}"
+        )
+    if run.frozen:
+        count = sum(p.numel() for p in trainer.parameters) / 1e6
+        lines.append(f"frozen: {million - count:.2f} M parameters keep their values")
+    if opts.expected:
+        lines.append(f"to expect: {opts.expected}")
+    return lines
 
 
-def position_in_words(resumed: dict, epochs: int, num_steps: int) -> str:
-    cut = resumed["step"] - resumed["epoch"] * num_steps
-    if cut > 0:
-        epoch = resumed["epoch"] + 1
-        return f"resumed: epoch {epoch} was cut at step {cut} of {num_steps} and starts again"
-    if resumed["epoch"] >= epochs:
-        return f"all {epochs} epochs of this run are done; --epochs N goes on"
-    return f"resumed after epoch {resumed['epoch']}"
+def resumed_in_words(run: Run, num_steps: int) -> list[str]:
+    """Where a resumed run stands, and what is not as it was."""
+    resumed, opts = run.resumed, run.opts
+    if not resumed:
+        return []
+    done = resumed["step"] - resumed["epoch"] * num_steps
+    lines = [f"resumed after epoch {resumed['epoch']}"]
+    if done > 0:
+        lines[0] = f"resumed at step {done} of {num_steps} of epoch {resumed['epoch'] + 1}"
+    elif resumed["epoch"] >= opts.epochs:
+        lines[0] = f"all {opts.epochs} epochs of this run are done; --epochs N goes on"
+    lines += [
+        f"from here on {name} is {new}, not {old}" for name, (old, new) in opts.changed.items()
+    ]
+    if resumed["precision"] != run.precision:
+        lines.append(f"from here on in {run.precision}, not in {resumed['precision']}")
+    return lines
 
 
-def epoch_in_words(epoch: int, epochs: int, metrics: dict) -> str:
-    waiting = 100 * metrics["time/data"] / metrics["time/step"]
+def epoch_in_words(epoch: int, epochs: int, metrics: dict, hours_left: float) -> str:
+    waiting, copying = (100 * metrics[f"time/{n}"] / metrics["time/step"] for n in ("data", "copy"))
     return (
         f"epoch {epoch}/{epochs}: train loss {metrics['train/loss']:.3f} top-1 "
         f"{metrics['train/top1']:.1f} %, "
         f"validation loss {metrics['val/loss']:.3f} top-1 {metrics['val/top1']:.1f} % (one center "
         f"clip a video); "
-        f"{metrics['clips_per_s']:.1f} clips/s, {waiting:.0f} % of the time waiting for data"
+        f"{metrics['clips_per_s']:.1f} clips/s, {waiting:.0f} % of the time waiting for data, "
+        + (f"{copying:.0f} % copying, " if copying >= 1 else "")
+        + (f"{metrics['utilization']:.0f} % of the peak, " if "utilization" in metrics else "")
+        + f"{metrics['memory_gb']:.1f} GiB"
+        + (f", {hours_left:.1f} h left" if epoch < epochs else "")
     )
 
 
 def weights_in_words(state: dict) -> str:
+    averaged = "averaged " if state["ema"] else ""
     if state["chosen_on"]:
         return (
-            f"weights of epoch {state['epoch']}, chosen for their accuracy on {state['chosen_on']}"
+            f"{averaged}weights of epoch {state['epoch']}, chosen for their accuracy on "
+            f"{state['chosen_on']}"
         )
-    return f"weights after epoch {state['epoch']}, chosen without looking at the test videos"
+    return (
+        f"{averaged}weights after epoch {state['epoch']}, chosen without looking at the test videos"
+    )
 
 
 if __name__ == "__main__":
@@ -429,5 +640,7 @@ if __name__ == "__main__":
     except UserError as error:
         # one raised in a loader process arrives with that process's traceback before it
         sys.exit("error: " + str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip())
-    except KeyboardInterrupt:
+    except OSError as error:  # a full disk, a file that may not be read
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:  # the second one: at once
         sys.exit(INTERRUPTED)

@@ -6,12 +6,13 @@ import os
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from config import ARCHS, CROPS, RESIZES, Recipe, find_recipe
+from config import ARCHS, CROPS, RESIZES, RUNS, Recipe, find_recipe, recipe_key
 
 DEFAULTS = {  # of the options that no recipe sets
     "arch": None,
     "dataset": None,
     "split": 1,
+    "val_groups": 0,
     "data_root": "videos_dataset",
     "name": None,
     "workers": None,  # one a CPU core, 8 at most
@@ -19,11 +20,18 @@ DEFAULTS = {  # of the options that no recipe sets
     "device": "auto",
     "precision": "auto",
     "channels_last": True,
+    "micro_batch": None,  # the whole batch at once
+    "checkpoint_activations": False,
+    "compile": False,
+    "checkpoint_minutes": 30.0,
+    "checkpoint_steps": 0,
     "resume": None,
     "pretrained": None,
     "pretrained_file": None,
     "evaluate": False,
     "list_weights": False,
+    "print_config": False,
+    "plan": False,
     "log_every": 10,
     "visdom_server": "127.0.0.1",
     "visdom_port": 8097,
@@ -37,13 +45,16 @@ NOT_INHERITED = (
     "resume",
     "evaluate",
     "list_weights",
+    "print_config",
+    "plan",
     "device",
     "workers",
-    "precision",
     "visdom_server",
     "visdom_port",
     "no_visdom",
 )
+# what a run has done so far depends on these: a resumed one cannot have others
+FIXED = ("dataset", "split", "val_groups", "pretrained", "seed", "batch_size", "optimizer")
 
 
 def number(kind: type, low: float, high: float = float("inf")):
@@ -58,6 +69,11 @@ def number(kind: type, low: float, high: float = float("inf")):
 
     parse.__name__ = kind.__name__  # argparse names it where `kind` itself fails
     return parse
+
+
+def micro_batch(text: str) -> int | str:
+    """An argparse type: "auto" or a number of clips."""
+    return text if text == "auto" else number(int, 1)(text)
 
 
 def views(text: str) -> str:
@@ -94,6 +110,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="which lists: trainlist0N.json, testlist0N.json (1)",
     )
+    add(
+        "--val-groups",
+        type=number(int, 0),
+        metavar="N",
+        help="hold out the last N groups of recordings of the training list and choose weights on "
+        "them; 0: on the test list, which is said (0)",
+    )
     add("--data-root", metavar="DIR", help="folder of the data sets (videos_dataset)")
     add("--name", help="folder of the run below saved_model (<arch>_<dataset>_<split>)")
 
@@ -104,10 +127,21 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--resume",
         metavar="CHECKPOINT",
-        help="last.pth or best.pth of a run, to go on or to evaluate",
+        help="last.pth or best.pth of a run, to go on or to evaluate; auto: go on with the run "
+        "of this name, or start it",
     )
 
     group.add_argument("--list-weights", action="store_true", help="print the public weights")
+    group.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print every option, its value and where that came from",
+    )
+    group.add_argument(
+        "--plan",
+        action="store_true",
+        help="train 20 steps and print what the whole run would take; leaves nothing behind",
+    )
 
     group = parser.add_argument_group("start (from scratch, unless one is given)")
     group.add_argument(
@@ -136,11 +170,22 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--optimizer", choices=("sgd", "adamw"))
     group.add_argument(
-        "--lr", type=number(float, 0), help="learning rate for the batch size in use"
+        "--lr",
+        type=number(float, 0),
+        help="learning rate for the batch size in use; the recipe's is scaled to it",
     )
     group.add_argument("--momentum", type=number(float, 0, 1), help="of SGD")
+    group.add_argument("--nesterov", action=argparse.BooleanOptionalAction, help="of SGD")
     group.add_argument("--weight-decay", type=number(float, 0))
-    group.add_argument("--schedule", choices=("step", "cosine"))
+    group.add_argument(
+        "--decay-norm",
+        action=argparse.BooleanOptionalAction,
+        help="weight decay on batch norm, too",
+    )
+    group.add_argument(
+        "--clip-grad", type=number(float, 0), metavar="NORM", help="longest gradient; 0: any"
+    )
+    group.add_argument("--schedule", choices=("step", "cosine", "plateau"))
     group.add_argument(
         "--lr-steps",
         type=number(int, 1),
@@ -148,7 +193,35 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="EPOCH",
         help="a tenth of lr after each",
     )
+    group.add_argument(
+        "--plateau-patience",
+        type=number(int, 1),
+        metavar="EPOCHS",
+        help="without a better validation loss before a tenth of lr",
+    )
     group.add_argument("--warmup-epochs", type=number(float, 0), metavar="N")
+    group.add_argument(
+        "--ema",
+        type=number(float, 0, 1),
+        metavar="DECAY",
+        help="evaluate weights averaged over the steps, such as 0.999; 0: the last weights",
+    )
+    group.add_argument("--label-smoothing", type=number(float, 0, 1), metavar="P")
+    group.add_argument(
+        "--mixup", type=number(float, 0), metavar="ALPHA", help="blend pairs of clips; 0: none"
+    )
+    group.add_argument(
+        "--freeze", metavar="STAGE", help="train only what follows this stage of the network"
+    )
+    group.add_argument(
+        "--freeze-bn", action=argparse.BooleanOptionalAction, help="batch norm stays as it starts"
+    )
+    group.add_argument(
+        "--precise-bn",
+        type=number(int, 0),
+        metavar="BATCHES",
+        help="measure batch norm anew on so many before each evaluation",
+    )
     group.add_argument(
         "--views",
         type=views,
@@ -165,8 +238,23 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument("--device", help="auto (a GPU if there is one), cpu, cuda or cuda:N")
     group.add_argument(
         "--precision",
-        choices=("auto", "fp32", "bf16"),
+        choices=("auto", "fp32", "tf32", "bf16", "fp16"),
         help="auto: bf16 where it is fast and right",
+    )
+    group.add_argument(
+        "--micro-batch",
+        type=micro_batch,
+        metavar="N",
+        help="clips in memory at once, whose gradients add up to those of the batch; auto: as "
+        "many as fit on the GPU",
+    )
+    group.add_argument(
+        "--checkpoint-activations",
+        action=argparse.BooleanOptionalAction,
+        help="compute activations twice instead of keeping them: less memory, a third more time",
+    )
+    group.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, help="compile the network first"
     )
     group.add_argument(
         "--channels-last",
@@ -180,6 +268,20 @@ def build_parser() -> argparse.ArgumentParser:
         help="loader processes (one a core, 8 at most)",
     )
     group.add_argument("--seed", type=number(int, 0), metavar="N", help="of everything random (0)")
+
+    group = parser.add_argument_group("checkpoints (after each epoch, and when a run is stopped)")
+    group.add_argument(
+        "--checkpoint-minutes",
+        type=number(float, 0),
+        metavar="M",
+        help="save inside an epoch when the last checkpoint is so old; 0: never (30)",
+    )
+    group.add_argument(
+        "--checkpoint-steps",
+        type=number(int, 0),
+        metavar="N",
+        help="save after every so many steps, too; 0: no (0)",
+    )
 
     group = parser.add_argument_group("curves")
     group.add_argument(
@@ -272,7 +374,12 @@ def add_arch_option(group, name: str) -> None:
 
 
 def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
-    """All options of one run; `given` holds the names of those that were typed.
+    """All options of one run, and how they came about.
+
+    Returns:
+        The options, and beside them `given`, the names of those that were typed; `sources`, where
+        each value came from; `changed`, the (old, new) of those that the resumed run had otherwise;
+        `auto`, whether the run is to be started if there is none to resume.
 
     Raises:
         SystemExit: 2, after argparse's message, if the command line is wrong.
@@ -280,6 +387,7 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
     parser = build_parser()
     given = vars(parser.parse_args(argv))
     try:
+        auto = find_resume(given)
         inherited = saved_options(given["resume"]) if "resume" in given else {}
     except ValueError as error:
         parser.error(str(error))
@@ -306,19 +414,60 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
     if modality not in ARCHS[opts["arch"]].modalities:
         known = ", ".join(ARCHS[opts["arch"]].modalities)
         parser.error(f"--modality {modality} is not for {opts['arch']}, but {known}")
-    recipe = find_recipe(opts["arch"], opts["dataset"], start_of(opts["pretrained"]), modality)
+    of_recipe = opts["arch"], opts["dataset"], start_of(opts["pretrained"])
+    key, recipe = recipe_key(*of_recipe), find_recipe(*of_recipe, modality)
     opts = DEFAULTS | asdict(recipe) | inherited | given
+    sources = dict.fromkeys(opts, "default") | dict.fromkeys(asdict(recipe), f"recipe {key}")
+    sources |= dict.fromkeys(inherited, "resumed run") | dict.fromkeys(given, "command line")
+    if sources["lr"].startswith("recipe") and opts["batch_size"] != recipe.batch_size:
+        opts["lr"] = recipe.lr * opts["batch_size"] / recipe.batch_size
+        sources["lr"] += f", {recipe.lr:g} for {recipe.batch_size} clips, scaled"
     typed = arch_args_of(opts["arch"], given, parser)
     opts["arch_args"] = recipe.arch_args | inherited.get("arch_args", {}) | typed
     if opts["name"] is None and not opts["resume"]:
-        opts["name"] = f"{opts['arch']}_{opts['dataset']}_{opts['split']}"
+        opts["name"] = default_name(opts)
     if opts["workers"] is None:
         opts["workers"] = min(len(os.sched_getaffinity(0)), 8)
     try:
         check(opts, recipe)
     except ValueError as error:
         parser.error(str(error))
-    return argparse.Namespace(**opts, given=set(given))
+    same = {name: opts[name] for name in inherited.keys() & given.keys()}
+    changed = {
+        name: (inherited[name], value)
+        for name, value in same.items()
+        if json.dumps(value) != json.dumps(inherited[name])  # JSON has no tuples
+    }
+    how = {"given": set(given), "sources": sources, "changed": changed, "auto": auto}
+    return argparse.Namespace(**opts, **how)
+
+
+def find_resume(given: dict) -> bool:
+    """Turns `--resume auto` into the checkpoint of the run of that name, if it has one."""
+    if given.get("resume") != "auto":
+        return False
+    if not given.get("name") and not ("arch" in given and "dataset" in given):
+        raise ValueError("--resume auto needs --name, or --arch and --dataset, to know the run")
+    last = RUNS / (given.get("name") or default_name(DEFAULTS | given)) / "last.pth"
+    del given["resume"]
+    if last.exists():
+        given["resume"] = str(last)
+    return True
+
+
+def default_name(opts: dict) -> str:
+    return f"{opts['arch']}_{opts['dataset']}_{opts['split']}"
+
+
+def table(opts: argparse.Namespace) -> str:
+    """Every option with its value and where that came from, a line each."""
+    rows = [
+        (name, str(value), opts.sources[name])
+        for name, value in sorted(vars(opts).items())
+        if name in opts.sources
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    return "\n".join(f"{n:{widths[0]}}  {v:{widths[1]}}  {source}" for n, v, source in rows)
 
 
 def start_of(pretrained: str | None) -> str:
@@ -351,6 +500,12 @@ def check(opts: dict, recipe: Recipe) -> None:
     low, high = opts["short_side"] if len(opts["short_side"]) == 2 else (1, 0)
     if low > high:
         raise ValueError("--short-side takes one number, or the lowest and the highest of a range")
+    if opts["compile"] and opts["checkpoint_activations"]:
+        raise ValueError("--compile and --checkpoint-activations do not go together: choose one")
+    if opts["nesterov"] and opts["momentum"] == 0:
+        raise ValueError("--nesterov needs a --momentum above 0")
+    if opts["ema"] == 1:
+        raise ValueError("--ema 1 would never leave the first weights; 0.999 is usual")
     if opts["crop_size"] > low:
         raise ValueError(f"--crop-size {opts['crop_size']} is more than the short side of {low}")
     check_clips(opts, recipe)

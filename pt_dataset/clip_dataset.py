@@ -5,8 +5,10 @@ come from a generator keyed by (seed, epoch, index). The same clips come from an
 forked or spawned, and after a resume.
 """
 
+import os
 import random
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -118,6 +120,10 @@ class VideoLists:
     folder: Path
     test_list: Path
     num_remapped: int  # entries whose label disagreed with their class name
+
+    @property
+    def train_list(self) -> Path:
+        return self.test_list.with_name(self.test_list.name.replace("test", "train"))
 
     def flipped_labels(self) -> list[int] | None:
         """The label of a mirrored video by its label; None where mirroring is not allowed."""
@@ -272,11 +278,14 @@ class ViewClips(Dataset):
 
 
 class EpochSampler(Sampler):
-    """Yields (epoch, index) for every video, shuffled by (seed, epoch) or in list order."""
+    """Yields (epoch, index) for every video, shuffled by (seed, epoch) or in list order.
+
+    `epoch`, and `start`, the videos to leave out where an epoch goes on, are set before each epoch.
+    """
 
     def __init__(self, num_videos: int, shuffle: bool, seed: int):
         self.num_videos, self.shuffle, self.seed = num_videos, shuffle, seed
-        self.epoch = 0
+        self.epoch = self.start = 0
 
     def __len__(self) -> int:
         return self.num_videos
@@ -285,7 +294,7 @@ class EpochSampler(Sampler):
         order = list(range(self.num_videos))
         if self.shuffle:
             random.Random(f"{self.seed} {self.epoch}").shuffle(order)
-        return ((self.epoch, index) for index in order)
+        return ((self.epoch, index) for index in order[self.start :])
 
 
 def train_loader(
@@ -300,9 +309,9 @@ def train_loader(
 ) -> DataLoader:
     """Batches of one random clip of each training video: uint8 (N, T, S, S, C), labels, indices.
 
-    Set `loader.sampler.epoch` before each epoch. One clip is left out where the last batch would
-    hold only that one, which batch norm cannot train on; the order is random, so it is another one
-    each time.
+    Set `loader.sampler.epoch` and `.start` before each epoch. One clip is left out where the last
+    batch would hold only that one, which batch norm cannot train on; the order is random, so it is
+    another one each time.
     """
     clips = TrainClips(lists.train, shape, lists.flipped_labels(), flip_prob, seed)
     sampler = EpochSampler(len(clips), shuffle=True, seed=seed)
@@ -340,12 +349,22 @@ def _loader(clips, sampler, batch_size, workers, start_method, drop_last=False) 
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context=start_method if workers else None,
-        worker_init_fn=ignore_interrupt,
+        worker_init_fn=ignore_signals,
         generator=torch.Generator(),  # the loader draws seeds that nobody needs: not from dropout's
         persistent_workers=workers > 0,
     )
 
 
-def ignore_interrupt(worker_id: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the main one saves and ends the workers."""
+def ignore_signals(worker_id: int) -> None:
+    """Signals that reach every process of a run are for the main one, which saves and ends us."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_obey_the_main_process, daemon=True).start()
+
+
+def _obey_the_main_process() -> None:
+    """Ends this process when it is the main one that sends SIGTERM: it closes its loaders so."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

@@ -23,7 +23,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not visdom_assets.visdom_folder(), reason="visdom is not installed"),
 ]
-ALONE = [*TINY_RUN, "--precision", "fp32"]  # "auto" would compare precisions first
+SMALL = ("--arch", "tsn", "--backbone", "resnet18", "--clip-len", "2", "--precision", "fp32")
+ALONE = [*TINY_RUN, *SMALL]
 PAGE = [option for option in ALONE if option != "--no-visdom"]
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -189,14 +190,14 @@ def test_a_person_sees_the_run_grow_and_go_on(in_tiny_set, browser, servers):
             "loss": ["train", "validation"],
             "accuracy (%)": ["train top-1", "validation top-1"],
             "learning rate": ["learning rate"],
-            "seconds per step": ["data", "compute"],
+            "seconds per step": ["data", "copy", "compute"],
             "confusion (%)": [],
             "mistakes": [],
         }
         for title in ("loss", "accuracy (%)", "learning rate", "seconds per step"):
             assert set(windows[title]["axes"]) == {"epoch", title}
         text = windows["run"]["text"]
-        assert re.search(r"arch\s+i3d", text) and re.search(r"epochs\s+6", text)
+        assert re.search(r"arch\s+tsn", text) and re.search(r"epochs\s+6", text)
         assert re.search(r"train/loss\s+" + re.escape(f"{steps[-1]['train/loss']:.4g}"), text)
         assert windows["confusion (%)"]["cells"] == 1
         assert set(windows["confusion (%)"]["axes"]) == {"taken for", "class"}

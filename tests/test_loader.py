@@ -88,6 +88,19 @@ def test_an_epoch_does_not_depend_on_those_before_it(tiny_set):
     )
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_can_go_on_from_any_batch(tiny_set, workers):
+    loader = make_train_loader(tiny_set, workers, batch_size=2)
+    loader.sampler.epoch = 1
+    whole = list(loader)
+    for start in range(4):
+        loader.sampler.start = 2 * start
+        rest = list(loader)
+        assert len(rest) == 3 - start
+        for batch, expected in zip(rest, whole[start:], strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(batch, expected, strict=True))
+
+
 def test_another_seed_gives_other_clips(tiny_set):
     assert digest(make_train_loader(tiny_set, seed=4), [0]) != digest(
         make_train_loader(tiny_set), [0]

@@ -55,9 +55,9 @@ def test_every_mistake_is_in_the_picture(channels):
 def test_a_resume_drops_a_validation_that_is_done_again(tmp_path):
     files = loggers.ValidationFiles(tmp_path, 0)
     files.log_epoch({"epoch": 2, "step": 20}, validated([(0, 1, 0.5)]))
-    loggers.ValidationFiles(tmp_path, 20)
+    loggers.ValidationFiles(tmp_path, 2)
     assert loggers.read_validation(tmp_path)["confusion"][0] == [0, 1, 0]
-    loggers.ValidationFiles(tmp_path, 19)
+    loggers.ValidationFiles(tmp_path, 1)
     assert loggers.read_validation(tmp_path) == {} and not list(tmp_path.iterdir())
 
 
@@ -111,7 +111,7 @@ def test_replay_says_what_is_wrong(in_tiny_set, tmp_path):
 def test_a_diverged_run_is_logged_to_the_end(tmp_path, fake):
     (tmp_path / "options.json").write_text("{}")
     both = {"server": "127.0.0.1", "port": fake.port, "env": None}
-    logger = loggers.build(tmp_path, 0, ["visdom"], **both)
+    logger = loggers.build(tmp_path, 0, 0, ["visdom"], **both)
     logger.log_steps({"epoch": 0.5, "step": 1, "train/loss": math.inf, "lr": 0.1})
     validation = {"epoch": 1, "step": 2, "val/loss": math.nan, "val/top1": 0.0}
     mistakes = Mistakes(["a", "b"])

@@ -1,10 +1,12 @@
 """Metrics and learning rates against values worked out by hand."""
 
+import math
+
 import pytest
 import torch
 
 from utils.metrics import mean_class_accuracy, num_correct, top_k
-from utils.schedule import lr_factor
+from utils.schedule import Schedule, lr_factor, plateau_drops
 
 SCORES = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
 LABELS = torch.tensor([1, 1, 2, 2])
@@ -48,3 +50,47 @@ def test_the_step_schedule(step, factor):
 @pytest.mark.parametrize("step, factor", [(0, 1), (50, 0.5), (25, 0.85355339), (100, 0), (120, 0)])
 def test_the_cosine_schedule(step, factor):
     assert lr_factor(step, 10, 10, "cosine", (), 0) == pytest.approx(factor)
+
+
+@pytest.mark.parametrize("step", [0, 7, 19, 20, 33, 60, 99])
+def test_a_cosine_after_warm_up_goes_from_one_to_zero(step):
+    cosine = (1 + math.cos(math.pi * (step - 20) / 80)) / 2
+    expected = (step + 1) / 21 if step < 20 else cosine
+    assert lr_factor(step, 10, 10, "cosine", (), 2) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "losses, drops",
+    [
+        ([], 0),
+        ([3, 2, 1], 0),
+        ([3, 2, 2], 0),  # one epoch without a lower one
+        ([3, 2, 2, 2], 1),  # two of them
+        ([3, 2, 2.5, 1.9, 2, 2], 1),
+        ([1, 1, 1, 1, 1], 2),  # and two more
+        ([1, 1, 1, 0.5, 1, 1], 2),
+    ],
+)
+def test_a_plateau_drops_after_so_many_epochs_without_a_lower_loss(losses, drops):
+    assert plateau_drops(losses, patience=2) == drops
+
+
+def test_a_schedule_sets_each_group_to_its_own_rate():
+    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    groups = [
+        {"params": [p], "initial_lr": lr, "lr": lr}
+        for p, lr in zip(parameters, (0.1, 0.2), strict=True)
+    ]
+    optimizer = torch.optim.SGD(groups)
+    schedule = Schedule(
+        optimizer, plateau_patience=1, steps_per_epoch=10, epochs=9, schedule="plateau"
+    )
+    assert schedule.set_lr(50) == pytest.approx(0.1)
+    schedule.losses += [1.0, 2.0]
+    assert schedule.set_lr(51) == pytest.approx(0.01)
+    assert optimizer.param_groups[1]["lr"] == pytest.approx(0.02)
+    other = Schedule(
+        optimizer, plateau_patience=1, steps_per_epoch=10, epochs=9, schedule="plateau"
+    )
+    other.load_state_dict(schedule.state_dict())
+    assert other.set_lr(52) == pytest.approx(0.01)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from config import ARCHS, RECIPES, Arch, Recipe, find_recipe
-from opts import parse_opts
+from config import ARCHS, RECIPES, Arch, Recipe, find_recipe, recipe_key
+from opts import parse_opts, table
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_options_default_to_the_recipe(key):
     arch, dataset, start = key if len(key) == 3 else (key[0], "anything", key[1])
     argv = ["--arch", arch, "--dataset", dataset]
-    opts = vars(parse_opts(argv + (["--pretrained", "some"] if start == "kinetics" else [])))
+    weights = {"scratch": [], "imagenet": ["imagenet"], "kinetics": ["some"]}[start]
+    opts = vars(parse_opts(argv + [part for name in weights for part in ("--pretrained", name)]))
     recipe = asdict(find_recipe(arch, dataset, start))
     assert {name: opts[name] for name in recipe} == recipe
 
@@ -32,8 +33,9 @@ def test_every_recipe_value_can_be_overridden_or_is_fixed_by_the_weights():
         [sys.executable, "main.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     for field in fields(Recipe):
-        # what pixels a network expects is no matter of taste; its arguments are options by name
-        if field.name not in ("mean", "std", "arch_args"):
+        # what pixels a network expects is no matter of taste, and published accuracy neither; the
+        # network's arguments are options by name
+        if field.name not in ("mean", "std", "arch_args", "expected"):
             assert "--" + field.name.replace("_", "-") in help_text
 
 
@@ -122,6 +124,13 @@ def test_a_resumed_run_stays_on_its_page_and_one_that_branches_off_does_not(tmp_
         ),
         (["--arch", "i3d", "--dataset", "demo", "--evaluate"], "--evaluate needs --resume"),
         (["--arch", "i3d", "--dataset", "demo", "--pretrained-file", "x"], "needs --pretrained"),
+        (["--arch", "i3d", "--dataset", "demo", "--micro-batch", "0"], "must be at least 1"),
+        (["--arch", "i3d", "--dataset", "demo", "--ema", "1"], "would never leave"),
+        (
+            ["--arch", "i3d", "--dataset", "demo", "--compile", "--checkpoint-activations"],
+            "do not go together",
+        ),
+        (["--arch", "i3d", "--resume", "auto"], "--resume auto needs --name, or --arch and"),
         (["--arch", "i3d", "--dataset", "a/b"], "not a path"),
         (["--arch", "i3d", "--dataset", "demo", "--name", "../x"], "is not the name of a folder"),
     ],
@@ -172,6 +181,70 @@ def test_arguments_of_a_network_are_checked(toy_arch, argv, message, capsys):
     with pytest.raises(SystemExit):
         parse_opts([*toy_arch, *argv])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", RECIPES, ids=str)
+def test_fine_tuning_does_not_use_the_rate_of_training_from_scratch(key):
+    """The commonest mistake with public weights, at the same batch."""
+    if key[0] != "tsn" and key[-1] != "scratch":
+        recipe, scratch = RECIPES[key], find_recipe(key[0], "anything", "scratch")
+        assert recipe.lr / recipe.batch_size <= scratch.lr / scratch.batch_size
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("dataset", ["ucf101", "hmdb51", "anything"])
+def test_every_architecture_has_a_recipe_to_start_from_kinetics(arch, dataset):
+    assert "kinetics" in recipe_key(arch, dataset, "kinetics")
+
+
+def test_a_batch_of_another_size_scales_the_learning_rate_unless_it_is_typed(capsys):
+    argv = ["--arch", "i3d", "--dataset", "x", "--batch-size", "16"]
+    opts = parse_opts(argv)
+    assert opts.lr == 0.01 * 16 / 64
+    assert opts.sources["lr"] == "recipe ('i3d', 'scratch'), 0.01 for 64 clips, scaled"
+    assert parse_opts([*argv, "--lr", "0.3"]).lr == 0.3
+
+
+def test_every_value_says_where_it_comes_from(tmp_path):
+    (tmp_path / "options.json").write_text(
+        json.dumps({"arch": "i3d", "dataset": "demo", "epochs": 7, "lr": 0.5})
+    )
+    opts = parse_opts(["--resume", str(tmp_path / "last.pth"), "--workers", "3"])
+    sources = {line.split()[0]: line.split("  ")[-1].strip() for line in table(opts).splitlines()}
+    assert sources["epochs"] == "resumed run"
+    assert sources["workers"] == "command line"
+    assert sources["seed"] == "default"
+    assert sources["momentum"] == "recipe ('i3d', 'demo', 'scratch')"
+    assert opts.lr == 0.5  # not scaled again
+
+
+def test_print_config_prints_and_ends():
+    argv = ["--arch", "i3d", "--dataset", "nowhere", "--print-config", "--batch-size", "32"]
+    done = subprocess.run(
+        [sys.executable, "main.py", *argv], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "0.005" in done.stdout
+    assert "scaled" in done.stdout
+
+
+def test_what_a_resumed_run_does_otherwise_is_known(tmp_path):
+    saved = {"arch": "i3d", "dataset": "x", "lr": 0.5, "short_side": [256, 320], "seed": 1}
+    (tmp_path / "options.json").write_text(json.dumps(saved))
+    argv = ["--resume", str(tmp_path / "last.pth"), "--seed", "1", "--lr", "0.1"]
+    opts = parse_opts([*argv, "--short-side", "256", "320"])
+    assert opts.changed == {"lr": (0.5, 0.1)}
+
+
+def test_resume_auto_finds_the_run_of_the_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv = ["--arch", "i3d", "--dataset", "x", "--resume", "auto"]
+    opts = parse_opts(argv)
+    assert (opts.resume, opts.auto, opts.name) == (None, True, "i3d_x_1")
+    folder = tmp_path / "saved_model" / "i3d_x_1"
+    folder.mkdir(parents=True)
+    assert parse_opts(argv).resume is None
+    (folder / "last.pth").touch()
+    assert parse_opts(argv).resume == "saved_model/i3d_x_1/last.pth"
 
 
 def test_a_recipe_is_looked_up_from_the_particular_to_the_general():

@@ -1,5 +1,6 @@
 """Checkpoints: dicts that torch.load(weights_only=True) reads, written whole or not at all."""
 
+import io
 import os
 from pathlib import Path
 
@@ -18,15 +19,40 @@ KEYS = (
     "rng",
     "epoch",
     "step",
+    "averages",  # of the epoch in hand
+    "ema",
+    "steps_per_epoch",
+    "precision",
+    "micro_batch",
+    "chosen_on",  # the list whose accuracy decided for these weights; None: none did
 )
 
 
 def save(state: dict, path: Path) -> None:
-    """Writes beside `path` first: `path` is the old checkpoint or the new one at any moment."""
+    """Replaces the checkpoint at `path`.
+
+    Raises:
+        UserError: it cannot be written, such as on a full disk; the old one is still there.
+    """
+    # in memory first: torch's writer hides the reason where a write to the disk fails
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    try:
+        write_whole(path, buffer.getbuffer())
+    except OSError as error:
+        kept = "the one before it is kept" if path.exists() else "there is none before it"
+        raise UserError(
+            f"the checkpoint {path} cannot be written ({error.strerror}); {kept}; make room there "
+            "and go on with --resume"
+        ) from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes beside `path` first: `path` is the old file or the new one at any moment."""
     temporary = path.with_name(f".{path.name}.partial")
     try:
         with open(temporary, "wb") as file:
-            torch.save(state, file)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

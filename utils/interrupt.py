@@ -1,30 +1,44 @@
-"""Ctrl-C as a request that is granted between two steps."""
+"""Ctrl-C, SIGTERM and SIGUSR1 as requests that are granted between two steps."""
 
 import signal
 
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+PREEMPTED = 75  # after SIGTERM or SIGUSR1, as a scheduler sends them; EX_TEMPFAIL of sysexits.h
+STATUS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: PREEMPTED, signal.SIGUSR1: PREEMPTED}
+
+
+class Stop(Exception):
+    """The run was asked to end, and stands where it can be saved."""
+
+    def __init__(self, signum: int):
+        self.status = STATUS[signum]
+        self.cause = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
+        super().__init__(f"stopped by {self.cause}")
+
 
 class GracefulStop:
-    """While entered, Ctrl-C lets the step or file in hand be finished; a second one does not."""
+    """While entered, a signal lets the step or file in hand be finished; a second one does not."""
 
     def __init__(self):
-        self.requested = False
+        self.requested: int | None = None
 
     def __enter__(self) -> "GracefulStop":
-        self.previous = signal.signal(signal.SIGINT, self._request)
+        self.previous = {signum: signal.signal(signum, self._request) for signum in STATUS}
         return self
 
     def __exit__(self, *exception) -> None:
-        signal.signal(signal.SIGINT, self.previous)
+        for signum, handler in self.previous.items():
+            signal.signal(signum, handler)
 
     def _request(self, signum, frame) -> None:
-        self.requested = True
-        signal.signal(signal.SIGINT, self.previous)
+        self.requested = signum
+        signal.signal(signum, self.previous[signum])
 
     def check(self) -> None:
         """Called where stopping is safe.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C was pressed.
+            Stop: a signal has come.
         """
-        if self.requested:
-            raise KeyboardInterrupt
+        if self.requested is not None:
+            raise Stop(self.requested)

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from config import UserError
+from utils.checkpoint import write_whole
 from utils.mistakes import Mistakes
 from utils.visdom_logger import CONFUSION, MISTAKES, RUN, TRACES, WINDOWS, VisdomLogger, readable
 
@@ -36,6 +37,7 @@ def set_up_console(run_dir: Path | None = None) -> None:
     for handler in handlers:
         log.addHandler(handler)
     log.setLevel(logging.INFO)
+    logging.raiseExceptions = False  # no traceback for a line that a full disk keeps from log.txt
     log.propagate = False
 
 
@@ -59,18 +61,28 @@ class Logger:
 class JsonLines(Logger):
     """steps.jsonl and metrics.jsonl in the run folder, appended, so that a crash loses nothing."""
 
-    def __init__(self, run_dir: Path, step: int):
-        """`step`: where the run goes on; lines past it belong to what is done again, and go."""
+    def __init__(self, run_dir: Path, step: int, epoch: int):
+        """Where the run goes on; lines past it belong to what is done again, and go.
+
+        Args:
+            step: steps that are done.
+            epoch: epochs that are done, with the validation that may have to follow the last step.
+        """
         self.run_dir = run_dir
-        for name in ("steps.jsonl", "metrics.jsonl"):
-            kept = [line for line in read_lines(run_dir / name) if line["step"] <= step]
-            _write(run_dir / name, "w", kept)
+        for name, count, done in (("steps", "step", step), ("metrics", "epoch", epoch)):
+            path = run_dir / f"{name}.jsonl"
+            kept = [line for line in read_lines(path) if line[count] <= done]
+            write_whole(path, "".join(map(_line, kept)).encode())
 
     def log_steps(self, metrics: dict) -> None:
-        _write(self.run_dir / "steps.jsonl", "a", [metrics])
+        self._append("steps.jsonl", metrics)
 
     def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
-        _write(self.run_dir / "metrics.jsonl", "a", [metrics])
+        self._append("metrics.jsonl", metrics)
+
+    def _append(self, name: str, metrics: dict) -> None:
+        with open(self.run_dir / name, "a", encoding="utf-8") as file:
+            file.write(_line(metrics))
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -84,11 +96,9 @@ def read_lines(path: Path) -> list[dict]:
     return lines
 
 
-def _write(path: Path, mode: str, lines: list[dict]) -> None:
-    with open(path, mode, encoding="utf-8") as file:
-        for line in lines:
-            finite = {name: _finite(value) for name, value in line.items()}
-            file.write(json.dumps(finite, allow_nan=False) + "\n")
+def _line(metrics: dict) -> str:
+    finite = {name: _finite(value) for name, value in metrics.items()}
+    return json.dumps(finite, allow_nan=False) + "\n"
 
 
 def _finite(value: float | None) -> float | None:
@@ -111,10 +121,10 @@ def _of_validation(metrics: dict) -> dict:
 class ValidationFiles(Logger):
     """validation.json and mistakes.jpg in the run folder: the newest validation, looked into."""
 
-    def __init__(self, run_dir: Path, step: int):
-        """`step`: where the run goes on; a validation past it belongs to what is done again."""
+    def __init__(self, run_dir: Path, epoch: int):
+        """`epoch`: epochs that are done; a validation after more of them goes: it is done again."""
         self.run_dir = run_dir
-        if read_validation(run_dir).get("step", 0) > step:
+        if read_validation(run_dir).get("epoch", 0) > epoch:
             self._remove("validation.json", "mistakes.jpg")
 
     def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
@@ -124,12 +134,11 @@ class ValidationFiles(Logger):
             self._remove("mistakes.jpg")
         validation = {
             "epoch": metrics["epoch"],
-            "step": metrics["step"],
             "class_names": mistakes.class_names,
             "confusion": mistakes.confusion.tolist(),  # a row of counts for each true class
         }
-        text = json.dumps(validation, ensure_ascii=False)
-        (self.run_dir / "validation.json").write_text(text + "\n", encoding="utf-8")
+        text = json.dumps(validation, ensure_ascii=False) + "\n"
+        write_whole(self.run_dir / "validation.json", text.encode())
 
     def _remove(self, *names: str) -> None:
         for name in names:
@@ -137,11 +146,9 @@ class ValidationFiles(Logger):
 
 
 def read_validation(run_dir: Path) -> dict:
-    """What ValidationFiles wrote; nothing if there is no such file, or half of one."""
-    try:
-        return json.loads((run_dir / "validation.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
+    """What ValidationFiles wrote; nothing if there is no such file."""
+    path = run_dir / "validation.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def read_options(run_dir: Path) -> dict:
@@ -298,15 +305,22 @@ def check_installed(names: Sequence[str]) -> None:
 
 
 def build(
-    run_dir: Path, step: int, names: Sequence[str], *, server: str, port: int, env: str | None
+    run_dir: Path,
+    step: int,
+    epoch: int,
+    names: Sequence[str],
+    *,
+    server: str,
+    port: int,
+    env: str | None,
 ) -> Logger:
-    """The loggers of a run that stands at `step`; the files first, which the others read.
+    """The loggers of a run that has done so much; the files first, which the others read.
 
     Args:
         names: "visdom", "tensorboard", beside the files.
         server, port, env: of visdom's page; `env` is the run's name if it is None.
     """
-    loggers = [JsonLines(run_dir, step), ValidationFiles(run_dir, step), CurvesPng(run_dir)]
+    loggers = [JsonLines(run_dir, step, epoch), ValidationFiles(run_dir, epoch), CurvesPng(run_dir)]
     if "visdom" in names:
         loggers.append(Visdom(run_dir, server, port, env))
     if "tensorboard" in names:

@@ -55,6 +55,8 @@ class ClipClassifier(nn.Module):
     inherit it.
     """
 
+    AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
     def __init__(self, model: nn.Module, normalize: Normalize, precision: str = "fp32"):
         super().__init__()
         self.normalize = normalize
@@ -63,5 +65,6 @@ class ClipClassifier(nn.Module):
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         x = self.normalize(clips)
-        with torch.autocast(clips.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        dtype = self.AUTOCAST.get(self.precision)
+        with torch.autocast(clips.device.type, dtype, enabled=dtype is not None):
             return self.model(x).float()

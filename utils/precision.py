@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from config import UserError
+
 # relative error of a gradient: bfloat16 keeps 8 bits, so 4e-3 is usual, and a fault is 1 or inf
 TOLERANCE = 2e-2
 log = logging.getLogger("video")
@@ -21,22 +23,27 @@ log = logging.getLogger("video")
 def choose_precision(
     requested: str, device: torch.device, model: nn.Module, clip_shape: tuple[int, ...]
 ) -> str:
-    """ "fp32" or "bf16" for a run.
+    """ "fp32", "tf32", "bf16" or "fp16" for a run; tells torch whether to use TF32.
 
     Args:
-        requested: "auto", "fp32" or "bf16".
+        requested: one of them or "auto".
         model: the network, still on the CPU.
         clip_shape: (N, C, T, H, W) of a training batch.
+
+    Raises:
+        UserError: the device does not have what was requested.
     """
-    if requested == "fp32":
-        return "fp32"
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bf16"
-        log.info("precision: float32, because this GPU does not compute in bfloat16")
+        precision = _on_gpu(requested)
+        # what autocast leaves in float32 may be rounded, too, unless float32 was asked for
+        fast = "ieee" if precision == "fp32" else "tf32"
+        torch.backends.cuda.matmul.fp32_precision = fast
+        torch.backends.cudnn.conv.fp32_precision = fast
+        return precision
+    if requested in ("tf32", "fp16"):
+        raise UserError(f"--precision {requested} is for GPUs; on a CPU there are fp32 and bf16")
+    if requested == "fp32" or (requested == "auto" and not cpu_is_fast_in_bf16()):
         return "fp32"
-    if requested == "auto" and not cpu_has_bf16():
-        return "fp32"  # bfloat16 would be emulated, several times slower
     wrong = wrong_layers(model, clip_shape)
     if wrong:
         log.info(
@@ -48,9 +55,21 @@ def choose_precision(
     return "bf16"
 
 
-def cpu_has_bf16() -> bool:
-    """Does this CPU have instructions for bfloat16 (AVX-512 BF16 or AMX)?"""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+def _on_gpu(requested: str) -> str:
+    if requested not in ("auto", "bf16"):
+        return requested
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16"
+    log.info("precision: float32, because this GPU does not compute in bfloat16")
+    return "fp32"
+
+
+def cpu_is_fast_in_bf16() -> bool:
+    """Does this CPU have AMX? AVX-512 BF16 alone takes 1.1 of the time that I3D takes in float32.
+
+    Measured by benchmarks/models.py on an Emerald Rapids Xeon that hides its AMX from programs.
+    """
+    return torch.cpu._is_amx_tile_supported()
 
 
 def wrong_layers(model: nn.Module, clip_shape: tuple[int, ...]) -> list[str]:

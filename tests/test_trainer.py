@@ -1,0 +1,369 @@
+"""Steps of the optimizer against values worked out another way, on networks small enough for it."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+
+from config import UserError
+from utils.ema import Ema
+from utils.freeze import freeze_norms, freeze_until, keep_in_evaluation
+from utils.memory import checkpoint_activations, largest_micro_batch
+from utils.mixup import draw_blend
+from utils.normalize import Normalize
+from utils.optim import build_optimizer
+from utils.precise_bn import measure_norms
+from utils.schedule import Schedule
+from utils.trainer import NonFiniteLoss, Trainer
+
+CPU = torch.device("cpu")
+
+
+class Block(nn.Sequential):
+    """No plain row of layers."""
+
+
+class Net(nn.Module):
+    """Three stages, two of them blocks with batch norm."""
+
+    def __init__(self, num_classes=6):
+        super().__init__()
+        self.features = nn.Sequential()
+        self.features.add_module("stem", Block(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4)))
+        block = Block(nn.Conv3d(4, 4, (3, 1, 1), padding=(1, 0, 0)), nn.BatchNorm3d(4))
+        self.features.add_module("res2", block)
+        self.features.add_module("pool", nn.AvgPool3d((1, 2, 2)))
+        self.head = nn.Linear(4, num_classes)
+
+    def forward(self, clip):
+        return self.head(self.features(clip).relu().mean(dim=(2, 3, 4)))
+
+
+def classifier_of(model):
+    return nn.Sequential(Normalize([0.5] * 3, [0.5] * 3), model).double()
+
+
+def make_trainer(model, lr=0.1, micro_batch=8, momentum=0.9, **changes):
+    optimizer = build_optimizer(
+        model,
+        "sgd",
+        lr=lr,
+        momentum=momentum,
+        nesterov=False,
+        weight_decay=changes.pop("weight_decay", 1e-4),
+        decay_norm=True,
+    )
+    schedule = Schedule(optimizer, steps_per_epoch=2, epochs=1, schedule="step")
+    return Trainer(
+        classifier_of(model),
+        model,
+        optimizer,
+        schedule,
+        device=CPU,
+        precision="fp32",
+        num_classes=6,
+        clip_len=2,
+        micro_batch=micro_batch,
+        **changes,
+    )
+
+
+def make_net(seed=0):
+    torch.manual_seed(seed)
+    return Net().double()
+
+
+@pytest.fixture
+def batches():
+    generator = torch.Generator().manual_seed(1)
+    clips = torch.randint(0, 256, (15, 2, 4, 4, 3), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 6, (15,), generator=generator)
+    return clips, labels
+
+
+class Order(torch.utils.data.Sampler):
+    def __init__(self):
+        self.start = 0
+
+    def __len__(self):
+        return 15
+
+    def __iter__(self):
+        return iter(range(self.start, 15))
+
+
+def loader_of(clips, labels, batch_size=8):
+    rows = [(clip, label, i) for i, (clip, label) in enumerate(zip(clips, labels, strict=True))]
+    return DataLoader(rows, batch_size, sampler=Order())
+
+
+def train(trainer, loader, **changes):
+    calls = {"log_every": 1, "on_log": lambda *_: None, "check": lambda: None} | changes
+    return trainer.train_epoch(loader, **calls)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 5, 7])
+@pytest.mark.parametrize("mixup", [0, 0.4])
+def test_micro_batches_add_up_to_the_whole_batch(batches, micro_batch, mixup):
+    """Uneven ones and a shorter last batch, too, with batch norm's statistics fixed."""
+    weights, metrics = [], []
+    for size in (8, micro_batch):
+        model = make_net()
+        frozen = freeze_norms(model)
+        options = {"clip_grad": 0.5, "mixup": mixup, "label_smoothing": 0.1, "frozen": frozen}
+        trainer = make_trainer(model, micro_batch=size, **options)
+        metrics.append(train(trainer, loader_of(*batches)))
+        weights.append(model.state_dict())
+    for key in weights[0]:
+        torch.testing.assert_close(weights[0][key], weights[1][key], rtol=0, atol=1e-12)
+    for key in ("train/loss", "train/top1", "train/top5"):
+        assert metrics[0][key] == pytest.approx(metrics[1][key], abs=1e-12)
+
+
+def test_the_gradient_is_that_of_the_mean_loss_and_clipped_as_a_whole(batches):
+    clips, labels = batches[0][:7], batches[1][:7]
+    expected, model = make_net(), make_net()
+    freeze_norms(expected)
+    logits = classifier_of(expected.eval())(clips)
+    cross_entropy(logits, labels).backward()
+    wanted = [p for p in expected.parameters() if p.requires_grad]
+    norm = torch.stack([p.grad.norm() for p in wanted]).norm()
+    trainer = make_trainer(
+        model, lr=1, momentum=0, weight_decay=0, clip_grad=0.01, micro_batch=3,
+        frozen=freeze_norms(model),
+    )  # fmt: skip
+    trainer.classifier.eval()
+    trainer.train_batch(clips, labels)
+    assert norm > 0.01
+    for p, new in zip(wanted, trainer.parameters, strict=True):
+        torch.testing.assert_close(new, p - 0.01 * p.grad / (norm + 1e-6), rtol=0, atol=1e-12)
+
+
+def test_an_epoch_that_goes_on_from_its_middle_ends_the_same(batches):
+    whole, cut = (make_trainer(make_net(), ema=None) for _ in range(2))
+    expected = train(whole, loader_of(*batches))
+
+    class Cut(Exception):
+        pass
+
+    def stop():
+        raise Cut
+
+    with pytest.raises(Cut):
+        train(cut, loader_of(*batches), check=stop)
+    state = cut.state_dict()
+    model = make_net(seed=5)
+    model.load_state_dict(state["model"])
+    resumed = make_trainer(model)
+    resumed.load_state_dict(state)
+    metrics = train(resumed, loader_of(*batches))
+    assert resumed.step == 2
+    for key in ("train/loss", "train/top1", "train/top5", "lr"):
+        assert metrics[key] == expected[key]
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(value, model.state_dict()[key])
+
+
+def test_averages_are_those_of_all_clips(batches):
+    model = make_net()
+    trainer = make_trainer(model, lr=0, micro_batch=3, frozen=freeze_norms(model))
+    logged = []
+    metrics = train(trainer, loader_of(*batches), on_log=lambda m, epoch: logged.append((m, epoch)))
+    logits = classifier_of(model.eval())(batches[0])
+    assert metrics["train/loss"] == pytest.approx(cross_entropy(logits, batches[1]).item())
+    hits = (logits.argmax(1) == batches[1]).double()
+    assert metrics["train/top1"] == pytest.approx(100 * hits.mean().item())
+    assert [epoch for _, epoch in logged] == [0.5, 1]
+    assert logged[1][0]["train/top1"] == pytest.approx(100 * hits[8:].mean().item())
+    assert metrics["frames_per_s"] == pytest.approx(2 * metrics["clips_per_s"])
+    parts = metrics["time/data"] + metrics["time/copy"] + metrics["time/compute"]
+    assert parts == pytest.approx(metrics["time/step"])
+
+
+def test_a_loss_that_is_not_finite_stops_at_the_next_logging_step(batches):
+    clips, labels = batches
+    trainer = make_trainer(make_net(), lr=1e308)
+    with pytest.raises(NonFiniteLoss, match="at step 2"):
+        train(trainer, loader_of(clips, labels), log_every=2)
+    with pytest.raises(NonFiniteLoss):
+        trainer.check_finite()
+
+
+def test_ema_is_the_average_that_it_says(batches):
+    model = make_net()
+    ema = Ema(model, decay=0.3)
+    average = {key: value.clone() for key, value in model.state_dict().items()}
+    for step in range(4):
+        with torch.no_grad():
+            for value in model.state_dict().values():
+                value.add_(1)
+        ema.update()
+        decay = min(0.3, (1 + step) / (10 + step))
+        for key, value in model.state_dict().items():
+            if value.is_floating_point():
+                average[key] = decay * average[key] + (1 - decay) * value
+    own = {key: value.clone() for key, value in model.state_dict().items()}
+    with ema.applied():
+        for key, value in model.state_dict().items():
+            expected = average[key] if value.is_floating_point() else own[key]
+            torch.testing.assert_close(value, expected, rtol=0, atol=1e-12)
+    assert all(torch.equal(own[key], value) for key, value in model.state_dict().items())
+
+
+def test_ema_comes_back_from_a_checkpoint():
+    model = make_net()
+    ema = Ema(model, 0.9)
+    with torch.no_grad():
+        model.head.weight.add_(1)
+    ema.update()
+    other = Ema(make_net(seed=3), 0.9)
+    other.load_state_dict(ema.state_dict())
+    assert other.steps == 1
+    assert torch.equal(other.average["head.weight"], ema.average["head.weight"])
+
+
+@pytest.mark.parametrize("fitting", [1, 2, 5, 16, 100])
+def test_the_largest_micro_batch_of_equal_parts_that_fits_is_found(fitting):
+    size = largest_micro_batch(lambda n: n <= fitting, 16)
+    assert size == {1: 1, 2: 2, 5: 4, 16: 16, 100: 16}[fitting]
+
+
+def test_a_clip_that_does_not_fit_is_an_error():
+    tried = []
+    with pytest.raises(UserError, match="out of memory with a single clip"):
+        largest_micro_batch(lambda n: tried.append(n), 12)
+    assert tried == [12, 6, 3, 2, 1]
+
+
+def test_activations_computed_twice_change_nothing(batches):
+    """Batch norm's running statistics are updated once, and only once."""
+    plain, saving = make_net(), make_net()
+    checkpoint_activations(saving)
+    assert plain.state_dict().keys() == saving.state_dict().keys()
+    for model in (plain, saving):
+        train(make_trainer(model), loader_of(*batches))
+    for key, value in plain.state_dict().items():
+        assert torch.equal(value, saving.state_dict()[key]), key
+    assert saving.features.stem[1].num_batches_tracked == 2
+
+
+def test_activations_are_computed_twice(batches):
+    model, calls = make_net(), []
+    model.features.res2[0].register_forward_hook(lambda *_: calls.append(1))
+    checkpoint_activations(model)
+    trainer = make_trainer(model)
+    trainer.train_batch(*(tensor[:4] for tensor in batches))
+    assert len(calls) == 2
+    with torch.no_grad():
+        trainer.classifier(batches[0])
+    assert len(calls) == 3
+
+
+def test_mixup_is_the_loss_of_soft_labels(batches):
+    clips, labels = batches[0][:8], batches[1][:8]
+    model = make_net()
+    trainer = make_trainer(model, lr=0, mixup=0.5, label_smoothing=0.2, micro_batch=3)
+    trainer.classifier.eval()
+    trainer.train_batch(clips, labels)
+    share, partners = draw_blend(0.5, 8, seed=0, step=0)
+    mixed = share * clips.double() + (1 - share) * clips[partners].double()
+    one_hot = nn.functional.one_hot(labels, 6).double()
+    soft = share * one_hot + (1 - share) * one_hot[partners]
+    expected = cross_entropy(trainer.classifier(mixed), soft, label_smoothing=0.2)
+    assert trainer.total.sums[0].item() / 8 == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_a_blend_is_a_function_of_seed_and_step_and_mostly_its_own_clip():
+    blends = [draw_blend(0.2, 8, seed=1, step=step) for step in range(20)]
+    again = draw_blend(0.2, 8, seed=1, step=7)
+    assert again.share == blends[7].share
+    assert torch.equal(again.partners, blends[7].partners)
+    assert len({blend.share for blend in blends}) == 20
+    assert all(0.5 <= blend.share <= 1 for blend in blends)
+
+
+def test_label_smoothing_takes_its_share_from_the_label(batches):
+    model = make_net()
+    trainer = make_trainer(model, label_smoothing=0.3)
+    logits = torch.tensor([[2.0, 0, 0, 0, 0, 0]])
+    log_p = logits.log_softmax(1)[0]
+    expected = -(0.7 * log_p[0] + 0.3 * log_p.mean())
+    assert trainer.loss_of(logits, torch.tensor([0])).item() == pytest.approx(expected.item())
+
+
+def test_freezing_up_to_a_stage_keeps_it_and_all_before_it(batches):
+    model = make_net()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    trainer = make_trainer(model, frozen=freeze_until(model, "res2"))
+    train(trainer, loader_of(*batches))
+    changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {"head.weight", "head.bias"}
+    with pytest.raises(UserError, match="--freeze res9: the network's stages are stem, res2, pool"):
+        freeze_until(model, "res9")
+
+
+def test_frozen_batch_norm_keeps_statistics_scale_and_shift(batches):
+    model = make_net()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    trainer = make_trainer(model, frozen=freeze_norms(model))
+    train(trainer, loader_of(*batches))
+    changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {
+        *("features.stem.0.weight", "features.stem.0.bias", "features.res2.0.weight"),
+        *("features.res2.0.bias", "head.weight", "head.bias"),
+    }
+
+
+def test_precise_batch_norm_has_the_statistics_of_its_batches(batches):
+    model = make_net()
+    classifier = classifier_of(model)
+    seen = []
+    model.features.stem[0].register_forward_hook(lambda m, i, output: seen.append(output))
+    momentum = model.features.stem[1].momentum
+    measure_norms(classifier, loader_of(*batches, batch_size=5), 2, 5, CPU, frozen=[])
+    means = torch.stack([output.mean(dim=(0, 2, 3, 4)) for output in seen])
+    assert len(seen) == 2
+    torch.testing.assert_close(model.features.stem[1].running_mean, means.mean(dim=0))
+    assert model.features.stem[1].momentum == momentum
+    assert not model.features.stem[1].training
+
+
+def test_precise_batch_norm_leaves_frozen_parts_alone(batches):
+    model = make_net()
+    frozen = freeze_until(model, "stem")
+    keep_in_evaluation(frozen)
+    measure_norms(classifier_of(model), loader_of(*batches), 1, 8, CPU, frozen)
+    assert model.features.stem[1].running_mean.abs().max() == 0
+    assert model.features.res2[1].running_mean.abs().max() > 0
+
+
+@pytest.mark.parametrize("decay_norm, decays", [(True, [0.1]), (False, [0.1, 0])])
+def test_batch_norm_decays_or_does_not(decay_norm, decays):
+    optimizer = build_optimizer(
+        make_net(), "adamw", lr=1, momentum=0, nesterov=False, weight_decay=0.1,
+        decay_norm=decay_norm,
+    )  # fmt: skip
+    groups = optimizer.param_groups
+    assert [group["weight_decay"] for group in groups] == decays
+    assert sum(len(group["params"]) for group in groups) == 10
+    if not decay_norm:
+        assert [p.shape for p in groups[1]["params"]] == [torch.Size([4])] * 4
+
+
+def test_nesterov_looks_ahead():
+    model = nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(1)
+    optimizer = build_optimizer(
+        model, "sgd", lr=0.1, momentum=0.5, nesterov=True, weight_decay=0, decay_norm=True
+    )
+    w, v = 1.0, 0.0
+    for _ in range(3):
+        optimizer.zero_grad()
+        (model.weight**2 / 2).sum().backward()
+        optimizer.step()
+        v = 0.5 * v + w
+        w -= 0.1 * (w + 0.5 * v)
+    assert math.isclose(model.weight.item(), w, rel_tol=1e-6)

@@ -1,0 +1,192 @@
+"""What the options of training do to whole runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from test_resume import RUN, lines
+
+from config import UserError
+from main import main
+from utils import checkpoint
+from utils.compile import compiled
+from utils.flops import forward_flops, peak_flops
+from utils.normalize import ClipClassifier, Normalize
+from utils.plan import bottleneck, hours, suggestions
+from utils.precision import choose_precision
+
+CPU = torch.device("cpu")
+METRICS = {"clips_per_s": 20.0, "memory_gb": 30.0} | {
+    f"time/{name}": seconds
+    for name, seconds in (("data", 0.1), ("copy", 0.0), ("compute", 0.3), ("step", 0.4))
+}
+
+
+def log_of(name):
+    return "\n".join(lines(name, "log.txt"))
+
+
+def test_averaged_weights_are_evaluated_and_said_so(in_tiny_set):
+    assert main([*RUN, "--name", "ema", "--epochs", "1", "--ema", "0.5"]) == 0
+    folder = Path("saved_model/ema")
+    first = json.loads((folder / "result.json").read_text())
+    assert "averaged weights after epoch 1" in first["protocol"]
+    state = checkpoint.load(folder / "last.pth")
+    key = "head.weight"
+    assert not torch.equal(state["model"][key], state["ema"]["average"][key])
+    assert main(["--resume", str(folder / "last.pth"), "--evaluate", "--device", "cpu"]) == 0
+    assert json.loads((folder / "result.json").read_text()) == first
+
+
+def test_a_run_says_what_its_numbers_came_from(in_tiny_set):
+    argv = [part for part in RUN if part not in ("--lr", "0.01")]
+    options = ["--micro-batch", "2", "--freeze-bn", "--freeze", "layer1", "--clip-grad", "1"]
+    assert main([*argv, *options, "--name", "said", "--epochs", "1"]) == 0
+    log = log_of("said")
+    assert "learning rate: 0.000234375 for 3 clips" in log
+    assert "0.01 for 128 clips, scaled" in log
+    assert "micro-batches of 2 clips at most" in log
+    assert "frozen: 0.1" in log  # million parameters of the first stage and of batch norm
+    epoch = json.loads(lines("said", "metrics.jsonl")[0])
+    assert {"frames_per_s", "memory_gb", "time/copy"} <= epoch.keys()
+
+
+def test_a_plateau_of_the_test_loss_is_a_choice_made_on_the_test_list(in_tiny_set):
+    argv = [*RUN, "--name", "p", "--epochs", "2", "--schedule", "plateau"]
+    assert main([*argv, "--plateau-patience", "1"]) == 0
+    state = checkpoint.load(Path("saved_model/p/last.pth"))
+    assert state["chosen_on"] == "data/tiny/testlist01.json"
+    assert state["scheduler"]["losses"] == [
+        json.loads(line)["val/loss"] for line in lines("p", "metrics.jsonl")
+    ]
+
+
+def test_a_plan_leaves_nothing_behind(in_tiny_set, capsys):
+    assert main([*RUN, "--epochs", "1000", "--plan"]) == 0
+    assert not Path("saved_model").exists()
+    out = capsys.readouterr().out
+    assert "plan: about" in out
+    assert "hours for 2000 steps" in out
+
+
+def test_hours_are_steps_and_a_third_of_the_work_for_evaluation():
+    # 8 clips a step of 0.4 s
+    assert hours(METRICS, 9000, 0) == pytest.approx(1)
+    assert hours(METRICS, 0, 9000 * 8 * 3) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({}, ["--workers 16"]),
+        ({"workers": 16}, ["smaller or fewer frames"]),
+        ({"memory_limit_gb": 32.0, "workers": 16}, ["smaller", "--checkpoint-activations"]),
+        ({"memory_limit_gb": 80.0, "whole_batch": False}, ["--workers", "--micro-batch auto"]),
+        ({"memory_limit_gb": 80.0, "precision": "fp32"}, ["--workers", "--precision tf32"]),
+    ],
+)
+def test_suggestions_name_options_and_reasons(changes, expected):
+    usual = {"workers": 4, "cores": 16, "precision": "bf16", "memory_limit_gb": None}
+    found = suggestions(METRICS, **usual | {"whole_batch": True} | changes)
+    assert len(found) == len(expected)
+    assert all(text.startswith(start) for text, start in zip(found, expected, strict=True))
+    assert bottleneck(METRICS) == "75 % of the time computing"
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--freeze", "res9"], "--freeze res9: the network's stages are conv1, bn1"),
+        (["--precision", "fp16"], "--precision fp16 is for GPUs"),
+        (["--precision", "tf32"], "--precision tf32 is for GPUs"),
+    ],
+)
+def test_an_option_that_cannot_be_followed_says_so_and_leaves_no_folder(in_tiny_set, argv, message):
+    with pytest.raises(UserError) as error:
+        main([*RUN, "--epochs", "1", *argv])
+    assert message in str(error.value)
+    assert not Path("saved_model").exists()
+
+
+def test_multiply_adds_are_counted_without_computing():
+    conv = torch.nn.Conv3d(3, 8, 3, padding=1, bias=False)
+    assert forward_flops(conv, (2, 3, 4, 5, 6)) == 2 * 2 * 8 * 3 * 27 * (4 * 5 * 6)
+    assert peak_flops(CPU, "fp32") is None
+
+
+@pytest.mark.parametrize(
+    "name, precision, peak",
+    [
+        ("NVIDIA H100 80GB HBM3", "bf16", 989e12),
+        ("NVIDIA H100 PCIe", "bf16", 756e12),
+        ("NVIDIA A100-SXM4-40GB", "tf32", 156e12),
+        ("Tesla V100-SXM2-16GB", "bf16", None),
+        ("a GPU of tomorrow", "fp32", None),
+    ],
+)
+def test_the_peak_of_a_gpu_is_found_by_its_name(monkeypatch, name, precision, peak):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    assert peak_flops(torch.device("cuda"), precision) == peak
+
+
+@pytest.fixture
+def tf32():
+    """Both settings of torch, put back afterwards."""
+    backends = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = [backend.fp32_precision for backend in backends]
+    yield lambda: {backend.fp32_precision for backend in backends}
+    for backend, value in zip(backends, before, strict=True):
+        backend.fp32_precision = value
+
+
+@pytest.mark.parametrize(
+    "requested, has_bf16, precision, rest",
+    [
+        ("auto", True, "bf16", "tf32"),
+        ("auto", False, "fp32", "ieee"),
+        ("fp32", True, "fp32", "ieee"),
+        ("tf32", True, "tf32", "tf32"),
+        ("fp16", False, "fp16", "tf32"),
+    ],
+)
+def test_a_gpu_computes_in_what_was_asked_for(
+    monkeypatch, tf32, requested, has_bf16, precision, rest
+):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_bf16)
+    net = torch.nn.Conv3d(3, 1, 1)
+    assert choose_precision(requested, torch.device("cuda"), net, (1, 3, 2, 4, 4)) == precision
+    assert tf32() == {rest}
+
+
+def test_float16_computes_in_half_precision_inside_the_wrapped_forward():
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(24, 5))
+    seen = []
+    net.register_forward_hook(lambda m, i, output: seen.append(output.dtype))
+    classifier = ClipClassifier(net, Normalize([0.5] * 3, [0.5] * 3), "fp16")
+    logits = classifier(torch.zeros(2, 2, 2, 2, 3, dtype=torch.uint8))
+    assert (seen, logits.dtype) == ([torch.float16], torch.float32)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_has_the_gradients_of_the_plain_one():
+    net = torch.nn.Sequential(torch.nn.Conv3d(3, 4, 1), torch.nn.Flatten(), torch.nn.Linear(32, 5))
+    plain = ClipClassifier(net, Normalize([0.5] * 3, [0.5] * 3))
+    clips = torch.randint(0, 256, (2, 2, 2, 2, 3), dtype=torch.uint8)
+    gradients = []
+    for classifier in (plain, compiled(plain, CPU)):
+        net.zero_grad()
+        classifier(clips).square().sum().backward()
+        gradients.append([p.grad.clone() for p in net.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+
+
+def test_a_machine_that_cannot_compile_says_why(monkeypatch):
+    def broken(function):
+        raise RuntimeError("No working C++ compiler found\nand a traceback")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(UserError, match="--compile does not work on this machine: No working C"):
+        compiled(torch.nn.Identity(), CPU)

@@ -1,0 +1,39 @@
+"""How much of a device's arithmetic a run uses."""
+
+import copy
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+# dense multiply-adds x 2 a second by part of the name, first match; NVIDIA's data sheets, without
+# sparsity; fp32 is that of the plain cores
+PEAKS = {
+    "H200": {"fp32": 67e12, "tf32": 494e12, "bf16": 989e12, "fp16": 989e12},
+    "H100 PCIe": {"fp32": 51e12, "tf32": 378e12, "bf16": 756e12, "fp16": 756e12},
+    "H100": {"fp32": 67e12, "tf32": 494e12, "bf16": 989e12, "fp16": 989e12},
+    "A100": {"fp32": 19.5e12, "tf32": 156e12, "bf16": 312e12, "fp16": 312e12},
+    "V100": {"fp32": 15.7e12, "fp16": 125e12},
+    "Tesla T4": {"fp32": 8.1e12, "fp16": 65e12},
+}
+
+
+def forward_flops(model: nn.Module, clip_shape: tuple[int, ...]) -> int:
+    """Additions and multiplications of one forward pass, counted without computing.
+
+    Args:
+        clip_shape: (N, C, T, H, W).
+    """
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        copy.deepcopy(model).to("meta").eval()(torch.empty(clip_shape, device="meta"))
+    return counter.get_total_flops()
+
+
+def peak_flops(device: torch.device, precision: str) -> float | None:
+    """The device's peak in this precision; None where it is not known."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    found = next((peaks for part, peaks in PEAKS.items() if part in name), {})
+    return found.get(precision)

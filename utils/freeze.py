@@ -1,0 +1,35 @@
+"""Parts of a network that stay as they are."""
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from config import UserError
+
+
+def freeze_until(model: nn.Module, stage: str) -> list[nn.Module]:
+    """Fixes the weights of all stages up to and including `stage`; returns those stages.
+
+    Stages are the named children of `features`, or of the 2-D `backbone`. Their batch norm must
+    stay in evaluation, too: `keep_in_evaluation` after each call of `train()`.
+    """
+    stages = dict(getattr(model, "features", getattr(model, "backbone", model)).named_children())
+    if stage not in stages:
+        raise UserError(f"--freeze {stage}: the network's stages are {', '.join(stages)}")
+    names = list(stages)
+    frozen = [stages[name] for name in names[: names.index(stage) + 1]]
+    for module in frozen:
+        module.requires_grad_(False)
+    return frozen
+
+
+def freeze_norms(model: nn.Module) -> list[nn.Module]:
+    """The same for batch norm everywhere: its statistics, scale and shift."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    for module in norms:
+        module.requires_grad_(False)
+    return norms
+
+
+def keep_in_evaluation(frozen: list[nn.Module]) -> None:
+    for module in frozen:
+        module.eval()

@@ -1,0 +1,82 @@
+"""What a run would take, from a few of its steps."""
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import DataLoader
+
+from utils.trainer import Averages, Trainer
+
+STEPS = 20
+SKIPPED = 3  # of them, in which workers start and kernels are chosen
+WAITING = 20  # percent of the time for data that is worth a word
+FULL = 0.9  # of the GPU's memory, from which on a run may well end in the middle
+
+
+def measure(trainer: Trainer, loader: DataLoader) -> dict[str, float]:
+    """Metrics of the steps that are not skipped; the trainer is of no use afterwards."""
+    trainer.to_training()
+    batches = endless(loader)
+    for step in range(STEPS):
+        if step == SKIPPED:
+            trainer.wait()
+            trainer.total = Averages(trainer.device)
+        trainer.train_next(batches)
+    return trainer.read(trainer.total)
+
+
+def endless(loader: DataLoader) -> Iterator[tuple[torch.Tensor, ...]]:
+    loader.sampler.epoch = loader.sampler.start = 0
+    while True:
+        yield from loader
+        loader.sampler.epoch += 1
+
+
+def hours(metrics: dict[str, float], steps: int, num_evaluated: int) -> float:
+    """Of so many steps, and of evaluating so many clips: forward only, a third of a step's work."""
+    clips_per_step = metrics["clips_per_s"] * metrics["time/step"]
+    evaluating = num_evaluated * metrics["time/step"] / clips_per_step / 3
+    return (steps * metrics["time/step"] + evaluating) / 3600
+
+
+def bottleneck(metrics: dict[str, float]) -> str:
+    shares = {
+        name: 100 * metrics[f"time/{name}"] / metrics["time/step"]
+        for name in ("data", "copy", "compute")
+    }
+    doing = {"data": "waiting for data", "copy": "copying", "compute": "computing"}
+    largest = max(shares, key=shares.get)
+    return f"{shares[largest]:.0f} % of the time {doing[largest]}"
+
+
+def suggestions(
+    metrics: dict[str, float],
+    *,
+    workers: int,
+    cores: int,
+    precision: str,
+    memory_limit_gb: float | None,
+    whole_batch: bool,
+) -> list[str]:
+    """Options that are worth a try, each with its reason.
+
+    Args:
+        memory_limit_gb: of the GPU; None on a CPU.
+        whole_batch: is the batch computed at once?
+    """
+    found = []
+    if 100 * metrics["time/data"] > WAITING * metrics["time/step"]:
+        if workers < cores:
+            found.append(f"--workers {cores}: one for each core")
+        else:
+            found.append("smaller or fewer frames on the disk: every core decodes already")
+    if memory_limit_gb is None:
+        return found
+    share = metrics["memory_gb"] / memory_limit_gb
+    if share > FULL:
+        found.append("--checkpoint-activations or --micro-batch auto: memory is nearly full")
+    elif not whole_batch and share < FULL / 2:
+        found.append("--micro-batch auto: half of the memory is free")
+    if precision == "fp32":
+        found.append("--precision tf32 or bf16: float32 leaves the fast units idle")
+    return found
