@@ -56,7 +56,6 @@ def test_a_server_that_is_killed_or_hangs_changes_neither_weights_nor_time(
 ):
     monkeypatch.setattr(visdom_logger, "PERIOD", 0.05)
     monkeypatch.setattr(visdom_logger, "MAX_WAIT", 0.5)
-    monkeypatch.setattr(visdom_logger, "TIMEOUT", 1.0)
     more = ["--epochs", "4", "--views", "1x1"]
     assert main([*ALONE, *more, "--name", "alone"]) == 0
     port, spent = free_port(), []
@@ -96,7 +95,7 @@ def test_a_server_that_is_killed_or_hangs_changes_neither_weights_nor_time(
     steps = loggers.read_lines(Path("saved_model/run/steps.jsonl"))
     step_time = statistics.median(m["time/step"] for m in steps)
     assert statistics.median(spent) < 0.01 * step_time
-    assert max(spent) < 0.5  # a single post to a hung server takes as long as TIMEOUT
+    assert max(spent) < 2  # a single post to a hung server takes three seconds
     servers[1].kill()
     servers[1].wait()
     start()

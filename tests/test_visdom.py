@@ -201,9 +201,11 @@ def test_confusion_is_shown_in_percent_of_each_class(fake, log_to):
 @pytest.mark.parametrize("num_classes, names, numbers", [(12, 1, 1), (20, 1, 0), (21, 0, 0)])
 def test_the_matrix_of_many_classes_is_not_written_over(num_classes, names, numbers):
     counts = [[1] * num_classes] * num_classes
-    data, layout = visdom_logger.confusion(counts, [str(i) for i in range(num_classes)])
-    assert ("texttemplate" in data, layout["xaxis"]["showticklabels"]) == (numbers, names)
-    assert "hovertemplate" in data  # there they can be read anyway
+    window = visdom_logger.confusion(counts, [str(i) for i in range(num_classes)])
+    [matrix] = window["data"]
+    shown = "texttemplate" in matrix, window["layout"]["xaxis"]["showticklabels"]
+    assert shown == (numbers, names)
+    assert "hovertemplate" in matrix  # there they can be read anyway
 
 
 def test_windows_of_an_earlier_run_of_that_name_go(fake, log_to):

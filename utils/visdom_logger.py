@@ -15,7 +15,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Real
 from pathlib import Path
 from urllib.parse import quote
@@ -94,7 +94,8 @@ class VisdomLogger:
         self.autostart = autostart and self.server in ("127.0.0.1", "localhost")
         self._say, self._told = say, set()
         self._points = {metric: ([], []) for metric in TRACES}  # steps, values
-        self._panes = {}  # title: what stands in a window that is no plot of curves
+        # title: makes what stands in a window that is no plot of curves; the thread has the time
+        self._panes: dict[str, Callable[[], dict]] = {}
         self._stale = set()  # titles of the windows that have news
         self._lock = threading.Lock()  # of the three above
         self._connected = self._was_connected = self._posted = False
@@ -132,24 +133,24 @@ class VisdomLogger:
 
     def tables(self, title: str, *tables: dict) -> None:
         """Show tables of names and values side by side, in place of what stood there."""
-        self._show(title, {"type": "text", "content": "".join(map(html_table, tables))})
+        copies = [dict(table) for table in tables]
+        self._show(title, lambda: text_pane("".join(map(html_table, copies))))
 
     def text(self, title: str, line: str) -> None:
         """Show a line of plain text, in place of what stood there."""
-        self._show(title, {"type": "text", "content": html.escape(line)})
+        self._show(title, lambda: text_pane(html.escape(line)))
 
     def picture(self, title: str, jpeg: bytes) -> None:
         """Show a picture, in place of what stood there."""
-        source = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
-        self._show(title, {"type": "image", "content": {"src": source}})
+        self._show(title, lambda: picture_pane(jpeg))
 
     def confusion(self, title: str, counts: list[list[int]], class_names: list[str]) -> None:
         """Show of each class (a row of `counts`) how many percent were taken for which."""
-        self._show(title, *confusion(counts, class_names))
+        self._show(title, lambda: confusion(counts, class_names))
 
-    def _show(self, title: str, data: dict, layout: dict | None = None) -> None:
+    def _show(self, title: str, pane: Callable[[], dict]) -> None:
         with self._lock:
-            self._panes[title] = {"data": [data]} | ({"layout": layout} if layout else {})
+            self._panes[title] = pane
             self._stale.add(title)
 
     def wait_until_shown(self) -> bool:
@@ -224,7 +225,9 @@ class VisdomLogger:
             if title not in self._stale:
                 return
             self._stale.discard(title)  # if the post fails, everything is drawn again
-            window = self._plot(title) if title in WINDOWS else self._panes[title]
+            plot = self._plot(title) if title in WINDOWS else None
+            pane = self._panes.get(title)
+        window = plot or pane()  # not while `log` waits for the lock
         opts = {"title": title, **(LARGE if title == MISTAKES else SIZE)}
         self._post("/events", window | {"eid": self.env, "win": title, "opts": opts})
         self._posted = True
@@ -322,8 +325,19 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def confusion(counts: list[list[int]], class_names: list[str]) -> tuple[dict, dict]:
-    """The matrix as plotly wants it: data and layout."""
+def text_pane(content: str) -> dict:
+    """HTML as visdom wants it."""
+    return {"data": [{"type": "text", "content": content}]}
+
+
+def picture_pane(jpeg: bytes) -> dict:
+    """A picture as visdom wants it."""
+    source = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+    return {"data": [{"type": "image", "content": {"src": source}}]}
+
+
+def confusion(counts: list[list[int]], class_names: list[str]) -> dict:
+    """The matrix as plotly wants it."""
     sums = [sum(row) or math.nan for row in counts]  # of a class without videos there is no share
     shares = [
         [finite(round(100 * n / total, 1)) for n in row]
@@ -354,7 +368,7 @@ def confusion(counts: list[list[int]], class_names: list[str]) -> tuple[dict, di
         "xaxis": {"title": "taken for", "tickangle": -45, **axis},
         "yaxis": {"title": "class", "autorange": "reversed", **axis},  # the first class on top
     }
-    return data, layout
+    return {"data": [data], "layout": layout}
 
 
 def html_table(values: dict) -> str:
