@@ -134,7 +134,9 @@ class VisdomLogger:
     def tables(self, title: str, *tables: dict) -> None:
         """Show tables of names and values side by side, in place of what stood there."""
         copies = [dict(table) for table in tables]
-        self._show(title, lambda: text_pane("".join(map(html_table, copies))))
+        # or a long value in the second table would push it below the first
+        start, end = '<div style="white-space: nowrap">', "</div>"
+        self._show(title, lambda: text_pane(start + "".join(map(html_table, copies)) + end))
 
     def text(self, title: str, line: str) -> None:
         """Show a line of plain text, in place of what stood there."""
