@@ -40,6 +40,7 @@ from utils.compile import compiled
 from utils.ema import Ema
 from utils.freeze import freeze_norms, freeze_until
 from utils.interrupt import INTERRUPTED, GracefulStop, Stop
+from utils.mistakes import Mistakes
 from utils.normalize import ClipClassifier, Normalize
 from utils.optim import build_optimizer, set_rates
 from utils.precise_bn import measure_norms
@@ -118,6 +119,7 @@ def train_splits(opts: argparse.Namespace, argv: list[str]) -> int:
 def set_up(opts: argparse.Namespace) -> Run:
     """Everything that can fail before the first step, in an order that leaves nothing behind."""
     loggers.set_up_console()
+    loggers.check_installed(opts.logger)
     resumed = checkpoint.load(Path(opts.resume)) if opts.resume else None
     if resumed:
         check_resumed(opts, resumed)
@@ -214,8 +216,15 @@ def train(run: Run, stop: GracefulStop) -> int:
     start_run_folder(folder, opts)
     for line in (*in_words(run, trainer, len(loader)), *resumed_in_words(run, len(loader))):
         log.info(line)
-    visdom = None if opts.no_visdom else opts.visdom_server
-    logger = loggers.build(folder, trainer.step, trainer.epoch, visdom, opts.visdom_port)
+    logger = loggers.build(
+        folder,
+        trainer.step,
+        trainer.epoch,
+        [name for name in opts.logger if name != "visdom" or not opts.no_visdom],
+        server=opts.visdom_server,
+        port=opts.visdom_port,
+        env=opts.visdom_env,
+    )
     saver = Saver(run, trainer, opts.checkpoint_minutes, opts.checkpoint_steps)
     try:
         if not (folder / "last.pth").exists():
@@ -263,9 +272,8 @@ def train_epochs(
                 loader, log_every=opts.log_every, on_log=on_log, check=between_steps
             )
             with weights_to_evaluate(run, trainer, loader):
-                scores = score(
-                    run, run.validation, "1x1", f"validate {trainer.epoch + 1}", stop.check
-                )
+                mistakes, desc = Mistakes(run.lists.class_names), f"validate {trainer.epoch + 1}"
+                scores = score(run, run.validation, "1x1", desc, stop.check, on_batch=mistakes.add)
             metrics |= evaluator.validation_metrics(*scores)
             trainer.schedule.losses.append(metrics["val/loss"])
             trainer.epoch += 1
@@ -273,7 +281,7 @@ def train_epochs(
             log.info(epoch_in_words(trainer.epoch, opts.epochs, metrics, left))
             if metrics["time/data"] > MUCH_WAITING * metrics["time/step"]:
                 log.info(f"to wait less for data: {loader.advice()}")
-            logger.log_epoch(metrics | {"step": trainer.step, "epoch": trainer.epoch})
+            logger.log_epoch(metrics | {"step": trainer.step, "epoch": trainer.epoch}, mistakes)
             if metrics["val/top1"] > best:
                 best = metrics["val/top1"]
                 saver.save("best.pth", chosen_on=run.chosen_on)
@@ -454,11 +462,14 @@ def score(
     check: Callable[[], None],
     average: str = "scores",
     full_crop: bool = False,
+    on_batch: Callable[..., None] = lambda *batch: None,
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """What evaluator.score_videos says of `videos`, seen in `views` such as "10x3"."""
     loader = view_loader_of(run, videos, views, full_crop)
     how = {"average": average, "view_batch": run.opts.view_batch or clips_at_once(run.opts)}
-    return evaluator.score_videos(run.classifier, loader, run.device, desc, check, **how)
+    return evaluator.score_videos(
+        run.classifier, loader, run.device, desc, check, on_batch=on_batch, **how
+    )
 
 
 def view_loader_of(

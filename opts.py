@@ -50,7 +50,9 @@ DEFAULTS = {  # of the options that no recipe sets
     "log_every": 10,
     "visdom_server": "127.0.0.1",
     "visdom_port": 8097,
+    "visdom_env": None,  # the name of the run
     "no_visdom": False,
+    "logger": ("visdom",),
 }
 # belong to one command, not to the run that it resumes
 NOT_INHERITED = (
@@ -344,7 +346,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--visdom-server", metavar="HOST", help="(127.0.0.1, where one is started if none listens)"
     )
     group.add_argument("--visdom-port", type=number(int, 1, 65535), metavar="PORT", help="(8097)")
+    group.add_argument("--visdom-env", metavar="NAME", help="of the page (the name of the run)")
     group.add_argument("--no-visdom", action="store_true", help="curves go to the run folder only")
+    group.add_argument(
+        "--logger",
+        choices=("visdom", "tensorboard"),
+        nargs="+",
+        help="where the numbers go beside the run folder (visdom)",
+    )
     return parser
 
 
@@ -438,6 +447,8 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
         inherited = saved_options(given["resume"]) if "resume" in given else {}
     except ValueError as error:
         parser.error(str(error))
+    if "name" in given:
+        inherited.pop("visdom_env", None)  # the page of the run that this one branches off
     opts = DEFAULTS | inherited | given
     if opts["evaluate"] and not opts["resume"] and not opts["splits"]:
         parser.error("--evaluate needs --resume CHECKPOINT, or --splits")

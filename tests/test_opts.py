@@ -81,6 +81,16 @@ def test_a_resumed_run_keeps_its_options_and_the_command_line_wins(tmp_path):
     assert opts.name is None  # the run goes on in its own folder
 
 
+def test_a_resumed_run_stays_on_its_page_and_one_that_branches_off_does_not(tmp_path):
+    saved = {"arch": "i3d", "dataset": "demo", "visdom_env": "mine", "logger": ["tensorboard"]}
+    (tmp_path / "options.json").write_text(json.dumps(saved))
+    resume = ["--resume", str(tmp_path / "last.pth")]
+    opts = parse_opts(resume)
+    assert (opts.visdom_env, opts.logger) == ("mine", ["tensorboard"])
+    assert parse_opts([*resume, "--name", "other"]).visdom_env is None
+    assert parse_opts([*resume, "--logger", "visdom"]).logger == ["visdom"]
+
+
 @pytest.mark.parametrize(
     "argv, message",
     [

@@ -23,6 +23,7 @@ def score_videos(
     check: Callable[[], None] = lambda: None,
     average: str = "scores",
     view_batch: int | None = None,
+    on_batch: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None] = lambda *batch: None,
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """What the network says of each video, averaged over its views.
 
@@ -30,6 +31,7 @@ def score_videos(
         check: called between batches.
         average: "scores", after the softmax, or "logits", before it.
         view_batch: views on the device at once; None: all of a batch.
+        on_batch: sees the views, uint8 (N, V, T, S, S, C), scores and labels of each batch.
 
     Returns:
         Scores or logits (videos, classes) and labels (videos,) on the CPU in list order, and the
@@ -47,6 +49,7 @@ def score_videos(
         of_views = logits if average == "logits" else logits.softmax(dim=1)  # (N * V, classes)
         scores.append(of_views.unflatten(0, (n, v)).mean(dim=1).cpu())
         labels.append(label)
+        on_batch(views, scores[-1], label)
         check()
     return torch.cat(scores), torch.cat(labels), loss_sum / num_views
 
