@@ -117,11 +117,21 @@ def lists_of(video: Path | str, count: int = 1) -> VideoLists:
     return VideoLists(DatasetSpec(title=""), ["a"], videos, videos[:1], Path(), Path(), 0)
 
 
-def item(video: Path | str, shape: ClipShape) -> Callable[[], object]:
-    """Makes a batch of one random clip, another one each time; the seeds are always the same."""
+def items(video: Path | str, shape: ClipShape) -> tuple[int, Callable[[], object]]:
+    """Makes batches of one random clip, others each time; the seeds are always the same.
+
+    Returns:
+        How many frames they have together, about NUM_FRAMES whatever `shape` is, and what makes
+        them.
+    """
     clips = TrainClips(lists_of(video).train, shape, [0], flip_prob=0.5, seed=0)
-    epochs = iter(range(10**9))
-    return lambda: collate(clips.__getitems__([(next(epochs), 0)]))
+    epochs, count = iter(range(10**9)), NUM_FRAMES // shape.clip_len
+
+    def make() -> None:
+        for _ in range(count):
+            collate(clips.__getitems__([(next(epochs), 0)]))
+
+    return count * shape.clip_len, make
 
 
 def one_core(folder: Path, files: list[bytes], repeats: int) -> None:
@@ -132,24 +142,21 @@ def one_core(folder: Path, files: list[bytes], repeats: int) -> None:
     write_video(video, files)
     eight = replace(SEGMENTS, clip_len=8)
     jittered = replace(CLIP, short_side=(256, 320))
-    work = {  # name -> frames of an item, what to do
+    work = {  # name -> how many frames, what to do
         ALONE: (NUM_FRAMES, lambda: decode(files)),
         **{name: (NUM_FRAMES, run) for name, run in other_decoders(files).items()},
         CLASSIC: (NUM_FRAMES, lambda: classic_clip(frames)),
-        "clip": (NUM_FRAMES, item(frames, CLIP)),
-        "clip from a zip": (NUM_FRAMES, item(f"{archive}/v", CLIP)),
-        "clip, short side 256 to 320": (
-            NUM_FRAMES,
-            item(frames, jittered),
-        ),
-        "clip, any window, resized": (NUM_FRAMES, item(frames, replace(CLIP, crop="resized"))),
-        "3 segments": (3, item(frames, SEGMENTS)),
-        "3 segments from a zip": (3, item(f"{archive}/v", SEGMENTS)),
-        "3 segments, corner crops": (3, item(frames, replace(SEGMENTS, crop="corners"))),
-        "8 segments": (8, item(frames, eight)),
-        "8 segments, corner crops": (8, item(frames, replace(eight, crop="corners"))),
+        "clip": items(frames, CLIP),
+        "clip from a zip": items(f"{archive}/v", CLIP),
+        "clip, short side 256 to 320": items(frames, jittered),
+        "clip, any window, resized": items(frames, replace(CLIP, crop="resized")),
+        "3 segments": items(frames, SEGMENTS),
+        "3 segments from a zip": items(f"{archive}/v", SEGMENTS),
+        "3 segments, corner crops": items(frames, replace(SEGMENTS, crop="corners")),
+        "8 segments": items(frames, eight),
+        "8 segments, corner crops": items(frames, replace(eight, crop="corners")),
         "video, decoding alone (PyAV)": (NUM_FRAMES, lambda: decode_video(video)),
-        "clip from a video": (NUM_FRAMES, item(video, CLIP)),
+        "clip from a video": items(video, CLIP),
     }
     seconds = {name: [] for name in work}
     for _ in range(repeats):
