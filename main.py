@@ -6,6 +6,7 @@ python main.py --arch i3d --dataset ucf101 --pretrained i3d_rgb_piergiaj
 python main.py --resume saved_model/i3d_ucf101_1/last.pth   # go on
 python main.py --arch i3d --dataset ucf101 --resume auto    # go on, or start: for job schedulers
 python main.py --resume saved_model/i3d_ucf101_1/last.pth --evaluate --views 10x3
+python main.py --resume saved_model/i3d_ucf101_1/last.pth --predict clip.mp4
 """
 
 import argparse
@@ -29,6 +30,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+import use
 from config import ARCHS, RUNS, Preprocessing, UserError
 from models import build_model, weights
 from pt_dataset.clip_dataset import (
@@ -92,6 +94,9 @@ def main(argv: list[str] | None = None) -> int:
     if opts.list_weights:
         print(weights.table())
         return 0
+    if opts.use:
+        loggers.set_up_console()
+        return getattr(use, opts.use)(opts, pick_device(opts.device))
     if opts.print_config:
         print(table(opts))
         return 0

@@ -51,6 +51,39 @@ NOT_INHERITED = (
     "visdom_port",
     "no_visdom",
 )
+# --predict, --extract-features and --export: a network as its file has it, no data set, no recipe
+USE_DEFAULTS = {
+    "predict": None,
+    "extract_features": None,
+    "export": None,
+    "arch": None,
+    "resume": None,
+    "pretrained": None,
+    "pretrained_file": None,
+    "videos": None,
+    "fps": None,
+    "views": None,
+    "sliding_window": None,
+    "annotate": None,
+    "out": ".",
+    "window": None,
+    "step": None,
+    "batch_size": 8,
+    "workers": None,
+    "device": "auto",
+    "precision": "auto",
+    "list_weights": False,
+}
+USES = ("predict", "extract_features", "export")
+ONLY_WITH = {  # the use that these belong to
+    "sliding_window": "predict",
+    "annotate": "predict",
+    "out": "predict",
+    "videos": "extract_features",
+    "window": "extract_features",
+    "step": "extract_features",
+}
+USE_CLIP_OPTIONS = ("clip_len", "stride", "target_fps", "resize", "short_side", "crop_size")
 # what a run has done so far depends on these: a resumed one cannot have others
 FIXED = ("dataset", "split", "val_groups", "pretrained", "seed", "batch_size", "optimizer")
 
@@ -140,6 +173,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="train 20 steps and print what the whole run would take; leaves nothing behind",
     )
+    add_use_options(parser)
 
     group = parser.add_argument_group("start (from scratch, unless one is given)")
     group.add_argument(
@@ -293,6 +327,58 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_use_options(parser: argparse.ArgumentParser) -> None:
+    """What a trained network is good for; all of it needs --resume, or --arch and --pretrained."""
+    group = parser.add_argument_group(
+        "use of a network, that of --resume, or of --arch and --pretrained",
+        "classes and preprocessing come from its file; no data set is needed",
+    )
+    add = group.add_argument
+    add(
+        "--predict",
+        nargs="+",
+        metavar="PATH",
+        help="name what happens in video files, folders of frames, zips, or folders of them",
+    )
+    add("--out", metavar="DIR", help="where predictions.json and .csv go (the working folder)")
+    add(
+        "--sliding-window",
+        type=number(float, 0.01),
+        metavar="SECONDS",
+        help="predict each window of a long video, and draw timeline_NAME.png",
+    )
+    add("--annotate", metavar="OUT.mp4", help="write the predicted video with its labels burnt in")
+    add(
+        "--extract-features",
+        metavar="OUT",
+        help="write OUT/VIDEO.npz with the features before the head; goes on after a stop",
+    )
+    add(
+        "--videos",
+        nargs="+",
+        metavar="PATH",
+        help="for --extract-features: as of --predict, or lists (.json)",
+    )
+    add("--window", type=number(int, 1), metavar="FRAMES", help="of the video a feature (a clip)")
+    add(
+        "--step",
+        type=number(int, 1),
+        metavar="FRAMES",
+        help="from one window to the next (--window)",
+    )
+    add(
+        "--fps",
+        type=number(float, 0.1),
+        metavar="FPS",
+        help="frames a second of folders of frames, which do not say it",
+    )
+    add(
+        "--export",
+        metavar="OUT.onnx|OUT.pt2",
+        help="write the network for other software, after comparing what it says",
+    )
+
+
 def add_clip_options(group) -> None:
     """Which frames of a video a network sees, and how they are augmented."""
     add = group.add_argument
@@ -377,6 +463,8 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
     """
     parser = build_parser()
     given = vars(parser.parse_args(argv))
+    if given.keys() & (set(USES) | ONLY_WITH.keys() | {"fps"}):
+        return use_of(given, parser)
     try:
         auto = find_resume(given)
         inherited = saved_options(given["resume"]) if "resume" in given else {}
@@ -416,7 +504,7 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
     if opts["name"] is None and not opts["resume"]:
         opts["name"] = default_name(opts)
     if opts["workers"] is None:
-        opts["workers"] = min(len(os.sched_getaffinity(0)), 8)
+        opts["workers"] = default_workers()
     try:
         check(opts, recipe)
     except ValueError as error:
@@ -427,8 +515,50 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
         for name, value in same.items()
         if json.dumps(value) != json.dumps(inherited[name])  # JSON has no tuples
     }
-    how = {"given": set(given), "sources": sources, "changed": changed, "auto": auto}
+    how = {"given": set(given), "sources": sources, "changed": changed, "auto": auto, "use": None}
     return argparse.Namespace(**opts, **how)
+
+
+def use_of(given: dict, parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options of --predict, --extract-features or --export."""
+    asked = [name for name in USES if name in given]
+    first = flag(asked[0]) if asked else ""
+    if len(asked) > 1:
+        parser.error(f"{first} and {flag(asked[1])} are two commands: give one of them")
+    of_network = {name for entry in ARCHS.values() for name in entry.options}
+    for name in given:
+        use = ONLY_WITH.get(name, "predict" if name == "fps" and not asked else None)
+        if use and use not in asked:
+            parser.error(f"{flag(name)} goes with {flag(use)}")
+        if name not in USE_DEFAULTS.keys() | set(USE_CLIP_OPTIONS) | of_network:
+            parser.error(f"{flag(name)} means nothing to {first}")
+    if ("resume" in given) == ("pretrained" in given):
+        parser.error(f"{first} needs --resume CHECKPOINT, or --arch and --pretrained")
+    if "pretrained" in given and "arch" not in given:
+        parser.error("--pretrained needs --arch, the architecture of the weights")
+    if "extract_features" in given and "videos" not in given:
+        parser.error("--extract-features needs --videos PATH: videos, folders of them, or lists")
+    if "export" in given and not given["export"].endswith((".onnx", ".pt2")):
+        parser.error(f"--export {given['export']} is neither OUT.onnx nor OUT.pt2")
+    if len(given.get("short_side", (0,))) > 1:
+        parser.error(f"--short-side: one number with {first}")
+    if "resume" in given and (typed := sorted(of_network & given.keys())):
+        parser.error(f"{flag(typed[0])} cannot be changed: the checkpoint says what it is")
+    opts = USE_DEFAULTS | given
+    if "short_side" in given:
+        opts["short_side"] = given["short_side"][0]
+    opts["arch_args"] = arch_args_of(opts["arch"], given, parser) if "pretrained" in given else {}
+    if opts["workers"] is None:
+        opts["workers"] = default_workers()
+    return argparse.Namespace(**opts, given=set(given), use=asked[0])
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def default_workers() -> int:
+    return min(len(os.sched_getaffinity(0)), 8)
 
 
 def find_resume(given: dict) -> bool:

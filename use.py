@@ -1,0 +1,214 @@
+"""What can be done with a trained network: predict, extract features, export. Called by main.py."""
+
+import argparse
+import logging
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from config import ARCHS, Preprocessing, UserError
+from models import build_model, weights
+from opts import USE_CLIP_OPTIONS
+from pt_dataset import windows
+from pt_dataset.clip_dataset import ClipShape
+from pt_dataset.datalist import CLASS_FILES, Video, read_classes
+from utils import annotate, checkpoint, evaluator, inference, prediction, timeline
+from utils.normalize import ClipClassifier, Normalize
+from utils.precision import choose_precision
+
+NUM_CLIPS = 10  # of a video, unless --views says otherwise: what most papers average
+log = logging.getLogger("video")
+
+
+@dataclass
+class Network:
+    """A network and all that is needed to use it, from one file."""
+
+    arch: str
+    model: nn.Module
+    normalize: Normalize
+    preprocessing: Preprocessing
+    clip: ClipShape
+    class_names: list[str] | None  # None: of pictures, not of videos
+    of_weights: str  # what they are, in words
+    device: torch.device
+    precision: str
+
+    def classifier(self) -> nn.Module:
+        """From uint8 clips to logits."""
+        return ClipClassifier(self.model, self.normalize, self.precision).to(self.device).eval()
+
+
+def load_network(opts: argparse.Namespace, device: torch.device) -> Network:
+    """The network of --resume, or that of --arch and --pretrained, as `opts` asks for it."""
+    if opts.resume:
+        state = checkpoint.load(Path(opts.resume))
+        if opts.arch not in (None, state["arch"]):
+            raise UserError(f"{opts.resume} is a checkpoint of {state['arch']}, not of {opts.arch}")
+        arch, class_names = state["arch"], state["class_names"]
+        model = build_model(arch, len(class_names), **state["arch_args"])
+        averaged = state["ema"]
+        weights.load_exactly(model, averaged["average"] if averaged else state["model"])
+        preprocessing = Preprocessing(**state["preprocessing"])
+        of_weights = f"{'averaged ' if averaged else ''}weights of {opts.resume}"
+    else:
+        arch = opts.arch
+        entry = weights.find(opts.pretrained, arch, opts.arch_args)
+        names = CLASS_FILES / entry.classes / "classes.txt"
+        class_names = read_classes(names) if names.exists() else None
+        preprocessing = entry.preprocessing
+        arch_args = ARCHS[arch].modalities[preprocessing.modality] | opts.arch_args
+        start = {"weights": opts.pretrained, "weights_file": opts.pretrained_file}
+        model = build_model(arch, len(class_names or range(1000)), **start, **arch_args)
+        of_weights = opts.pretrained
+    typed = {name: getattr(opts, name) for name in USE_CLIP_OPTIONS if name in opts.given}
+    preprocessing = replace(preprocessing, **typed)
+    if preprocessing.crop_size > preprocessing.short_side:
+        raise UserError(
+            f"--crop-size {preprocessing.crop_size} is more than the short side of "
+            f"{preprocessing.short_side}"
+        )
+    of_clip = ("clip_len", "stride", "snippet_len", "target_fps", "modality", "crop_size")
+    clip = ClipShape(
+        **{name: getattr(preprocessing, name) for name in (*of_clip, "resize", "antialias")},
+        short_side=(preprocessing.short_side,) * 2,
+    )
+    precision = "fp32" if opts.precision == "auto" and device.type == "cpu" else opts.precision
+    if precision != "fp32":
+        batch = (opts.batch_size, *clip.network_input())
+        precision = choose_precision(precision, device, model, batch)
+    pixels = ("mean", "std", "value_range", "channel_order")
+    normalize = Normalize(*(getattr(preprocessing, name) for name in pixels))
+    return Network(
+        arch=arch,
+        model=model.eval(),
+        normalize=normalize,
+        preprocessing=preprocessing,
+        clip=clip,
+        class_names=class_names,
+        of_weights=of_weights,
+        device=device,
+        precision=precision,
+    )
+
+
+def views_of(views: str | None) -> tuple[int | None, int]:
+    """Clips (None: the whole video) and crops of --views."""
+    clips, crops = (views or f"{NUM_CLIPS}x1").split("x")
+    return None if clips == "all" else int(clips), int(crops)
+
+
+def predict(opts: argparse.Namespace, device: torch.device) -> int:
+    """The classes of videos; returns the exit status, 1 if some of them could not be used."""
+    network = load_network(opts, device)
+    if network.class_names is None:
+        raise UserError(
+            f"the weights {opts.pretrained} were trained on pictures and cannot name what happens "
+            "in a video; take weights of Kinetics (--list-weights) or a checkpoint of your own"
+        )
+    videos, problems = usable_videos(
+        opts.predict, network.clip, opts.fps, timed=bool(opts.sliding_window or opts.annotate)
+    )
+    if opts.annotate and len(videos) > 1:
+        raise UserError(f"--annotate writes one video, and there are {len(videos)}; name one")
+    predictions, failed = predict_videos(network, videos, opts)
+    problems += failed
+    for one in predictions:
+        print(prediction.table(one, network.class_names))
+    folder, about = Path(opts.out), what_was_done(network, opts)
+    written = prediction.write(folder, predictions, problems, network.class_names, about)
+    for number, one in enumerate(predictions if opts.sliding_window else (), 1):
+        which = f"{number}_" if len(predictions) > 1 else ""
+        written.append(folder / f"timeline_{which}{Path(one.path).stem}.png")
+        timeline.draw(one, network.class_names, written[-1])
+    if opts.annotate and predictions:
+        frames = windows.frames_of(videos[0])
+        labels_at = partial(prediction.labels_at, predictions[0], network.class_names)
+        annotate.write_video(Path(opts.annotate), frames, videos[0].fps, labels_at)
+        written.append(opts.annotate)
+    log.info(f"written: {', '.join(map(str, written))}")
+    return exit_status(problems)
+
+
+def usable_videos(
+    paths: list[str], clip: ClipShape, fps: float | None, timed: bool = False
+) -> tuple[list[Video], list[tuple[str, str]]]:
+    """What is to be found at `paths`, and (path, why) of what cannot be used.
+
+    Args:
+        fps: of videos that do not say it.
+        timed: are those without one of no use?
+    """
+    videos, problems = windows.videos_at(paths, clip.modality, fps)
+    videos, unusable = windows.usable(videos, clip, timed)
+    return videos, problems + unusable
+
+
+def predict_videos(
+    network: Network, videos: list[Video], opts: argparse.Namespace
+) -> tuple[list[prediction.Prediction], list[tuple[str, str]]]:
+    """Softmax scores averaged over the views of each window, and over the windows of each video."""
+    _, num_crops = views_of(opts.views)
+    parts = [part for video in videos for part in parts_of(video, network.clip, opts)]
+    loader = windows.window_loader(parts, network.clip, num_crops, opts.workers)
+    spans: dict[str, list[prediction.Span]] = {video.path: [] for video in videos}
+    problems: dict[str, str] = {}
+    for index, logits in inference.outputs(
+        network.classifier(), loader, network.device, opts.batch_size, "predict", len(parts)
+    ):
+        video, start, end, _ = parts[index]
+        if isinstance(logits, str):
+            problems.setdefault(video.path, logits)
+        else:
+            seconds = (start / video.fps, end / video.fps) if video.fps else (None, None)
+            spans[video.path].append(prediction.Span(*seconds, logits.softmax(dim=1).mean(dim=0)))
+    predictions = [
+        prediction.Prediction(
+            path=video.path,
+            num_frames=video.num_frames,
+            fps=video.fps,
+            scores=torch.stack([span.scores for span in spans[video.path]]).mean(dim=0),
+            timeline=spans[video.path] if opts.sliding_window else [],
+        )
+        for video in videos
+        if video.path not in problems
+    ]
+    return predictions, list(problems.items())
+
+
+def parts_of(video: Video, clip: ClipShape, opts: argparse.Namespace) -> list[windows.Window]:
+    """The whole video, or overlapping windows of it, each half a window later than the last."""
+    num_clips, _ = views_of(opts.views)
+    length = clip.length(video)
+    if not opts.sliding_window:
+        return [windows.Window(video, 0, length, clip.view_indices(video, num_clips))]
+    frames = max(round(opts.sliding_window * video.fps), 1)
+    if opts.views is None:  # as many clips as lie side by side in a window
+        fitting = frames // max(int(clip.clip_len * clip.step(video)), 1)
+        num_clips = 1 if clip.snippet_len else min(max(fitting, 1), NUM_CLIPS)
+    return [
+        windows.Window(video, start, end, windows.clips_within(clip, video, start, end, num_clips))
+        for start, end in windows.spans(length, frames, max(frames // 2, 1))
+    ]
+
+
+def what_was_done(network: Network, opts: argparse.Namespace) -> dict:
+    """What predictions were made with, for their file."""
+    about = {"weights": network.of_weights}
+    if opts.sliding_window:
+        about["windows"] = f"{opts.sliding_window:g} s, one every {opts.sliding_window / 2:g} s"
+    if opts.views or not opts.sliding_window:
+        views = opts.views or f"{NUM_CLIPS}x1"
+        words = evaluator.protocol_in_words(views, vars(network.preprocessing))
+        about["protocol"] = words.removeprefix("video accuracy, ")
+    return about | {"preprocessing": vars(network.preprocessing)}
+
+
+def exit_status(problems: list[tuple[str, str]]) -> int:
+    """1 if there are problems, after naming them."""
+    for _, why in problems:
+        log.error(f"error: {why}")
+    return 1 if problems else 0
