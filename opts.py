@@ -75,13 +75,15 @@ USE_DEFAULTS = {
     "list_weights": False,
 }
 USES = ("predict", "extract_features", "export")
-ONLY_WITH = {  # the use that these belong to
-    "sliding_window": "predict",
-    "annotate": "predict",
-    "out": "predict",
-    "videos": "extract_features",
-    "window": "extract_features",
-    "step": "extract_features",
+ONLY_WITH = {  # the uses that these belong to
+    "sliding_window": ("predict",),
+    "annotate": ("predict",),
+    "out": ("predict",),
+    "videos": ("extract_features",),
+    "window": ("extract_features",),
+    "step": ("extract_features",),
+    "fps": ("predict", "extract_features"),
+    "views": ("predict",),
 }
 USE_CLIP_OPTIONS = ("clip_len", "stride", "target_fps", "resize", "short_side", "crop_size")
 # what a run has done so far depends on these: a resumed one cannot have others
@@ -463,7 +465,7 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
     """
     parser = build_parser()
     given = vars(parser.parse_args(argv))
-    if given.keys() & (set(USES) | ONLY_WITH.keys() | {"fps"}):
+    if given.keys() & {*USES, *ONLY_WITH} - {"views"}:
         return use_of(given, parser)
     try:
         auto = find_resume(given)
@@ -526,12 +528,11 @@ def use_of(given: dict, parser: argparse.ArgumentParser) -> argparse.Namespace:
     if len(asked) > 1:
         parser.error(f"{first} and {flag(asked[1])} are two commands: give one of them")
     of_network = {name for entry in ARCHS.values() for name in entry.options}
-    for name in given:
-        use = ONLY_WITH.get(name, "predict" if name == "fps" and not asked else None)
-        if use and use not in asked:
-            parser.error(f"{flag(name)} goes with {flag(use)}")
-        if name not in USE_DEFAULTS.keys() | set(USE_CLIP_OPTIONS) | of_network:
-            parser.error(f"{flag(name)} means nothing to {first}")
+    for name, uses in ONLY_WITH.items():
+        if name in given and not set(uses) & set(asked):
+            parser.error(f"{flag(name)} goes with {' or '.join(map(flag, uses))}")
+    for name in given.keys() - USE_DEFAULTS.keys() - set(USE_CLIP_OPTIONS) - of_network:
+        parser.error(f"{flag(name)} means nothing to {first}")
     if ("resume" in given) == ("pretrained" in given):
         parser.error(f"{first} needs --resume CHECKPOINT, or --arch and --pretrained")
     if "pretrained" in given and "arch" not in given:

@@ -15,6 +15,7 @@ from opts import USE_CLIP_OPTIONS
 from pt_dataset import windows
 from pt_dataset.clip_dataset import ClipShape
 from pt_dataset.datalist import CLASS_FILES, Video, read_classes
+from utils import export as exporting
 from utils import annotate, checkpoint, evaluator, inference, prediction, timeline
 from utils.normalize import ClipClassifier, Normalize
 from utils.precision import choose_precision
@@ -59,6 +60,12 @@ def load_network(opts: argparse.Namespace, device: torch.device) -> Network:
         entry = weights.find(opts.pretrained, arch, opts.arch_args)
         names = CLASS_FILES / entry.classes / "classes.txt"
         class_names = read_classes(names) if names.exists() else None
+        if opts.use == "predict" and class_names is None:
+            raise UserError(
+                f"the weights {opts.pretrained} were trained on pictures and cannot name what "
+                "happens in a video; take weights of Kinetics (--list-weights) or a checkpoint of "
+                "your own"
+            )
         preprocessing = entry.preprocessing
         arch_args = ARCHS[arch].modalities[preprocessing.modality] | opts.arch_args
         start = {"weights": opts.pretrained, "weights_file": opts.pretrained_file}
@@ -104,11 +111,6 @@ def views_of(views: str | None) -> tuple[int | None, int]:
 def predict(opts: argparse.Namespace, device: torch.device) -> int:
     """The classes of videos; returns the exit status, 1 if some of them could not be used."""
     network = load_network(opts, device)
-    if network.class_names is None:
-        raise UserError(
-            f"the weights {opts.pretrained} were trained on pictures and cannot name what happens "
-            "in a video; take weights of Kinetics (--list-weights) or a checkpoint of your own"
-        )
     videos, problems = usable_videos(
         opts.predict, network.clip, opts.fps, timed=bool(opts.sliding_window or opts.annotate)
     )
@@ -212,3 +214,22 @@ def exit_status(problems: list[tuple[str, str]]) -> int:
     for _, why in problems:
         log.error(f"error: {why}")
     return 1 if problems else 0
+
+
+def export(opts: argparse.Namespace, device: torch.device) -> int:
+    """Writes the network for other software; it is always recorded on the CPU, in float32."""
+    path = Path(opts.export)
+    exporting.check_packages(path.suffix)
+    network = load_network(opts, torch.device("cpu"))
+    about = {
+        "arch": network.arch,
+        "weights": network.of_weights,
+        "preprocessing": vars(network.preprocessing),
+        "class_names": network.class_names,
+    }
+    difference = exporting.export(path, network.model, network.clip.network_input(), about)
+    log.info(
+        f"written: {path} and {path.with_suffix('.json')}; logits differ from the original by "
+        f"{difference:.0e} of the largest, for batches of 1, 2 and 3 clips"
+    )
+    return 0

@@ -1,5 +1,6 @@
 """A picture of what a network sees in a long video, window by window."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def draw(prediction: Prediction, class_names: list[str], path: Path) -> None:
         text.set_parse_math(False)
     ends = [prediction.timeline[0].start, *np.add(middles[:-1], middles[1:]) / 2]
     ends.append(prediction.timeline[-1].end)
-    for start, end, label in zip(ends, ends[1:], scores.argmax(axis=1), strict=True):
+    for (start, end), label in zip(pairwise(ends), scores.argmax(axis=1), strict=True):
         strip.axvspan(start, end, color=colors.get(label, "0.8"), lw=0)
     strip.set(xlabel="time (s)", ylabel="best", yticks=[], xlim=(ends[0], ends[-1]))
     figure.suptitle(Path(prediction.path).name, parse_math=False)
