@@ -1,9 +1,13 @@
 """What can be done with a trained network: predict, extract features, export. Called by main.py."""
 
 import argparse
+import copy
 import logging
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -15,12 +19,13 @@ from opts import USE_CLIP_OPTIONS
 from pt_dataset import windows
 from pt_dataset.clip_dataset import ClipShape
 from pt_dataset.datalist import CLASS_FILES, Video, read_classes
+from utils import annotate, checkpoint, evaluator, features, inference, prediction, timeline
 from utils import export as exporting
-from utils import annotate, checkpoint, evaluator, inference, prediction, timeline
 from utils.normalize import ClipClassifier, Normalize
 from utils.precision import choose_precision
 
 NUM_CLIPS = 10  # of a video, unless --views says otherwise: what most papers average
+AT_ONCE = 4  # windows that are decoded together
 log = logging.getLogger("video")
 
 
@@ -41,6 +46,11 @@ class Network:
     def classifier(self) -> nn.Module:
         """From uint8 clips to logits."""
         return ClipClassifier(self.model, self.normalize, self.precision).to(self.device).eval()
+
+    def feature_extractor(self) -> nn.Module:
+        """From uint8 clips to features before the head."""
+        network = inference.FeatureNetwork(self.model)
+        return ClipClassifier(network, self.normalize, self.precision).to(self.device).eval()
 
 
 def load_network(opts: argparse.Namespace, device: torch.device) -> Network:
@@ -153,47 +163,63 @@ def predict_videos(
     network: Network, videos: list[Video], opts: argparse.Namespace
 ) -> tuple[list[prediction.Prediction], list[tuple[str, str]]]:
     """Softmax scores averaged over the views of each window, and over the windows of each video."""
+    parts = [part for video in videos for part in parts_to_predict(video, network.clip, opts)]
     _, num_crops = views_of(opts.views)
-    parts = [part for video in videos for part in parts_of(video, network.clip, opts)]
-    loader = windows.window_loader(parts, network.clip, num_crops, opts.workers)
-    spans: dict[str, list[prediction.Span]] = {video.path: [] for video in videos}
-    problems: dict[str, str] = {}
-    for index, logits in inference.outputs(
-        network.classifier(), loader, network.device, opts.batch_size, "predict", len(parts)
-    ):
-        video, start, end, _ = parts[index]
-        if isinstance(logits, str):
-            problems.setdefault(video.path, logits)
-        else:
-            seconds = (start / video.fps, end / video.fps) if video.fps else (None, None)
-            spans[video.path].append(prediction.Span(*seconds, logits.softmax(dim=1).mean(dim=0)))
-    predictions = [
-        prediction.Prediction(
-            path=video.path,
-            num_frames=video.num_frames,
-            fps=video.fps,
-            scores=torch.stack([span.scores for span in spans[video.path]]).mean(dim=0),
-            timeline=spans[video.path] if opts.sliding_window else [],
+    predictions, problems = [], []
+    for video, answers in by_video(network, network.classifier(), parts, num_crops, opts):
+        if isinstance(answers, str):
+            problems.append((video.path, answers))
+            continue
+        spans = [
+            prediction.Span(
+                *(frame / video.fps if video.fps else None for frame in part.spans[0]),
+                scores=logits.softmax(dim=1).mean(dim=0),
+            )
+            for part, logits in answers
+        ]
+        predictions.append(
+            prediction.Prediction(
+                path=video.path,
+                num_frames=video.num_frames,
+                fps=video.fps,
+                scores=torch.stack([span.scores for span in spans]).mean(dim=0),
+                timeline=spans if opts.sliding_window else [],
+            )
         )
-        for video in videos
-        if video.path not in problems
-    ]
-    return predictions, list(problems.items())
+    return predictions, problems
 
 
-def parts_of(video: Video, clip: ClipShape, opts: argparse.Namespace) -> list[windows.Window]:
+def by_video(
+    network: Network,
+    function: nn.Module,
+    parts: list[windows.Part],
+    num_crops: int,
+    opts: argparse.Namespace,
+) -> Iterator[tuple[Video, list[tuple[windows.Part, torch.Tensor]] | str]]:
+    """Videos with what `function` says (V, dim) of each of their parts, or with what is wrong."""
+    loader = windows.part_loader(parts, network.clip, num_crops, opts.workers)
+    answers = inference.outputs(
+        function, loader, network.device, opts.batch_size, opts.use, len(parts)
+    )
+    for _, group in groupby(answers, lambda answer: parts[answer[0]].video.path):
+        found = [(parts[index], answer) for index, answer in group]
+        errors = [answer for _, answer in found if isinstance(answer, str)]
+        yield found[0][0].video, errors[0] if errors else found
+
+
+def parts_to_predict(video: Video, clip: ClipShape, opts: argparse.Namespace) -> list[windows.Part]:
     """The whole video, or overlapping windows of it, each half a window later than the last."""
     num_clips, _ = views_of(opts.views)
     length = clip.length(video)
     if not opts.sliding_window:
-        return [windows.Window(video, 0, length, clip.view_indices(video, num_clips))]
+        return [windows.Part(video, [(0, length)], clip.view_indices(video, num_clips))]
     frames = max(round(opts.sliding_window * video.fps), 1)
     if opts.views is None:  # as many clips as lie side by side in a window
         fitting = frames // max(int(clip.clip_len * clip.step(video)), 1)
         num_clips = 1 if clip.snippet_len else min(max(fitting, 1), NUM_CLIPS)
     return [
-        windows.Window(video, start, end, windows.clips_within(clip, video, start, end, num_clips))
-        for start, end in windows.spans(length, frames, max(frames // 2, 1))
+        windows.Part(video, [span], windows.clips_within(clip, video, *span, num_clips))
+        for span in windows.spans(length, frames, max(frames // 2, 1))
     ]
 
 
@@ -207,6 +233,80 @@ def what_was_done(network: Network, opts: argparse.Namespace) -> dict:
         words = evaluator.protocol_in_words(views, vars(network.preprocessing))
         about["protocol"] = words.removeprefix("video accuracy, ")
     return about | {"preprocessing": vars(network.preprocessing)}
+
+
+def extract_features(opts: argparse.Namespace, device: torch.device) -> int:
+    """A file of features for each video; those that are there already are left alone."""
+    network = load_network(opts, device)
+    if opts.window:
+        check_window(network, opts.window)
+    folder = Path(opts.extract_features)
+    settings = {
+        "arch": network.arch,
+        "weights_sha256": features.digest_of(network.model),
+        "window": opts.window or "a clip",
+        "step": opts.step or "a window",
+        "fps_of_frames": opts.fps,
+        "precision": network.precision,
+        "preprocessing": vars(network.preprocessing),
+    }
+    features.start_folder(folder, settings)
+    videos, problems = usable_videos(opts.videos, network.clip, opts.fps)
+    paths = feature_files(folder, opts.videos, videos)
+    left = [video for video in videos if not paths[video.path].exists()]
+    if len(left) < len(videos):
+        log.info(f"{len(videos) - len(left)} of {len(videos)} videos are done already")
+    parts = [part for video in left for part in parts_to_extract(video, network.clip, opts)]
+    for video, answers in by_video(network, network.feature_extractor(), parts, 1, opts):
+        if isinstance(answers, str):
+            problems.append((video.path, answers))
+            continue
+        found = torch.cat([found for _, found in answers]).numpy()
+        spans = [span for part, _ in answers for span in part.spans]
+        features.write_features(paths[video.path], found, spans, video.fps, settings)
+    log.info(f"features: {folder}")
+    return exit_status(problems)
+
+
+def feature_files(folder: Path, roots: list[str], videos: list[Video]) -> dict[str, Path]:
+    """Where the features of each video go, by its path."""
+    paths, taken = {}, {}
+    for video in videos:
+        name = windows.name_of(video, roots)
+        if name in taken:
+            raise UserError(
+                f"{taken[name]} and {video.path} would both be {folder / name}.npz; extract them "
+                "into two folders"
+            )
+        taken[name], paths[video.path] = video.path, folder / f"{name}.npz"
+    return paths
+
+
+def parts_to_extract(video: Video, clip: ClipShape, opts: argparse.Namespace) -> list[windows.Part]:
+    """A few windows in a row at a time, so that what they share is decoded once."""
+    length = clip.length(video)
+    of_clip = length if clip.snippet_len else math.ceil(clip.clip_len * clip.step(video))
+    window = opts.window or of_clip
+    spans = windows.spans(length, window, opts.step or window)
+    return [
+        windows.Part(
+            video, some, [windows.window_clip(clip, video, *span, window) for span in some]
+        )
+        for some in (spans[i : i + AT_ONCE] for i in range(0, len(spans), AT_ONCE))
+    ]
+
+
+def check_window(network: Network, window: int) -> None:
+    """Can the network take so many frames? Raises UserError if not."""
+    channels, frames, *size = network.clip.network_input()
+    if not network.clip.snippet_len and not network.clip.target_fps:
+        frames = math.ceil(window / network.clip.stride)
+    try:
+        meta = copy.deepcopy(network.model).to("meta")
+        meta(torch.empty((1, channels, frames, *size), device="meta"))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--window {window} is too short for {network.arch}: {reason}") from None
 
 
 def exit_status(problems: list[tuple[str, str]]) -> int:

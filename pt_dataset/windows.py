@@ -1,5 +1,7 @@
 """Clips at chosen places of a video, for what is done with a trained network."""
 
+import math
+import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +13,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from config import UserError
+from pt_dataset import sampling
 from pt_dataset.clip_dataset import ClipShape, ViewClips, ignore_signals
-from pt_dataset.datalist import Video
+from pt_dataset.datalist import Video, provide_classes, read_classes, read_list
 from pt_dataset.find_videos import find, find_flow, measure
 from pt_dataset.sources import (
     VIDEO_NAME,
@@ -26,13 +29,12 @@ from pt_dataset.sources import (
 ORDERS = ("normal", "reversed", "shuffled", "frozen")
 
 
-class Window(NamedTuple):
-    """Frames [start, end) of a video, and the frames of the clips that stand for them."""
+class Part(NamedTuple):
+    """What is read of a video at once."""
 
     video: Video
-    start: int
-    end: int
-    clips: list[list[int]]
+    spans: list[tuple[int, int]]  # frames [start, end) that the clips stand for
+    clips: list[list[int]]  # their frames
 
 
 @dataclass(frozen=True)
@@ -88,17 +90,29 @@ def clips_within(
     return [[start + i for i in clip] for clip in shape.view_indices(part, num_clips)]
 
 
-class WindowViews(Dataset):
-    """Index -> all views of a window, uint8 (V, T, S, S, C), or the sentence that says why not."""
+def window_clip(shape: ClipShape, video: Video, start: int, end: int, window: int) -> list[int]:
+    """A clip of all that happens in frames [start, end); looped where they are fewer than `window`.
 
-    def __init__(self, windows: Sequence[Window], shape: ClipShape, num_crops: int):
-        self.windows, self.shape, self.num_crops = windows, shape, num_crops
+    The network sees every `stride`-th frame, however many, or its segments of the window.
+    """
+    if shape.snippet_len:
+        return clips_within(shape, video, start, end, 1)[0]
+    step = shape.step(video)
+    num_frames = math.ceil(window / step)
+    return [start + i for i in sampling.clip_from(0, end - start, num_frames, step)]
+
+
+class PartViews(Dataset):
+    """Index -> all views of a part, uint8 (V, T, S, S, C), or the sentence that says why not."""
+
+    def __init__(self, parts: Sequence[Part], shape: ClipShape, num_crops: int):
+        self.parts, self.shape, self.num_crops = parts, shape, num_crops
 
     def __len__(self) -> int:
-        return len(self.windows)
+        return len(self.parts)
 
     def __getitem__(self, index: int) -> tuple[int, torch.Tensor | str]:
-        video, _, _, clips = self.windows[index]
+        video, _, clips = self.parts[index]
         shape = GivenClips(**vars(self.shape) | {"clips": clips})
         try:
             return index, ViewClips([video], shape, len(clips), self.num_crops)[0, 0][0]
@@ -106,12 +120,12 @@ class WindowViews(Dataset):
             return index, str(error)
 
 
-def window_loader(
-    windows: Sequence[Window], shape: ClipShape, num_crops: int, workers: int
+def part_loader(
+    parts: Sequence[Part], shape: ClipShape, num_crops: int, workers: int
 ) -> DataLoader:
-    """(index, views or error) of each window, one by one, in order."""
+    """(index, views or error) of each part, one by one, in order."""
     return DataLoader(
-        WindowViews(windows, shape, num_crops),
+        PartViews(parts, shape, num_crops),
         batch_size=None,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
@@ -123,7 +137,7 @@ def window_loader(
 def videos_at(
     paths: Iterable[str], modality: str = "rgb", fps: float | None = None
 ) -> tuple[list[Video], list[tuple[str, str]]]:
-    """The videos that are meant by paths: video files, frame folders, zips, folders of any of them.
+    """The videos that are meant by paths: video files, frame folders, zips, folders of them, lists.
 
     Args:
         modality: of "flow", optical flow is looked for beside the frames, as make_json.py does.
@@ -146,6 +160,8 @@ def videos_at(
 def _videos_at(path: str, modality: str) -> tuple[list[Video], list[str]]:
     if not exists(path):
         raise UserError(f"{path}: there is no such file or folder")
+    if path.endswith(".json"):
+        return list(read_list(Path(path), read_classes(provide_classes(Path(path).parent)))[0]), []
     is_folder = Path(path).is_dir()
     if is_folder or Path(path).suffix.lower() == ".zip":
         found = find(Path(path))
@@ -156,7 +172,7 @@ def _videos_at(path: str, modality: str) -> tuple[list[Video], list[str]]:
             reasons = [f"{path}: no video in this folder"]
         return [by_name[name] for name in sorted(by_name)], reasons
     if not VIDEO_NAME.fullmatch(Path(path).name) and not split_archive(path):
-        raise UserError(f"{path} is no video file by its ending, no folder and no zip")
+        raise UserError(f"{path} is no video file by its ending, no folder, zip or list")
     return [Video(path, -1, "", count_frames(path), frame_rate(path))], []
 
 
@@ -179,6 +195,24 @@ def usable(
             continue
         problems.append((video.path, f"{video.path}: {why}"))
     return good, problems
+
+
+def name_of(video: Video, roots: Iterable[str]) -> str:
+    """A name for what is written of a video: its path below the one of `roots` it was found in.
+
+    That of a video elsewhere, which a list may name, is its whole path.
+    """
+    path = video.path
+    for root in roots:
+        folder = root if os.path.isdir(root) else os.path.dirname(root)
+        below = os.path.relpath(path, folder or ".")
+        if below == ".":
+            below = os.path.basename(os.path.abspath(path))
+        if not below.startswith(".."):
+            break
+    else:
+        below = os.path.abspath(path).lstrip("/")
+    return os.path.splitext(below)[0] if VIDEO_NAME.fullmatch(os.path.basename(below)) else below
 
 
 def frames_of(video: Video, at_once: int = 32) -> Iterator[np.ndarray]:

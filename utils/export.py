@@ -4,7 +4,7 @@ The network inside takes clips as those of other libraries do: float32 (N, C, T,
 any N. What is to be done before stands in OUT.json, and class names, too.
 """
 
-import importlib
+import importlib.util
 import io
 import json
 from collections.abc import Callable
