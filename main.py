@@ -43,7 +43,8 @@ from pt_dataset.clip_dataset import (
 )
 from pt_dataset.datalist import Video
 from pt_dataset.groups import hold_out
-from utils import checkpoint, evaluator, flops, loggers, memory, plan
+from pt_dataset.windows import ORDERS, OrderedClips
+from utils import checkpoint, evaluator, flops, loggers, memory, plan, probe_time
 from utils.compile import compiled
 from utils.ema import Ema
 from utils.freeze import freeze_norms, freeze_until
@@ -106,6 +107,9 @@ def main(argv: list[str] | None = None) -> int:
     with GracefulStop() as stop:
         if not run.opts.evaluate:
             return train(run, stop)
+        if run.opts.probe_time:
+            probe(run, weights_in_words(run.resumed), stop.check)
+            return 0
         report(run, weights_in_words(run.resumed), stop.check)
         log.info(f"scores and predictions: {run.folder}")
         return 0
@@ -468,6 +472,36 @@ def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
     names = [video.path for video in run.lists.test]
     evaluator.write_results(run.folder, result, scores, labels, names, run.lists.class_names)
     log.info(evaluator.describe(result))
+
+
+def probe(run: Run, of_weights: str, check: Callable[[], None]) -> None:
+    """Evaluates the test list with the frames of each clip in other orders, too."""
+    if run.clip.modality == "flow":
+        raise UserError(
+            "--probe-time is for frames: optical flow played backwards is not that of the reversed "
+            "video"
+        )
+    num_clips, num_crops = split_views(run.opts.views)
+    shape = vars(run.clip) | {"short_side": (run.preprocessing["short_side"],) * 2}
+    scores = {}
+    for order in ORDERS:
+        loader = view_loader(
+            run.lists.test,
+            OrderedClips(**shape, order=order),
+            num_clips=num_clips,
+            num_crops=num_crops,
+            batch_size=run.opts.batch_size,
+            workers=run.opts.workers,
+        )
+        scores[order], labels, _ = evaluator.score_videos(
+            run.classifier, loader, run.device, order, check
+        )
+    words = evaluator.protocol_in_words(run.opts.views, run.preprocessing)
+    protocol = f"{words}; {run.opts.dataset} split {run.opts.split}; {of_weights}"
+    result = probe_time.result_of(scores, labels, run.lists.class_names, protocol)
+    log.info(probe_time.table(result))
+    log.info(protocol)
+    log.info(f"written: {', '.join(map(str, probe_time.write(run.folder, result)))}")
 
 
 def pick_device(name: str) -> torch.device:

@@ -29,6 +29,7 @@ DEFAULTS = {  # of the options that no recipe sets
     "pretrained": None,
     "pretrained_file": None,
     "evaluate": False,
+    "probe_time": False,
     "list_weights": False,
     "print_config": False,
     "plan": False,
@@ -42,6 +43,7 @@ NOT_INHERITED = (
     "name",
     "resume",
     "evaluate",
+    "probe_time",
     "list_weights",
     "print_config",
     "plan",
@@ -156,6 +158,11 @@ def build_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("actions (training, unless one is given)")
     group.add_argument(
         "--evaluate", action="store_true", help="evaluate the checkpoint given with --resume"
+    )
+    group.add_argument(
+        "--probe-time",
+        action="store_true",
+        help="with --evaluate: accuracy on reversed, shuffled and frozen clips, too",
     )
     group.add_argument(
         "--resume",
@@ -475,6 +482,8 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
     opts = DEFAULTS | inherited | given
     if opts["evaluate"] and not opts["resume"]:
         parser.error("--evaluate needs --resume CHECKPOINT")
+    if opts["probe_time"] and not opts["evaluate"]:
+        parser.error("--probe-time goes with --evaluate")
     if opts["pretrained_file"] and not opts["pretrained"]:
         parser.error("--pretrained-file needs --pretrained, which says what the file is")
     if opts["list_weights"]:
