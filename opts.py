@@ -30,6 +30,8 @@ DEFAULTS = {  # of the options that no recipe sets
     "pretrained_file": None,
     "evaluate": False,
     "probe_time": False,
+    "head_only": False,
+    "head_lrs": (0.0003, 0.001, 0.003, 0.01),
     "list_weights": False,
     "print_config": False,
     "plan": False,
@@ -44,6 +46,8 @@ NOT_INHERITED = (
     "resume",
     "evaluate",
     "probe_time",
+    "head_only",
+    "head_lrs",
     "list_weights",
     "print_config",
     "plan",
@@ -163,6 +167,19 @@ def build_parser() -> argparse.ArgumentParser:
         "--probe-time",
         action="store_true",
         help="with --evaluate: accuracy on reversed, shuffled and frozen clips, too",
+    )
+    group.add_argument(
+        "--head-only",
+        action="store_true",
+        help="train heads on features of the frozen network of --pretrained or --resume, computed "
+        "once",
+    )
+    group.add_argument(
+        "--head-lrs",
+        type=number(float, 0),
+        nargs="+",
+        metavar="LR",
+        help="for --head-only: a head for each, and the best one is kept (0.0003 0.001 0.003 0.01)",
     )
     group.add_argument(
         "--resume",
@@ -482,6 +499,10 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
     opts = DEFAULTS | inherited | given
     if opts["evaluate"] and not opts["resume"]:
         parser.error("--evaluate needs --resume CHECKPOINT")
+    if opts["head_only"] and not (opts["resume"] or opts["pretrained"]):
+        parser.error("--head-only needs a network: --pretrained WEIGHTS or --resume CHECKPOINT")
+    if "head_lrs" in given and not opts["head_only"]:
+        parser.error("--head-lrs goes with --head-only")
     if opts["probe_time"] and not opts["evaluate"]:
         parser.error("--probe-time goes with --evaluate")
     if opts["pretrained_file"] and not opts["pretrained"]:
@@ -512,7 +533,7 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
         sources["lr"] += f", {recipe.lr:g} for {recipe.batch_size} clips, scaled"
     typed = arch_args_of(opts["arch"], given, parser)
     opts["arch_args"] = recipe.arch_args | inherited.get("arch_args", {}) | typed
-    if opts["name"] is None and not opts["resume"]:
+    if opts["name"] is None and (opts["head_only"] or not opts["resume"]):
         opts["name"] = default_name(opts)
     if opts["workers"] is None:
         opts["workers"] = default_workers()
