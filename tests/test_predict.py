@@ -84,6 +84,8 @@ def test_a_shuffle_is_the_same_in_another_folder_and_another_for_another_video()
 def test_a_checkpoint_alone_says_what_evaluation_says(untrained, monkeypatch):
     run = ["--arch", "tsn", "--dataset", "tiny", "--data-root", "data", "--name", "x", *CPU]
     Path("saved_model/x").mkdir(parents=True)
+    for name in ("down/test_0", "up/test_1", "down/test_2"):
+        write_frames(Path("data/tiny/frames") / name, 10)  # noise, each another
     views = ["--views", "2x3", "--precision", "fp32"]
     assert main([*run, "--resume", str(untrained), "--evaluate", *views]) == 0
     evaluated = np.load("saved_model/x/scores.npz")
