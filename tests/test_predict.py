@@ -108,7 +108,9 @@ def test_averaged_weights_are_used_where_there_are_some(untrained):
     video = "data/tiny/frames/up/test_1"
     torch.save(state | {"ema": {"average": average, "steps": 9}}, "ema.pth")
     torch.save(state | {"model": average}, "plain.pth")
-    ema, plain, other = (predict(p, video)[1]["videos"] for p in ("ema.pth", "plain.pth", untrained))
+    ema, plain, other = (
+        predict(p, video)[1]["videos"] for p in ("ema.pth", "plain.pth", untrained)
+    )
     assert ema == plain != other
 
 
