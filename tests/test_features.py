@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_frames
+from conftest import TINY_RUN, write_frames
 from PIL import Image
 
 from config import UserError
@@ -139,6 +139,35 @@ def test_a_head_trained_on_kept_features_is_the_one_trained_through_the_network(
     assert not torch.allclose(a.weight, c.weight, atol=1e-3)
 
 
+def test_a_head_sees_each_video_once_an_epoch_in_one_of_its_views():
+    seen = []
+
+    def features_at(videos, views):
+        seen.append((videos, views))
+        return torch.zeros(len(videos), 4)
+
+    labels = torch.zeros(300, dtype=torch.long)
+    head.train_head(
+        features_at, labels, 3, torch.nn.Linear(4, 2), dropout=0, lr=0.1, seed=0, epochs=2
+    )
+    assert [len(videos) for videos, _ in seen] == [256, 44, 256, 44]
+    for first in (0, 2):
+        of_epoch = torch.cat([videos for videos, _ in seen[first : first + 2]])
+        assert of_epoch.sort().values.tolist() == list(range(300))
+    assert torch.cat([views for _, views in seen]).unique().tolist() == [0, 1, 2]
+    assert not torch.equal(seen[0][0], seen[2][0])
+
+
+@pytest.mark.slow
+def test_a_window_too_short_for_the_network_is_refused_before_the_work(in_tiny_set):
+    assert main([*TINY_RUN, "--epochs", "1", "--arch", "resnet3d", "--name", "res"]) == 0
+    argv = ["--videos", "data/tiny/testlist01.json", "--window", 1]
+    with pytest.raises(UserError, match="--window 1 is too short for resnet3d"):
+        extract("saved_model/res/last.pth", "out", *argv)
+    assert not Path("out").exists()
+
+
+@pytest.mark.slow
 def test_heads_learn_and_their_checkpoint_is_a_normal_one(untrained, capsys):
     argv = [*TINY_TSN, "--head-only", "--resume", str(untrained), "--views", "2x1"]
     argv += ["--precision", "fp32", "--batch-size", "3", "--no-visdom", "--dropout", "0"]
