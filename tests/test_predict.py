@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 import torch
+import torchvision
 from conftest import write_frames
 
 from config import UserError
@@ -21,6 +22,7 @@ from pt_dataset.windows import ORDERS, OrderedClips, clips_within, name_of, reor
 from utils import prediction
 from utils.annotate import write_video
 
+ROOT = Path(__file__).resolve().parents[1]
 CPU = ["--device", "cpu", "--workers", "0"]
 
 
@@ -206,6 +208,19 @@ def test_weights_of_pictures_cannot_name_videos():
     argv = ["--arch", "i3d", "--pretrained", "imagenet", "--pretrained-file", "x", "--predict", "y"]
     with pytest.raises(UserError, match="were trained on pictures and cannot name"):
         main([*argv, *CPU])
+
+
+def test_public_weights_name_the_classes_of_kinetics(in_tiny_set):
+    torch.manual_seed(0)
+    network = torchvision.models.video.s3d().eval()  # untrained, in the format of the public file
+    torch.save(network.state_dict(), "s3d.pth")
+    argv = ["--arch", "s3d", "--pretrained", "s3d_torchvision", "--pretrained-file", "s3d.pth"]
+    size = ["--clip-len", "16", "--short-side", "64", "--crop-size", "64", "--views", "1"]
+    assert main([*argv, "--predict", "data/tiny/frames/up/test_1", *size, *CPU]) == 0
+    found = json.loads(Path("predictions.json").read_text())
+    names = (ROOT / "videos_dataset/kinetics400/classes.txt").read_text().splitlines()
+    assert [p["class_name"] in names for p in found["videos"][0]["predictions"]] == [True] * 5
+    assert found["weights"] == "s3d_torchvision"
 
 
 @pytest.mark.parametrize(
