@@ -6,6 +6,7 @@ python main.py --arch i3d --dataset ucf101 --pretrained i3d_rgb_piergiaj
 python main.py --resume saved_model/i3d_ucf101_1/last.pth   # go on
 python main.py --arch i3d --dataset ucf101 --resume auto    # go on, or start: for job schedulers
 python main.py --resume saved_model/i3d_ucf101_1/last.pth --evaluate --views 10x3
+python main.py --arch i3d --dataset ucf101 --splits 1 2 3       # all three, and their mean
 python main.py --resume saved_model/i3d_ucf101_1/last.pth --predict clip.mp4
 python main.py --arch i3d --dataset ucf101 --pretrained i3d_rgb_piergiaj --head-only
 """
@@ -19,7 +20,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from opts import FIXED, parse_opts, table
@@ -29,23 +30,16 @@ if __name__ == "__main__":
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 import use
 from config import ARCHS, RUNS, Preprocessing, UserError
 from models import build_model, weights
-from pt_dataset.clip_dataset import (
-    ClipShape,
-    VideoLists,
-    check_clips,
-    read_dataset,
-    train_loader,
-    view_loader,
-)
+from pt_dataset.clip_dataset import ClipShape, VideoLists, check_clips, read_dataset
 from pt_dataset.datalist import Video
 from pt_dataset.groups import hold_out
+from pt_dataset.loader import Loader, train_loader, view_loader
 from pt_dataset.windows import ORDERS, OrderedClips
-from utils import checkpoint, evaluator, flops, head, loggers, memory, plan, probe_time
+from utils import checkpoint, evaluator, flops, head, loggers, memory, plan, probe_time, series
 from utils.compile import compiled
 from utils.ema import Ema
 from utils.features import digest_of
@@ -53,6 +47,7 @@ from utils.freeze import freeze_norms, freeze_until
 from utils.inference import FeatureNetwork
 from utils.interrupt import INTERRUPTED, GracefulStop, Stop
 from utils.metrics import top_k
+from utils.mistakes import Mistakes
 from utils.normalize import ClipClassifier, Normalize
 from utils.optim import build_optimizer, set_rates
 from utils.precise_bn import measure_norms
@@ -66,6 +61,8 @@ AUGMENTATION = ("crop", "crop_area", "crop_ratio", "crop_scales", "color_jitter"
 SCHEDULE_OPTIONS = ("epochs", "schedule", "lr_steps", "warmup_epochs", "plateau_patience")
 OPTIMIZER_OPTIONS = ("lr", "momentum", "nesterov", "weight_decay", "decay_norm")
 TRAINER_OPTIONS = ("clip_grad", "label_smoothing", "mixup", "seed")
+LOADER_OPTIONS = ("batch_size", "workers", "on_bad_frame", "max_bad_share")
+MUCH_WAITING = 0.1  # share of the time
 log = logging.getLogger("video")
 
 
@@ -87,6 +84,7 @@ class Run:
     classifier: nn.Module  # from uint8 clips, wrapped for the devices
     precision: str
     frozen: list[nn.Module]  # parts that keep their weights
+    view_loaders: dict[tuple, Loader] = field(default_factory=dict)  # of view_loader_of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -105,6 +103,8 @@ def main(argv: list[str] | None = None) -> int:
     if opts.print_config:
         print(table(opts))
         return 0
+    if opts.splits:
+        return train_splits(opts, sys.argv[1:] if argv is None else argv)
     run = set_up(opts)
     if opts.plan:
         return print_plan(run)
@@ -121,9 +121,20 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
 
+def train_splits(opts: argparse.Namespace, argv: list[str]) -> int:
+    """A run for each of --splits, or its evaluation; returns the exit status."""
+    loggers.set_up_console()
+    for split in opts.splits:  # a list that is missing is said before the first hour
+        read_dataset(opts.dataset, opts.data_root, split)
+    return series.run_series(
+        main, argv, splits=opts.splits, evaluate=opts.evaluate, prefix=RUNS / opts.name
+    )
+
+
 def set_up(opts: argparse.Namespace) -> Run:
     """Everything that can fail before the first step, in an order that leaves nothing behind."""
     loggers.set_up_console()
+    loggers.check_installed(opts.logger)
     resumed = checkpoint.load(Path(opts.resume)) if opts.resume else None
     entry = None
     if opts.head_only and resumed:  # a start from its weights, not the same run
@@ -140,7 +151,8 @@ def set_up(opts: argparse.Namespace) -> Run:
     torch.manual_seed(opts.seed)
 
     # data
-    lists = read_dataset(opts.dataset, opts.data_root, opts.split)
+    skip = opts.on_bad_frame == "skip"
+    lists = read_dataset(opts.dataset, opts.data_root, opts.split, some_missing=skip)
     if lists.num_remapped:
         log.info(
             f"labels: {lists.num_remapped} entries disagreed with classes.txt and now follow it"
@@ -184,8 +196,7 @@ def set_up(opts: argparse.Namespace) -> Run:
         frozen += freeze_norms(model)
     if opts.checkpoint_activations:
         memory.checkpoint_activations(model)
-    at_once = opts.batch_size if opts.micro_batch in (None, "auto") else opts.micro_batch
-    batch_shape = (at_once, *clip.network_input())
+    batch_shape = (clips_at_once(opts), *clip.network_input())
     precision = choose_precision(opts.precision, device, model, batch_shape)
     torch.backends.cudnn.benchmark = True  # clips have one shape: try the kernels, keep the best
     pixels = (preprocessing[name] for name in ("mean", "std", "value_range", "channel_order"))
@@ -213,6 +224,11 @@ def set_up(opts: argparse.Namespace) -> Run:
     )
 
 
+def clips_at_once(opts: argparse.Namespace) -> int:
+    """Clips on the devices at the same time, as far as the options say."""
+    return opts.batch_size if opts.micro_batch in (None, "auto") else opts.micro_batch
+
+
 def train(run: Run, stop: GracefulStop) -> int:
     """All epochs that are left, each with its validation, then the evaluation of the end."""
     opts, folder = run.opts, run.folder
@@ -221,8 +237,15 @@ def train(run: Run, stop: GracefulStop) -> int:
     start_run_folder(folder, opts)
     for line in (*in_words(run, trainer, len(loader)), *resumed_in_words(run, len(loader))):
         log.info(line)
-    visdom = None if opts.no_visdom else opts.visdom_server
-    logger = loggers.build(folder, trainer.step, trainer.epoch, visdom, opts.visdom_port)
+    logger = loggers.build(
+        folder,
+        trainer.step,
+        trainer.epoch,
+        [name for name in opts.logger if name != "visdom" or not opts.no_visdom],
+        server=opts.visdom_server,
+        port=opts.visdom_port,
+        env=opts.visdom_env,
+    )
     saver = Saver(run, trainer, opts.checkpoint_minutes, opts.checkpoint_steps)
     try:
         if not (folder / "last.pth").exists():
@@ -247,7 +270,7 @@ def train(run: Run, stop: GracefulStop) -> int:
 def train_epochs(
     run: Run,
     trainer: Trainer,
-    loader: DataLoader,
+    loader: Loader,
     saver: "Saver",
     logger: loggers.Logger,
     stop: GracefulStop,
@@ -270,15 +293,16 @@ def train_epochs(
                 loader, log_every=opts.log_every, on_log=on_log, check=between_steps
             )
             with weights_to_evaluate(run, trainer, loader):
-                scores = score(
-                    run, run.validation, "1x1", f"validate {trainer.epoch + 1}", stop.check
-                )
+                mistakes, desc = Mistakes(run.lists.class_names), f"validate {trainer.epoch + 1}"
+                scores = score(run, run.validation, "1x1", desc, stop.check, on_batch=mistakes.add)
             metrics |= evaluator.validation_metrics(*scores)
             trainer.schedule.losses.append(metrics["val/loss"])
             trainer.epoch += 1
             left = (opts.epochs - trainer.epoch) * (time.perf_counter() - began) / 3600
             log.info(epoch_in_words(trainer.epoch, opts.epochs, metrics, left))
-            logger.log_epoch(metrics | {"step": trainer.step, "epoch": trainer.epoch})
+            if metrics["time/data"] > MUCH_WAITING * metrics["time/step"]:
+                log.info(f"to wait less for data: {loader.advice()}")
+            logger.log_epoch(metrics | {"step": trainer.step, "epoch": trainer.epoch}, mistakes)
             if metrics["val/top1"] > best:
                 best = metrics["val/top1"]
                 saver.save("best.pth", chosen_on=run.chosen_on)
@@ -341,7 +365,10 @@ def train_heads(run: Run, stop: GracefulStop) -> int:
         )
         for lr in opts.head_lrs
     }
-    top1 = {lr: top_k(head.scores_of(one, of_val[0]), of_val[1], 1) for lr, one in heads.items()}
+    top1 = {
+        lr: top_k(head.scores_of(one, of_val[0], opts.average), of_val[1], 1)
+        for lr, one in heads.items()
+    }
     start_run_folder(run.folder, opts)
     log.info(f"heads after {head.EPOCHS} epochs:\n{head.table(top1)}")
     best = heads[max(top1, key=top1.get)]
@@ -350,14 +377,17 @@ def train_heads(run: Run, stop: GracefulStop) -> int:
     saver = Saver(run, trainer, 0, 0)
     chosen_on = run.chosen_on if len(heads) > 1 else None
     saver.save("last.pth", chosen_on=chosen_on)
-    scores = head.scores_of(best, of_test[0])
+    scores = head.scores_of(best, of_test[0], opts.average)
+    words = evaluator.protocol_in_words(views, run.preprocessing, opts.average, opts.full_crop)
     protocol = (
-        f"{evaluator.protocol_in_words(views, run.preprocessing)}; {opts.dataset} split "
+        f"{words}; {opts.dataset} split "
         f"{opts.split}; head on frozen {opts.resume or opts.pretrained}, "
         f"{weights_in_words(saver.state(chosen_on))}"
     )
-    result = evaluator.result_of(scores, of_test[1], protocol)
-    names = [video.path for video in run.lists.test]
+    seen = of_test[2].tolist()
+    num_skipped = len(run.lists.test) - len(seen)
+    result = evaluator.result_of(scores, of_test[1], protocol, opts.average, num_skipped)
+    names = [run.lists.test[i].path for i in seen]
     evaluator.write_results(run.folder, result, scores, of_test[1], names, run.lists.class_names)
     log.info(evaluator.describe(result))
     log.info(f"checkpoint: {run.folder / 'last.pth'}; --resume with it trains all of the network")
@@ -368,8 +398,8 @@ def features_of(
     run: Run, videos: Sequence[Video], desc: str, check: Callable[[], None]
 ) -> head.Features:
     """Features of the views of `videos`, from the cache where they are the same."""
-    num_clips, num_crops = split_views(run.opts.views)
-    if num_clips is None:
+    opts = run.opts
+    if opts.views.startswith("all"):
         raise UserError("--head-only needs --views with a number of clips, such as 5x1")
     inner = run.classifier.module if isinstance(run.classifier, nn.DataParallel) else run.classifier
     extractor = ClipClassifier(FeatureNetwork(run.model), inner.normalize, run.precision)
@@ -378,17 +408,11 @@ def features_of(
         weights=digest_of(run.model),
         videos=[(*video[:2], *video[3:]) for video in videos],
         preprocessing=run.preprocessing,
-        views=run.opts.views,
+        views=[opts.views, opts.full_crop],
         precision=run.precision,
+        on_bad_frame=opts.on_bad_frame,
     )
-    loader = view_loader(
-        videos,
-        replace(run.clip, short_side=(run.preprocessing["short_side"],) * 2),
-        num_clips=num_clips,
-        num_crops=num_crops,
-        batch_size=run.opts.batch_size,
-        workers=run.opts.workers,
-    )
+    loader = view_loader_of(run, videos, opts.views, opts.full_crop)
     path = RUNS / ".features" / f"{key}.pt"
     found, was_there = head.cached(
         path, lambda: head.compute_features(extractor, loader, run.device, desc, check)
@@ -397,12 +421,12 @@ def features_of(
     return found
 
 
-def loader_of(run: Run) -> DataLoader:
-    names = ("batch_size", "flip_prob", "seed", "workers")
+def loader_of(run: Run) -> Loader:
+    names = (*LOADER_OPTIONS, "flip_prob", "seed")
     return train_loader(run.lists, run.clip, **{name: getattr(run.opts, name) for name in names})
 
 
-def build_trainer(run: Run, loader: DataLoader) -> Trainer:
+def build_trainer(run: Run, loader: Loader) -> Trainer:
     """Optimizer, schedule and all else that moves with the steps, as the checkpoint left it."""
     opts = run.opts
 
@@ -510,7 +534,7 @@ class Saver:
 
 
 @contextlib.contextmanager
-def weights_to_evaluate(run: Run, trainer: Trainer, loader: DataLoader):
+def weights_to_evaluate(run: Run, trainer: Trainer, loader: Loader):
     """Inside, the network is what validation sees: averaged weights, batch norm measured anew."""
     with trainer.ema.applied() if trainer.ema else contextlib.nullcontext():
         if run.opts.precise_bn:
@@ -554,19 +578,41 @@ def print_plan(run: Run) -> int:
 
 
 def score(
-    run: Run, videos: Sequence[Video], views: str, desc: str, check: Callable[[], None]
+    run: Run,
+    videos: Sequence[Video],
+    views: str,
+    desc: str,
+    check: Callable[[], None],
+    average: str = "scores",
+    full_crop: bool = False,
+    on_batch: Callable[..., None] = lambda *batch: None,
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """What evaluator.score_videos says of `videos`, seen in `views` such as "10x3"."""
-    num_clips, num_crops = split_views(views)
-    loader = view_loader(
-        videos,
-        replace(run.clip, short_side=(run.preprocessing["short_side"],) * 2),
-        num_clips=num_clips,
-        num_crops=num_crops,
-        batch_size=run.opts.batch_size,
-        workers=run.opts.workers,
+    loader = view_loader_of(run, videos, views, full_crop)
+    how = {"average": average, "view_batch": run.opts.view_batch or clips_at_once(run.opts)}
+    return evaluator.score_videos(
+        run.classifier, loader, run.device, desc, check, on_batch=on_batch, **how
     )
-    return evaluator.score_videos(run.classifier, loader, run.device, desc, check)
+
+
+def view_loader_of(
+    run: Run, videos: Sequence[Video], views: str, full_crop: bool = False
+) -> Loader:
+    """The loader of `videos`, the same one each time, so that its processes start only once."""
+    key = id(videos), views, full_crop
+    if key not in run.view_loaders:
+        num_clips, num_crops = split_views(views)
+        side = run.preprocessing["short_side"]
+        crop_size = side if full_crop else run.clip.crop_size
+        options = {name: getattr(run.opts, name) for name in LOADER_OPTIONS}
+        run.view_loaders[key] = view_loader(
+            videos,
+            replace(run.clip, short_side=(side, side), crop_size=crop_size),
+            num_clips=num_clips,
+            num_crops=num_crops,
+            **options | {"batch_size": run.opts.view_batch or clips_at_once(run.opts)},
+        )
+    return run.view_loaders[key]
 
 
 def split_views(views: str) -> tuple[int | None, int]:
@@ -577,13 +623,14 @@ def split_views(views: str) -> tuple[int | None, int]:
 
 def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
     """Evaluates the test list, writes the results and prints them with their protocol."""
-    scores, labels, _ = score(run, run.lists.test, run.opts.views, "evaluate", check)
-    protocol = (
-        f"{evaluator.protocol_in_words(run.opts.views, run.preprocessing)}; "
-        f"{run.opts.dataset} split {run.opts.split}; {of_weights}"
-    )
-    result = evaluator.result_of(scores, labels, protocol)
-    names = [video.path for video in run.lists.test]
+    videos, opts = run.lists.test, run.opts
+    views, average, full_crop = opts.views, opts.average, opts.full_crop
+    scores, labels, _ = score(run, videos, views, "evaluate", check, average, full_crop)
+    words = evaluator.protocol_in_words(views, run.preprocessing, average, full_crop)
+    protocol = f"{words}; {opts.dataset} split {opts.split}; {of_weights}"
+    skipped = view_loader_of(run, videos, views, full_crop).skipped
+    result = evaluator.result_of(scores, labels, protocol, average, len(skipped))
+    names = [video.path for i, video in enumerate(videos) if i not in skipped]
     evaluator.write_results(run.folder, result, scores, labels, names, run.lists.class_names)
     log.info(evaluator.describe(result))
 
@@ -595,23 +642,13 @@ def probe(run: Run, of_weights: str, check: Callable[[], None]) -> None:
             "--probe-time is for frames: optical flow played backwards is not that of the reversed "
             "video"
         )
-    num_clips, num_crops = split_views(run.opts.views)
-    shape = vars(run.clip) | {"short_side": (run.preprocessing["short_side"],) * 2}
-    scores = {}
+    opts, scores = run.opts, {}
     for order in ORDERS:
-        loader = view_loader(
-            run.lists.test,
-            OrderedClips(**shape, order=order),
-            num_clips=num_clips,
-            num_crops=num_crops,
-            batch_size=run.opts.batch_size,
-            workers=run.opts.workers,
-        )
-        scores[order], labels, _ = evaluator.score_videos(
-            run.classifier, loader, run.device, order, check
-        )
-    words = evaluator.protocol_in_words(run.opts.views, run.preprocessing)
-    protocol = f"{words}; {run.opts.dataset} split {run.opts.split}; {of_weights}"
+        ordered = replace(run, clip=OrderedClips(**vars(run.clip), order=order), view_loaders={})
+        how = opts.average, opts.full_crop
+        scores[order], labels, _ = score(ordered, run.lists.test, opts.views, order, check, *how)
+    words = evaluator.protocol_in_words(opts.views, run.preprocessing, *how)
+    protocol = f"{words}; {opts.dataset} split {opts.split}; {of_weights}"
     result = probe_time.result_of(scores, labels, run.lists.class_names, protocol)
     log.info(probe_time.table(result))
     log.info(protocol)

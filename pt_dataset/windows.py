@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from config import UserError
 from pt_dataset import sampling
-from pt_dataset.clip_dataset import ClipShape, ViewClips, ignore_signals
+from pt_dataset.clip_dataset import ClipShape, ViewClips
 from pt_dataset.datalist import Video, provide_classes, read_classes, read_list
 from pt_dataset.find_videos import find, find_flow, measure
+from pt_dataset.loader import ignore_signals
 from pt_dataset.sources import (
     VIDEO_NAME,
     count_frames,

@@ -19,7 +19,8 @@ from utils.schedule import Schedule
 EPOCHS = 100  # of a few milliseconds each
 BATCH_SIZE = 256
 WEIGHT_DECAY = 0.01
-Features = tuple[torch.Tensor, torch.Tensor]  # float (videos, views, dim), labels (videos,)
+# float (videos, views, dim), labels (videos,), and which videos of the list these are
+Features = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 @torch.inference_mode()
@@ -32,14 +33,15 @@ def compute_features(
 ) -> Features:
     """Features of all views of the videos, on the CPU; `check` is called between batches."""
     extractor.eval()
-    features, labels = [], []
-    for views, label, _ in tqdm(loader, desc, unit="batch", leave=False, dynamic_ncols=True):
+    features, labels, indices = [], [], []
+    for views, label, index in tqdm(loader, desc, unit="batch", leave=False, dynamic_ncols=True):
         n = len(views)
         found = extractor(views.flatten(0, 1).to(device, non_blocking=True))
         features.append(found.unflatten(0, (n, -1)).cpu())
         labels.append(label)
+        indices.append(index)
         check()
-    return torch.cat(features), torch.cat(labels)
+    return torch.cat(features), torch.cat(labels), torch.cat(indices)
 
 
 def cached(path: Path, compute: Callable[[], Features]) -> tuple[Features, bool]:
@@ -50,17 +52,16 @@ def cached(path: Path, compute: Callable[[], Features]) -> tuple[Features, bool]
     """
     if path.exists():
         try:
-            state = torch.load(path, weights_only=True)
-            return (state["features"], state["labels"]), True
+            return tuple(torch.load(path, weights_only=True)["features"]), True
         except Exception as error:  # torch.load has no common error for damaged files
             raise UserError(f"{path} is damaged ({type(error).__name__}); delete it") from None
-    features, labels = compute()
+    features = compute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path.parent} cannot be made ({error.strerror})") from None
-    checkpoint.save({"features": features, "labels": labels}, path)
-    return (features, labels), False
+    checkpoint.save({"features": features}, path)
+    return features, False
 
 
 def cache_key(**parts) -> str:
@@ -110,9 +111,10 @@ def train_head(
 
 
 @torch.inference_mode()
-def scores_of(head: nn.Linear, features: torch.Tensor) -> torch.Tensor:
-    """Softmax scores (videos, classes), averaged over the views."""
-    return head(features).softmax(dim=-1).mean(dim=1)
+def scores_of(head: nn.Linear, features: torch.Tensor, average: str) -> torch.Tensor:
+    """(videos, classes): the "scores" of the views after the softmax averaged, or the "logits"."""
+    logits = head(features)
+    return logits.mean(dim=1) if average == "logits" else logits.softmax(dim=-1).mean(dim=1)
 
 
 def table(accuracies: dict[float, float]) -> str:

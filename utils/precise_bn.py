@@ -35,7 +35,7 @@ def measure_norms(
         norm.momentum = None  # torch's word for the plain average
         norm.train()
     for clips, *_ in islice(batches, num_batches):
-        for part in clips.split(micro_batch):
+        for part in clips.split(micro_batch) if len(clips) else ():  # none if all were bad
             classifier(part.to(device, non_blocking=True))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

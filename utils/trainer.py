@@ -154,7 +154,7 @@ class Trainer:
             while done < num_steps:
                 lr = self.train_next(batches)
                 done += 1
-                if done % log_every == 0 or done == num_steps:
+                if (done % log_every == 0 or done == num_steps) and self.recent.clips:
                     metrics = self.read(self.recent) | {"lr": lr}
                     on_log(metrics, self.epoch + done / num_steps)
                     bar.set_postfix(
@@ -175,7 +175,11 @@ class Trainer:
         started = time.perf_counter()
         clips, labels, _ = next(batches)
         data_time = time.perf_counter() - started
-        lr = self.train_batch(clips, labels)
+        if len(labels):
+            lr = self.train_batch(clips, labels)
+        else:  # all of its videos are bad
+            lr = self.schedule.set_lr(self.step)
+            self.step += 1
         self.add_times(time.perf_counter() - started)
         for averages in (self.total, self.recent):
             averages.add_step(len(labels), data_time)
