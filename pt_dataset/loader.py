@@ -232,12 +232,22 @@ def _batches(
     )
 
 
-def collate(samples: list[Sample]) -> tuple:
-    """Clips, labels and indices as tensors without those left out, and {index: fault}."""
+def collate(samples: list[Sample] | tuple[torch.Tensor, list[Sample]]) -> tuple:
+    """Clips, labels and indices as tensors without those left out, and {index: fault}.
+
+    The clips of training come with a tensor that they are parts of already.
+    """
+    batch, samples = samples if isinstance(samples, tuple) else (None, samples)
     faults = {sample.index: sample.fault for sample in samples if sample.fault}
-    kept = [sample[:3] for sample in samples if sample.clip is not None]
-    # in a worker this stacks straight into memory that the main process shares
-    return *(default_collate(kept) if kept else torch.empty(3, 0, dtype=torch.long)), faults
+    kept = [i for i, sample in enumerate(samples) if sample.clip is not None]
+    if not kept:
+        return *torch.empty(3, 0, dtype=torch.long), faults
+    if batch is None:  # in a worker straight into memory that the main process shares
+        batch = default_collate([samples[i].clip for i in kept])
+    elif len(kept) < len(samples):
+        batch = batch[kept]
+    labels, indices = (torch.tensor([samples[i][part] for i in kept]) for part in (1, 2))
+    return batch, labels, indices, faults
 
 
 def fitting(workers: int, batch_bytes: int) -> tuple[int, int]:
