@@ -7,6 +7,8 @@ python main.py --resume saved_model/i3d_ucf101_1/last.pth   # go on
 python main.py --arch i3d --dataset ucf101 --resume auto    # go on, or start: for job schedulers
 python main.py --resume saved_model/i3d_ucf101_1/last.pth --evaluate --views 10x3
 python main.py --arch i3d --dataset ucf101 --splits 1 2 3       # all three, and their mean
+python main.py --resume saved_model/i3d_ucf101_1/last.pth --predict clip.mp4
+python main.py --arch i3d --dataset ucf101 --pretrained i3d_rgb_piergiaj --head-only
 """
 
 import argparse
@@ -29,17 +31,22 @@ if __name__ == "__main__":
 import torch
 from torch import nn
 
+import use
 from config import ARCHS, RUNS, Preprocessing, UserError
 from models import build_model, weights
 from pt_dataset.clip_dataset import ClipShape, VideoLists, check_clips, read_dataset
 from pt_dataset.datalist import Video
 from pt_dataset.groups import hold_out
 from pt_dataset.loader import Loader, train_loader, view_loader
-from utils import checkpoint, evaluator, flops, loggers, memory, plan, series
+from pt_dataset.windows import ORDERS, OrderedClips
+from utils import checkpoint, evaluator, flops, head, loggers, memory, plan, probe_time, series
 from utils.compile import compiled
 from utils.ema import Ema
+from utils.features import digest_of
 from utils.freeze import freeze_norms, freeze_until
+from utils.inference import FeatureNetwork
 from utils.interrupt import INTERRUPTED, GracefulStop, Stop
+from utils.metrics import top_k
 from utils.mistakes import Mistakes
 from utils.normalize import ClipClassifier, Normalize
 from utils.optim import build_optimizer, set_rates
@@ -90,6 +97,9 @@ def main(argv: list[str] | None = None) -> int:
     if opts.list_weights:
         print(weights.table())
         return 0
+    if opts.use:
+        loggers.set_up_console()
+        return getattr(use, opts.use)(opts, pick_device(opts.device))
     if opts.print_config:
         print(table(opts))
         return 0
@@ -99,8 +109,13 @@ def main(argv: list[str] | None = None) -> int:
     if opts.plan:
         return print_plan(run)
     with GracefulStop() as stop:
+        if run.opts.head_only:
+            return train_heads(run, stop)
         if not run.opts.evaluate:
             return train(run, stop)
+        if run.opts.probe_time:
+            probe(run, weights_in_words(run.resumed), stop.check)
+            return 0
         report(run, weights_in_words(run.resumed), stop.check)
         log.info(f"scores and predictions: {run.folder}")
         return 0
@@ -121,6 +136,9 @@ def set_up(opts: argparse.Namespace) -> Run:
     loggers.set_up_console()
     loggers.check_installed(opts.logger)
     resumed = checkpoint.load(Path(opts.resume)) if opts.resume else None
+    entry = None
+    if opts.head_only and resumed:  # a start from its weights, not the same run
+        entry, resumed = entry_of(opts, resumed), None
     if resumed:
         check_resumed(opts, resumed)
     folder = RUNS / opts.name if opts.name else Path(opts.resume).parent
@@ -148,8 +166,7 @@ def set_up(opts: argparse.Namespace) -> Run:
         raise UserError(
             f"{opts.resume} was trained on other classes than those of {lists.folder}/classes.txt"
         )
-    entry = None
-    if opts.pretrained and not resumed:
+    if opts.pretrained and not (entry or resumed):
         entry = weights.find(opts.pretrained, opts.arch, opts.arch_args)
     preprocessing = preprocessing_of(opts, entry, resumed)
     clip = ClipShape(
@@ -162,7 +179,9 @@ def set_up(opts: argparse.Namespace) -> Run:
     # model
     arch_args = {"dropout": opts.dropout, "bn_momentum": opts.bn_momentum} | opts.arch_args
     arch_args |= ARCHS[opts.arch].modalities[opts.modality]
-    start = {"weights": opts.pretrained, "weights_file": opts.pretrained_file} if entry else {}
+    start = {}
+    if entry and not opts.resume:
+        start = {"weights": opts.pretrained, "weights_file": opts.pretrained_file}
     if entry or resumed:  # what weights were trained with comes before the recipe
         typed = {name: value for name, value in arch_args.items() if name in opts.given}
         arch_args |= (resumed["arch_args"] if resumed else entry.arch_args) | typed
@@ -170,6 +189,8 @@ def set_up(opts: argparse.Namespace) -> Run:
     if resumed:
         averaged = opts.evaluate and resumed["ema"]
         weights.load_exactly(model, averaged["average"] if averaged else resumed["model"])
+    elif entry and opts.resume:
+        weights.load(model, entry, opts.resume)
     frozen = freeze_until(model, opts.freeze) if opts.freeze else []
     if opts.freeze_bn:
         frozen += freeze_norms(model)
@@ -296,6 +317,108 @@ def train_epochs(
     for place in logger.places():
         log.info(place)
     return 0
+
+
+def entry_of(opts: argparse.Namespace, state: dict) -> weights.Weights:
+    """A checkpoint as weights to start from, whose head may be replaced."""
+    if state["arch"] != opts.arch:
+        raise UserError(f"{opts.resume} is a checkpoint of {state['arch']}, not of {opts.arch}")
+    network = state["ema"]["average"] if state["ema"] else state["model"]
+    return weights.Weights(
+        url=opts.resume,
+        read=lambda path: network,
+        convert=dict,
+        arch_args=state["arch_args"],
+        preprocessing=Preprocessing(**state["preprocessing"]),
+        license="",
+        source=opts.resume,
+        accuracy="",
+    )
+
+
+def train_heads(run: Run, stop: GracefulStop) -> int:
+    """Heads with several learning rates on features that are computed once; saves the best."""
+    opts, views = run.opts, run.opts.views
+    if getattr(run.model, "consensus", "avg") != "avg":
+        raise UserError("--head-only needs a head that follows the features: --consensus avg")
+    try:
+        of_train, of_val, of_test = (
+            features_of(run, videos, desc, stop.check)
+            for desc, videos in (
+                ("training videos", run.lists.train),
+                ("validation videos", run.validation),
+                ("test videos", run.lists.test),
+            )
+        )
+    except Stop as request:
+        log.info(f"{request}; the same command goes on with the lists that are done")
+        return request.status
+    heads = {
+        lr: head.train_head(
+            lambda videos, of_view: of_train[0][videos, of_view],
+            of_train[1],
+            of_train[0].shape[1],
+            run.model.head,
+            dropout=run.model.dropout.p,
+            lr=lr,
+            seed=opts.seed,
+        )
+        for lr in opts.head_lrs
+    }
+    top1 = {
+        lr: top_k(head.scores_of(one, of_val[0], opts.average), of_val[1], 1)
+        for lr, one in heads.items()
+    }
+    start_run_folder(run.folder, opts)
+    log.info(f"heads after {head.EPOCHS} epochs:\n{head.table(top1)}")
+    best = heads[max(top1, key=top1.get)]
+    run.model.head.load_state_dict(best.state_dict())
+    trainer = build_trainer(run, loader_of(run))
+    saver = Saver(run, trainer, 0, 0)
+    chosen_on = run.chosen_on if len(heads) > 1 else None
+    saver.save("last.pth", chosen_on=chosen_on)
+    scores = head.scores_of(best, of_test[0], opts.average)
+    words = evaluator.protocol_in_words(views, run.preprocessing, opts.average, opts.full_crop)
+    protocol = (
+        f"{words}; {opts.dataset} split "
+        f"{opts.split}; head on frozen {opts.resume or opts.pretrained}, "
+        f"{weights_in_words(saver.state(chosen_on))}"
+    )
+    seen = of_test[2].tolist()
+    num_skipped = len(run.lists.test) - len(seen)
+    result = evaluator.result_of(scores, of_test[1], protocol, opts.average, num_skipped)
+    names = [run.lists.test[i].path for i in seen]
+    evaluator.write_results(run.folder, result, scores, of_test[1], names, run.lists.class_names)
+    log.info(evaluator.describe(result))
+    log.info(f"checkpoint: {run.folder / 'last.pth'}; --resume with it trains all of the network")
+    return 0
+
+
+def features_of(
+    run: Run, videos: Sequence[Video], desc: str, check: Callable[[], None]
+) -> head.Features:
+    """Features of the views of `videos`, from the cache where they are the same."""
+    opts = run.opts
+    if opts.views.startswith("all"):
+        raise UserError("--head-only needs --views with a number of clips, such as 5x1")
+    inner = run.classifier.module if isinstance(run.classifier, nn.DataParallel) else run.classifier
+    extractor = ClipClassifier(FeatureNetwork(run.model), inner.normalize, run.precision)
+    extractor.to(run.device)
+    key = head.cache_key(
+        weights=digest_of(run.model),
+        videos=[(*video[:2], *video[3:]) for video in videos],
+        preprocessing=run.preprocessing,
+        views=[opts.views, opts.full_crop],
+        precision=run.precision,
+        on_bad_frame=opts.on_bad_frame,
+    )
+    loader = view_loader_of(run, videos, opts.views, opts.full_crop)
+    path = RUNS / ".features" / f"{key}.pt"
+    found, was_there = head.cached(
+        path, lambda: head.compute_features(extractor, loader, run.device, desc, check)
+    )
+    log.info(f"features of {len(videos)} {desc}: {path}{', computed before' * was_there}")
+    return found
 
 
 def loader_of(run: Run) -> Loader:
@@ -512,6 +635,26 @@ def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
     log.info(evaluator.describe(result))
 
 
+def probe(run: Run, of_weights: str, check: Callable[[], None]) -> None:
+    """Evaluates the test list with the frames of each clip in other orders, too."""
+    if run.clip.modality == "flow":
+        raise UserError(
+            "--probe-time is for frames: optical flow played backwards is not that of the reversed "
+            "video"
+        )
+    opts, scores = run.opts, {}
+    for order in ORDERS:
+        ordered = replace(run, clip=OrderedClips(**vars(run.clip), order=order), view_loaders={})
+        how = opts.average, opts.full_crop
+        scores[order], labels, _ = score(ordered, run.lists.test, opts.views, order, check, *how)
+    words = evaluator.protocol_in_words(opts.views, run.preprocessing, *how)
+    protocol = f"{words}; {opts.dataset} split {opts.split}; {of_weights}"
+    result = probe_time.result_of(scores, labels, run.lists.class_names, protocol)
+    log.info(probe_time.table(result))
+    log.info(protocol)
+    log.info(f"written: {', '.join(map(str, probe_time.write(run.folder, result)))}")
+
+
 def pick_device(name: str) -> torch.device:
     """The device of `--device`; "auto" is the GPUs if there are any."""
     if name == "auto":
@@ -547,9 +690,10 @@ def preprocessing_of(
         preprocessing = preprocessing.of_flow()
     if entry:
         for name, value in asdict(recipe).items():
-            if getattr(preprocessing, name) != value:
+            theirs = getattr(preprocessing, name)
+            if theirs != (tuple(value) if isinstance(value, list) else value):  # JSON has no tuples
                 log.info(
-                    f"preprocessing: {name} {getattr(preprocessing, name)}, as {opts.pretrained} "
+                    f"preprocessing: {name} {theirs}, as {opts.pretrained or opts.resume} "
                     f"was trained; the recipe would have {value}"
                 )
     return asdict(preprocessing)

@@ -44,6 +44,9 @@ DEFAULTS = {  # of the options that no recipe sets
     "evaluate": False,
     "protocol": None,
     "view_batch": None,  # as many as in training
+    "probe_time": False,
+    "head_only": False,
+    "head_lrs": (0.0003, 0.001, 0.003, 0.01),
     "list_weights": False,
     "print_config": False,
     "plan": False,
@@ -62,6 +65,9 @@ NOT_INHERITED = (
     "view_batch",
     "resume",
     "evaluate",
+    "probe_time",
+    "head_only",
+    "head_lrs",
     "list_weights",
     "print_config",
     "plan",
@@ -71,6 +77,41 @@ NOT_INHERITED = (
     "visdom_port",
     "no_visdom",
 )
+# --predict, --extract-features and --export: a network as its file has it, no data set, no recipe
+USE_DEFAULTS = {
+    "predict": None,
+    "extract_features": None,
+    "export": None,
+    "arch": None,
+    "resume": None,
+    "pretrained": None,
+    "pretrained_file": None,
+    "videos": None,
+    "fps": None,
+    "views": None,
+    "sliding_window": None,
+    "annotate": None,
+    "out": ".",
+    "window": None,
+    "step": None,
+    "batch_size": 8,
+    "workers": None,
+    "device": "auto",
+    "precision": "auto",
+    "list_weights": False,
+}
+USES = ("predict", "extract_features", "export")
+ONLY_WITH = {  # the uses that these belong to
+    "sliding_window": ("predict",),
+    "annotate": ("predict",),
+    "out": ("predict",),
+    "videos": ("extract_features",),
+    "window": ("extract_features",),
+    "step": ("extract_features",),
+    "fps": ("predict", "extract_features"),
+    "views": ("predict",),
+}
+USE_CLIP_OPTIONS = ("clip_len", "stride", "target_fps", "resize", "short_side", "crop_size")
 # what a run has done so far depends on these: a resumed one cannot have others
 FIXED = ("dataset", "split", "val_groups", "pretrained", "seed", "batch_size", "optimizer")
 
@@ -150,6 +191,24 @@ def build_parser() -> argparse.ArgumentParser:
         "--evaluate", action="store_true", help="evaluate the checkpoint given with --resume"
     )
     group.add_argument(
+        "--probe-time",
+        action="store_true",
+        help="with --evaluate: accuracy on reversed, shuffled and frozen clips, too",
+    )
+    group.add_argument(
+        "--head-only",
+        action="store_true",
+        help="train heads on features of the frozen network of --pretrained or --resume, computed "
+        "once",
+    )
+    group.add_argument(
+        "--head-lrs",
+        type=number(float, 0),
+        nargs="+",
+        metavar="LR",
+        help="for --head-only: a head for each, and the best one is kept (0.0003 0.001 0.003 0.01)",
+    )
+    group.add_argument(
         "--resume",
         metavar="CHECKPOINT",
         help="last.pth or best.pth of a run, to go on or to evaluate; auto: go on with the run "
@@ -167,6 +226,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="train 20 steps and print what the whole run would take; leaves nothing behind",
     )
+    add_use_options(parser)
 
     group = parser.add_argument_group("start (from scratch, unless one is given)")
     group.add_argument(
@@ -357,6 +417,58 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_use_options(parser: argparse.ArgumentParser) -> None:
+    """What a trained network is good for; all of it needs --resume, or --arch and --pretrained."""
+    group = parser.add_argument_group(
+        "use of a network, that of --resume, or of --arch and --pretrained",
+        "classes and preprocessing come from its file; no data set is needed",
+    )
+    add = group.add_argument
+    add(
+        "--predict",
+        nargs="+",
+        metavar="PATH",
+        help="name what happens in video files, folders of frames, zips, or folders of them",
+    )
+    add("--out", metavar="DIR", help="where predictions.json and .csv go (the working folder)")
+    add(
+        "--sliding-window",
+        type=number(float, 0.01),
+        metavar="SECONDS",
+        help="predict each window of a long video, and draw timeline_NAME.png",
+    )
+    add("--annotate", metavar="OUT.mp4", help="write the predicted video with its labels burnt in")
+    add(
+        "--extract-features",
+        metavar="OUT",
+        help="write OUT/VIDEO.npz with the features before the head; goes on after a stop",
+    )
+    add(
+        "--videos",
+        nargs="+",
+        metavar="PATH",
+        help="for --extract-features: as of --predict, or lists (.json)",
+    )
+    add("--window", type=number(int, 1), metavar="FRAMES", help="of the video a feature (a clip)")
+    add(
+        "--step",
+        type=number(int, 1),
+        metavar="FRAMES",
+        help="from one window to the next (--window)",
+    )
+    add(
+        "--fps",
+        type=number(float, 0.1),
+        metavar="FPS",
+        help="frames a second of folders of frames, which do not say it",
+    )
+    add(
+        "--export",
+        metavar="OUT.onnx|OUT.pt2",
+        help="write the network for other software, after comparing what it says",
+    )
+
+
 def add_clip_options(group) -> None:
     """Which frames of a video a network sees, and how they are augmented."""
     add = group.add_argument
@@ -441,6 +553,8 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
     """
     parser = build_parser()
     given = vars(parser.parse_args(argv))
+    if given.keys() & {*USES, *ONLY_WITH} - {"views"}:
+        return use_of(given, parser)
     try:
         check_splits(given)
         auto = find_resume(given)
@@ -452,6 +566,12 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
     opts = DEFAULTS | inherited | given
     if opts["evaluate"] and not opts["resume"] and not opts["splits"]:
         parser.error("--evaluate needs --resume CHECKPOINT, or --splits")
+    if opts["head_only"] and not (opts["resume"] or opts["pretrained"]):
+        parser.error("--head-only needs a network: --pretrained WEIGHTS or --resume CHECKPOINT")
+    if "head_lrs" in given and not opts["head_only"]:
+        parser.error("--head-lrs goes with --head-only")
+    if opts["probe_time"] and not opts["evaluate"]:
+        parser.error("--probe-time goes with --evaluate")
     if opts["pretrained_file"] and not opts["pretrained"]:
         parser.error("--pretrained-file needs --pretrained, which says what the file is")
     if opts["list_weights"]:
@@ -482,10 +602,10 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
         sources["lr"] += f", {recipe.lr:g} for {recipe.batch_size} clips, scaled"
     typed = arch_args_of(opts["arch"], given, parser)
     opts["arch_args"] = recipe.arch_args | inherited.get("arch_args", {}) | typed
-    if opts["name"] is None and not opts["resume"]:
+    if opts["name"] is None and (opts["head_only"] or not opts["resume"]):
         opts["name"] = default_name(opts)
     if opts["workers"] is None:
-        opts["workers"] = min(len(os.sched_getaffinity(0)), 8)
+        opts["workers"] = default_workers()
     try:
         check(opts, recipe)
     except ValueError as error:
@@ -496,8 +616,49 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
         for name, value in same.items()
         if json.dumps(value) != json.dumps(inherited[name])  # JSON has no tuples
     }
-    how = {"given": set(given), "sources": sources, "changed": changed, "auto": auto}
+    how = {"given": set(given), "sources": sources, "changed": changed, "auto": auto, "use": None}
     return argparse.Namespace(**opts, **how)
+
+
+def use_of(given: dict, parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options of --predict, --extract-features or --export."""
+    asked = [name for name in USES if name in given]
+    first = flag(asked[0]) if asked else ""
+    if len(asked) > 1:
+        parser.error(f"{first} and {flag(asked[1])} are two commands: give one of them")
+    of_network = {name for entry in ARCHS.values() for name in entry.options}
+    for name, uses in ONLY_WITH.items():
+        if name in given and not set(uses) & set(asked):
+            parser.error(f"{flag(name)} goes with {' or '.join(map(flag, uses))}")
+    for name in given.keys() - USE_DEFAULTS.keys() - set(USE_CLIP_OPTIONS) - of_network:
+        parser.error(f"{flag(name)} means nothing to {first}")
+    if ("resume" in given) == ("pretrained" in given):
+        parser.error(f"{first} needs --resume CHECKPOINT, or --arch and --pretrained")
+    if "pretrained" in given and "arch" not in given:
+        parser.error("--pretrained needs --arch, the architecture of the weights")
+    if "extract_features" in given and "videos" not in given:
+        parser.error("--extract-features needs --videos PATH: videos, folders of them, or lists")
+    if "export" in given and not given["export"].endswith((".onnx", ".pt2")):
+        parser.error(f"--export {given['export']} is neither OUT.onnx nor OUT.pt2")
+    if len(given.get("short_side", (0,))) > 1:
+        parser.error(f"--short-side: one number with {first}")
+    if "resume" in given and (typed := sorted(of_network & given.keys())):
+        parser.error(f"{flag(typed[0])} cannot be changed: the checkpoint says what it is")
+    opts = USE_DEFAULTS | given
+    if "short_side" in given:
+        opts["short_side"] = given["short_side"][0]
+    opts["arch_args"] = arch_args_of(opts["arch"], given, parser) if "pretrained" in given else {}
+    if opts["workers"] is None:
+        opts["workers"] = default_workers()
+    return argparse.Namespace(**opts, given=set(given), use=asked[0])
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def default_workers() -> int:
+    return min(len(os.sched_getaffinity(0)), 8)
 
 
 def find_resume(given: dict) -> bool:

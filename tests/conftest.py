@@ -12,6 +12,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from config import Preprocessing
+from models import build_model
+from utils import checkpoint
+
 # two threads for steps this small wait for each other longer than they work
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
@@ -98,6 +102,31 @@ def in_tiny_set(tiny_set, monkeypatch):
     """The working folder is one with data/tiny in it."""
     monkeypatch.chdir(tiny_set.parent)
     return tiny_set.parent
+
+
+@pytest.fixture
+def untrained(in_tiny_set):
+    """A checkpoint of a small TSN for data/tiny, alone in a folder; its head is as large as it gets
+    by training, so that its scores differ."""
+    torch.manual_seed(0)
+    arch_args = {"backbone": "resnet18", "modality": "rgb"}
+    model = build_model("tsn", 2, **arch_args)
+    torch.nn.init.normal_(model.head.weight, std=0.2)
+    preprocessing = Preprocessing(
+        clip_len=3, snippet_len=1, short_side=36, crop_size=32, mean=(0.5,) * 3, std=(0.5,) * 3
+    )
+    state = dict.fromkeys(checkpoint.KEYS) | {
+        "arch": "tsn",
+        "arch_args": arch_args,
+        "class_names": ["down", "up"],
+        "preprocessing": vars(preprocessing),
+        "model": model.state_dict(),
+        "epoch": 1,
+    }
+    path = in_tiny_set / "alone" / "net.pth"
+    path.parent.mkdir()
+    checkpoint.save(state, path)
+    return path
 
 
 def reference_state(keys):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = {"main", "opts", "config", "models", "pt_dataset", "utils"}
+OURS = {"main", "use", "opts", "config", "models", "pt_dataset", "utils"}
 FILES = [
     *ROOT.glob("*.py"),
     *(f for d in ("models", "pt_dataset", "utils") for f in (ROOT / d).rglob("*.py")),
@@ -27,6 +27,7 @@ def test_imports_follow_the_layers(file):
     layer = file.relative_to(ROOT).parts[0].removesuffix(".py")
     allowed = {
         "main": OURS,
+        "use": OURS - {"main", "use"},
         "opts": {"config"},
         "config": set(),
         **{name: {"config", name} for name in ("models", "pt_dataset", "utils")},

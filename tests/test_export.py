@@ -1,0 +1,100 @@
+"""Networks as files for other software."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from config import ARCHS, UserError
+from main import main
+from models import build_model
+from utils import export as exporting
+
+SHAPE = (3, 4, 12, 12)
+ABOUT = {"class_names": ["down", "up"], "preprocessing": {"mean": (0.5,) * 3}}
+NEEDS_ONNX = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in exporting.PACKAGES[".onnx"]),
+    reason="onnx, onnxscript or onnxruntime is not installed",
+)
+FORMATS = ["pt2", pytest.param("onnx", marks=NEEDS_ONNX)]
+
+
+def small_network():
+    torch.manual_seed(0)
+    layers = nn.Conv3d(3, 4, 3), nn.BatchNorm3d(4), nn.AdaptiveAvgPool3d(1), nn.Flatten()
+    return nn.Sequential(*layers, nn.Dropout(0.5), nn.Linear(4, 2)).eval()
+
+
+def run_file(path, clips):
+    """What other software would get from the file."""
+    if path.suffix == ".pt2":
+        return torch.export.load(path).module()(clips)
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert [i.name for i in session.get_inputs()] == ["clips"]
+    assert [o.name for o in session.get_outputs()] == ["logits"]
+    return torch.from_numpy(session.run(["logits"], {"clips": clips.numpy()})[0])
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_an_exported_network_says_the_same_for_batches_of_any_size(tmp_path, ending):
+    path, model = tmp_path / f"net.{ending}", small_network()
+    assert exporting.export(path, model, SHAPE, ABOUT) < 1e-5
+    for n in (1, 2, 5):
+        clips = torch.randn(n, *SHAPE)
+        torch.testing.assert_close(run_file(path, clips), model(clips), rtol=1e-4, atol=1e-5)
+
+
+def test_input_preprocessing_and_classes_stand_beside_the_network(tmp_path):
+    exporting.export(tmp_path / "net.pt2", small_network(), SHAPE, ABOUT)
+    about = json.loads((tmp_path / "net.json").read_text())
+    assert about["input"]["shape"] == ["batch", 3, 4, 12, 12]
+    assert about["output"]["shape"] == ["batch", 2]
+    assert about["class_names"] == ["down", "up"]
+    assert about["preprocessing"] == {"mean": [0.5, 0.5, 0.5]}
+
+
+def test_a_network_that_says_something_else_is_not_written(tmp_path, monkeypatch):
+    right = exporting.to_pt2
+
+    def wrong(program, clips):
+        content, run = right(program, clips)
+        return content, lambda clips: run(clips) * 1.01
+
+    monkeypatch.setattr(exporting, "to_pt2", wrong)
+    with pytest.raises(UserError, match="differs from the original by 1.0e-02"):
+        exporting.export(tmp_path / "net.pt2", small_network(), SHAPE, ABOUT)
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_packages_are_named_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install onnx onnxscript onnxruntime"):
+        main(["--resume", "absent.pth", "--export", str(tmp_path / "a.onnx")])
+
+
+def test_a_checkpoint_is_exported_with_what_it_knows(untrained, capsys):
+    path = Path("out/net.pt2")
+    assert main(["--resume", str(untrained), "--export", str(path), "--device", "cpu"]) == 0
+    about = json.loads(path.with_suffix(".json").read_text())
+    assert about["class_names"] == ["down", "up"]
+    assert about["preprocessing"]["crop_size"] == 32
+    assert about["input"]["shape"] == ["batch", 3, 3, 32, 32]
+    assert "for batches of 1, 2 and 3 clips" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("arch", ARCHS)
+def test_every_architecture_is_exported(tmp_path, arch, ending):
+    torch.manual_seed(0)
+    model = build_model(arch, 5, **({"backbone": "resnet18"} if arch == "tsn" else {})).eval()
+    path = tmp_path / f"net.{ending}"
+    exporting.export(path, model, (3, 8, 48, 48), {"class_names": list("abcde")})
+    clips = torch.randn(3, 3, 8, 48, 48)
+    with torch.inference_mode():
+        torch.testing.assert_close(run_file(path, clips), model(clips), rtol=1e-3, atol=1e-4)

@@ -1,0 +1,204 @@
+"""Features of videos in files, and heads trained on features that are computed once."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_RUN, write_frames
+from PIL import Image
+
+from config import UserError
+from main import main
+from models import build_model
+from pt_dataset.clip_dataset import ClipShape
+from pt_dataset.datalist import Video
+from pt_dataset.windows import window_clip
+from utils import checkpoint, features, head
+
+CPU = ["--device", "cpu", "--workers", "0"]
+TINY_TSN = ["--arch", "tsn", "--dataset", "tiny", "--data-root", "data", *CPU]
+
+
+def extract(path, out, *argv):
+    return main(["--resume", str(path), "--extract-features", out, *map(str, argv), *CPU])
+
+
+def network_of(path):
+    state = checkpoint.load(path)
+    model = build_model("tsn", 2, **state["arch_args"])
+    model.load_state_dict(state["model"])
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    "start, end, window, expected",
+    [
+        (0, 8, 8, [0, 2, 4, 6]),
+        (5, 13, 8, [5, 7, 9, 11]),
+        (0, 7, 7, [0, 2, 4, 6]),  # every other frame of seven
+        (0, 3, 8, [0, 2, 1, 0]),  # a video too short: looped
+    ],
+)
+def test_the_network_sees_all_of_a_window(start, end, window, expected):
+    shape = ClipShape(clip_len=16, stride=2, short_side=(36, 36), crop_size=32)
+    assert window_clip(shape, Video("x", 0, "", 20), start, end, window) == expected
+
+
+def test_features_are_those_of_the_network_for_each_window(untrained):
+    frames = write_frames(Path("videos/noise"), 20, size=(36, 40), scheme="{:03d}.png")
+    argv = ["--videos", "videos", "--window", 9, "--step", 6, "--fps", 10]
+    assert extract(untrained, "out", *argv) == 0
+    found = np.load("out/noise.npz")
+    np.testing.assert_allclose(found["start"], [0, 0.6, 1.1])
+    np.testing.assert_allclose(found["end"], [0.9, 1.5, 2.0])
+    assert found["start_frame"].tolist() == [0, 6, 11]
+    assert found["fps"] == 10
+    assert json.loads(str(found["settings"]))["preprocessing"]["crop_size"] == 32
+    model = network_of(untrained)
+    for start, of_window in zip((0, 6, 11), found["features"], strict=True):
+        pixels = [
+            np.asarray(Image.open(frames / f"{start + i + 1:03d}.png"))[4:36, 2:34]
+            for i in (1, 4, 7)  # the middles of three segments
+        ]
+        clip = torch.from_numpy(np.stack(pixels)).permute(3, 0, 1, 2)[None] / 127.5 - 1
+        with torch.inference_mode():
+            expected = model.forward_features(clip)[0]
+        np.testing.assert_allclose(of_window, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_done_is_left_alone_and_other_settings_are_refused(untrained, capsys):
+    assert extract(untrained, "out", "--videos", "data/tiny/testlist01.json") == 0
+    files = sorted(Path("out").rglob("*.npz"))
+    assert [str(f) for f in files] == [
+        f"out/frames/{name}.npz"
+        for name in ("down/test_0", "down/test_2", "up/test_1", "up/test_3")
+    ]
+    assert all(math.isnan(np.load(f)["start"][0]) for f in files)  # no frame rate is known
+    before = [f.read_bytes() for f in files]
+    files[1].unlink()
+    times = {f: f.stat().st_mtime_ns for f in files if f.exists()}
+    assert extract(untrained, "out", "--videos", "data/tiny/testlist01.json") == 0
+    assert "3 of 4 videos are done already" in capsys.readouterr().out
+    assert [f.read_bytes() for f in files] == before
+    assert all(f.stat().st_mtime_ns == time for f, time in times.items())
+    with pytest.raises(UserError, match="window a clip, now 4"):
+        extract(untrained, "out", "--videos", "data/tiny/testlist01.json", "--window", 4)
+    state = torch.load(untrained, weights_only=True)
+    state["model"]["backbone.conv1.weight"] += 1
+    torch.save(state, "other.pth")
+    with pytest.raises(UserError, match="weights_sha256"):
+        extract("other.pth", "out", "--videos", "data/tiny/testlist01.json")
+
+
+def test_a_broken_video_is_named_and_the_others_are_extracted(untrained, capsys):
+    frame = Path("data/tiny/frames/up/test_1/image_00005.jpg")
+    frame.write_bytes(b"")
+    argv = ["--videos", "data/tiny/testlist01.json", "--window", 4]
+    assert extract(untrained, "out", *argv) == 1
+    assert "test_1/image_00005.jpg cannot be decoded" in capsys.readouterr().out
+    assert len(list(Path("out").rglob("*.npz"))) == 3
+
+
+def test_two_videos_of_one_name_are_refused(untrained):
+    write_frames(Path("a/x"), 3)
+    write_frames(Path("b/x"), 3)
+    with pytest.raises(UserError, match=r"a/x and b/x would both be out/x.npz"):
+        extract(untrained, "out", "--videos", "a", "b")
+
+
+def test_the_digest_of_a_network_sees_every_weight_but_the_head(untrained):
+    model = network_of(untrained)
+    before = features.digest_of(model)
+    model.head.weight.data += 1
+    assert features.digest_of(model) == before
+    next(model.backbone.parameters()).data[0, 0, 0, 0] += 1e-3
+    assert features.digest_of(model) != before
+
+
+def test_a_head_trained_on_kept_features_is_the_one_trained_through_the_network(untrained):
+    model = network_of(untrained)
+    clips = torch.randn(6, 2, 3, 2, 16, 16)  # videos, views
+    labels = torch.tensor([0, 1, 0, 1, 0, 1])
+    with torch.inference_mode():
+        kept = torch.stack([model.forward_features(views) for views in clips])
+
+    def through_the_network(videos, views):
+        pairs = zip(videos, views, strict=True)
+        with torch.no_grad():
+            return torch.stack([model.forward_features(clips[v, w][None])[0] for v, w in pairs])
+
+    how = {"dropout": 0.5, "lr": 0.01, "seed": 3, "epochs": 5}
+    a = head.train_head(lambda v, w: kept[v, w], labels, 2, model.head, **how)
+    b = head.train_head(through_the_network, labels, 2, model.head, **how)
+    torch.testing.assert_close(a.weight, b.weight, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(a.weight, model.head.weight, atol=1e-2)
+    c = head.train_head(lambda v, w: kept[v, w], labels, 2, model.head, **how | {"seed": 4})
+    assert not torch.allclose(a.weight, c.weight, atol=1e-3)
+
+
+def test_a_head_sees_each_video_once_an_epoch_in_one_of_its_views():
+    seen = []
+
+    def features_at(videos, views):
+        seen.append((videos, views))
+        return torch.zeros(len(videos), 4)
+
+    labels = torch.zeros(300, dtype=torch.long)
+    head.train_head(
+        features_at, labels, 3, torch.nn.Linear(4, 2), dropout=0, lr=0.1, seed=0, epochs=2
+    )
+    assert [len(videos) for videos, _ in seen] == [256, 44, 256, 44]
+    for first in (0, 2):
+        of_epoch = torch.cat([videos for videos, _ in seen[first : first + 2]])
+        assert of_epoch.sort().values.tolist() == list(range(300))
+    assert torch.cat([views for _, views in seen]).unique().tolist() == [0, 1, 2]
+    assert not torch.equal(seen[0][0], seen[2][0])
+
+
+@pytest.mark.slow
+def test_a_window_too_short_for_the_network_is_refused_before_the_work(in_tiny_set):
+    assert main([*TINY_RUN, "--epochs", "1", "--arch", "resnet3d", "--name", "res"]) == 0
+    argv = ["--videos", "data/tiny/testlist01.json", "--window", 1]
+    with pytest.raises(UserError, match="--window 1 is too short for resnet3d"):
+        extract("saved_model/res/last.pth", "out", *argv)
+    assert not Path("out").exists()
+
+
+@pytest.mark.slow
+def test_heads_learn_and_their_checkpoint_is_a_normal_one(untrained, capsys):
+    argv = [*TINY_TSN, "--head-only", "--resume", str(untrained), "--views", "2x1"]
+    argv += ["--precision", "fp32", "--batch-size", "3", "--no-visdom", "--dropout", "0"]
+    for name in ("test_1", "test_3"):  # another picture than that of class down
+        write_frames(Path("data/tiny/frames/up") / name, 10)
+    for name in ("train_1", "train_3", "train_5"):
+        write_frames(Path("data/tiny/frames/up") / name, 10)
+    assert main([*argv, "--name", "heads", "--head-lrs", "1e-9", "0.01"]) == 0
+    printed = capsys.readouterr().out
+    assert "lr 0.01     validation top-1 100.0 %  <- the best" in printed
+    first = json.loads(Path("saved_model/heads/result.json").read_text())
+    assert "chosen for their accuracy on data/tiny/testlist01.json" in first["protocol"]
+    assert first["top1"] == 100
+    before = network_of(untrained).state_dict()
+    after = torch.load("saved_model/heads/last.pth", weights_only=True)["model"]
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {"head.weight", "head.bias"}
+    scores = np.load("saved_model/heads/scores.npz")["scores"]
+    resume = ["--resume", "saved_model/heads/last.pth", "--no-visdom", "--device", "cpu"]
+    assert main([*resume, "--evaluate"]) == 0
+    np.testing.assert_allclose(np.load("saved_model/heads/scores.npz")["scores"], scores, atol=1e-4)
+    assert main([*resume, "--epochs", "1"]) == 0  # fine-tuning of the whole network goes on
+    capsys.readouterr()
+    assert main([*argv, "--name", "again"]) == 0
+    assert capsys.readouterr().out.count("computed before") == 3
+    assert main([*argv, "--name", "other", "--crop-size", "30"]) == 0
+    assert "training videos: saved_model/.features" in (printed := capsys.readouterr().out)
+    assert printed.count("computed before") == 1  # the test list, which is the validation list
+
+
+def test_a_damaged_cache_is_named(tmp_path):
+    (tmp_path / "x.pt").write_bytes(b"half")
+    with pytest.raises(UserError, match=r"x.pt is damaged .*; delete it"):
+        head.cached(tmp_path / "x.pt", lambda: None)

@@ -1,0 +1,266 @@
+"""One file in, labels out: what --predict reads, says and writes."""
+
+import csv
+import json
+import random
+import zipfile
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+import torchvision
+from conftest import write_frames
+
+from config import UserError
+from main import main
+from opts import parse_opts
+from pt_dataset.clip_dataset import ClipShape
+from pt_dataset.datalist import Video
+from pt_dataset.windows import ORDERS, OrderedClips, clips_within, name_of, reordered, spans
+from utils import prediction
+from utils.annotate import write_video
+
+ROOT = Path(__file__).resolve().parents[1]
+CPU = ["--device", "cpu", "--workers", "0"]
+
+
+def predict(checkpoint, *argv):
+    """Exit status of --predict and what it wrote."""
+    status = main(["--resume", str(checkpoint), "--predict", *map(str, argv), *CPU])
+    return status, json.loads(Path("predictions.json").read_text())
+
+
+def write_mp4(path, count=20, fps=10.0):
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 48, 64, 3), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=int(fps))
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for frame in pixels:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    "num_frames, window, step, expected",
+    [
+        (10, 4, 4, [(0, 4), (4, 8), (6, 10)]),  # the last one ends where the video does
+        (8, 4, 4, [(0, 4), (4, 8)]),
+        (8, 4, 2, [(0, 4), (2, 6), (4, 8)]),
+        (3, 4, 2, [(0, 3)]),  # too short for a window
+        (9, 2, 4, [(0, 2), (4, 6), (7, 9)]),
+    ],
+)
+def test_windows_reach_from_the_first_frame_to_the_last(num_frames, window, step, expected):
+    assert spans(num_frames, window, step) == expected
+
+
+@pytest.mark.parametrize("start, end", [(0, 12), (5, 9), (30, 40)])
+def test_the_clips_of_a_window_stay_inside_it(start, end):
+    shape = ClipShape(clip_len=8, stride=2, short_side=(36, 36), crop_size=32)
+    clips = clips_within(shape, Video("x", 0, "", 40), start, end, 3)
+    assert len(clips) == 3
+    assert all(start <= i < end for clip in clips for i in clip)
+
+
+def test_frames_in_another_order_are_the_same_frames_but_for_frozen_ones():
+    clip = list(range(10, 26))
+    orders = {order: reordered(clip, order, random.Random(0)) for order in ORDERS}
+    assert orders["normal"] == clip
+    assert orders["reversed"] == clip[::-1]
+    assert sorted(orders["shuffled"]) == clip
+    assert orders["shuffled"] not in (clip, clip[::-1])
+    assert orders["frozen"] == [18] * 16
+
+
+def test_a_shuffle_is_the_same_in_another_folder_and_another_for_another_video():
+    shape = OrderedClips(16, 1, (36, 36), 32, order="shuffled")
+    here, there, other = (
+        shape.view_indices(Video(path, 0, "", 30), 2) for path in ("a/x.mp4", "b/x.mp4", "a/y.mp4")
+    )
+    assert here == there != other
+
+
+def test_a_checkpoint_alone_says_what_evaluation_says(untrained, monkeypatch):
+    run = ["--arch", "tsn", "--dataset", "tiny", "--data-root", "data", "--name", "x", *CPU]
+    Path("saved_model/x").mkdir(parents=True)
+    for name in ("down/test_0", "up/test_1", "down/test_2"):
+        write_frames(Path("data/tiny/frames") / name, 10)  # noise, each another
+    views = ["--views", "2x3", "--precision", "fp32"]
+    assert main([*run, "--resume", str(untrained), "--evaluate", *views]) == 0
+    evaluated = np.load("saved_model/x/scores.npz")
+    videos = [Path(name).absolute() for name in evaluated["names"]]
+    monkeypatch.chdir(untrained.parent)  # nothing but the file
+    status, found = predict(untrained.name, *videos, "--views", "2x3")
+    assert status == 0
+    by_path = {video["path"]: video["predictions"] for video in found["videos"]}
+    for path, expected in zip(videos, evaluated["scores"], strict=True):
+        scores = {p["class_name"]: p["score"] for p in by_path[str(path)]}
+        np.testing.assert_allclose([scores["down"], scores["up"]], expected, atol=2e-5)
+    assert len({p[0]["score"] for p in by_path.values()}) > 1
+    assert "2 segments of 1 frame aggregated, softmax averaged over 3 crops" in found["protocol"]
+
+
+def test_averaged_weights_are_used_where_there_are_some(untrained):
+    state = torch.load(untrained, weights_only=True)
+    average = {key: value.clone() for key, value in state["model"].items()}
+    average["head.bias"] = torch.tensor([5.0, -5.0])
+    video = "data/tiny/frames/up/test_1"
+    torch.save(state | {"ema": {"average": average, "steps": 9}}, "ema.pth")
+    torch.save(state | {"model": average}, "plain.pth")
+    ema, plain, other = (
+        predict(p, video)[1]["videos"] for p in ("ema.pth", "plain.pth", untrained)
+    )
+    assert ema == plain != other
+
+
+def test_files_folders_and_zips_are_predicted_and_broken_ones_named(untrained, capsys):
+    folder = Path("mixed")
+    write_frames(folder / "frames", 6)
+    write_mp4(folder / "clip.mp4")
+    with zipfile.ZipFile(folder / "packed.zip", "w") as archive:
+        for frame in Path("data/tiny/frames/up/test_1").iterdir():
+            archive.write(frame, f"inside/{frame.name}")
+    (folder / "broken.mp4").write_bytes(b"no video")
+    status, found = predict(untrained, folder, "absent.mp4", folder / "clip.mp4", untrained)
+    assert status == 1
+    assert [video["path"] for video in found["videos"]] == [
+        *("mixed/clip.mp4", "mixed/frames", "mixed/packed.zip/inside")
+    ]
+    assert [video["num_frames"] for video in found["videos"]] == [20, 6, 10]
+    errors = [problem["error"] for problem in found["problems"]]
+    assert len(errors) == 3
+    assert "mixed/broken.mp4 cannot be decoded" in errors[0]
+    assert errors[1] == "absent.mp4: there is no such file or folder"
+    assert "net.pth is no video file by its ending" in errors[2]
+    printed = capsys.readouterr().out
+    assert all(error in printed for error in errors)
+    assert "mixed/clip.mp4 (20 frames, 2.0 s)" in printed
+    rows = list(csv.DictReader(Path("predictions.csv").read_text().splitlines()))
+    assert len(rows) == 6  # three videos, two classes
+    assert {row["rank"] for row in rows} == {"1", "2"}
+
+
+def test_a_frame_that_breaks_off_is_named_and_the_next_video_goes_on(untrained):
+    frame = Path("data/tiny/frames/up/test_1/image_00006.jpg")
+    frame.write_bytes(frame.read_bytes()[:100])
+    status, found = predict(untrained, "data/tiny/frames/up", "--views", "10x1")
+    assert status == 1
+    assert "test_1/image_00006.jpg cannot be decoded" in found["problems"][0]["error"]
+    assert "data/tiny/frames/up/test_3" in [video["path"] for video in found["videos"]]
+
+
+def test_windows_of_a_long_video_give_a_timeline_and_a_picture(untrained):
+    video = write_mp4(Path("long.mp4"), count=50)
+    status, found = predict(untrained, video, "--sliding-window", "2")
+    assert status == 0
+    timeline = found["videos"][0]["timeline"]
+    assert [(span["start"], span["end"]) for span in timeline] == [(0, 2), (1, 3), (2, 4), (3, 5)]
+    mean = sum(
+        p["score"] for s in timeline for p in s["predictions"] if p["class_name"] == "up"
+    ) / len(timeline)
+    whole = {p["class_name"]: p["score"] for p in found["videos"][0]["predictions"]}
+    assert whole["up"] == pytest.approx(mean, abs=1e-4)
+    assert Path("timeline_long.png").stat().st_size > 5000
+
+
+def test_frames_without_a_rate_need_one_for_windows(untrained):
+    frames = "data/tiny/frames/up/test_1"
+    status, found = predict(untrained, frames, "--sliding-window", "0.5")
+    assert status == 1
+    assert "give it with --fps" in found["problems"][0]["error"]
+    status, found = predict(untrained, frames, "--sliding-window", "0.5", "--fps", "10")
+    assert status == 0
+    assert found["videos"][0]["timeline"][-1]["end"] == 1
+
+
+def test_labels_are_burnt_into_every_frame_and_only_into_the_corner(tmp_path):
+    frames = [np.full((240, 320, 3), 120, np.uint8)] * 12
+    path = tmp_path / "out.mp4"
+    write_video(path, frames, 12.5, lambda t: [("left", min(t, 1)), ("right", 0.0)])
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].average_rate == 12.5
+        found = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(found) == 12
+    for frame in found:
+        assert frame.shape == (240, 320, 3)
+        assert np.abs(frame[:60, :60].astype(int) - 120).max() > 80
+        assert np.abs(frame[80:].astype(int) - 120).max() < 10
+    assert not np.allclose(found[0][:20], found[-1][:20], atol=30)  # the bar has grown
+
+
+def test_the_labels_of_a_moment_are_those_of_the_nearest_window():
+    spans_ = [
+        prediction.Span(start, start + 2.0, torch.tensor(scores))
+        for start, scores in ((0.0, [0.9, 0.1]), (1.0, [0.2, 0.8]))
+    ]
+    one = prediction.Prediction("x", 30, 10.0, torch.tensor([0.55, 0.45]), spans_)
+    assert prediction.labels_at(one, ["a", "b"], 1.4)[0][0] == "a"
+    assert prediction.labels_at(one, ["a", "b"], 1.6)[0] == ("b", pytest.approx(0.8))
+    assert [part[:3] for part in prediction.merged(spans_, ["a", "b"])] == [
+        *((0, 1.5, "a"), (1.5, 3, "b"))
+    ]
+
+
+def test_weights_of_pictures_cannot_name_videos():
+    argv = ["--arch", "i3d", "--pretrained", "imagenet", "--pretrained-file", "x", "--predict", "y"]
+    with pytest.raises(UserError, match="were trained on pictures and cannot name"):
+        main([*argv, *CPU])
+
+
+def test_public_weights_name_the_classes_of_kinetics(in_tiny_set):
+    torch.manual_seed(0)
+    network = torchvision.models.video.s3d().eval()  # untrained, in the format of the public file
+    torch.save(network.state_dict(), "s3d.pth")
+    argv = ["--arch", "s3d", "--pretrained", "s3d_torchvision", "--pretrained-file", "s3d.pth"]
+    size = ["--clip-len", "16", "--short-side", "64", "--crop-size", "64", "--views", "1"]
+    assert main([*argv, "--predict", "data/tiny/frames/up/test_1", *size, *CPU]) == 0
+    found = json.loads(Path("predictions.json").read_text())
+    names = (ROOT / "videos_dataset/kinetics400/classes.txt").read_text().splitlines()
+    assert [p["class_name"] in names for p in found["videos"][0]["predictions"]] == [True] * 5
+    assert found["weights"] == "s3d_torchvision"
+
+
+@pytest.mark.parametrize(
+    "path, roots, name",
+    [
+        ("videos/a/b.mp4", ["videos"], "a/b"),
+        ("videos/a/b.mp4", ["videos/a/b.mp4"], "b"),
+        ("frames/b", ["frames/b"], "b"),  # the folder is the video
+        ("/data/x/b.avi", ["list.json"], "data/x/b"),
+        ("set/c.zip/d", ["set"], "c.zip/d"),
+    ],
+)
+def test_features_are_named_by_the_path_below_what_was_given(
+    path, roots, name, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("videos/a", "frames/b", "set"):
+        Path(folder).mkdir(parents=True)
+    assert name_of(Video(path, 0, "", 1), roots) == name
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--predict", "x"], "--predict needs --resume CHECKPOINT, or --arch and --pretrained"),
+        (["--resume", "a", "--predict", "x", "--lr", "1"], "--lr means nothing to --predict"),
+        (["--resume", "a", "--sliding-window", "2"], "--sliding-window goes with --predict"),
+        (["--resume", "a", "--export", "a.pt"], "is neither OUT.onnx nor OUT.pt2"),
+        (["--resume", "a", "--export", "a.pt2", "--fps", "3"], "--fps goes with --predict or"),
+        (["--resume", "a", "--extract-features", "f"], "needs --videos PATH"),
+        (["--resume", "a", "--predict", "x", "--export", "a.pt2"], "are two commands"),
+        (["--pretrained", "s3d_kylemin", "--predict", "x"], "--pretrained needs --arch"),
+        (["--resume", "a", "--gating", "--predict", "x"], "--gating cannot be changed"),
+        (["--arch", "i3d", "--dataset", "x", "--probe-time"], "--probe-time goes with --evaluate"),
+        (["--arch", "i3d", "--dataset", "x", "--head-only"], "--head-only needs a network"),
+        (["--arch", "i3d", "--dataset", "x", "--head-lrs", "1"], "goes with --head-only"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_options_that_do_not_go_together_are_refused(argv, message, capsys):
+    with pytest.raises(SystemExit):
+        parse_opts(argv)
+    assert message in capsys.readouterr().err

@@ -1,0 +1,74 @@
+"""A video with what the network says of it burnt into its frames."""
+
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from config import UserError
+
+BAR_COLOR = (58, 134, 255)
+MIN_HEIGHT = 240  # pixels; text on smaller frames cannot be read
+
+
+def write_video(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    fps: float,
+    labels_at: Callable[[float], list[tuple[str, float]]],
+) -> None:
+    """Encodes H.264 with the labels in the upper left corner.
+
+    Args:
+        frames: uint8 (H, W, 3) RGB, of one size.
+        labels_at: seconds -> classes and scores, the best first.
+
+    Raises:
+        UserError: the file cannot be written, or its ending is none of a video.
+    """
+    import av  # here, since nothing else of utils needs it
+
+    try:
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+            stream.pix_fmt = "yuv420p"
+            for index, frame in enumerate(frames):
+                picture = burn_in(frame, labels_at(index / fps))
+                if index == 0:
+                    stream.height, stream.width = picture.shape[:2]
+                for packet in stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")):
+                    container.mux(packet)
+            for packet in stream.encode():
+                container.mux(packet)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be written: {why}; use an ending such as .mp4") from None
+
+
+def burn_in(frame: np.ndarray, labels: list[tuple[str, float]]) -> np.ndarray:
+    """The frame, of even size as H.264 wants it, with a line and a bar for each label."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    picture = Image.fromarray(frame)
+    scale = max(1, -(-MIN_HEIGHT // picture.height))
+    picture = picture.resize((even(scale * picture.width), even(scale * picture.height)))
+    size = max(11, picture.height // 22)
+    font = ImageFont.load_default(size)
+    line = round(1.5 * size)
+    texts = [f"{100 * score:3.0f} %  {name}" for name, score in labels]
+    draw = ImageDraw.Draw(picture, "RGBA")
+    width = min(picture.width, 2 * size + round(max(draw.textlength(t, font) for t in texts)))
+    draw.rectangle((0, 0, width, line * len(texts) + size // 2), fill=(0, 0, 0, 160))
+    for i, (text, (_, score)) in enumerate(zip(texts, labels, strict=True)):
+        top = size // 4 + i * line
+        bar = (0, top, round(width * score), top + line - 2)
+        draw.rectangle(bar, fill=(*BAR_COLOR, 150))
+        draw.text((size // 2, top + line / 2), text, font=font, fill="white", anchor="lm")
+    return np.asarray(picture)
+
+
+def even(pixels: int) -> int:
+    return pixels - pixels % 2

@@ -1,0 +1,143 @@
+"""What a network says of videos: a table for people, JSON and CSV for programs."""
+
+import csv
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from config import UserError
+
+NUM_BEST = 5
+BAR = 30  # characters of a bar of 100 %
+
+
+@dataclass(frozen=True)
+class Span:
+    """The scores (classes,) of a part of a video, in seconds where the frame rate is known."""
+
+    start: float | None
+    end: float | None
+    scores: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The scores (classes,) of a video, and of its parts where it was looked at in windows."""
+
+    path: str
+    num_frames: int
+    fps: float | None
+    scores: torch.Tensor
+    timeline: list[Span] = field(default_factory=list)
+
+
+def best_classes(scores: torch.Tensor, class_names: list[str]) -> list[tuple[str, float]]:
+    """The five best classes, the best first, with their scores."""
+    best = scores.topk(min(NUM_BEST, len(class_names)))
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [(class_names[i], score) for i, score in pairs]
+
+
+def labels_at(
+    prediction: Prediction, class_names: list[str], seconds: float
+) -> list[tuple[str, float]]:
+    """The three best classes at a time: those of the window whose middle is nearest."""
+    scores = prediction.scores
+    if prediction.timeline:
+        spans = prediction.timeline
+        scores = min(spans, key=lambda s: abs((s.start + s.end) / 2 - seconds)).scores
+    return best_classes(scores, class_names)[:3]
+
+
+def table(prediction: Prediction, class_names: list[str]) -> str:
+    """The best classes of a video with bars, and of its windows the best one, a line each."""
+    seconds = f", {prediction.num_frames / prediction.fps:.1f} s" if prediction.fps else ""
+    lines = [f"{prediction.path} ({prediction.num_frames} frames{seconds})"]
+    best = best_classes(prediction.scores, class_names)
+    width = max(len(name) for name, _ in best)
+    for name, score in best:
+        bar = "#" * round(BAR * score)
+        lines.append(f"  {name:{width}}  {100 * score:5.1f} %  {bar}".rstrip())
+    for start, end, name, score in merged(prediction.timeline, class_names):
+        lines.append(f"  {start:7.1f} s to {end:7.1f} s  {100 * score:5.1f} %  {name}")
+    return "\n".join(lines)
+
+
+def merged(timeline: list[Span], class_names: list[str]) -> list[tuple[float, float, str, float]]:
+    """Windows in a row with the same best class as one: start, end, class, highest score.
+
+    Windows overlap; each counts up to the middle of what it shares with the next.
+    """
+    parts = []
+    for i, span in enumerate(timeline):
+        name, score = best_classes(span.scores, class_names)[0]
+        start = (timeline[i - 1].end + span.start) / 2 if i else span.start
+        end = (span.end + timeline[i + 1].start) / 2 if i + 1 < len(timeline) else span.end
+        if parts and parts[-1][2] == name:
+            parts[-1] = (parts[-1][0], end, name, max(parts[-1][3], score))
+        else:
+            parts.append((start, end, name, score))
+    return parts
+
+
+def write(
+    folder: Path,
+    predictions: list[Prediction],
+    problems: list[tuple[str, str]],
+    class_names: list[str],
+    about: dict,
+) -> list[Path]:
+    """Writes predictions.json and predictions.csv; returns their paths.
+
+    Args:
+        problems: (path, why) of videos that could not be used.
+        about: what the predictions were made with.
+    """
+
+    def best(scores: torch.Tensor) -> list[dict]:
+        pairs = best_classes(scores, class_names)
+        return [{"class_name": name, "score": round(score, 5)} for name, score in pairs]
+
+    videos = [
+        {
+            "path": prediction.path,
+            "num_frames": prediction.num_frames,
+            "fps": prediction.fps,
+            "predictions": best(prediction.scores),
+        }
+        | (
+            {
+                "timeline": [
+                    {"start": s.start, "end": s.end, "predictions": best(s.scores)}
+                    for s in prediction.timeline
+                ]
+            }
+            if prediction.timeline
+            else {}
+        )
+        for prediction in predictions
+    ]
+    content = about | {
+        "videos": videos,
+        "problems": [{"path": path, "error": why} for path, why in problems],
+    }
+    paths = [folder / "predictions.json", folder / "predictions.csv"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        paths[0].write_text(text + "\n", encoding="utf-8")
+        with open(paths[1], "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("path", "start", "end", "rank", "class_name", "score"))
+            for video in videos:
+                whole = {"start": "", "end": "", "predictions": video["predictions"]}
+                for part in (whole, *video.get("timeline", ())):
+                    for rank, row in enumerate(part["predictions"], 1):
+                        writer.writerow(
+                            (video["path"], part["start"], part["end"], rank, *row.values())
+                        )
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}); choose --out") from None
+    return paths

@@ -1,0 +1,88 @@
+"""Does a network use time? Accuracy on clips whose frames come in another order."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from utils.metrics import top_k
+
+# what an order says where the accuracy falls, or does not
+MEANING = {
+    "normal": "as they are",
+    "reversed": "played backwards",
+    "shuffled": "in random order",
+    "frozen": "only the middle one",
+}
+
+
+def result_of(
+    scores: dict[str, torch.Tensor], labels: torch.Tensor, class_names: list[str], protocol: str
+) -> dict:
+    """The content of probe_time.json: accuracy in percent of each order, over all and per class.
+
+    Args:
+        scores: (videos, classes) by order of the frames.
+        labels: (videos,)
+    """
+    classes = {
+        class_names[label]: {
+            order: top_k(of_order[labels == label], labels[labels == label], 1)
+            for order, of_order in scores.items()
+        }
+        | {"num_videos": int((labels == label).sum())}
+        for label in labels.unique().tolist()
+    }
+    top1 = {order: top_k(of_order, labels, 1) for order, of_order in scores.items()}
+    return {
+        "top1": top1,
+        "classes": classes,
+        "num_videos": len(labels),
+        "chance": 100 / len(class_names),
+        "protocol": protocol,
+    }
+
+
+def table(result: dict) -> str:
+    """A row for all videos, and one for each class."""
+    orders = list(result["top1"])
+    rows = {"all": result["top1"]} | result["classes"]
+    width = max(len(name) for name in [*rows, "top-1 (%) of clips"])
+    lines = [f"{'top-1 (%) of clips':{width}}" + "".join(f"{order:>11}" for order in orders)]
+    for name, row in rows.items():
+        lines.append(f"{name:{width}}" + "".join(f"{row[order]:11.1f}" for order in orders))
+    return "\n".join(lines)
+
+
+def draw(result: dict, path: Path) -> None:
+    """Bars for all videos, and below a row for each class."""
+    from matplotlib.figure import Figure  # takes half a second
+
+    orders, classes = list(result["top1"]), result["classes"]
+    figure = Figure(figsize=(8, 3.2 + 0.25 * len(classes)), layout="constrained")
+    bars, rows = figure.subplots(2, 1, height_ratios=(3, 0.4 + 0.3 * len(classes)))
+    drawn = bars.bar(orders, result["top1"].values(), color=[f"C{i}" for i in range(len(orders))])
+    bars.bar_label(drawn, fmt="%.1f")
+    bars.axhline(result["chance"], color="0.4", ls=":", label="chance")
+    bars.legend()
+    bars.set(ylabel="top-1 (%)", ylim=(0, 110), title=f"{result['num_videos']} videos, all classes")
+    bars.set_xticks(range(len(orders)), [f"{order}\n({MEANING[order]})" for order in orders])
+    values = [[row[order] for order in orders] for row in classes.values()]
+    rows.imshow(values, vmin=0, vmax=100, cmap="Blues", aspect="auto")
+    for y, row in enumerate(values):
+        for x, value in enumerate(row):
+            color = "white" if value > 60 else "black"
+            rows.text(x, y, f"{value:.0f}", ha="center", va="center", color=color, fontsize=8)
+    rows.set_xticks(range(len(orders)), orders)
+    rows.set_yticks(range(len(classes)), classes, fontsize=8, parse_math=False)
+    rows.set_title("top-1 (%) per class", fontsize=10)
+    figure.savefig(path, dpi=100)
+
+
+def write(folder: Path, result: dict) -> list[Path]:
+    """Writes probe_time.json and probe_time.png; returns their paths."""
+    paths = [folder / "probe_time.json", folder / "probe_time.png"]
+    text = json.dumps(result, indent=1, ensure_ascii=False)
+    paths[0].write_text(text + "\n", encoding="utf-8")
+    draw(result, paths[1])
+    return paths
