@@ -31,7 +31,6 @@ if __name__ == "__main__":
 import torch
 from torch import nn
 
-import use
 from config import ARCHS, RUNS, Preprocessing, UserError
 from models import build_model, weights
 from pt_dataset.clip_dataset import ClipShape, VideoLists, check_clips, read_dataset
@@ -39,7 +38,7 @@ from pt_dataset.datalist import Video
 from pt_dataset.groups import hold_out
 from pt_dataset.loader import Loader, train_loader, view_loader
 from pt_dataset.windows import ORDERS, OrderedClips
-from utils import checkpoint, evaluator, flops, head, loggers, memory, plan, probe_time, series
+from utils import checkpoint, evaluator, flops, head, loggers, memory, plan, probe_time, series, use
 from utils.compile import compiled
 from utils.ema import Ema
 from utils.features import digest_of
