@@ -6,6 +6,7 @@ python main.py --arch i3d --dataset ucf101 --pretrained i3d_rgb_piergiaj
 python main.py --resume saved_model/i3d_ucf101_1/last.pth   # go on
 python main.py --arch i3d --dataset ucf101 --resume auto    # go on, or start: for job schedulers
 python main.py --resume saved_model/i3d_ucf101_1/last.pth --evaluate --views 10x3
+torchrun --nproc_per_node=4 main.py --arch i3d --dataset ucf101   # four processes, a GPU each
 """
 
 import argparse
@@ -22,8 +23,9 @@ from pathlib import Path
 
 from opts import FIXED, parse_opts, table
 
-if __name__ == "__main__":
-    parse_opts()  # --help and a wrong option are answered before torch takes its seconds to import
+# --help and a wrong option are answered before torch takes its seconds to import; by one process
+if __name__ == "__main__" and os.environ.get("RANK", "0") == "0":
+    parse_opts()
 
 import torch
 from torch import nn
@@ -41,7 +43,7 @@ from pt_dataset.clip_dataset import (
 )
 from pt_dataset.datalist import Video
 from pt_dataset.groups import hold_out
-from utils import checkpoint, evaluator, flops, loggers, memory, plan
+from utils import checkpoint, distributed, evaluator, flops, loggers, memory, plan
 from utils.compile import compiled
 from utils.ema import Ema
 from utils.freeze import freeze_norms, freeze_until
@@ -95,34 +97,40 @@ def main(argv: list[str] | None = None) -> int:
     if opts.print_config:
         print(table(opts))
         return 0
-    run = set_up(opts)
-    if opts.plan:
-        return print_plan(run)
-    with GracefulStop() as stop:
-        if not run.opts.evaluate:
-            return train(run, stop)
-        report(run, weights_in_words(run.resumed), stop.check)
-        log.info(f"scores and predictions: {run.folder}")
-        return 0
+    with distributed.joined():
+        run = set_up(distributed.from_main(lambda: opts))
+        if run.opts.plan:
+            return print_plan(run)
+        with GracefulStop() as stop:
+            if not run.opts.evaluate:
+                return train(run, stop)
+            report(run, weights_in_words(run.resumed), stop.check)
+            log.info(f"scores and predictions: {run.folder}")
+            return 0
 
 
 def set_up(opts: argparse.Namespace) -> Run:
     """Everything that can fail before the first step, in an order that leaves nothing behind."""
-    loggers.set_up_console()
-    resumed = checkpoint.load(Path(opts.resume)) if opts.resume else None
-    if resumed:
+    if distributed.is_main():
+        loggers.set_up_console()
+    resumed = None
+    if opts.resume:  # the run folder need not be there on other machines
+        resumed = distributed.from_main(lambda: checkpoint.load(Path(opts.resume)))
         check_resumed(opts, resumed)
     folder = RUNS / opts.name if opts.name else Path(opts.resume).parent
-    if folder.exists() and not (resumed or opts.auto or opts.plan):
+    exists = distributed.from_main(folder.exists)
+    if exists and not (resumed or opts.auto or opts.plan):
         raise UserError(
             f"the run folder {folder} exists; go on with --resume {folder / 'last.pth'}, "
             "or choose another --name"
         )
     device = pick_device(opts.device)
+    check_shares(opts, device)
     torch.manual_seed(opts.seed)
 
     # data
-    lists = read_dataset(opts.dataset, opts.data_root, opts.split)
+    with distributed.in_turn():
+        lists = read_dataset(opts.dataset, opts.data_root, opts.split)
     if lists.num_remapped:
         log.info(
             f"labels: {lists.num_remapped} entries disagreed with classes.txt and now follow it"
@@ -154,7 +162,10 @@ def set_up(opts: argparse.Namespace) -> Run:
     if entry or resumed:  # what weights were trained with comes before the recipe
         typed = {name: value for name, value in arch_args.items() if name in opts.given}
         arch_args |= (resumed["arch_args"] if resumed else entry.arch_args) | typed
-    model = build_model(opts.arch, len(lists.class_names), **start, **arch_args)
+    with distributed.in_turn():
+        model = build_model(opts.arch, len(lists.class_names), **start, **arch_args)
+    if opts.sync_bn and not opts.evaluate:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if resumed:
         averaged = opts.evaluate and resumed["ema"]
         weights.load_exactly(model, averaged["average"] if averaged else resumed["model"])
@@ -163,9 +174,11 @@ def set_up(opts: argparse.Namespace) -> Run:
         frozen += freeze_norms(model)
     if opts.checkpoint_activations:
         memory.checkpoint_activations(model)
-    at_once = opts.batch_size if opts.micro_batch in (None, "auto") else opts.micro_batch
+    at_once = share_size(opts) if opts.micro_batch in (None, "auto") else opts.micro_batch
     batch_shape = (at_once, *clip.network_input())
-    precision = choose_precision(opts.precision, device, model, batch_shape)
+    with distributed.in_turn():
+        precision = choose_precision(opts.precision, device, model, batch_shape)
+    precision = distributed.from_main(lambda: precision)  # where machines differ
     torch.backends.cudnn.benchmark = True  # clips have one shape: try the kernels, keep the best
     pixels = (preprocessing[name] for name in ("mean", "std", "value_range", "channel_order"))
     normalize = Normalize(*pixels, opts.channels_last)
@@ -174,6 +187,7 @@ def set_up(opts: argparse.Namespace) -> Run:
         classifier = nn.DataParallel(classifier)
     if opts.compile:
         classifier = compiled(classifier, device)
+    classifier = distributed.wrapped(classifier, device)
     return Run(
         opts=opts,
         folder=folder,
@@ -197,14 +211,14 @@ def train(run: Run, stop: GracefulStop) -> int:
     opts, folder = run.opts, run.folder
     loader = loader_of(run)
     trainer = build_trainer(run, loader)
-    start_run_folder(folder, opts)
+    if distributed.is_main():
+        start_run_folder(folder, opts)
     for line in (*in_words(run, trainer, len(loader)), *resumed_in_words(run, len(loader))):
         log.info(line)
-    visdom = None if opts.no_visdom else opts.visdom_server
-    logger = loggers.build(folder, trainer.step, trainer.epoch, visdom, opts.visdom_port)
+    logger = build_logger(run, trainer)
     saver = Saver(run, trainer, opts.checkpoint_minutes, opts.checkpoint_steps)
     try:
-        if not (folder / "last.pth").exists():
+        if not distributed.from_main((folder / "last.pth").exists):
             saver.save("last.pth")  # from now on there is always one to go on from
         return train_epochs(run, trainer, loader, saver, logger, stop)
     except NonFiniteLoss as error:
@@ -233,7 +247,8 @@ def train_epochs(
 ) -> int:
     """The part of `train` that a signal can end; returns the exit status."""
     opts, folder = run.opts, run.folder
-    best = max((m["val/top1"] for m in loggers.read_lines(folder / "metrics.jsonl")), default=-1)
+    validated = distributed.from_main(lambda: loggers.read_lines(folder / "metrics.jsonl"))
+    best = max((m["val/top1"] for m in validated), default=-1)
 
     def on_log(metrics: dict, epoch: float) -> None:
         logger.log_steps(metrics | {"step": trainer.step, "epoch": epoch})
@@ -274,9 +289,23 @@ def train_epochs(
     return 0
 
 
+def build_logger(run: Run, trainer: Trainer) -> loggers.Logger:
+    """Of all processes the main one alone logs."""
+    if not distributed.is_main():
+        return loggers.Logger()
+    visdom = None if run.opts.no_visdom else run.opts.visdom_server
+    return loggers.build(run.folder, trainer.step, trainer.epoch, visdom, run.opts.visdom_port)
+
+
 def loader_of(run: Run) -> DataLoader:
     names = ("batch_size", "flip_prob", "seed", "workers")
-    return train_loader(run.lists, run.clip, **{name: getattr(run.opts, name) for name in names})
+    return train_loader(
+        run.lists,
+        run.clip,
+        shard=(distributed.rank(), distributed.world_size()),
+        equal_shares=run.opts.sync_bn,
+        **{name: getattr(run.opts, name) for name in names},
+    )
 
 
 def build_trainer(run: Run, loader: DataLoader) -> Trainer:
@@ -322,32 +351,42 @@ def clips_per_s_at_peak(run: Run) -> float | None:
     if peak is None:
         return None
     one_clip = (1, *run.clip.network_input())
-    devices = torch.cuda.device_count() if isinstance(run.classifier, nn.DataParallel) else 1
+    devices = distributed.world_size()
+    if isinstance(run.classifier, nn.DataParallel):
+        devices = torch.cuda.device_count()
     # the backward pass multiplies twice as much as the forward pass
     return devices * peak / (3 * flops.forward_flops(run.model, one_clip))
 
 
+def share_size(opts: argparse.Namespace) -> int:
+    """The most clips of a batch that one process has."""
+    return -(-opts.batch_size // distributed.world_size())
+
+
 def pick_micro_batch(run: Run, optimizer: torch.optim.Optimizer) -> int:
-    """How many clips go through the network at once."""
-    asked, batch_size = run.opts.micro_batch, run.opts.batch_size
+    """How many clips go through the network at once, in each process."""
+    asked, most = run.opts.micro_batch, share_size(run.opts)
     if asked != "auto":
-        return min(asked or batch_size, batch_size)
+        return min(asked or most, most)
     if run.device.type != "cuda":
-        return batch_size
+        return most
     channels, frames, height, width = run.clip.network_input()
     clip_shape = (frames, height, width, channels)
+    classifier = distributed.unwrapped(run.classifier)
 
     def fits(size: int) -> bool:
-        return memory.fits_on_gpu(run.classifier, optimizer, clip_shape, size, run.device)
+        return memory.fits_on_gpu(classifier, optimizer, clip_shape, size, run.device)
 
     # a resumed run keeps its own, and with it the statistics of batch norm
-    return memory.largest_micro_batch(
-        fits, run.resumed["micro_batch"] if run.resumed else batch_size
-    )
+    if run.resumed:
+        most = min(run.resumed["micro_batch"], most)
+    return -distributed.highest(-memory.largest_micro_batch(fits, most))
 
 
 class Saver:
     """Writes the checkpoints of a run, none that is of no use.
+
+    All processes of a run save together, and the main one writes.
 
     Args:
         minutes: how old the last one may become; 0: any age.
@@ -359,14 +398,16 @@ class Saver:
         self.saved_at = time.monotonic()
 
     def save_if_due(self) -> None:
-        old = self.minutes and time.monotonic() - self.saved_at > 60 * self.minutes
-        if old or (self.steps and self.trainer.step % self.steps == 0):
+        old = self.minutes > 0 and time.monotonic() - self.saved_at > 60 * self.minutes
+        if distributed.highest(old) or (self.steps and self.trainer.step % self.steps == 0):
             self.save("last.pth")
 
     def save(self, name: str, chosen_on: str | None = None) -> None:
         """Raises UserError if it cannot be written, NonFiniteLoss if it would be of no use."""
         self.trainer.check_finite()
-        checkpoint.save(self.state(chosen_on), self.run.folder / name)
+        state = self.state(chosen_on)
+        if distributed.is_main():
+            checkpoint.save(state, self.run.folder / name)
         self.saved_at = time.monotonic()
 
     def state(self, chosen_on: str | None = None) -> dict:
@@ -391,7 +432,7 @@ def weights_to_evaluate(run: Run, trainer: Trainer, loader: DataLoader):
     """Inside, the network is what validation sees: averaged weights, batch norm measured anew."""
     with trainer.ema.applied() if trainer.ema else contextlib.nullcontext():
         if run.opts.precise_bn:
-            loader.sampler.start = 0
+            loader.batch_sampler.start = 0
             measure_norms(
                 run.classifier,
                 loader,
@@ -400,6 +441,7 @@ def weights_to_evaluate(run: Run, trainer: Trainer, loader: DataLoader):
                 run.device,
                 run.frozen,
             )
+        distributed.share_buffers(run.model)
         yield
 
 
@@ -424,7 +466,7 @@ def print_plan(run: Run) -> int:
         cores=os.cpu_count(),
         precision=run.precision,
         memory_limit_gb=torch.cuda.mem_get_info(run.device)[1] / 2**30 if gpu else None,
-        whole_batch=trainer.micro_batch == opts.batch_size,
+        whole_batch=trainer.micro_batch == share_size(opts),
     ):
         log.info(f"try {line}")
     return 0
@@ -442,6 +484,7 @@ def score(
         num_crops=num_crops,
         batch_size=run.opts.batch_size,
         workers=run.opts.workers,
+        shard=(distributed.rank(), distributed.world_size()),
     )
     return evaluator.score_videos(run.classifier, loader, run.device, desc, check)
 
@@ -455,6 +498,8 @@ def split_views(views: str) -> tuple[int | None, int]:
 def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
     """Evaluates the test list, writes the results and prints them with their protocol."""
     scores, labels, _ = score(run, run.lists.test, run.opts.views, "evaluate", check)
+    if not distributed.is_main():
+        return
     protocol = (
         f"{evaluator.protocol_in_words(run.opts.views, run.preprocessing)}; "
         f"{run.opts.dataset} split {run.opts.split}; {of_weights}"
@@ -466,15 +511,58 @@ def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of `--device`; "auto" is the GPUs if there are any."""
+    """The device of `--device`; "auto" is the GPUs if there are any.
+
+    Of several processes on a machine each has a GPU of its own.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if distributed.launched() and name.startswith("cuda"):
+        num_gpus = torch.cuda.device_count()
+        if distributed.local_rank() >= num_gpus:
+            raise UserError(
+                f"process {distributed.local_rank() + 1} on this machine has no GPU of its own, "
+                f"there are {num_gpus}: torchrun --nproc_per_node={num_gpus}, or --device cpu"
+            )
+        if ":" in name:
+            raise UserError(
+                f"--device {name} is for one process; of several each takes the next GPU, those of "
+                "CUDA_VISIBLE_DEVICES where that is set"
+            )
+        name = f"cuda:{distributed.local_rank()}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if distributed.launched() and device.type == "cuda":
+            torch.cuda.set_device(device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from None
     return device
+
+
+def check_shares(opts: argparse.Namespace, device: torch.device) -> None:
+    """Can the batch be split over the processes of this run?
+
+    Raises:
+        UserError: it cannot.
+    """
+    num_processes = distributed.world_size()
+    if opts.batch_size < num_processes:
+        raise UserError(
+            f"--batch-size {opts.batch_size} is less than a clip for each of {num_processes} "
+            "processes"
+        )
+    if not opts.sync_bn or opts.evaluate:
+        return
+    if num_processes == 1 or device.type != "cuda":
+        raise UserError(
+            "--sync-bn is for several processes with a GPU each, started by torchrun; "
+            "--no-sync-bn goes on without it"
+        )
+    if opts.batch_size % num_processes:
+        raise UserError(
+            f"--sync-bn needs a --batch-size that is a multiple of the {num_processes} processes"
+        )
 
 
 def preprocessing_of(
@@ -556,13 +644,19 @@ def in_words(run: Run, trainer: Trainer, num_steps: int) -> list[str]:
         f"{len(lists.class_names)} classes; {opts.epochs} epochs of {num_steps} steps of "
         f"{opts.batch_size} clips on {run.device.type} in {run.precision}"
     ]
+    if distributed.world_size() > 1:
+        norm = "of all" if opts.sync_bn else "of its own; those of the first one are saved"
+        lines.append(
+            f"{distributed.world_size()} processes, each with {share_size(opts)} of the clips and "
+            f"batch norm's statistics {norm}"
+        )
     if opts.val_groups:
         lines.append(f"validation: {len(run.validation)} videos, {run.chosen_on}")
     if "scaled" in opts.sources["lr"]:
         lines.append(
             f"learning rate: {opts.lr:g} for {opts.batch_size} clips ({opts.sources['lr']})"
         )
-    if trainer.micro_batch < opts.batch_size:
+    if trainer.micro_batch < share_size(opts):
         lines.append(
             f"micro-batches of {trainer.micro_batch} clips at most: gradients are those of "
             f"{opts.batch_size}, batch norm's statistics those of {trainer.micro_batch}"
@@ -621,13 +715,30 @@ def weights_in_words(state: dict) -> str:
     )
 
 
+def message_of(error: Exception) -> str | None:
+    """The sentence for a failure that has one."""
+    if isinstance(error, UserError):
+        # one raised in a loader process arrives with that process's traceback before it
+        return str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
+    if distributed.lost_another(error):
+        return (
+            "another process of this run has ended; torchrun --max-restarts starts all again, and "
+            "--resume auto goes on from the last checkpoint"
+        )
+    if isinstance(error, OSError):  # a full disk, a file that may not be read
+        return str(error)
+    return None
+
+
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except UserError as error:
-        # one raised in a loader process arrives with that process's traceback before it
-        sys.exit("error: " + str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip())
-    except OSError as error:  # a full disk, a file that may not be read
-        sys.exit(f"error: {error}")
     except KeyboardInterrupt:  # the second one: at once
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        if not distributed.first_to_fail():
+            sys.exit(1)  # another process has said why
+        message = message_of(error)
+        if message is None:
+            raise
+        sys.exit(f"error: {message}")

@@ -20,6 +20,7 @@ DEFAULTS = {  # of the options that no recipe sets
     "device": "auto",
     "precision": "auto",
     "channels_last": True,
+    "sync_bn": False,
     "micro_batch": None,  # the whole batch at once
     "checkpoint_activations": False,
     "compile": False,
@@ -243,13 +244,18 @@ def build_parser() -> argparse.ArgumentParser:
         "--micro-batch",
         type=micro_batch,
         metavar="N",
-        help="clips in memory at once, whose gradients add up to those of the batch; auto: as "
-        "many as fit on the GPU",
+        help="clips in the memory of a process at once, whose gradients add up to those of the "
+        "batch; auto: as many as fit on the GPU",
     )
     group.add_argument(
         "--checkpoint-activations",
         action=argparse.BooleanOptionalAction,
         help="compute activations twice instead of keeping them: less memory, a third more time",
+    )
+    group.add_argument(
+        "--sync-bn",
+        action=argparse.BooleanOptionalAction,
+        help="batch norm over the clips of all processes that torchrun starts; GPUs only",
     )
     group.add_argument(
         "--compile", action=argparse.BooleanOptionalAction, help="compile the network first"
@@ -263,7 +269,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--workers",
         type=number(int, 0),
         metavar="N",
-        help="loader processes (one a core, 8 at most)",
+        help="loader processes, of each process (one a core, 8 at most)",
     )
     group.add_argument("--seed", type=number(int, 0), metavar="N", help="of everything random (0)")
 
@@ -416,7 +422,8 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
     if opts["name"] is None and not opts["resume"]:
         opts["name"] = default_name(opts)
     if opts["workers"] is None:
-        opts["workers"] = min(len(os.sched_getaffinity(0)), 8)
+        cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        opts["workers"] = max(min(cores, 8), 1)
     try:
         check(opts, recipe)
     except ValueError as error:
@@ -491,6 +498,8 @@ def check(opts: dict, recipe: Recipe) -> None:
         raise ValueError("--short-side takes one number, or the lowest and the highest of a range")
     if opts["compile"] and opts["checkpoint_activations"]:
         raise ValueError("--compile and --checkpoint-activations do not go together: choose one")
+    if opts["sync_bn"] and opts["checkpoint_activations"]:
+        raise ValueError("--sync-bn and --checkpoint-activations do not go together: choose one")
     if opts["nesterov"] and opts["momentum"] == 0:
         raise ValueError("--nesterov needs a --momentum above 0")
     if opts["ema"] == 1:

@@ -12,12 +12,13 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from config import DATASETS, DatasetSpec, UserError
 from pt_dataset import make_demo, sampling, transforms
@@ -81,6 +82,11 @@ class ClipShape:
         if self.modality == "flow" and self.snippet_len:
             channels, frames = channels * self.snippet_len, frames // self.snippet_len
         return channels, frames, self.crop_size, self.crop_size
+
+    def uint8_clip(self) -> tuple[int, int, int, int]:
+        """The same on its way out of the loader: (T, S, S, C)."""
+        channels, frames, height, width = self.network_input()
+        return frames, height, width, channels
 
     def step(self, video: Video) -> int | Fraction:
         """Source frames from one frame of a clip to the next."""
@@ -277,24 +283,56 @@ class ViewClips(Dataset):
         return torch.stack(views, dim=1).flatten(0, 1), video.label, index
 
 
-class EpochSampler(Sampler):
-    """Yields (epoch, index) for every video, shuffled by (seed, epoch) or in list order.
+class EpochBatches(Sampler):
+    """Yields batches of (epoch, index) of every video, shuffled by (seed, epoch) or in list order.
 
-    `epoch`, and `start`, the videos to leave out where an epoch goes on, are set before each epoch.
+    `epoch`, and `start`, the batches to leave out where an epoch goes on, are set before each
+    epoch.
+
+    Args:
+        batch_size: of the whole batch, of which this process takes its share; there are as many
+            batches in each process, and some shares are empty.
+        shard: rank of this process, and how many there are.
+        drop_last: leaves out a last batch that is not full.
     """
 
-    def __init__(self, num_videos: int, shuffle: bool, seed: int):
-        self.num_videos, self.shuffle, self.seed = num_videos, shuffle, seed
+    def __init__(
+        self,
+        num_videos: int,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        shard: tuple[int, int] = (0, 1),
+    ):
+        self.num_videos, self.batch_size, self.shuffle = num_videos, batch_size, shuffle
+        self.seed, self.drop_last, self.shard = seed, drop_last, shard
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
-        return self.num_videos
+        return (self.num_videos + (0 if self.drop_last else self.batch_size - 1)) // self.batch_size
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = list(range(self.num_videos))
         if self.shuffle:
             random.Random(f"{self.seed} {self.epoch}").shuffle(order)
-        return ((self.epoch, index) for index in order[self.start :])
+        for i in range(self.start, len(self)):
+            batch = order[i * self.batch_size : (i + 1) * self.batch_size]
+            yield [(self.epoch, index) for index in self.share(batch)]
+
+    def share(self, batch: list[int]) -> list[int]:
+        """This process's part; parts are equal, or differ by one.
+
+        Where full batches have two videos for each process, there is none with a single one: batch
+        norm cannot train on it. Then fewer take part in the last batch.
+        """
+        rank, num_processes = self.shard
+        least = min(self.batch_size // num_processes, 2)
+        num_parts = min(max(len(batch) // least, 1), num_processes)
+        if rank >= num_parts:
+            return []
+        return batch[rank * len(batch) // num_parts : (rank + 1) * len(batch) // num_parts]
 
 
 def train_loader(
@@ -305,18 +343,28 @@ def train_loader(
     flip_prob: float,
     seed: int,
     workers: int,
+    shard: tuple[int, int] = (0, 1),
+    equal_shares: bool = False,
     start_method: str | None = None,
 ) -> DataLoader:
     """Batches of one random clip of each training video: uint8 (N, T, S, S, C), labels, indices.
 
-    Set `loader.sampler.epoch` and `.start` before each epoch. One clip is left out where the last
-    batch would hold only that one, which batch norm cannot train on; the order is random, so it is
-    another one each time.
+    Set `loader.batch_sampler.epoch` and `.start` before each epoch. One clip is left out where the
+    last batch would hold only that one, which batch norm cannot train on; the order is random, so
+    it is another one each time.
+
+    Args:
+        batch_size: of all processes of a run together.
+        shard: rank of this process, and how many there are.
+        equal_shares: leave out a last batch that not all processes have as many clips of.
     """
     clips = TrainClips(lists.train, shape, lists.flipped_labels(), flip_prob, seed)
-    sampler = EpochSampler(len(clips), shuffle=True, seed=seed)
-    lone_tail = batch_size > 1 and len(clips) % batch_size == 1
-    return _loader(clips, sampler, batch_size, workers, start_method, drop_last=lone_tail)
+    tail = len(clips) % batch_size
+    drop_last = (batch_size > 1 and tail == 1) or (equal_shares and tail % shard[1] > 0)
+    batches = EpochBatches(
+        len(clips), batch_size, shuffle=True, seed=seed, drop_last=drop_last, shard=shard
+    )
+    return _loader(clips, batches, workers, start_method)
 
 
 def view_loader(
@@ -327,25 +375,25 @@ def view_loader(
     num_crops: int,
     batch_size: int,
     workers: int,
+    shard: tuple[int, int] = (0, 1),
     start_method: str | None = None,
 ) -> DataLoader:
     """Batches of views, uint8 (N, V, T, S, S, C), in list order; N * V is about `batch_size`.
 
-    Whole videos (`num_clips` None) come one by one, since T differs.
+    Of several processes (`shard`) that is the size of all their shares. Whole videos (`num_clips`
+    None) come one by one, since T differs.
     """
     clips = ViewClips(videos, shape, num_clips, num_crops)
-    batch_size = max(batch_size // (num_clips * num_crops), 1) if num_clips else 1
-    return _loader(
-        clips, EpochSampler(len(clips), shuffle=False, seed=0), batch_size, workers, start_method
-    )
+    at_once = batch_size // shard[1] // (num_clips * num_crops) if num_clips else 1
+    batches = EpochBatches(len(clips), max(at_once, 1) * shard[1], shard=shard)
+    return _loader(clips, batches, workers, start_method)
 
 
-def _loader(clips, sampler, batch_size, workers, start_method, drop_last=False) -> DataLoader:
+def _loader(clips, batches, workers, start_method) -> DataLoader:
     return DataLoader(
         clips,
-        batch_size,
-        sampler=sampler,
-        drop_last=drop_last,
+        batch_sampler=batches,
+        collate_fn=partial(collate, clip_shape=clips.shape.uint8_clip()),
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context=start_method if workers else None,
@@ -353,6 +401,14 @@ def _loader(clips, sampler, batch_size, workers, start_method, drop_last=False) 
         generator=torch.Generator(),  # the loader draws seeds that nobody needs: not from dropout's
         persistent_workers=workers > 0,
     )
+
+
+def collate(samples: list[tuple], clip_shape: tuple[int, ...]) -> list[torch.Tensor]:
+    """A batch; of an empty share one without rows."""
+    if samples:
+        return default_collate(samples)
+    none = torch.empty(0, dtype=torch.long)
+    return [torch.empty(0, *clip_shape, dtype=torch.uint8), none, none]
 
 
 def ignore_signals(worker_id: int) -> None:

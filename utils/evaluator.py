@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from utils import distributed
 from utils.metrics import mean_class_accuracy, top_k
 
 
@@ -23,22 +24,34 @@ def score_videos(
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Softmax scores averaged over the views of each video; `check` is called between batches.
 
+    Of a run of several processes each scores the videos of its loader, and all get all scores.
+
     Returns:
         Scores (videos, classes) and labels (videos,) on the CPU in list order, and the mean
         cross-entropy of the views.
     """
     model.eval()
-    scores, labels, loss_sum, num_views = [], [], 0.0, 0
-    for views, label, _ in tqdm(loader, desc, unit="batch", leave=False, dynamic_ncols=True):
+    indices, scores, labels = (
+        [torch.empty(0, dtype=kind)] for kind in (torch.long, torch.float, torch.long)
+    )
+    loss_sum, num_views, quiet = 0.0, 0, not distributed.is_main()
+    bar = tqdm(loader, desc, unit="batch", leave=False, dynamic_ncols=True, disable=quiet)
+    for views, label, index in bar:
         n, v = views.shape[:2]
-        logits = model(views.flatten(0, 1).to(device, non_blocking=True))  # (N * V, classes)
-        of_views = label.to(device).repeat_interleave(v)
-        loss_sum += nn.functional.cross_entropy(logits, of_views, reduction="sum").item()
-        num_views += n * v
-        scores.append(logits.softmax(dim=1).unflatten(0, (n, v)).mean(dim=1).cpu())
-        labels.append(label)
+        if n:  # else the share of another process is the whole batch
+            logits = model(views.flatten(0, 1).to(device, non_blocking=True))  # (N * V, classes)
+            of_views = label.to(device).repeat_interleave(v)
+            loss_sum += nn.functional.cross_entropy(logits, of_views, reduction="sum").item()
+            num_views += n * v
+            indices.append(index)
+            scores.append(logits.softmax(dim=1).unflatten(0, (n, v)).mean(dim=1).cpu())
+            labels.append(label)
         check()
-    return torch.cat(scores), torch.cat(labels), loss_sum / num_views
+    own = *map(torch.cat, (indices, scores, labels)), loss_sum, num_views
+    indices, scores, labels, loss_sums, counts = zip(*distributed.gather(own), strict=True)
+    order = torch.cat(indices).argsort()
+    mean_loss = sum(loss_sums) / sum(counts)
+    return torch.cat(scores)[order], torch.cat(labels)[order], mean_loss
 
 
 def validation_metrics(scores: torch.Tensor, labels: torch.Tensor, loss: float) -> dict[str, float]:
