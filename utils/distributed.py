@@ -6,6 +6,7 @@ MASTER_PORT. In a run of one process every function here does nothing, or the sa
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TypeVar
@@ -62,7 +63,7 @@ def joined() -> Iterator[None]:
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        _store, of_this, of_all = next(rendezvous("env://", timeout=TIMEOUT))
+        _store, of_this, of_all = meet()
         dist.init_process_group(
             backend, store=_store, rank=of_this, world_size=of_all, timeout=TIMEOUT
         )
@@ -77,6 +78,32 @@ def joined() -> Iterator[None]:
     # none leaves while another still needs it; one that fails does not wait
     dist.barrier()
     dist.destroy_process_group()
+
+
+def meet() -> tuple[dist.Store, int, int]:
+    """A store that all processes of this start share; rank and number of processes.
+
+    The one of torchrun outlives a restart, with addresses in it of processes that have ended.
+    Under torchrun it therefore only says where the main process of this start keeps another one.
+    """
+    shared, of_this, of_all = next(rendezvous("env://", timeout=TIMEOUT))
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return shared, of_this, of_all
+    host = os.environ["MASTER_ADDR"]
+    if of_this == 0:
+        store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=TIMEOUT)
+        shared.set("port", str(store.port))
+        return store, of_this, of_all
+    deadline = time.monotonic() + TIMEOUT.total_seconds()
+    while True:
+        try:
+            port = int(shared.get("port"))
+            store = dist.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=2))
+            store.set_timeout(TIMEOUT)
+            return store, of_this, of_all
+        except dist.DistNetworkError:  # the port of an earlier start
+            if time.monotonic() > deadline:
+                raise
 
 
 def first_to_fail() -> bool:
