@@ -647,8 +647,8 @@ def in_words(run: Run, trainer: Trainer, num_steps: int) -> list[str]:
     if distributed.world_size() > 1:
         norm = "of all" if opts.sync_bn else "of its own; those of the first one are saved"
         lines.append(
-            f"{distributed.world_size()} processes, each with {share_size(opts)} of the clips and "
-            f"batch norm's statistics {norm}"
+            f"{distributed.world_size()} processes, each with {share_size(opts)} of the clips at "
+            f"most and batch norm's statistics {norm}"
         )
     if opts.val_groups:
         lines.append(f"validation: {len(run.validation)} videos, {run.chosen_on}")

@@ -5,8 +5,10 @@ MASTER_PORT. In a run of one process every function here does nothing, or the sa
 """
 
 import contextlib
+import inspect
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TypeVar
@@ -67,7 +69,7 @@ def joined() -> Iterator[None]:
         dist.init_process_group(
             backend, store=_store, rank=of_this, world_size=of_all, timeout=TIMEOUT
         )
-        dist.barrier()
+        wait_for_all()
     except (dist.DistError, ValueError) as error:
         raise UserError(
             f"process {os.environ['RANK']} does not find the others of its run "
@@ -76,7 +78,7 @@ def joined() -> Iterator[None]:
         ) from None
     yield
     # none leaves while another still needs it; one that fails does not wait
-    dist.barrier()
+    wait_for_all()
     dist.destroy_process_group()
 
 
@@ -148,8 +150,7 @@ def in_turn() -> Iterator[None]:
     for now in range(3):
         if now == turn:
             yield
-        if world_size() > 1:
-            dist.barrier()
+        wait_for_all()
 
 
 def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
@@ -167,6 +168,11 @@ def highest(value: int) -> int:
     highest_yet = torch.tensor(value)
     dist.all_reduce(highest_yet, dist.ReduceOp.MAX)
     return int(highest_yet)
+
+
+def wait_for_all() -> None:
+    """Not dist.barrier, which may choose the GPU of another process."""
+    highest(0)
 
 
 def sizes(size: int) -> list[int]:
@@ -194,11 +200,16 @@ def wrapped(classifier: nn.Module, device: torch.device) -> nn.Module:
     """
     if not launched():
         return classifier
+    # buffers are shared before an evaluation only; torch before 2.14 has the other name
+    names = inspect.signature(DistributedDataParallel).parameters
+    share = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    # of 1x1x1 kernels, where any strides do
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     return DistributedDataParallel(
         classifier,
         device_ids=[device] if device.type == "cuda" else None,
-        broadcast_buffers=False,
         gradient_as_bucket_view=True,  # no second copy of the gradients
+        **{share: False},
     )
 
 
