@@ -60,6 +60,7 @@ ARCHS = {
 
 RESIZES = ("short_side", "square")  # square: both sides, whatever the aspect ratio
 CROPS = ("random", "resized", "corners")  # how training crops, see Recipe.crop
+AVERAGES = ("scores", "logits")  # after the softmax, or before it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +151,8 @@ class Recipe:
     precise_bn: int = 0  # batches that measure batch norm anew before each evaluation
     # evaluation
     views: str = "10x1"  # clips x crops a video at the end of the run; "all": the whole video
+    average: str = "scores"  # what is averaged over the views, one of AVERAGES
+    full_crop: bool = False  # are those crops as large as the short side, or of crop_size?
     expected: str = ""  # published accuracy with its protocol, printed at the start of a run
 
 
@@ -345,6 +348,42 @@ RECIPES = {  # (architecture, data set, start) before (architecture, start)
     ("tsn", "demo", "scratch"): replace(
         DEMO, stride=1, snippet_len=1, arch_args={"backbone": "resnet18"}, views="1x1"
     ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a paper evaluates; all but the source are fields of Recipe."""
+
+    views: str
+    average: str = "scores"
+    full_crop: bool = False
+    source: str
+
+
+PROTOCOLS = {
+    "i3d": Protocol(
+        views="allx1",
+        average="logits",
+        source="arXiv:1705.07750 sec. 2.5 and the authors' code: the whole video, 250 frames at 25 "
+        "a second, is one clip of which the network averages the logits in time; center crop",
+    ),
+    "s3d": Protocol(
+        views="allx1", average="logits", source="arXiv:1712.04851: as I3D, all frames, center crop"
+    ),
+    "nonlocal": Protocol(
+        views="10x3",
+        full_crop=True,
+        source="arXiv:1711.07971 sec. 4.1: 10 clips at short side 256, softmax averaged; the whole "
+        "frame as three crops of 256 x 256, as in the authors' code",
+    ),
+    "tsn": Protocol(
+        views="25x10",
+        average="logits",
+        source="arXiv:1608.00859 and the authors' tsn-pytorch: 25 segments, four corners and the "
+        "center, mirrored, too",
+    ),
+    "clip": Protocol(views="1x1", source="one center clip, as validation between epochs"),
 }
 
 

@@ -7,6 +7,7 @@ python main.py --resume saved_model/i3d_ucf101_1/last.pth   # go on
 python main.py --arch i3d --dataset ucf101 --resume auto    # go on, or start: for job schedulers
 python main.py --resume saved_model/i3d_ucf101_1/last.pth --evaluate --views 10x3
 torchrun --nproc_per_node=4 main.py --arch i3d --dataset ucf101   # four processes, a GPU each
+python main.py --arch i3d --dataset ucf101 --splits 1 2 3       # all three, and their mean
 """
 
 import argparse
@@ -18,7 +19,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from opts import FIXED, parse_opts, table
@@ -29,25 +30,19 @@ if __name__ == "__main__" and os.environ.get("RANK", "0") == "0":
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from config import ARCHS, RUNS, Preprocessing, UserError
 from models import build_model, weights
-from pt_dataset.clip_dataset import (
-    ClipShape,
-    VideoLists,
-    check_clips,
-    read_dataset,
-    train_loader,
-    view_loader,
-)
+from pt_dataset.clip_dataset import ClipShape, VideoLists, check_clips, read_dataset
 from pt_dataset.datalist import Video
 from pt_dataset.groups import hold_out
-from utils import checkpoint, distributed, evaluator, flops, loggers, memory, plan
+from pt_dataset.loader import Loader, train_loader, view_loader
+from utils import checkpoint, distributed, evaluator, flops, loggers, memory, plan, series
 from utils.compile import compiled
 from utils.ema import Ema
 from utils.freeze import freeze_norms, freeze_until
 from utils.interrupt import INTERRUPTED, GracefulStop, Stop
+from utils.mistakes import Mistakes
 from utils.normalize import ClipClassifier, Normalize
 from utils.optim import build_optimizer, set_rates
 from utils.precise_bn import measure_norms
@@ -61,6 +56,8 @@ AUGMENTATION = ("crop", "crop_area", "crop_ratio", "crop_scales", "color_jitter"
 SCHEDULE_OPTIONS = ("epochs", "schedule", "lr_steps", "warmup_epochs", "plateau_patience")
 OPTIMIZER_OPTIONS = ("lr", "momentum", "nesterov", "weight_decay", "decay_norm")
 TRAINER_OPTIONS = ("clip_grad", "label_smoothing", "mixup", "seed")
+LOADER_OPTIONS = ("batch_size", "workers", "on_bad_frame", "max_bad_share")
+MUCH_WAITING = 0.1  # share of the time
 log = logging.getLogger("video")
 
 
@@ -82,6 +79,7 @@ class Run:
     classifier: nn.Module  # from uint8 clips, wrapped for the devices
     precision: str
     frozen: list[nn.Module]  # parts that keep their weights
+    view_loaders: dict[tuple, Loader] = field(default_factory=dict)  # of view_loader_of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -98,8 +96,11 @@ def main(argv: list[str] | None = None) -> int:
         print(table(opts))
         return 0
     with distributed.joined():
-        run = set_up(distributed.from_main(lambda: opts))
-        if run.opts.plan:
+        opts = distributed.from_main(lambda: opts)
+        if opts.splits:
+            return train_splits(opts, sys.argv[1:] if argv is None else argv)
+        run = set_up(opts)
+        if opts.plan:
             return print_plan(run)
         with GracefulStop() as stop:
             if not run.opts.evaluate:
@@ -109,10 +110,23 @@ def main(argv: list[str] | None = None) -> int:
             return 0
 
 
+def train_splits(opts: argparse.Namespace, argv: list[str]) -> int:
+    """A run for each of --splits, or its evaluation; returns the exit status."""
+    if distributed.is_main():
+        loggers.set_up_console()
+    for split in opts.splits:  # a list that is missing is said before the first hour
+        with distributed.in_turn():
+            read_dataset(opts.dataset, opts.data_root, split)
+    return series.run_series(
+        main, argv, splits=opts.splits, evaluate=opts.evaluate, prefix=RUNS / opts.name
+    )
+
+
 def set_up(opts: argparse.Namespace) -> Run:
     """Everything that can fail before the first step, in an order that leaves nothing behind."""
     if distributed.is_main():
         loggers.set_up_console()
+    loggers.check_installed(opts.logger)
     resumed = None
     if opts.resume:  # the run folder need not be there on other machines
         resumed = distributed.from_main(lambda: checkpoint.load(Path(opts.resume)))
@@ -129,8 +143,9 @@ def set_up(opts: argparse.Namespace) -> Run:
     torch.manual_seed(opts.seed)
 
     # data
+    skip = opts.on_bad_frame == "skip"
     with distributed.in_turn():
-        lists = read_dataset(opts.dataset, opts.data_root, opts.split)
+        lists = read_dataset(opts.dataset, opts.data_root, opts.split, some_missing=skip)
     if lists.num_remapped:
         log.info(
             f"labels: {lists.num_remapped} entries disagreed with classes.txt and now follow it"
@@ -174,8 +189,7 @@ def set_up(opts: argparse.Namespace) -> Run:
         frozen += freeze_norms(model)
     if opts.checkpoint_activations:
         memory.checkpoint_activations(model)
-    at_once = share_size(opts) if opts.micro_batch in (None, "auto") else opts.micro_batch
-    batch_shape = (at_once, *clip.network_input())
+    batch_shape = (clips_at_once(opts), *clip.network_input())
     with distributed.in_turn():
         precision = choose_precision(opts.precision, device, model, batch_shape)
     precision = distributed.from_main(lambda: precision)  # where machines differ
@@ -204,6 +218,11 @@ def set_up(opts: argparse.Namespace) -> Run:
         precision=precision,
         frozen=frozen,
     )
+
+
+def clips_at_once(opts: argparse.Namespace) -> int:
+    """Clips that a process has on its devices at the same time, as far as the options say."""
+    return share_size(opts) if opts.micro_batch in (None, "auto") else opts.micro_batch
 
 
 def train(run: Run, stop: GracefulStop) -> int:
@@ -240,7 +259,7 @@ def train(run: Run, stop: GracefulStop) -> int:
 def train_epochs(
     run: Run,
     trainer: Trainer,
-    loader: DataLoader,
+    loader: Loader,
     saver: "Saver",
     logger: loggers.Logger,
     stop: GracefulStop,
@@ -264,15 +283,17 @@ def train_epochs(
                 loader, log_every=opts.log_every, on_log=on_log, check=between_steps
             )
             with weights_to_evaluate(run, trainer, loader):
-                scores = score(
-                    run, run.validation, "1x1", f"validate {trainer.epoch + 1}", stop.check
-                )
+                mistakes, desc = Mistakes(run.lists.class_names), f"validate {trainer.epoch + 1}"
+                scores = score(run, run.validation, "1x1", desc, stop.check, on_batch=mistakes.add)
+            mistakes = mistakes.of_all_processes()
             metrics |= evaluator.validation_metrics(*scores)
             trainer.schedule.losses.append(metrics["val/loss"])
             trainer.epoch += 1
             left = (opts.epochs - trainer.epoch) * (time.perf_counter() - began) / 3600
             log.info(epoch_in_words(trainer.epoch, opts.epochs, metrics, left))
-            logger.log_epoch(metrics | {"step": trainer.step, "epoch": trainer.epoch})
+            if metrics["time/data"] > MUCH_WAITING * metrics["time/step"]:
+                log.info(f"to wait less for data: {loader.advice()}")
+            logger.log_epoch(metrics | {"step": trainer.step, "epoch": trainer.epoch}, mistakes)
             if metrics["val/top1"] > best:
                 best = metrics["val/top1"]
                 saver.save("best.pth", chosen_on=run.chosen_on)
@@ -291,14 +312,22 @@ def train_epochs(
 
 def build_logger(run: Run, trainer: Trainer) -> loggers.Logger:
     """Of all processes the main one alone logs."""
+    opts = run.opts
     if not distributed.is_main():
         return loggers.Logger()
-    visdom = None if run.opts.no_visdom else run.opts.visdom_server
-    return loggers.build(run.folder, trainer.step, trainer.epoch, visdom, run.opts.visdom_port)
+    return loggers.build(
+        run.folder,
+        trainer.step,
+        trainer.epoch,
+        [name for name in opts.logger if name != "visdom" or not opts.no_visdom],
+        server=opts.visdom_server,
+        port=opts.visdom_port,
+        env=opts.visdom_env,
+    )
 
 
-def loader_of(run: Run) -> DataLoader:
-    names = ("batch_size", "flip_prob", "seed", "workers")
+def loader_of(run: Run) -> Loader:
+    names = (*LOADER_OPTIONS, "flip_prob", "seed")
     return train_loader(
         run.lists,
         run.clip,
@@ -308,7 +337,7 @@ def loader_of(run: Run) -> DataLoader:
     )
 
 
-def build_trainer(run: Run, loader: DataLoader) -> Trainer:
+def build_trainer(run: Run, loader: Loader) -> Trainer:
     """Optimizer, schedule and all else that moves with the steps, as the checkpoint left it."""
     opts = run.opts
 
@@ -428,7 +457,7 @@ class Saver:
 
 
 @contextlib.contextmanager
-def weights_to_evaluate(run: Run, trainer: Trainer, loader: DataLoader):
+def weights_to_evaluate(run: Run, trainer: Trainer, loader: Loader):
     """Inside, the network is what validation sees: averaged weights, batch norm measured anew."""
     with trainer.ema.applied() if trainer.ema else contextlib.nullcontext():
         if run.opts.precise_bn:
@@ -473,20 +502,42 @@ def print_plan(run: Run) -> int:
 
 
 def score(
-    run: Run, videos: Sequence[Video], views: str, desc: str, check: Callable[[], None]
+    run: Run,
+    videos: Sequence[Video],
+    views: str,
+    desc: str,
+    check: Callable[[], None],
+    average: str = "scores",
+    full_crop: bool = False,
+    on_batch: Callable[..., None] = lambda *batch: None,
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """What evaluator.score_videos says of `videos`, seen in `views` such as "10x3"."""
-    num_clips, num_crops = split_views(views)
-    loader = view_loader(
-        videos,
-        replace(run.clip, short_side=(run.preprocessing["short_side"],) * 2),
-        num_clips=num_clips,
-        num_crops=num_crops,
-        batch_size=run.opts.batch_size,
-        workers=run.opts.workers,
-        shard=(distributed.rank(), distributed.world_size()),
+    loader = view_loader_of(run, videos, views, full_crop)
+    how = {"average": average, "view_batch": run.opts.view_batch or clips_at_once(run.opts)}
+    return evaluator.score_videos(
+        run.classifier, loader, run.device, desc, check, on_batch=on_batch, **how
     )
-    return evaluator.score_videos(run.classifier, loader, run.device, desc, check)
+
+
+def view_loader_of(
+    run: Run, videos: Sequence[Video], views: str, full_crop: bool = False
+) -> Loader:
+    """The loader of `videos`, the same one each time, so that its processes start only once."""
+    key = id(videos), views, full_crop
+    if key not in run.view_loaders:
+        num_clips, num_crops = split_views(views)
+        side = run.preprocessing["short_side"]
+        crop_size = side if full_crop else run.clip.crop_size
+        options = {name: getattr(run.opts, name) for name in LOADER_OPTIONS}
+        run.view_loaders[key] = view_loader(
+            videos,
+            replace(run.clip, short_side=(side, side), crop_size=crop_size),
+            num_clips=num_clips,
+            num_crops=num_crops,
+            shard=(distributed.rank(), distributed.world_size()),
+            **options | {"batch_size": run.opts.view_batch or clips_at_once(run.opts)},
+        )
+    return run.view_loaders[key]
 
 
 def split_views(views: str) -> tuple[int | None, int]:
@@ -497,15 +548,18 @@ def split_views(views: str) -> tuple[int | None, int]:
 
 def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
     """Evaluates the test list, writes the results and prints them with their protocol."""
-    scores, labels, _ = score(run, run.lists.test, run.opts.views, "evaluate", check)
+    videos, opts = run.lists.test, run.opts
+    views, average, full_crop = opts.views, opts.average, opts.full_crop
+    scores, labels, _ = score(run, videos, views, "evaluate", check, average, full_crop)
+    skipped = set().union(
+        *distributed.gather(view_loader_of(run, videos, views, full_crop).skipped)
+    )
     if not distributed.is_main():
         return
-    protocol = (
-        f"{evaluator.protocol_in_words(run.opts.views, run.preprocessing)}; "
-        f"{run.opts.dataset} split {run.opts.split}; {of_weights}"
-    )
-    result = evaluator.result_of(scores, labels, protocol)
-    names = [video.path for video in run.lists.test]
+    words = evaluator.protocol_in_words(views, run.preprocessing, average, full_crop)
+    protocol = f"{words}; {opts.dataset} split {opts.split}; {of_weights}"
+    result = evaluator.result_of(scores, labels, protocol, average, len(skipped))
+    names = [video.path for i, video in enumerate(videos) if i not in skipped]
     evaluator.write_results(run.folder, result, scores, labels, names, run.lists.class_names)
     log.info(evaluator.describe(result))
 

@@ -6,16 +6,29 @@ import os
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from config import ARCHS, CROPS, RESIZES, RUNS, Recipe, find_recipe, recipe_key
+from config import (
+    ARCHS,
+    AVERAGES,
+    CROPS,
+    PROTOCOLS,
+    RESIZES,
+    RUNS,
+    Recipe,
+    find_recipe,
+    recipe_key,
+)
 
 DEFAULTS = {  # of the options that no recipe sets
     "arch": None,
     "dataset": None,
     "split": 1,
+    "splits": (),  # a series of runs
     "val_groups": 0,
     "data_root": "videos_dataset",
     "name": None,
     "workers": None,  # one a CPU core, 8 at most
+    "on_bad_frame": "stop",
+    "max_bad_share": 0.01,
     "seed": 0,
     "device": "auto",
     "precision": "auto",
@@ -30,17 +43,24 @@ DEFAULTS = {  # of the options that no recipe sets
     "pretrained": None,
     "pretrained_file": None,
     "evaluate": False,
+    "protocol": None,
+    "view_batch": None,  # as many as in training
     "list_weights": False,
     "print_config": False,
     "plan": False,
     "log_every": 10,
     "visdom_server": "127.0.0.1",
     "visdom_port": 8097,
+    "visdom_env": None,  # the name of the run
     "no_visdom": False,
+    "logger": ("visdom",),
 }
 # belong to one command, not to the run that it resumes
 NOT_INHERITED = (
     "name",
+    "splits",
+    "protocol",  # its views, average and full_crop are
+    "view_batch",
     "resume",
     "evaluate",
     "list_weights",
@@ -108,6 +128,13 @@ def build_parser() -> argparse.ArgumentParser:
         type=number(int, 1, 99),
         metavar="N",
         help="which lists: trainlist0N.json, testlist0N.json (1)",
+    )
+    add(
+        "--splits",
+        type=number(int, 1, 99),
+        nargs="+",
+        metavar="N",
+        help="a run for each, or with --evaluate the evaluation of each, and their mean",
     )
     add(
         "--val-groups",
@@ -221,12 +248,30 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="BATCHES",
         help="measure batch norm anew on so many before each evaluation",
     )
+
+    group = parser.add_argument_group(
+        "evaluation at the end", "defaults are the recipe's; those given override --protocol"
+    )
+    group.add_argument(
+        "--protocol", choices=PROTOCOLS, help="as a paper evaluates; clip: one center clip"
+    )
     group.add_argument(
         "--views",
         type=views,
         metavar="CLIPSxCROPS",
-        help="of each video in the final evaluation: 1, 3 or 10 crops; all: the whole video as one "
-        "clip",
+        help="of each video: 1, 3 or 10 crops; all: the whole video as one clip",
+    )
+    group.add_argument("--average", choices=AVERAGES, help="of the views; scores: after softmax")
+    group.add_argument(
+        "--full-crop",
+        action=argparse.BooleanOptionalAction,
+        help="crops as large as the short side, not of --crop-size",
+    )
+    group.add_argument(
+        "--view-batch",
+        type=number(int, 1),
+        metavar="N",
+        help="views on the device at once, which changes no result (as in training)",
     )
 
     group = parser.add_argument_group("network", "defaults are those of the class")
@@ -271,6 +316,18 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="loader processes, of each process (one a core, 8 at most)",
     )
+    group.add_argument(
+        "--on-bad-frame",
+        choices=("stop", "nearest", "skip"),
+        help="a frame that cannot be decoded ends the run (stop), is replaced by the nearest one "
+        "that can be, or its video is left out",
+    )
+    group.add_argument(
+        "--max-bad-share",
+        type=number(float, 0, 1),
+        metavar="SHARE",
+        help="of the videos; with more bad ones the run ends in spite of --on-bad-frame (0.01)",
+    )
     group.add_argument("--seed", type=number(int, 0), metavar="N", help="of everything random (0)")
 
     group = parser.add_argument_group("checkpoints (after each epoch, and when a run is stopped)")
@@ -295,7 +352,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--visdom-server", metavar="HOST", help="(127.0.0.1, where one is started if none listens)"
     )
     group.add_argument("--visdom-port", type=number(int, 1, 65535), metavar="PORT", help="(8097)")
+    group.add_argument("--visdom-env", metavar="NAME", help="of the page (the name of the run)")
     group.add_argument("--no-visdom", action="store_true", help="curves go to the run folder only")
+    group.add_argument(
+        "--logger",
+        choices=("visdom", "tensorboard"),
+        nargs="+",
+        help="where the numbers go beside the run folder (visdom)",
+    )
     return parser
 
 
@@ -384,13 +448,16 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
     parser = build_parser()
     given = vars(parser.parse_args(argv))
     try:
+        check_splits(given)
         auto = find_resume(given)
         inherited = saved_options(given["resume"]) if "resume" in given else {}
     except ValueError as error:
         parser.error(str(error))
+    if "name" in given:
+        inherited.pop("visdom_env", None)  # the page of the run that this one branches off
     opts = DEFAULTS | inherited | given
-    if opts["evaluate"] and not opts["resume"]:
-        parser.error("--evaluate needs --resume CHECKPOINT")
+    if opts["evaluate"] and not opts["resume"] and not opts["splits"]:
+        parser.error("--evaluate needs --resume CHECKPOINT, or --splits")
     if opts["pretrained_file"] and not opts["pretrained"]:
         parser.error("--pretrained-file needs --pretrained, which says what the file is")
     if opts["list_weights"]:
@@ -411,9 +478,11 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--modality {modality} is not for {opts['arch']}, but {known}")
     of_recipe = opts["arch"], opts["dataset"], start_of(opts["pretrained"])
     key, recipe = recipe_key(*of_recipe), find_recipe(*of_recipe, modality)
-    opts = DEFAULTS | asdict(recipe) | inherited | given
+    opts = DEFAULTS | asdict(recipe) | inherited | preset(given) | given
     sources = dict.fromkeys(opts, "default") | dict.fromkeys(asdict(recipe), f"recipe {key}")
-    sources |= dict.fromkeys(inherited, "resumed run") | dict.fromkeys(given, "command line")
+    sources |= dict.fromkeys(inherited, "resumed run")
+    sources |= dict.fromkeys(preset(given), f"protocol {opts['protocol']}")
+    sources |= dict.fromkeys(given, "command line")
     if sources["lr"].startswith("recipe") and opts["batch_size"] != recipe.batch_size:
         opts["lr"] = recipe.lr * opts["batch_size"] / recipe.batch_size
         sources["lr"] += f", {recipe.lr:g} for {recipe.batch_size} clips, scaled"
@@ -452,7 +521,9 @@ def find_resume(given: dict) -> bool:
 
 
 def default_name(opts: dict) -> str:
-    return f"{opts['arch']}_{opts['dataset']}_{opts['split']}"
+    """Of a run, or where there are several, of their series."""
+    name = f"{opts['arch']}_{opts['dataset']}"
+    return name if opts["splits"] else f"{name}_{opts['split']}"
 
 
 def table(opts: argparse.Namespace) -> str:
@@ -464,6 +535,29 @@ def table(opts: argparse.Namespace) -> str:
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     return "\n".join(f"{n:{widths[0]}}  {v:{widths[1]}}  {source}" for n, v, source in rows)
+
+
+def check_splits(given: dict) -> None:
+    """Turns a series of one split into a plain run of it."""
+    splits = given.get("splits", ())
+    if splits and "split" in given:
+        raise ValueError("--split is one run and --splits a series: give one of them")
+    if len(set(splits)) < len(splits):
+        raise ValueError("--splits names one of them twice")
+    if len(splits) == 1:
+        given["split"] = given.pop("splits")[0]
+    elif splits and "resume" in given:
+        raise ValueError("--splits finds the checkpoints itself, without --resume")
+    elif splits and "plan" in given:
+        raise ValueError("--plan is for one run: give --split instead of --splits")
+
+
+def preset(given: dict) -> dict:
+    """The options that a typed --protocol stands for."""
+    if "protocol" not in given:
+        return {}
+    values = asdict(PROTOCOLS[given["protocol"]])
+    return {name: values[name] for name in ("views", "average", "full_crop")}
 
 
 def start_of(pretrained: str | None) -> str:
@@ -523,7 +617,10 @@ def check_clips(opts: dict, recipe: Recipe) -> None:
     if segments and opts["target_fps"]:
         raise ValueError("--target-fps is for consecutive clips, and --snippet-len makes segments")
     if segments and opts["views"].startswith("all"):
-        raise ValueError("--views all is for consecutive clips, and --snippet-len makes segments")
+        raise ValueError(
+            "--views all is for consecutive clips, as are --protocol i3d and s3d, and "
+            "--snippet-len makes segments"
+        )
     for name in ("crop_area", "crop_ratio"):
         if opts[name][0] > opts[name][1]:
             raise ValueError(f"--{name.replace('_', '-')} takes the lowest, then the highest")

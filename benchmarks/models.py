@@ -23,7 +23,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from models import build_model
 from utils.normalize import to_channels_last
-from utils.precision import cpu_has_bf16
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "i3d": lambda: build_model("i3d"),
@@ -100,7 +99,8 @@ def prepared(
 def measure(name: str, opts: argparse.Namespace) -> None:
     """Prints the rows of one network."""
     dtypes = [torch.float32]
-    if opts.device == "cuda" or cpu_has_bf16():
+    in_hardware = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    if opts.device == "cuda" or in_hardware:
         dtypes.append(torch.bfloat16)
     ways = {
         (label, dtype): prepared(name, opts, memory_format)

@@ -69,13 +69,13 @@ def draw(lists: VideoLists, clips: TrainClips, indices: list[int], columns: int,
     """Writes the picture of the clips of some videos."""
     from matplotlib.figure import Figure  # here, since nothing else of pt_dataset needs it
 
-    num_frames = len(clips[0, indices[0]][0])
+    num_frames = len(clips[0, indices[0]].clip)
     shown = np.unique(np.linspace(0, num_frames - 1, columns).round().astype(int))
     size = (INCHES * len(shown), (INCHES + 0.6) * len(indices))
     figure = Figure(figsize=size, layout="constrained")
     rows = figure.subfigures(len(indices), 1, squeeze=False)[:, 0]
     for row, index in zip(rows, indices, strict=True):
-        clip, label, _ = clips[0, index]
+        clip, label, *_ = clips[0, index]
         video = lists.train[index]
         rng = sampling.generator(clips.seed, 0, index)
         # the same first draw as that of the clip; of stacked flow, the first field of each segment

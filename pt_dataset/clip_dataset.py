@@ -1,29 +1,27 @@
-"""Lists, sampling, decoding and augmentation joined: batches of uint8 clips.
+"""Lists, sampling, decoding and augmentation joined: uint8 clips, see loader.py for batches.
 
-Randomness is a pure function: the samplers yield (epoch, index), and all random choices of a clip
-come from a generator keyed by (seed, epoch, index). The same clips come from any number of workers,
-forked or spawned, and after a resume.
+Randomness is a pure function: all random choices of a clip come from a generator keyed by (seed,
+epoch, index).
 """
 
-import os
+import functools
 import random
-import signal
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import Dataset
 
 from config import DATASETS, DatasetSpec, UserError
 from pt_dataset import make_demo, sampling, transforms
 from pt_dataset.datalist import Video, VideoList, provide_classes, read_classes, read_list
-from pt_dataset.sources import exists, read_flow, read_frames
+from pt_dataset.sources import BadFrame, exists, read_crops, read_flow_crops
+from pt_dataset.transforms import Crops
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class ClipShape:
             channels, frames = channels * self.snippet_len, frames // self.snippet_len
         return channels, frames, self.crop_size, self.crop_size
 
-    def uint8_clip(self) -> tuple[int, int, int, int]:
+    def loaded_clip(self) -> tuple[int, int, int, int]:
         """The same on its way out of the loader: (T, S, S, C)."""
         channels, frames, height, width = self.network_input()
         return frames, height, width, channels
@@ -94,25 +92,36 @@ class ClipShape:
             return self.stride
         return sampling.resampled_stride(self.stride, video.fps, self.target_fps)
 
-    def read(self, video: Video, indices: list[int]) -> np.ndarray:
-        """uint8 (T, H, W, 3) RGB, or (T, H, W, 2) flow."""
-        if self.modality == "flow":
-            return read_flow(video.flow_path, indices, video.num_frames)
-        return read_frames(video.path, indices, video.num_frames)
+    def read(
+        self, video: Video, indices: list[int], crops_for: Callable[[int, int], Crops]
+    ) -> np.ndarray:
+        """The crops of each frame: uint8 (K, T, S, S, 3) RGB, or (K, T, S, S, 2) flow.
 
-    def augmented(self, clip: np.ndarray, rng: random.Random) -> np.ndarray:
-        """A random crop (T, S, S, C), its colors jittered."""
-        square = self.resize == "square"
+        Args:
+            crops_for: height and width of a frame -> its crops; asked once.
+        """
+        crops_for = functools.cache(crops_for)
+        if self.modality == "flow":
+            return read_flow_crops(video.flow_path, indices, video.num_frames, crops_for)
+        return read_crops(video.path, indices, video.num_frames, crops_for)
+
+    def random_crop(self, height: int, width: int, rng: random.Random) -> Crops:
+        """The crop of one clip in training."""
+        square, frame = self.resize == "square", (height, width)
         if self.crop == "corners":
-            args = clip, self.crop_scales, self.crop_size, rng, square, self.antialias
-            clip = transforms.corner_crop(*args)
-        elif self.crop == "resized":
-            args = clip, self.crop_area, self.crop_ratio, self.crop_size, rng, self.antialias
-            clip = transforms.random_resized_crop(*args)
-        else:
-            args = clip, self.short_side, self.crop_size, rng, square, self.antialias
-            clip = transforms.random_crop(*args)
-        return transforms.jitter_color(clip, self.color_jitter, rng)
+            args = self.crop_scales, self.crop_size, rng, square, self.antialias
+            return transforms.corner_crop(*frame, *args)
+        if self.crop == "resized":
+            args = self.crop_area, self.crop_ratio, self.crop_size, rng, self.antialias
+            return transforms.random_resized_crop(*frame, *args)
+        args = self.short_side, self.crop_size, rng, square, self.antialias
+        return transforms.random_crop(*frame, *args)
+
+    def view_crops(self, height: int, width: int, num_crops: int) -> Crops:
+        """The crops of evaluation, which always resizes to the same side."""
+        square = self.resize == "square"
+        args = self.short_side[0], self.crop_size, num_crops, square, self.antialias
+        return transforms.view_crops(height, width, *args)
 
 
 @dataclass(frozen=True)
@@ -139,8 +148,13 @@ class VideoLists:
         return [self.class_names.index(name) for name in swapped]
 
 
-def read_dataset(name: str, data_root: str | Path, split: int = 1) -> VideoLists:
+def read_dataset(
+    name: str, data_root: str | Path, split: int = 1, some_missing: bool = False
+) -> VideoLists:
     """The lists under <data-root>/NAME, checked; the demo set is written if it is not there.
+
+    Args:
+        some_missing: it is all right if some of the videos are not on the disk.
 
     Raises:
         UserError: a list is missing or wrong, or videos that it names are not on the disk.
@@ -165,20 +179,20 @@ def read_dataset(name: str, data_root: str | Path, split: int = 1) -> VideoLists
     class_names = read_classes(provide_classes(folder))
     train, remapped_train = read_list(train_list, class_names)
     test, remapped_test = read_list(test_list, class_names)
-    check_paths(train_list, train)
-    check_paths(test_list, test)
+    check_paths(train_list, train, some_missing)
+    check_paths(test_list, test, some_missing)
     spec = DATASETS.get(name, DatasetSpec(title=name))
     return VideoLists(
         spec, class_names, train, test, folder, test_list, remapped_train + remapped_test
     )
 
 
-def check_paths(list_path: Path, videos: VideoList, sample: int = 100) -> None:
+def check_paths(list_path: Path, videos: VideoList, some_missing: bool, sample: int = 100) -> None:
     """Looks for a sample of the videos, so that a wrong path ends the run at its start."""
     step = max((len(videos) - 1) // (sample - 1), 1)
     missing = [video.path for video in videos[::step] if not exists(video.path)]
-    if missing:
-        checked = len(videos[::step])
+    checked = len(videos[::step])
+    if len(missing) == checked or missing and not some_missing:
         raise UserError(
             f"{list_path}: {len(missing)} of {checked} videos looked for do not exist, the first "
             f"is {missing[0]}; "
@@ -219,208 +233,108 @@ def check_clips(lists: VideoLists, shape: ClipShape, num_crops: int = 1) -> None
             )
 
 
-class TrainClips(Dataset):
-    """(epoch, index) -> one random clip, uint8 (T, S, S, C), its label and its index."""
+class Sample(NamedTuple):
+    """What a Dataset gives of one video."""
+
+    clip: torch.Tensor | None  # None: left out
+    label: int
+    index: int
+    fault: str | None = None  # what was wrong with the video
+
+
+class Clips(Dataset):
+    """(epoch, index) -> Sample.
+
+    Args:
+        on_bad_frame: "stop" with the error; "nearest": the nearest frame that can be decoded stands
+            in for a bad one; "skip": a video with a bad frame in the clip, or one that cannot be
+            used at all, is left out.
+    """
+
+    def __init__(self, videos: Sequence[Video], shape: ClipShape, on_bad_frame: str = "stop"):
+        self.videos, self.shape, self.on_bad_frame = videos, shape, on_bad_frame
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        video = self.videos[index]
+        bad, fault = set(), None
+        while len(bad) < self.shape.length(video):
+            try:
+                return Sample(*self.make(video, epoch, index, bad), index, fault)
+            except UserError as error:
+                fault = fault or str(error)
+                if self.on_bad_frame == "skip":
+                    return Sample(None, video.label, index, fault)
+                if self.on_bad_frame == "stop" or not isinstance(error, BadFrame):
+                    raise
+                bad.add(error.index)
+        raise UserError(f"{video.path} has no frame that can be decoded; {fault}")
+
+    def make(self, video: Video, epoch: int, index: int, bad: set[int]) -> tuple[torch.Tensor, int]:
+        """The clip and its label, always the same, without the frames in `bad`."""
+        raise NotImplementedError
+
+    def without(self, bad: set[int], video: Video, indices: list[int]) -> list[int]:
+        """The indices with good frames in the place of bad ones."""
+        return sampling.nearest(indices, self.shape.length(video), bad) if bad else indices
+
+
+class TrainClips(Clips):
+    """One random clip of each video, uint8 (T, S, S, C)."""
 
     def __init__(
         self,
-        videos: VideoList,
+        videos: Sequence[Video],
         shape: ClipShape,
         flipped_labels: list[int] | None,
         flip_prob: float,
         seed: int,
+        on_bad_frame: str = "stop",
     ):
-        self.videos, self.shape, self.seed = videos, shape, seed
-        self.flipped_labels, self.flip_prob = flipped_labels, flip_prob
+        super().__init__(videos, shape, on_bad_frame)
+        self.flipped_labels, self.flip_prob, self.seed = flipped_labels, flip_prob, seed
 
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int, int]:
-        epoch, index = key
-        video, shape = self.videos[index], self.shape
+    def make(self, video: Video, epoch: int, index: int, bad: set[int]) -> tuple[torch.Tensor, int]:
+        shape = self.shape
         rng = sampling.generator(self.seed, epoch, index)
-        clip = shape.read(video, shape.train_indices(video, rng))
-        clip = shape.augmented(clip, rng)
+        indices = self.without(bad, video, shape.train_indices(video, rng))
+        (clip,) = shape.read(video, indices, functools.partial(shape.random_crop, rng=rng))
+        clip = transforms.jitter_color(clip, shape.color_jitter, rng)
         flip = self.flipped_labels is not None and rng.random() < self.flip_prob
         label = self.flipped_labels[video.label] if flip else video.label
-        return transforms.finished(clip, flip, shape.snippet_len), label, index
+        return transforms.finished(clip, flip, shape.snippet_len), label
 
 
-class ViewClips(Dataset):
-    """(epoch, index) -> all views of a video, uint8 (V, T, S, S, C), its label and its index.
+class ViewClips(Clips):
+    """All views of each video, uint8 (V, T, S, S, C); nothing of them depends on the epoch.
 
     T is `clip_len`; or that of the whole video, where `num_clips` is None.
     """
 
-    def __init__(self, videos: VideoList, shape: ClipShape, num_clips: int | None, num_crops: int):
-        self.videos, self.shape, self.num_clips, self.num_crops = (
-            videos,
-            shape,
-            num_clips,
-            num_crops,
-        )
+    def __init__(
+        self,
+        videos: Sequence[Video],
+        shape: ClipShape,
+        num_clips: int | None,
+        num_crops: int,
+        on_bad_frame: str = "stop",
+    ):
+        super().__init__(videos, shape, on_bad_frame)
+        self.num_clips, self.num_crops = num_clips, num_crops
 
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int, int]:
-        _, index = key
-        video, shape = self.videos[index], self.shape
+    def make(self, video: Video, epoch: int, index: int, bad: set[int]) -> tuple[torch.Tensor, int]:
+        shape = self.shape
         clips = shape.view_indices(video, self.num_clips)
-        crops = transforms.view_crops(
-            shape.read(video, [i for clip in clips for i in clip]),
-            shape.short_side[0],
-            shape.crop_size,
-            self.num_crops,
-            shape.resize == "square",
-            shape.antialias,
+        indices = self.without(bad, video, [i for clip in clips for i in clip])
+        crops = shape.read(
+            video, indices, functools.partial(shape.view_crops, num_crops=self.num_crops)
         )
         views = [
             transforms.finished(crop, flip, shape.snippet_len).unflatten(0, (len(clips), -1))
-            for crop, flip in crops
+            for flip in ((False, True) if self.num_crops == 10 else (False,))
+            for crop in crops
         ]
-        return torch.stack(views, dim=1).flatten(0, 1), video.label, index
-
-
-class EpochBatches(Sampler):
-    """Yields batches of (epoch, index) of every video, shuffled by (seed, epoch) or in list order.
-
-    `epoch`, and `start`, the batches to leave out where an epoch goes on, are set before each
-    epoch.
-
-    Args:
-        batch_size: of the whole batch, of which this process takes its share; there are as many
-            batches in each process, and some shares are empty.
-        shard: rank of this process, and how many there are.
-        drop_last: leaves out a last batch that is not full.
-    """
-
-    def __init__(
-        self,
-        num_videos: int,
-        batch_size: int,
-        *,
-        shuffle: bool = False,
-        seed: int = 0,
-        drop_last: bool = False,
-        shard: tuple[int, int] = (0, 1),
-    ):
-        self.num_videos, self.batch_size, self.shuffle = num_videos, batch_size, shuffle
-        self.seed, self.drop_last, self.shard = seed, drop_last, shard
-        self.epoch = self.start = 0
-
-    def __len__(self) -> int:
-        return (self.num_videos + (0 if self.drop_last else self.batch_size - 1)) // self.batch_size
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = list(range(self.num_videos))
-        if self.shuffle:
-            random.Random(f"{self.seed} {self.epoch}").shuffle(order)
-        for i in range(self.start, len(self)):
-            batch = order[i * self.batch_size : (i + 1) * self.batch_size]
-            yield [(self.epoch, index) for index in self.share(batch)]
-
-    def share(self, batch: list[int]) -> list[int]:
-        """This process's part; parts are equal, or differ by one.
-
-        Where full batches have two videos for each process, there is none with a single one: batch
-        norm cannot train on it. Then fewer take part in the last batch.
-        """
-        rank, num_processes = self.shard
-        least = min(self.batch_size // num_processes, 2)
-        num_parts = min(max(len(batch) // least, 1), num_processes)
-        if rank >= num_parts:
-            return []
-        return batch[rank * len(batch) // num_parts : (rank + 1) * len(batch) // num_parts]
-
-
-def train_loader(
-    lists: VideoLists,
-    shape: ClipShape,
-    *,
-    batch_size: int,
-    flip_prob: float,
-    seed: int,
-    workers: int,
-    shard: tuple[int, int] = (0, 1),
-    equal_shares: bool = False,
-    start_method: str | None = None,
-) -> DataLoader:
-    """Batches of one random clip of each training video: uint8 (N, T, S, S, C), labels, indices.
-
-    Set `loader.batch_sampler.epoch` and `.start` before each epoch. One clip is left out where the
-    last batch would hold only that one, which batch norm cannot train on; the order is random, so
-    it is another one each time.
-
-    Args:
-        batch_size: of all processes of a run together.
-        shard: rank of this process, and how many there are.
-        equal_shares: leave out a last batch that not all processes have as many clips of.
-    """
-    clips = TrainClips(lists.train, shape, lists.flipped_labels(), flip_prob, seed)
-    tail = len(clips) % batch_size
-    drop_last = (batch_size > 1 and tail == 1) or (equal_shares and tail % shard[1] > 0)
-    batches = EpochBatches(
-        len(clips), batch_size, shuffle=True, seed=seed, drop_last=drop_last, shard=shard
-    )
-    return _loader(clips, batches, workers, start_method)
-
-
-def view_loader(
-    videos: VideoList,
-    shape: ClipShape,
-    *,
-    num_clips: int | None,
-    num_crops: int,
-    batch_size: int,
-    workers: int,
-    shard: tuple[int, int] = (0, 1),
-    start_method: str | None = None,
-) -> DataLoader:
-    """Batches of views, uint8 (N, V, T, S, S, C), in list order; N * V is about `batch_size`.
-
-    Of several processes (`shard`) that is the size of all their shares. Whole videos (`num_clips`
-    None) come one by one, since T differs.
-    """
-    clips = ViewClips(videos, shape, num_clips, num_crops)
-    at_once = batch_size // shard[1] // (num_clips * num_crops) if num_clips else 1
-    batches = EpochBatches(len(clips), max(at_once, 1) * shard[1], shard=shard)
-    return _loader(clips, batches, workers, start_method)
-
-
-def _loader(clips, batches, workers, start_method) -> DataLoader:
-    return DataLoader(
-        clips,
-        batch_sampler=batches,
-        collate_fn=partial(collate, clip_shape=clips.shape.uint8_clip()),
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        multiprocessing_context=start_method if workers else None,
-        worker_init_fn=ignore_signals,
-        generator=torch.Generator(),  # the loader draws seeds that nobody needs: not from dropout's
-        persistent_workers=workers > 0,
-    )
-
-
-def collate(samples: list[tuple], clip_shape: tuple[int, ...]) -> list[torch.Tensor]:
-    """A batch; of an empty share one without rows."""
-    if samples:
-        return default_collate(samples)
-    none = torch.empty(0, dtype=torch.long)
-    return [torch.empty(0, *clip_shape, dtype=torch.uint8), none, none]
-
-
-def ignore_signals(worker_id: int) -> None:
-    """Signals that reach every process of a run are for the main one, which saves and ends us."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_obey_the_main_process, daemon=True).start()
-
-
-def _obey_the_main_process() -> None:
-    """Ends this process when it is the main one that sends SIGTERM: it closes its loaders so."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
+        return torch.stack(views, dim=1).flatten(0, 1), video.label

@@ -125,6 +125,12 @@ def test_segments(num_frames: int, num_segments: int = 25, snippet_len: int = 1)
     return snippets(starts, num_frames, snippet_len)
 
 
+def nearest(indices: list[int], num_frames: int, bad: set[int]) -> list[int]:
+    """The indices with the nearest one that is not `bad`, of two the earlier, for each that is."""
+    good = [i for i in range(num_frames) if i not in bad]
+    return [min(good, key=lambda i: (abs(i - index), i)) for index in indices]
+
+
 def snippets(starts: list[int], num_frames: int, snippet_len: int) -> list[int]:
     """The indices of all snippets in a row; behind the end the last frame is repeated."""
     if num_frames < 1:

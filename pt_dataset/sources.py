@@ -10,6 +10,8 @@ the pictures of one video, or a video file. Optical flow is kept as gray picture
 import io
 import os
 import re
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,9 @@ __all__ = [
     "exists",
     "frame_names",
     "frame_rate",
+    "read_crops",
     "read_flow",
+    "read_flow_crops",
     "read_frames",
     "zip_flow",
     "zip_videos",
@@ -42,8 +46,16 @@ PICTURE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError
 ARCHIVE = re.compile(r"\.zip(?=/|$)", re.IGNORECASE)
 
 
+# frames (T, H, W, C) -> clips (T, h, w, C), of which there are as many each time
+Cut = Callable[[np.ndarray], list[np.ndarray]]
+
+
 class BadFrame(UserError):
-    """One frame cannot be decoded; the others of the video may well be."""
+    """One frame, number `index`, cannot be used; the others of the video may well be."""
+
+    def __init__(self, message: str, index: int | None = None):
+        super().__init__(message)
+        self.index = index
 
 
 class FolderFrames:
@@ -59,8 +71,8 @@ class FolderFrames:
         return os.path.join(self.folder, self.names[index])
 
     def read(self, index: int) -> bytes:
-        with open(self.name(index), "rb") as file:
-            return file.read()
+        with open(self.name(index), "rb", buffering=0) as file:
+            return file.readall()
 
 
 def frame_names(folder: str | Path, prefix: str = "") -> list[str]:
@@ -156,37 +168,61 @@ def frame_rate(video: str) -> float | None:
     return video_file.frame_rate(video) if is_video_file(video) else None
 
 
+def whole(height: int, width: int) -> Cut:
+    """For `read_crops`: all of each frame."""
+    return lambda frames: [frames]
+
+
 def read_frames(video: str, indices: list[int], num_frames: int) -> np.ndarray:
-    """Decoded frames, uint8 (T, H, W, 3), contiguous.
+    """Whole frames, uint8 (T, H, W, 3), contiguous; arguments and errors of `read_crops`."""
+    return read_crops(video, indices, num_frames, whole)[0]
+
+
+def read_crops(
+    video: str, indices: list[int], num_frames: int, cut_for: Callable[[int, int], Cut]
+) -> np.ndarray:
+    """What is to be seen of decoded frames, uint8 (K, T, h, w, 3), contiguous.
+
+    Each frame is cut as soon as it is decoded, while it is in the cache of the processor.
 
     Args:
         video: folder, archive.zip/folder, archive, or video file.
         indices: 0-based frame numbers; each frame is decoded once, however often it is named.
         num_frames: what the list says; a video with fewer is an error even where `indices` would
             not notice.
+        cut_for: called once, with height and width of a frame; what it returns gets the frames,
+            which it must not keep.
 
     Raises:
-        BadFrame: one frame cannot be decoded; it names the file.
+        BadFrame: one frame cannot be decoded, or has another size; it names the file.
         UserError: the video cannot be used.
     """
     if is_video_file(video):
-        return video_file.read(video, indices, num_frames)
+        return video_file.read(video, indices, num_frames, cut_for)
     frames = open_frames(video)
     if num_frames > len(frames):
         raise UserError(
             f"{video}: the list says {num_frames} frames, the folder has {len(frames)}; "
             "write the list again with pt_dataset/make_json.py"
         )
-    return decode_all(frames, indices, 3)
+    return decode_all(frames, indices, 3, cut_for)
 
 
 def read_flow(flow: str, indices: list[int], num_frames: int) -> np.ndarray:
-    """Optical flow as stored, uint8 (T, H, W, 2): u, v.
+    """Whole fields of flow, uint8 (T, H, W, 2); arguments and errors of `read_flow_crops`."""
+    return read_flow_crops(flow, indices, num_frames, whole)[0]
+
+
+def read_flow_crops(
+    flow: str, indices: list[int], num_frames: int, cut_for: Callable[[int, int], Cut]
+) -> np.ndarray:
+    """Optical flow as stored, uint8 (K, T, h, w, 2): u, v.
 
     Args:
         flow: where it is, see above.
         indices: 0-based; field k leads from frame k to k + 1, so they end at num_frames - 2.
         num_frames: frames of the video by its list.
+        cut_for: see `read_crops`; here called for u and for v, and must return the same.
 
     Raises:
         BadFrame: one picture cannot be decoded; it names the file.
@@ -198,37 +234,68 @@ def read_flow(flow: str, indices: list[int], num_frames: int) -> np.ndarray:
             f"{flow}: {len(pictures[0])} fields of flow where the list says {num_frames} frames, "
             f"which have {num_frames - 1} between them; extract the flow again"
         )
-    u, v = (decode_all(frames, indices, 1) for frames in pictures)
-    if u.shape != v.shape:
-        sizes = "{1}x{0}, v {3}x{2}".format(*u.shape[1:3], *v.shape[1:3])
+    sizes = []
+
+    def cut_noting_size(height: int, width: int) -> Cut:
+        sizes.append((width, height))
+        return cut_for(height, width)
+
+    u, v = (decode_all(frames, indices, 1, cut_noting_size) for frames in pictures)
+    if sizes[0] != sizes[1]:
+        sizes = "{}x{}, v {}x{}".format(*sizes[0], *sizes[1])
         raise UserError(f"{flow}: pictures of u are {sizes}; extract the flow again")
-    return np.concatenate([u, v], axis=3)
+    return np.concatenate([u, v], axis=-1)
 
 
-def decode_all(frames: FolderFrames | ZipFrames, indices: list[int], channels: int) -> np.ndarray:
-    """Decoded pictures, uint8 (T, H, W, channels): 3 of RGB or 1 of gray."""
-    clip = None
-    places: dict[int, int] = {}  # index -> where in the clip it already stands
+def decode_all(
+    frames: FolderFrames | ZipFrames,
+    indices: list[int],
+    channels: int,
+    cut_for: Callable[[int, int], Cut],
+) -> np.ndarray:
+    """What `cut_for` leaves of pictures, uint8 (K, T, h, w, channels): 3 of RGB or 1 of gray."""
+    frame = clips = None  # the first is decoded into again and again
+    places: dict[int, int] = {}  # index -> where in the clips it already stands
     for place, index in enumerate(indices):
         if index in places:
-            clip[place] = clip[places[index]]
+            clips[:, place] = clips[:, places[index]]
             continue
         try:
             data = frames.read(index)
-            if clip is None:
-                clip = np.empty((len(indices), *picture_size(data), channels), np.uint8)
-            size = decode_into(data, clip[place])
+            if frame is None:
+                frame = np.empty((1, *picture_size(data), channels), np.uint8)
+            size = decode_into(data, frame[0])
         except PICTURE_ERRORS as error:
             why = getattr(error, "strerror", None) or error
             if isinstance(error, UnidentifiedImageError):
                 why = "it is no picture"  # Pillow names an object in memory
-            name = frames.name(index)
-            raise BadFrame(f"{name} cannot be decoded: {why}; extract the video again") from None
-        if size != clip.shape[1:3]:
-            sizes = "{1}x{0}, the frames before it {3}x{2}".format(*size, *clip.shape[1:3])
-            raise BadFrame(f"{frames.name(index)} is {sizes}; extract the video again")
+            message = f"{frames.name(index)} cannot be decoded: {why}; extract the video again"
+            raise BadFrame(message, index) from None
+        if size != frame.shape[1:3]:
+            raise odd_one(frames, indices)
+        if clips is None:
+            cut = cut_for(*size)
+        crops = cut(frame)
+        if clips is None:
+            clips = np.empty((len(crops), len(indices), *crops[0].shape[1:]), np.uint8)
+        for clip, crop in zip(clips, crops, strict=True):
+            clip[place] = crop[0]
         places[index] = place
-    return clip
+    return clips
+
+
+def odd_one(frames: FolderFrames | ZipFrames, indices: list[int]) -> BadFrame:
+    """The error that names the first frame of another size than most of `indices` have."""
+    sizes = {}
+    for index in dict.fromkeys(indices):
+        try:
+            sizes[index] = picture_size(frames.read(index))
+        except PICTURE_ERRORS:
+            continue  # of no known size
+    usual = Counter(sizes.values()).most_common(1)[0][0]
+    odd = next(index for index, size in sizes.items() if size != usual)
+    words = "{1}x{0}, the other frames {3}x{2}".format(*sizes[odd], *usual)
+    return BadFrame(f"{frames.name(odd)} is {words}; extract the video again", odd)
 
 
 def picture_size(data: bytes) -> tuple[int, int]:

@@ -1,17 +1,21 @@
-"""uint8 clip (T, H, W, C) -> uint8 clip (T, S, S, C), with one set of parameters a clip.
+"""Which part of a frame the network sees, with one set of parameters a clip.
 
-C is 3 for RGB and 2 for flow. Crops are views; `finished` makes the one copy.
+The functions of augmentation and evaluation draw or compute `Crops` from the height and width of a
+frame; `Crops` cuts them out of uint8 frames (T, H, W, C), C is 3 for RGB and 2 for flow.
 """
 
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
+Window = tuple[slice, slice]  # rows and columns
+ALL = (slice(None), slice(None))
 # top and left of a window in quarters of the way from the first place to the last
 POSITIONS = (
     *((0, 0), (0, 4), (4, 0), (4, 4)),  # the corners
@@ -25,69 +29,86 @@ def resize(clip: np.ndarray, height: int, width: int, antialias: bool = True) ->
     """Bilinear, on uint8."""
     if clip.shape[1:3] == (height, width):
         return clip
-    # a channels-last view, which torch resizes without copies
-    frames = torch.from_numpy(clip).permute(0, 3, 1, 2)
+    # a contiguous, channels-last view: of others torch makes slower copies
+    frames = torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2)
     return tvf.resize(frames, [height, width], antialias=antialias).permute(0, 2, 3, 1).numpy()
 
 
-def scale(
-    clip: np.ndarray, side: int, size: int, square: bool = False, antialias: bool = True
-) -> np.ndarray:
-    """Resizes to a short side of `side`, or both sides if `square`; none gets under `size`."""
-    height, width = clip.shape[1:3]
+@dataclass(frozen=True)
+class Crops:
+    """Windows of one size in a part of the frame that is resized."""
+
+    part: Window
+    size: tuple[int, int]  # height and width to which it is resized
+    windows: list[Window]
+    antialias: bool
+
+    def __call__(self, frames: np.ndarray) -> list[np.ndarray]:
+        """(T, H, W, C) -> one clip (T, S, S, C) for each window; views where nothing is resized."""
+        rows, columns = self.part
+        resized = resize(frames[:, rows, columns], *self.size, self.antialias)
+        return [resized[:, rows, columns] for rows, columns in self.windows]
+
+
+def scaled(height: int, width: int, side: int, size: int, square: bool = False) -> tuple[int, int]:
+    """Height and width with a short side of `side`, or both if `square`; none under `size`."""
     factors = (side / height, side / width) if square else (side / min(height, width),) * 2
-    height, width = max(round(height * factors[0]), size), max(round(width * factors[1]), size)
-    return resize(clip, height, width, antialias)
+    return max(round(height * factors[0]), size), max(round(width * factors[1]), size)
 
 
-def crop_at(clip: np.ndarray, top: float, left: float, size: int) -> np.ndarray:
-    """The `size` x `size` crop at `top` and `left` in [0, 1]: from the first place to the last.
+def window_at(height: int, width: int, top: float, left: float, size: int) -> Window:
+    """The `size` x `size` window at `top` and `left` in [0, 1]: from the first place to the last.
 
     Uniform numbers give every place the same chance.
     """
-    rows, columns = clip.shape[1] - size, clip.shape[2] - size  # of the last place
+    rows, columns = height - size, width - size  # of the last place
     y, x = min(int(top * (rows + 1)), rows), min(int(left * (columns + 1)), columns)
-    return clip[:, y : y + size, x : x + size]
+    return slice(y, y + size), slice(x, x + size)
 
 
 def random_crop(
-    clip: np.ndarray,
+    height: int,
+    width: int,
     short_side: tuple[int, int],
     size: int,
     rng: random.Random,
     square: bool = False,
     antialias: bool = True,
-) -> np.ndarray:
+) -> Crops:
     """A random crop after resizing to a random side of [low, high]."""
     # not the other way round: the crop of a resized frame begins between two source pixels
-    clip = scale(clip, rng.randint(*short_side), size, square, antialias)
-    return crop_at(clip, rng.random(), rng.random(), size)
+    to = scaled(height, width, rng.randint(*short_side), size, square)
+    window = window_at(*to, rng.random(), rng.random(), size)
+    return Crops(ALL, to, [window], antialias)
 
 
 def random_resized_crop(
-    clip: np.ndarray,
+    height: int,
+    width: int,
     area: tuple[float, float],
     ratio: tuple[float, float],
     size: int,
     rng: random.Random,
     antialias: bool = True,
-) -> np.ndarray:
+) -> Crops:
     """A window of a random share of the frame and random width / height, resized: torchvision's."""
-    frames = torch.from_numpy(clip).permute(0, 3, 1, 2)
     with torch_draws_from(rng):
-        window = v2.RandomResizedCrop(size, area, ratio).make_params([frames])
-    window = tvf.crop(frames, **window).permute(0, 2, 3, 1).numpy()  # a view
-    return resize(window, size, size, antialias)
+        draw = v2.RandomResizedCrop(size, area, ratio).make_params
+        drawn = draw([torch.empty(1, height, width, device="meta")])
+    top, left = drawn["top"], drawn["left"]
+    part = slice(top, top + drawn["height"]), slice(left, left + drawn["width"])
+    return Crops(part, (size, size), [ALL], antialias)
 
 
 def corner_crop(
-    clip: np.ndarray,
+    height: int,
+    width: int,
     scales: tuple[float, ...],
     size: int,
     rng: random.Random,
     square: bool = False,
     antialias: bool = True,
-) -> np.ndarray:
+) -> Crops:
     """A window at one of 13 fixed positions, resized.
 
     Its height and width are shares of the short side out of `scales`, neighbors there or equal; if
@@ -95,14 +116,14 @@ def corner_crop(
 
     Source: GroupMultiScaleCrop of the authors' tsn-pytorch; arXiv:1507.02159 sec. 3.
     """
-    height, width = clip.shape[1:3]
     sides = (height, width) if square else (min(height, width),) * 2
     pairs = [(a, b) for i, a in enumerate(scales) for j, b in enumerate(scales) if abs(i - j) <= 1]
     share = rng.choice(pairs)
     rows, columns = int(sides[0] * share[0]), int(sides[1] * share[1])
     down, right = rng.choice(POSITIONS)
     top, left = down * (height - rows) // 4, right * (width - columns) // 4
-    return resize(clip[:, top : top + rows, left : left + columns], size, size, antialias)
+    part = slice(top, top + rows), slice(left, left + columns)
+    return Crops(part, (size, size), [ALL], antialias)
 
 
 def jitter_color(
@@ -126,7 +147,7 @@ def torch_draws_from(rng: random.Random) -> Iterator[None]:
 
 
 def finished(clip: np.ndarray, flip: bool = False, snippet_len: int = 0) -> torch.Tensor:
-    """The contiguous clip, mirrored if asked for: the only copy of a crop.
+    """The contiguous clip, mirrored if asked for.
 
     Args:
         clip: (T, S, S, C).
@@ -150,24 +171,24 @@ def is_flow(clip: np.ndarray) -> bool:
 
 
 def view_crops(
-    clip: np.ndarray,
+    height: int,
+    width: int,
     short_side: int,
     size: int,
     num_crops: int,
     square: bool = False,
     antialias: bool = True,
-) -> list[tuple[np.ndarray, bool]]:
-    """The crops of evaluation, and whether each is to be mirrored.
+) -> Crops:
+    """The crops of evaluation.
 
-    1 is the center, 3 lie along the longer side, 10 are the four corners and the center, plain and
-    mirrored.
+    1 is the center, 3 lie along the longer side; of 10, five of which are mirrored, the four
+    corners and the center.
     """
-    clip = scale(clip, short_side, size, square, antialias)
-    if num_crops == 1:
-        return [(crop_at(clip, 0.5, 0.5, size), False)]
-    if num_crops == 3:
-        along_height = clip.shape[1] > clip.shape[2]
-        places = [(at, 0.5) if along_height else (0.5, at) for at in (0, 0.5, 1)]
-        return [(crop_at(clip, *place, size), False) for place in places]
-    places = [(0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5)]
-    return [(crop_at(clip, *place, size), flip) for flip in (False, True) for place in places]
+    to = scaled(height, width, short_side, size, square)
+    places = {
+        1: [(0.5, 0.5)],
+        3: [(at, 0.5) if to[0] > to[1] else (0.5, at) for at in (0, 0.5, 1)],
+        10: [(0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5)],
+    }
+    windows = [window_at(*to, *place, size) for place in places[num_crops]]
+    return Crops(ALL, to, windows, antialias)

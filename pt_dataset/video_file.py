@@ -7,7 +7,7 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import groupby
 from typing import NamedTuple
@@ -139,8 +139,10 @@ def _read_stamps(path: str, size: int, mtime_ns: int) -> Stamps:
     return Stamps(np.sort(shown), np.sort(keys), num_packets)
 
 
-def read(path: str, indices: list[int], num_frames: int) -> np.ndarray:
-    """Decoded frames, upright, uint8 (T, H, W, 3), contiguous.
+def read(
+    path: str, indices: list[int], num_frames: int, cut_for: Callable[[int, int], Callable]
+) -> np.ndarray:
+    """What is to be seen of decoded frames, upright, uint8 (K, T, h, w, 3), contiguous.
 
     Decodes from the key frame before where the times of the frames tell them apart, else from the
     start.
@@ -149,27 +151,33 @@ def read(path: str, indices: list[int], num_frames: int) -> np.ndarray:
         path: of the video.
         indices: 0-based numbers of frames; each is decoded once, however often it is named.
         num_frames: what the list says.
+        cut_for: see sources.read_crops.
 
     Raises:
         UserError: the video cannot be decoded, or has fewer frames.
     """
+    cut_for = functools.cache(cut_for)
+
+    def cut(picture: np.ndarray) -> np.ndarray:
+        """(H, W, 3) -> a copy (K, h, w, 3), so that the whole picture is not kept."""
+        return np.concatenate(cut_for(*picture.shape[:2])(picture[None]))
+
     with one_sentence(path):
         stamps = read_stamps(path)
         wanted, frames = sorted(set(indices)), {}
         if stamps.shown is not None and len(stamps.shown) == num_frames:
-            frames = seek_frames(path, stamps, wanted)
+            frames = seek_frames(path, stamps, wanted, cut)
         if len(frames) < len(wanted):
             # so many cannot be in it: counts them
             last = num_frames - 1 if num_frames > stamps.num_packets else wanted[-1]
-            frames = first_frames(path, set(wanted), last, num_frames)
-    clip = np.empty((len(indices), *frames[wanted[0]].shape), np.uint8)
-    for place, index in enumerate(indices):
-        clip[place] = frames[index]
-    return clip
+            frames = first_frames(path, set(wanted), last, num_frames, cut)
+    return np.stack([frames[index] for index in indices], axis=1)
 
 
-def seek_frames(path: str, stamps: Stamps, wanted: list[int]) -> dict[int, np.ndarray]:
-    """Pictures of the frames `wanted` by number; some lack where seeking does not lead to them."""
+def seek_frames(
+    path: str, stamps: Stamps, wanted: list[int], cut: Callable
+) -> dict[int, np.ndarray]:
+    """The frames `wanted`, cut, by number; some lack where seeking does not lead to them."""
     key_of = np.searchsorted(stamps.keys, stamps.shown[wanted], side="right") - 1
     if key_of[0] < 0:
         return {}
@@ -181,7 +189,7 @@ def seek_frames(path: str, stamps: Stamps, wanted: list[int]) -> dict[int, np.nd
             numbers = {int(stamps.shown[index]): index for _, index in group}
             for frame in frames_from(stream, int(stamps.keys[key]), max(numbers)):
                 if frame.pts in numbers and not frame.is_corrupt:
-                    found[numbers[frame.pts]] = to_picture(frame)
+                    found[numbers[frame.pts]] = cut(to_picture(frame))
     return found
 
 
@@ -197,8 +205,10 @@ def frames_from(stream: av.VideoStream, key: int, last: int) -> Iterator[av.Vide
                 return
 
 
-def first_frames(path: str, wanted: set[int], last: int, num_frames: int) -> dict[int, np.ndarray]:
-    """Pictures of the frames `wanted` by number, decoding all from the start to the `last`."""
+def first_frames(
+    path: str, wanted: set[int], last: int, num_frames: int, cut: Callable
+) -> dict[int, np.ndarray]:
+    """The frames `wanted`, cut, by number, decoding all from the start to the `last`."""
     found, count = {}, 0
     with open_video(path) as container:
         to_picture = Converter(video_stream(container))
@@ -209,7 +219,7 @@ def first_frames(path: str, wanted: set[int], last: int, num_frames: int) -> dic
                     "write the list again with pt_dataset/make_json.py"
                 )
             if count in wanted:
-                found[count] = to_picture(frame)
+                found[count] = cut(to_picture(frame))
             count += 1
             if count > last:
                 return found
@@ -225,4 +235,4 @@ class Converter:
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         rgb = {"format": "rgb24", "interpolation": "BICUBIC", "threads": 1}
         pixels = self.scaler.reformat(frame, *self.size, **rgb).to_ndarray()
-        return np.rot90(pixels, round(frame.rotation / 90))
+        return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))

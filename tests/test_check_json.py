@@ -12,8 +12,9 @@ from conftest import write_frames
 from PIL import Image
 
 from pt_dataset import check_json
-from pt_dataset.clip_dataset import ClipShape, read_dataset, train_loader
+from pt_dataset.clip_dataset import ClipShape, read_dataset
 from pt_dataset.datalist import read_list
+from pt_dataset.loader import train_loader
 
 TOOL = [sys.executable, str(Path(check_json.__file__))]
 CLASSES = ["run", "walk"]

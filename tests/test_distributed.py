@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -19,11 +18,13 @@ import pytest
 import torch
 from test_resume import ROOT, RUN, assert_same_run, in_set_of_24, lines, wait_for  # noqa: F401
 from test_trainer import CPU, Net, make_net, make_trainer, train
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.utils.data import DataLoader
 
 import main
 from config import UserError
-from pt_dataset.clip_dataset import EpochBatches, collate
+from pt_dataset.clip_dataset import Sample
+from pt_dataset.loader import EpochBatches, collate
 from utils import checkpoint, distributed
 from utils.ema import Ema
 from utils.freeze import freeze_norms
@@ -102,9 +103,12 @@ def fifteen_clips(model_seed=0):
     labels = torch.randint(0, 6, (15,), generator=generator)
     shard = distributed.rank(), distributed.world_size()
     batches = EpochBatches(15, 7, shuffle=True, seed=3, shard=shard)
-    rows = {(e, i): (clips[i], labels[i], i) for e in range(STEPS) for i in range(15)}
-    together = partial(collate, clip_shape=(2, 4, 4, 3))
+    rows = {(e, i): Sample(clips[i], labels[i], i) for e in range(STEPS) for i in range(15)}
     return DataLoader(rows, batch_sampler=batches, collate_fn=together)
+
+
+def together(samples):
+    return collate(samples, clip_shape=(2, 4, 4, 3))[:3]
 
 
 def train_together():
@@ -161,6 +165,13 @@ def more_of_a_pair():
     model = make_net()
     trainer = make_trainer(model)
     trainer.classifier = distributed.wrapped(trainer.classifier, CPU)
+    trainer.micro_batch, reductions = 1, []
+
+    def counted(_, bucket):
+        reductions.append(1)
+        return allreduce_hook(None, bucket)
+
+    trainer.classifier.register_comm_hook(None, counted)
     train(trainer, fifteen_clips())
     before = {key: value.clone() for key, value in model.state_dict().items()}
     distributed.share_buffers(model)
@@ -178,6 +189,7 @@ def more_of_a_pair():
     except Stop as request:
         status = request.status
     return {
+        "reductions": len(reductions),
         "before": before,
         "shared": model.state_dict(),
         "draws": draws,
@@ -226,6 +238,11 @@ def test_two_processes_take_the_steps_of_one(pair):
     assert_close(first["average"], alone["average"], 1e-9)
     assert_close(second["weights"], first["weights"], 0)
     assert not torch.equal(first["weights"]["head.weight"], make_net().head.weight)
+
+
+@pytest.mark.slow
+def test_gradients_are_reduced_once_a_step_whatever_the_micro_batches(pair):
+    assert [part["reductions"] for part in pair[:2]] == [3, 3]
 
 
 @pytest.mark.slow
@@ -310,6 +327,13 @@ def test_shares_are_the_batches_of_one_process_without_doubles(
         assert max(used) - min(used) <= 1
         if batch_size >= 2 * num_processes and len(batch) > 1:
             assert min(used) > 1, "batch norm cannot train on one clip"
+
+
+@pytest.mark.parametrize("num_videos, sizes", [(6, [2, 1]), (7, [2]), (8, [2, 2])])
+def test_where_batch_norm_is_over_all_processes_their_shares_are_equal(num_videos, sizes):
+    for rank in (0, 1):
+        batches = EpochBatches(num_videos, 4, equal_shares=True, shard=(rank, 2))
+        assert [len(batch) for batch in batches] == sizes
 
 
 # whole runs of main.py

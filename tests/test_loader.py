@@ -2,21 +2,29 @@
 
 import hashlib
 import json
+import logging
+import math
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import add_flow, write_frames
 
 from config import DATASETS, DatasetSpec, UserError
-from pt_dataset.clip_dataset import (
-    ClipShape,
-    check_clips,
-    read_dataset,
-    train_loader,
-    view_loader,
-)
+from pt_dataset import loader as loader_module
+from pt_dataset import sampling, transforms
+from pt_dataset.clip_dataset import ClipShape, TrainClips, check_clips, read_dataset
+from pt_dataset.datalist import VideoList
+from pt_dataset.loader import fitting, train_loader, view_loader
+from pt_dataset.sources import read_flow, read_frames
 
+ROOT = Path(__file__).resolve().parents[1]
 SHAPE = ClipShape(clip_len=4, stride=2, short_side=(34, 40), crop_size=32)
 FLOW = replace(SHAPE, modality="flow")
 STACKED_FLOW = replace(FLOW, clip_len=6, snippet_len=3)  # two segments
@@ -313,3 +321,186 @@ def test_lists_that_lack_what_clips_need_are_an_error(
     check_clips(lists, SHAPE)
     with pytest.raises(UserError, match=message):
         check_clips(lists, shape, num_crops)
+
+
+def plain_clip(video, shape, flip_prob, seed, epoch, index):
+    """What TrainClips makes of a video, from whole frames."""
+    rng = sampling.generator(seed, epoch, index)
+    indices = shape.train_indices(video, rng)
+    if shape.modality == "flow":
+        clip = read_flow(video.flow_path, indices, video.num_frames)
+    else:
+        clip = read_frames(video.path, indices, video.num_frames)
+    (clip,) = shape.random_crop(*clip.shape[1:3], rng)(clip)
+    clip = transforms.jitter_color(clip, shape.color_jitter, rng)
+    return transforms.finished(clip, rng.random() < flip_prob, shape.snippet_len)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        SHAPE,
+        replace(SHAPE, short_side=(36, 36)),
+        replace(SHAPE, crop="corners", **JITTER),
+        replace(SHAPE, crop="resized", antialias=False),
+        FLOW,
+        STACKED_FLOW,
+    ],
+    ids=["random", "no resize", "corners", "resized", "flow", "stacked flow"],
+)
+def test_frames_cut_one_by_one_make_the_same_clips(tiny_set, shape):
+    add_flow(tiny_set / "tiny")
+    videos = read_dataset("tiny", tiny_set).train
+    clips = TrainClips(videos, shape, [0, 1], flip_prob=0.5, seed=7)
+    for index, video in enumerate(videos):
+        expected = plain_clip(video, shape, 0.5, 7, 2, index)
+        assert torch.equal(clips[2, index].clip, expected)
+
+
+def test_the_draws_of_a_clip_are_those_of_before():
+    """So that a resumed run goes on as it would have."""
+    rng = sampling.generator(3, 1, 5)
+    assert sampling.random_clip(100, 4, 2, rng) == [91, 93, 95, 97]
+    crops = replace(SHAPE, short_side=(64, 80)).random_crop(64, 96, rng)
+    assert (crops.size, crops.windows) == ((77, 116), [(slice(40, 72), slice(79, 111))])
+    crops = replace(SHAPE, crop="corners").random_crop(64, 96, rng)
+    assert crops.part == (slice(0, 64), slice(0, 56))
+    crops = replace(SHAPE, crop="resized").random_crop(64, 96, rng)
+    assert crops.part == (slice(23, 61), slice(24, 59))
+
+
+def private_mb(pid):
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1000
+
+
+def worker_mb(root, count, start_method, batches):
+    """Private memory of a loader process with a list of `count` entries after so many batches."""
+    lists = read_dataset("tiny", root)
+    videos = VideoList(
+        lists.train[i % 6]._replace(path=lists.train[i % 6].path + "/" * (i % 50))
+        for i in range(count)
+    )
+    loader = view_loader(
+        videos, SHAPE, num_clips=1, num_crops=1, batch_size=10, workers=1, start_method=start_method
+    )
+    rest, used = iter(loader), []
+    for number in range(max(batches) + 1):
+        next(rest)
+        if number in batches:
+            (process,) = multiprocessing.active_children()
+            used.append(private_mb(process.pid))
+    rest.close()
+    del loader, rest
+    return used
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells")
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_long_lists_cost_a_process_little_memory(tiny_set, start_method):
+    (short,) = worker_mb(tiny_set, 100, start_method, [8])
+    (long,) = worker_mb(tiny_set, 240_000, start_method, [8])
+    assert long - short < 50
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells")
+def test_the_memory_of_a_process_does_not_grow_with_the_clips(tiny_set):
+    early, late = worker_mb(tiny_set, 2100, "fork", [10, 205])
+    assert late - early < 3
+
+
+def test_batches_that_wait_fit_into_the_free_memory(monkeypatch, caplog):
+    logging.getLogger("video").propagate = True
+    room = {"shm": 100e9, "memory": 100e9}
+    monkeypatch.setattr(loader_module, "free_shm", lambda: room["shm"])
+    monkeypatch.setattr(loader_module, "free_memory", lambda: room["memory"])
+    with caplog.at_level(logging.INFO, "video"):
+        assert fitting(16, 600_000_000) == (16, 2)
+        assert not caplog.records
+        room["memory"] = 48e9  # 20 batches in a quarter of it
+        assert fitting(16, 600_000_000) == (16, 1)
+        assert "16 of 16 processes, with 1 instead of 2 batches of 600 MB" in caplog.text
+        room["shm"] = 10e9
+        assert fitting(16, 600_000_000) == (8, 1)
+        assert "8 of 16 processes" in caplog.text
+        room["shm"] = 700e6
+        assert fitting(16, 600_000_000) == (1, 1)
+        room["shm"] = 64e6
+        with pytest.raises(UserError, match=r"a batch has 600 MB.* 64 MB free.*--workers 0"):
+            fitting(16, 600_000_000)
+        room |= {"shm": math.inf, "memory": math.inf}  # not known
+        assert fitting(16, 600_000_000) == (16, 2)
+
+
+def test_the_bytes_of_a_batch_are_known_before(tiny_set, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        loader_module, "fitting", lambda workers, size: asked.append(size) or (workers, 1)
+    )
+    add_flow(tiny_set / "tiny")
+    lists = read_dataset("tiny", tiny_set)
+    for shape in (SHAPE, STACKED_FLOW):
+        clips, _, _ = next(iter(make_train_loader(tiny_set, workers=1, shape=shape)))
+        assert asked.pop() == clips.numel()
+    for num_clips in (2, None):
+        loader = view_loader(
+            lists.test, SHAPE, num_clips=num_clips, num_crops=3, batch_size=12, workers=1
+        )
+        assert asked.pop() == next(iter(loader))[0].numel()
+
+
+def test_advice_depends_on_where_the_frames_are(tiny_set, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    lists = read_dataset("tiny", tiny_set)
+
+    def advice(path, workers):
+        videos = VideoList([lists.train[0]._replace(path=path)])
+        loader = train_loader(
+            replace(lists, train=videos), SHAPE, batch_size=1, flip_prob=0, seed=0, workers=workers
+        )
+        return loader.advice()
+
+    assert "--workers 2" in advice(lists.train[0].path, 1)
+    assert "pack_frames.py" in advice(lists.train[0].path, 2)
+    assert "extract_frames.py" in advice("videos/a.mp4", 2)
+    assert "faster disk" in advice("frames.zip/a", 2)
+
+
+def runs(pid):
+    try:  # the state stands behind the name in parentheses; Z is dead, and not yet noticed
+        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+ABANDON = """
+import os, signal, time
+from torch.utils.data import DataLoader, Dataset
+from pt_dataset.loader import ignore_signals
+
+class Stuck(Dataset):
+    def __len__(self):
+        return 4
+    def __getitem__(self, index):  # as if a disk never answered
+        time.sleep(1000)
+
+batches = iter(DataLoader(Stuck(), num_workers=2, worker_init_fn=ignore_signals))
+time.sleep(2)
+print(*[worker.pid for worker in batches._workers], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_workers_do_not_outlive_a_killed_run():
+    argv = [sys.executable, "-c", ABANDON]
+    # a worker that lives on keeps the pipe open
+    done = subprocess.run(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60)
+    workers = done.stdout.split()
+    assert len(workers) == 2
+    give_up = time.monotonic() + 20
+    while any(map(runs, workers)):
+        assert time.monotonic() < give_up
+        time.sleep(0.2)

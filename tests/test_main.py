@@ -45,6 +45,8 @@ def test_a_run_leaves_all_its_files(trained, capsys):
     assert names == {
         *("options.json", "metrics.jsonl", "steps.jsonl", "log.txt", "curves.png", "last.pth"),
         *("best.pth", "predictions.json", "scores.npz", "result.json"),
+        *("per_class.csv", "confusion.csv", "confusion.png"),
+        *("validation.json", "mistakes.jpg"),
     }
     epochs, steps = lines("metrics.jsonl"), lines("steps.jsonl")
     assert [m["epoch"] for m in epochs] == [1, 2]
@@ -158,6 +160,28 @@ def test_a_number_of_best_weights_says_that_they_were_chosen_on_the_test_list(tr
     protocol = json.loads((RUN / "result.json").read_text())["protocol"]
     assert "chosen for their accuracy on data/tiny/testlist01.json" in protocol
     assert "1 center clip x 3 crops" in protocol
+
+
+def test_a_protocol_reaches_the_network_in_batches_of_the_size_asked_for(trained, monkeypatch):
+    """Ten clips x three crops of 36 px, as large as the short side, of four videos."""
+    shapes = []
+
+    def forward(self, clips):
+        shapes.append(clips.shape)
+        return clips.float().mean(dim=(1, 2, 3))[:, :2]
+
+    monkeypatch.setattr("utils.normalize.ClipClassifier.forward", forward)
+    argv = ["--resume", str(RUN / "last.pth"), "--evaluate", "--device", "cpu"]
+    assert main([*argv, "--protocol", "nonlocal", "--view-batch", "8"]) == 0
+    assert set(shapes) == {(8, 8, 36, 36, 3), (6, 8, 36, 36, 3)}
+    assert sum(shape[0] for shape in shapes) == 4 * 30
+    result = json.loads((RUN / "result.json").read_text())
+    assert "36 px out of short side 36" in result["protocol"]
+    assert main([*argv, "--protocol", "i3d", "--views", "2x1", "--crop-size", "20"]) == 0
+    assert shapes[-1][2] == 20
+    result = json.loads((RUN / "result.json").read_text())
+    assert "logits averaged over 2 evenly spaced clips" in result["protocol"]  # typed: stronger
+    assert result["average"] == np.load(RUN / "scores.npz")["average"] == "logits"
 
 
 def test_more_epochs_go_on_where_the_first_ones_ended(trained):

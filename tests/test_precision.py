@@ -103,9 +103,9 @@ def test_the_comparison_is_made_once(net, wrong_conv, monkeypatch):
 
 
 def test_auto_uses_bfloat16_only_where_the_cpu_has_it(net, right_conv, monkeypatch):
-    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(precision, "cpu_is_fast_in_bf16", lambda: False)
     assert choose_precision("auto", CPU, net, CLIP) == "fp32"
-    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(precision, "cpu_is_fast_in_bf16", lambda: True)
     assert choose_precision("auto", CPU, net, CLIP) == "bf16"
     assert choose_precision("fp32", CPU, net, CLIP) == "fp32"
 

@@ -135,7 +135,7 @@ def damage(folder, how):
         ("truncated", "image_00003.jpg cannot be decoded"),
         ("empty file", "image_00003.jpg cannot be decoded"),
         ("text", "image_00003.jpg cannot be decoded"),
-        ("other size", "image_00003.jpg is 20x20, the frames before it 48x36"),
+        ("other size", "image_00003.jpg is 20x20, the other frames 48x36"),
         ("two schemes", "frames of different names"),
         ("doubled", "missing or doubled"),
         ("no frames", "no frames"),

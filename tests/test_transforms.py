@@ -8,13 +8,13 @@ from PIL import Image
 
 from pt_dataset.transforms import (
     corner_crop,
-    crop_at,
     finished,
     jitter_color,
     random_crop,
     random_resized_crop,
     resize,
     view_crops,
+    window_at,
 )
 
 
@@ -24,15 +24,46 @@ def gradient(height, width):
     return np.stack([np.stack([x, y, np.full_like(x, 7)], -1).astype(np.uint8)] * 4)
 
 
+def views(clip, *args, **kwargs):
+    """The crops of evaluation."""
+    return view_crops(*clip.shape[1:3], *args, **kwargs)(clip)
+
+
+def seen(crop_of, clip, *args, **kwargs):
+    """The one crop that `crop_of` makes of a clip."""
+    (crop,) = crop_of(*clip.shape[1:3], *args, **kwargs)(clip)
+    return crop
+
+
+def test_a_window_is_placed_by_shares_of_the_way():
+    assert window_at(36, 48, 0.5, 0.5, 32) == (slice(2, 34), slice(8, 40))
+    assert window_at(36, 48, 0, 1, 32) == (slice(0, 32), slice(16, 48))
+
+
 def test_a_clip_of_the_right_size_is_only_cropped():
     clip = gradient(36, 48)
-    assert np.array_equal(crop_at(clip, 0.5, 0.5, 32), clip[:, 2:34, 8:40])
-    assert np.array_equal(crop_at(clip, 0, 1, 32), clip[:, :32, 16:])
+    crop = seen(view_crops, clip, 36, 32, 1)
+    assert np.array_equal(crop, clip[:, 2:34, 8:40])
+    assert np.shares_memory(crop, clip)
+
+
+def test_single_frames_are_cropped_like_the_whole_clip():
+    clip = np.random.default_rng(0).integers(0, 256, (4, 50, 70, 3), dtype=np.uint8)
+    for crops_of, args in (
+        (random_crop, ((33, 80), 32)),
+        (corner_crop, ((1, 0.8, 0.6), 32)),
+        (random_resized_crop, ((0.1, 1), (0.5, 2), 32)),
+    ):
+        for seed in range(5):
+            crops = crops_of(50, 70, *args, random.Random(seed))
+            of_frames = np.concatenate([crops(frame[None])[0] for frame in clip])
+            assert np.array_equal(of_frames, crops(clip)[0])
+            assert of_frames.shape == (4, 32, 32, 3)
 
 
 def test_the_corners_are_reached():
     rng = random.Random(0)
-    crops = [random_crop(gradient(36, 48), (36, 36), 32, rng) for _ in range(500)]
+    crops = [seen(random_crop, gradient(36, 48), (36, 36), 32, rng) for _ in range(500)]
     assert {crop[0, 0, 0, 0] for crop in crops} == set(range(17))  # columns 0 to 48 - 32
     assert {crop[0, 0, 0, 1] for crop in crops} == set(range(5))
 
@@ -41,7 +72,9 @@ def test_the_short_side_is_drawn_from_the_whole_range():
     rng = random.Random(0)
     clip = gradient(64, 64)
     # how many source columns a crop of 32 px sees says how large the frames were made before it
-    spans = [int(np.ptp(random_crop(clip, (32, 64), 32, rng)[0, 0, :, 0])) for _ in range(300)]
+    spans = [
+        int(np.ptp(seen(random_crop, clip, (32, 64), 32, rng)[0, 0, :, 0])) for _ in range(300)
+    ]
     assert max(spans) >= 60
     assert min(spans) == 31
     assert len(set(spans)) > 20
@@ -57,18 +90,20 @@ def test_resizing_without_antialias_looks_at_the_nearest_pixels_only():
     clip = np.zeros((1, 64, 64, 3), np.uint8)
     clip[:, ::4] = 200  # every fourth row: rows 1.5, 5.5 ... of a quarter of the size miss them all
     for crops in (
-        lambda antialias: view_crops(clip, 16, 16, 1, antialias=antialias)[0],
-        lambda antialias: [random_crop(clip, (16, 16), 16, random.Random(0), antialias=antialias)],
+        lambda antialias: seen(view_crops, clip, 16, 16, 1, antialias=antialias),
+        lambda antialias: seen(
+            random_crop, clip, (16, 16), 16, random.Random(0), antialias=antialias
+        ),
     ):
-        assert crops(False)[0].max() == 0
-        assert crops(True)[0].min() > 20
+        assert crops(False).max() == 0
+        assert crops(True).min() > 20
 
 
 @pytest.mark.parametrize("shape", [(36, 48), (48, 36), (33, 33), (20, 90)])
 @pytest.mark.parametrize("num_crops", [1, 3])
 def test_view_crops_lie_along_the_longer_side(shape, num_crops):
     clip = gradient(*shape)
-    crops = [crop for crop, _ in view_crops(clip, 32, 32, num_crops)]
+    crops = views(clip, 32, 32, num_crops)
     assert [crop.shape for crop in crops] == [(4, 32, 32, 3)] * num_crops
     channel = 1 if shape[0] > shape[1] else 0
     if num_crops == 3:
@@ -81,18 +116,20 @@ def test_view_crops_lie_along_the_longer_side(shape, num_crops):
 
 def test_one_crop_serves_all_frames():
     rng = random.Random(1)
-    crop = random_crop(gradient(36, 48), (36, 40), 32, rng)
+    crop = seen(random_crop, gradient(36, 48), (36, 40), 32, rng)
     assert all(np.array_equal(frame, crop[0]) for frame in crop)
 
 
 def test_every_place_has_the_same_chance():
     rng = random.Random(0)
-    rows = [int(random_crop(gradient(34, 34), (34, 34), 32, rng)[0, 0, 0, 1]) for _ in range(3000)]
+    rows = [
+        int(seen(random_crop, gradient(34, 34), (34, 34), 32, rng)[0, 0, 0, 1]) for _ in range(3000)
+    ]
     assert all(900 < rows.count(row) < 1100 for row in range(3))
 
 
 def test_a_square_resize_ignores_the_aspect_ratio():
-    crop = view_crops(gradient(64, 128), 32, 32, 1, square=True)[0][0]
+    crop = seen(view_crops, gradient(64, 128), 32, 32, 1, square=True)
     assert np.ptp(crop[0, 0, :, 0].astype(int)) >= 122  # all columns
     assert np.ptp(crop[0, :, 0, 1].astype(int)) >= 60  # and all rows
 
@@ -106,7 +143,7 @@ def window(crop):
 def test_each_of_the_thirteen_positions_comes_equally_often():
     rng = random.Random(0)
     clip = gradient(72, 104)  # a window of 36 goes down by up to 36 pixels and right by 68
-    crops = [corner_crop(clip, (0.5,), 36, rng) for _ in range(2600)]
+    crops = [seen(corner_crop, clip, (0.5,), 36, rng) for _ in range(2600)]
     assert all(crop.shape == (4, 36, 36, 3) for crop in crops)
     places = Counter(window(crop)[:2] for crop in crops)
     # corners, middles of the edges, halfway between the center and the corners, center
@@ -122,7 +159,9 @@ def test_sides_of_a_corner_crop_are_at_most_one_scale_apart():
     rng = random.Random(0)
     sides = Counter()
     for _ in range(1500):
-        top, left, bottom, right = window(corner_crop(gradient(200, 250), (1, 0.8, 0.6), 40, rng))
+        top, left, bottom, right = window(
+            seen(corner_crop, gradient(200, 250), (1, 0.8, 0.6), 40, rng)
+        )
         sides[round((bottom - top) / 40), round((right - left) / 40)] += 1  # 5, 4 or 3
     assert sides.keys() == {(5, 5), (5, 4), (4, 5), (4, 4), (4, 3), (3, 4), (3, 3)}
     assert min(sides.values()) > 150
@@ -130,13 +169,13 @@ def test_sides_of_a_corner_crop_are_at_most_one_scale_apart():
 
 def test_a_corner_crop_of_the_right_size_is_not_resized():
     clip = gradient(64, 80)
-    crop = corner_crop(clip, (0.5,), 32, random.Random(0))
+    crop = seen(corner_crop, clip, (0.5,), 32, random.Random(0))
     assert np.shares_memory(crop, clip)
 
 
 def test_corner_crops_of_square_frames_are_shares_of_each_side():
     rng = random.Random(0)
-    crops = [corner_crop(gradient(100, 200), (0.5,), 50, rng, square=True) for _ in range(50)]
+    crops = [seen(corner_crop, gradient(100, 200), (0.5,), 50, rng, square=True) for _ in range(50)]
     for top, left, bottom, right in map(window, crops):
         assert (bottom - top, right - left) == pytest.approx((50, 100), abs=3)
 
@@ -145,7 +184,7 @@ def test_resized_crops_have_the_area_and_the_ratio_asked_for():
     rng = random.Random(0)
     areas, ratios = [], []
     for _ in range(500):
-        crop = random_resized_crop(gradient(200, 250), (0.2, 0.6), (0.5, 2), 64, rng)
+        crop = seen(random_resized_crop, gradient(200, 250), (0.2, 0.6), (0.5, 2), 64, rng)
         assert crop.shape == (4, 64, 64, 3)
         top, left, bottom, right = window(crop)
         height, width = (bottom - top) * 64 / 63, (right - left) * 64 / 63
@@ -158,9 +197,9 @@ def test_resized_crops_have_the_area_and_the_ratio_asked_for():
 
 
 def random_changes(clip, rng):
-    yield corner_crop(clip, (1, 0.8), 32, rng)
-    yield random_resized_crop(clip, (0.1, 1), (0.5, 2), 32, rng)
-    yield random_crop(clip, (33, 48), 32, rng)
+    yield seen(corner_crop, clip, (1, 0.8), 32, rng)
+    yield seen(random_resized_crop, clip, (0.1, 1), (0.5, 2), 32, rng)
+    yield seen(random_crop, clip, (33, 48), 32, rng)
     yield jitter_color(clip, (0.4, 0.4, 0.4, 0.1), rng)
 
 
@@ -198,7 +237,7 @@ def test_colors_change_as_asked_and_only_if_asked():
 @pytest.mark.parametrize("channels", [2, 3])
 def test_a_finished_clip_is_contiguous_and_mirrored_in_the_copy(channels):
     clip = np.random.default_rng(0).integers(0, 256, (4, 9, 12, channels), dtype=np.uint8)
-    crop = crop_at(clip, 0.5, 0.5, 6)
+    crop = seen(view_crops, clip, 9, 6, 1)
     plain, mirrored = finished(crop), finished(crop, flip=True)
     assert plain.is_contiguous()
     assert mirrored.is_contiguous()
@@ -218,8 +257,6 @@ def test_fields_of_flow_become_channels_in_their_order():
     assert stacked[:, 1, 1].tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
 
 
-def test_ten_crops_are_corners_and_center_plain_and_mirrored():
-    crops = view_crops(gradient(40, 60), 40, 32, 10)
-    assert [flip for _, flip in crops] == [False] * 5 + [True] * 5
-    tops = [window(crop)[:2] for crop, _ in crops]
-    assert tops == [(0, 0), (0, 28), (8, 0), (8, 28), (4, 14)] * 2
+def test_the_crops_of_ten_are_corners_and_center():
+    tops = [window(crop)[:2] for crop in views(gradient(40, 60), 40, 32, 10)]
+    assert tops == [(0, 0), (0, 28), (8, 0), (8, 28), (4, 14)]

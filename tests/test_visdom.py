@@ -7,6 +7,7 @@ import http.server
 import io
 import json
 import math
+import re
 import socket
 import sys
 import tarfile
@@ -141,7 +142,8 @@ def test_env_is_made_before_its_address_is_told_and_saved_at_the_end(fake, log_t
     logger = log_to(fake.port, env="i3d on/ucf 101")
     wait_until(lambda: logger.said)
     assert logger.said == [f"visdom: http://127.0.0.1:{fake.port}/env/i3d_on_ucf_101"]
-    assert [path for path, _ in fake.posts] == ["/env_state", "/env/i3d_on_ucf_101"]
+    paths = [path for path, _ in fake.posts]
+    assert paths[:2] == ["/env_state", "/env/i3d_on_ucf_101"] and set(paths[2:]) == {"/close"}
     logger.log({"train/loss": 1.0}, 1)
     logger.close()
     assert fake.posts[-1] == ("/save", {"data": ["i3d_on_ucf_101"]})
@@ -174,10 +176,51 @@ def test_long_curves_are_thinned_but_keep_their_ends(num_points):
 
 def test_text_is_shown_as_text(fake, log_to):
     logger = log_to(fake.port)
-    logger.text("run", "<script>alert(1)</script>", 'a & "b"')
+    logger.text("mistakes", 'a & "b"')
+    logger.tables("run", {"lr": 1 / 3, "loss": None}, {"<i>": ["<b>", 0.5]})
     logger.close()
+    assert fake.windows["mistakes"]["data"][0]["content"] == "a &amp; &quot;b&quot;"
     content = fake.windows["run"]["data"][0]["content"]
-    assert content == "&lt;script&gt;alert(1)&lt;/script&gt;<br>a &amp; &quot;b&quot;"
+    assert re.findall("<b>(.*?)</b>", content) == ["0.3333", "no number", "&lt;b&gt; 0.5"]
+    assert "&lt;i&gt;" in content and "<i>" not in content
+
+
+def test_confusion_is_shown_in_percent_of_each_class(fake, log_to):
+    logger = log_to(fake.port)
+    logger.confusion("confusion (%)", [[3, 1, 0], [0, 0, 0], [0, 0, 7]], ["a", "0", "c"])
+    logger.close()
+    window = fake.windows["confusion (%)"]
+    [matrix] = window["data"]
+    # a class without videos has no percentages, and NaN would break the page
+    assert matrix["z"] == [[75, 25, 0], [None] * 3, [0, 0, 100]]
+    assert matrix["x"] == matrix["y"] == ["a", "0", "c"]
+    assert window["layout"]["xaxis"]["type"] == "category"  # or 0 would be a number
+    assert window["layout"]["yaxis"]["autorange"] == "reversed"
+
+
+@pytest.mark.parametrize("num_classes, names, numbers", [(12, 1, 1), (20, 1, 0), (21, 0, 0)])
+def test_the_matrix_of_many_classes_is_not_written_over(num_classes, names, numbers):
+    counts = [[1] * num_classes] * num_classes
+    window = visdom_logger.confusion(counts, [str(i) for i in range(num_classes)])
+    [matrix] = window["data"]
+    shown = "texttemplate" in matrix, window["layout"]["xaxis"]["showticklabels"]
+    assert shown == (numbers, names)
+    assert "hovertemplate" in matrix  # there they can be read anyway
+
+
+def test_windows_of_an_earlier_run_of_that_name_go(fake, log_to):
+    logger = log_to(fake.port)
+    logger.log({"val/loss": 1.0}, 1)
+    wait_until(lambda: fake.windows)
+    closed = [message["win"] for path, message in fake.posts if path == "/close"]
+    assert "mistakes" in closed  # this run has none yet
+    before = len(closed)
+    fake.answering.clear()  # lost and found again: now they are of this run
+    logger.log({"val/loss": 1.0}, 2)
+    wait_until(lambda: len(logger.said) == 2)
+    fake.answering.set()
+    wait_until(lambda: len(logger.said) == 3)
+    assert len([path for path, _ in fake.posts if path == "/close"]) == before
 
 
 def test_resumed_run_shows_its_earlier_curves(fake, log_to):
@@ -213,7 +256,8 @@ def test_hung_server_delays_neither_log_nor_close(fake, log_to, monkeypatch):
 def test_server_that_comes_back_empty_gets_the_whole_history(log_to):
     first = FakeVisdom()
     logger = log_to(first.port)
-    logger.text("run", "i3d")
+    logger.tables("run", {"arch": "i3d"})
+    logger.picture("mistakes", b"jpeg")
     for step in range(5):
         logger.log({"train/loss": float(step), "lr": 0.1}, step)
     wait_until(lambda: len(first.curve("loss", "train")) == 5 and logger.said)
@@ -224,10 +268,12 @@ def test_server_that_comes_back_empty_gets_the_whole_history(log_to):
     logger.log({"train/loss": 6.0}, 6)
     wait_until(lambda: len(second.curve("loss", "train")) == 7)
     # without news, but the server does not know them
-    wait_until(lambda: {"learning rate", "run"} <= set(second.windows))
+    wait_until(lambda: {"learning rate", "run", "mistakes"} <= set(second.windows))
     wait_until(lambda: len(logger.said) == 3)
     second.stop()
     assert second.posts[1][0] == "/env/run"
+    source = second.windows["mistakes"]["data"][0]["content"]["src"]
+    assert base64.b64decode(source.removeprefix("data:image/jpeg;base64,")) == b"jpeg"
     assert logger.said[1].startswith("visdom: lost the server")
     assert logger.said[2] == "visdom: back, curves redrawn"
 

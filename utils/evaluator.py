@@ -4,14 +4,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from utils import distributed
-from utils.metrics import mean_class_accuracy, top_k
+from utils import confusion, distributed
+from utils.metrics import mean_class_accuracy, num_correct, top_k, wilson_interval
+from utils.scores import Scores, save_scores
 
 
 @torch.inference_mode()
@@ -21,14 +21,23 @@ def score_videos(
     device: torch.device,
     desc: str = "evaluate",
     check: Callable[[], None] = lambda: None,
+    average: str = "scores",
+    view_batch: int | None = None,
+    on_batch: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None] = lambda *batch: None,
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Softmax scores averaged over the views of each video; `check` is called between batches.
+    """What the network says of each video, averaged over its views.
+
+    Args:
+        check: called between batches.
+        average: "scores", after the softmax, or "logits", before it.
+        view_batch: views on the device at once; None: all of a batch.
+        on_batch: sees the views, uint8 (N, V, T, S, S, C), scores and labels of each batch.
 
     Of a run of several processes each scores the videos of its loader, and all get all scores.
 
     Returns:
-        Scores (videos, classes) and labels (videos,) on the CPU in list order, and the mean
-        cross-entropy of the views.
+        Scores or logits (videos, classes) and labels (videos,) on the CPU in list order, and the
+        mean cross-entropy of the views.
     """
     model.eval()
     indices, scores, labels = (
@@ -38,14 +47,17 @@ def score_videos(
     bar = tqdm(loader, desc, unit="batch", leave=False, dynamic_ncols=True, disable=quiet)
     for views, label, index in bar:
         n, v = views.shape[:2]
-        if n:  # else the share of another process is the whole batch
-            logits = model(views.flatten(0, 1).to(device, non_blocking=True))  # (N * V, classes)
-            of_views = label.to(device).repeat_interleave(v)
-            loss_sum += nn.functional.cross_entropy(logits, of_views, reduction="sum").item()
+        if n:  # else all are in the share of another process, or bad
+            chunks = views.flatten(0, 1).split(view_batch or n * v)
+            logits = torch.cat([model(chunk.to(device, non_blocking=True)) for chunk in chunks])
+            targets = label.to(device).repeat_interleave(v)
+            loss_sum += nn.functional.cross_entropy(logits, targets, reduction="sum").item()
             num_views += n * v
+            of_views = logits if average == "logits" else logits.softmax(dim=1)  # (N * V, classes)
             indices.append(index)
-            scores.append(logits.softmax(dim=1).unflatten(0, (n, v)).mean(dim=1).cpu())
+            scores.append(of_views.unflatten(0, (n, v)).mean(dim=1).cpu())
             labels.append(label)
+            on_batch(views, scores[-1], label)
         check()
     own = *map(torch.cat, (indices, scores, labels)), loss_sum, num_views
     indices, scores, labels, loss_sums, counts = zip(*distributed.gather(own), strict=True)
@@ -64,31 +76,43 @@ def validation_metrics(scores: torch.Tensor, labels: torch.Tensor, loss: float) 
     return {name: value for name, value in metrics.items() if value is not None}
 
 
-def result_of(scores: torch.Tensor, labels: torch.Tensor, protocol: str) -> dict:
+def result_of(
+    scores: torch.Tensor,
+    labels: torch.Tensor,
+    protocol: str,
+    average: str = "scores",
+    num_skipped: int = 0,
+) -> dict:
     """The content of result.json: accuracies in percent and how they were measured."""
     return {
         "top1": top_k(scores, labels, 1),
+        "top1_interval": wilson_interval(num_correct(scores, labels, 1), len(labels)),
         "top5": top_k(scores, labels, 5),
         "mean_class_accuracy": mean_class_accuracy(scores, labels),
         "num_videos": len(labels),
-        "num_skipped": 0,
+        "num_skipped": num_skipped,
+        "average": average,
         "protocol": protocol,
     }
 
 
-def protocol_in_words(views: str, preprocessing: dict) -> str:
+def protocol_in_words(
+    views: str, preprocessing: dict, average: str = "scores", full_crop: bool = False
+) -> str:
     """What was averaged over what, for `views` such as "10x3"."""
+    averaged = "logits" if average == "logits" else "softmax"
     clips, crops = views.split("x")
     of_crops = {"1": "1 center crop", "10": "10 crops (5 of them mirrored)"}
     of_crops = of_crops.get(crops, f"{crops} crops")
     unit = "field of flow" if preprocessing["modality"] == "flow" else "frame"
     side = "both sides" if preprocessing["resize"] == "square" else "short side"
-    pixels = f"{preprocessing['crop_size']} px out of {side} {preprocessing['short_side']}"
+    crop_size = preprocessing["short_side" if full_crop else "crop_size"]
+    pixels = f"{crop_size} px out of {side} {preprocessing['short_side']}"
     if snippet_len := preprocessing["snippet_len"]:
         segments = int(clips) if clips != "1" else preprocessing["clip_len"] // snippet_len
         return (
             f"video accuracy, logits of {segments} segments of {plural(snippet_len, unit)} "
-            f"aggregated, softmax averaged over {of_crops}, {pixels}"
+            f"aggregated, {averaged} averaged over {of_crops}, {pixels}"
         )
     of_clips = {"1": "1 center clip", "all": "the whole video as 1 clip"}
     of_clips = of_clips.get(clips, f"{clips} evenly spaced clips")
@@ -96,7 +120,7 @@ def protocol_in_words(views: str, preprocessing: dict) -> str:
     rate = preprocessing["target_fps"]
     stride = f"stride {preprocessing['stride']}" + (f" at {rate:g} frames/s" if rate else "")
     return (
-        f"video accuracy, softmax averaged over {of_clips} x {of_crops}{frames} ({stride}), "
+        f"video accuracy, {averaged} averaged over {of_clips} x {of_crops}{frames} ({stride}), "
         f"{pixels}"
     )
 
@@ -110,10 +134,12 @@ def plural(count: int, unit: str) -> str:
 def describe(result: dict) -> str:
     """One line for people: no number without its protocol."""
     top5 = "" if result["top5"] is None else f", top-5 {result['top5']:.1f} %"
+    low, high = result["top1_interval"]
+    skipped = f" ({result['num_skipped']} skipped)" if result["num_skipped"] else ""
     return (
-        f"top-1 {result['top1']:.1f} %{top5}, mean class accuracy "
+        f"top-1 {result['top1']:.1f} % (95 %: {low:.1f} to {high:.1f}){top5}, mean class accuracy "
         f"{result['mean_class_accuracy']:.1f} % "
-        f"on {result['num_videos']} videos; {result['protocol']}"
+        f"on {result['num_videos']} videos{skipped}; {result['protocol']}"
     )
 
 
@@ -125,8 +151,14 @@ def write_results(
     names: list[str],
     class_names: list[str],
 ) -> None:
-    """Writes result.json, predictions.json (five best classes a video) and scores.npz."""
-    best = scores.topk(min(5, scores.shape[1]), dim=1)
+    """Writes all of an evaluation into `folder`; `scores` is what `result["average"]` says.
+
+    predictions.json has the five best classes of each video with their scores, scores.npz the
+    scores or logits of all; per_class.csv, confusion.csv and confusion.png say what is taken for
+    what; result.json comes last.
+    """
+    shown = scores.softmax(dim=1) if result["average"] == "logits" else scores
+    best = shown.topk(min(5, scores.shape[1]), dim=1)
     predictions = [
         {
             "path": name,
@@ -140,13 +172,15 @@ def write_results(
             names, labels.tolist(), best.values.tolist(), best.indices.tolist(), strict=True
         )
     ]
-    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     text = json.dumps(predictions, indent=1, ensure_ascii=False)
     (folder / "predictions.json").write_text(text + "\n", encoding="utf-8")
-    np.savez_compressed(
-        folder / "scores.npz",
-        scores=scores.numpy(),
-        labels=labels.numpy(),
-        names=np.array(names),
-        class_names=np.array(class_names),
+    how = result["average"], result["protocol"]
+    save_scores(
+        folder / "scores.npz", Scores(scores.numpy(), labels.numpy(), names, class_names, *how)
     )
+    predicted = scores.argmax(dim=1).numpy()
+    matrix = confusion.confusion_matrix(labels.numpy(), predicted, len(class_names))
+    confusion.write_per_class(folder / "per_class.csv", matrix, class_names)
+    confusion.write_confusion(folder / "confusion.csv", matrix, class_names)
+    confusion.draw_confusion(folder / "confusion.png", matrix, class_names, describe(result))
+    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -1,14 +1,19 @@
 """Where the numbers of a run go. All loggers have one interface and get the same dictionaries."""
 
+import importlib.util
 import json
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
+from config import UserError
 from utils.checkpoint import write_whole
-from utils.visdom_logger import TRACES, WINDOWS, VisdomLogger
+from utils.mistakes import Mistakes
+from utils.visdom_logger import CONFUSION, MISTAKES, RUN, TRACES, WINDOWS, VisdomLogger, readable
 
 log = logging.getLogger("video")
 
@@ -42,7 +47,7 @@ class Logger:
     def log_steps(self, metrics: dict) -> None:
         """Averages of training since the last call."""
 
-    def log_epoch(self, metrics: dict) -> None:
+    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
         """Averages of the whole epoch, and the validation after it."""
 
     def close(self) -> None:
@@ -72,7 +77,7 @@ class JsonLines(Logger):
     def log_steps(self, metrics: dict) -> None:
         self._append("steps.jsonl", metrics)
 
-    def log_epoch(self, metrics: dict) -> None:
+    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
         self._append("metrics.jsonl", metrics)
 
     def _append(self, name: str, metrics: dict) -> None:
@@ -103,18 +108,53 @@ def _finite(value: float | None) -> float | None:
 
 def history(run_dir: Path) -> list[tuple[dict, float]]:
     """What the curves of a run show: training from its steps, validation from its epochs."""
-    return [(_curves(m, "steps"), m["epoch"]) for m in read_lines(run_dir / "steps.jsonl")] + [
-        (_curves(m, "epoch"), m["epoch"]) for m in read_lines(run_dir / "metrics.jsonl")
+    return [(m, m["epoch"]) for m in read_lines(run_dir / "steps.jsonl")] + [
+        (_of_validation(m), m["epoch"]) for m in read_lines(run_dir / "metrics.jsonl")
     ]
 
 
-def _curves(metrics: dict, kind: str) -> dict:
-    """The part of `metrics` that is drawn: no epoch averages of what the steps have shown."""
-    return {
-        name: metrics[name]
-        for name in TRACES
-        if name in metrics and name.startswith("val/") == (kind == "epoch")
-    }
+def _of_validation(metrics: dict) -> dict:
+    """The part of an epoch's metrics that is drawn: no averages of what the steps have shown."""
+    return {name: value for name, value in metrics.items() if name.startswith("val/")}
+
+
+class ValidationFiles(Logger):
+    """validation.json and mistakes.jpg in the run folder: the newest validation, looked into."""
+
+    def __init__(self, run_dir: Path, epoch: int):
+        """`epoch`: epochs that are done; a validation after more of them goes: it is done again."""
+        self.run_dir = run_dir
+        if read_validation(run_dir).get("epoch", 0) > epoch:
+            self._remove("validation.json", "mistakes.jpg")
+
+    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
+        if mistakes.surest:
+            mistakes.picture().save(self.run_dir / "mistakes.jpg", quality=90)
+        else:
+            self._remove("mistakes.jpg")
+        validation = {
+            "epoch": metrics["epoch"],
+            "class_names": mistakes.class_names,
+            "confusion": mistakes.confusion.tolist(),  # a row of counts for each true class
+        }
+        text = json.dumps(validation, ensure_ascii=False) + "\n"
+        write_whole(self.run_dir / "validation.json", text.encode())
+
+    def _remove(self, *names: str) -> None:
+        for name in names:
+            (self.run_dir / name).unlink(missing_ok=True)
+
+
+def read_validation(run_dir: Path) -> dict:
+    """What ValidationFiles wrote; nothing if there is no such file."""
+    path = run_dir / "validation.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def read_options(run_dir: Path) -> dict:
+    """The options of a run that have a value."""
+    text = (run_dir / "options.json").read_text(encoding="utf-8")
+    return {name: value for name, value in json.loads(text).items() if value not in (None, {})}
 
 
 class CurvesPng(Logger):
@@ -123,7 +163,7 @@ class CurvesPng(Logger):
     def __init__(self, run_dir: Path):
         self.run_dir = run_dir
 
-    def log_epoch(self, metrics: dict) -> None:
+    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
         from matplotlib.figure import Figure  # takes half a second
 
         points: dict[str, tuple[list, list]] = {}
@@ -154,29 +194,86 @@ class CurvesPng(Logger):
 
 
 class Visdom(Logger):
-    """Live curves on visdom's page, the earlier ones of a resumed run included."""
+    """The live page of visdom, with what a resumed run did before."""
 
-    def __init__(self, run_dir: Path, server: str, port: int):
+    def __init__(self, run_dir: Path, server: str, port: int, env: str | None, say=log.info):
+        self.run_dir = run_dir
+        self.newest = {"epoch": 0, "step": 0}  # on top
+        self.options = read_options(run_dir)
         self.page = VisdomLogger(
-            env=run_dir.name,
+            env=env or run_dir.name,
             server=server,
             port=port,
             env_path=run_dir.parent / ".visdom",
-            say=log.info,
+            say=say,
         )
-        self.page.load(history(run_dir))
+        for metrics, epoch in history(run_dir):
+            self.page.log(metrics, epoch)
+            self.newest |= metrics
+        self._show_numbers()
+        self._show_validation()
 
     def log_steps(self, metrics: dict) -> None:
-        self.page.log(_curves(metrics, "steps"), metrics["epoch"])
+        self.page.log(metrics, metrics["epoch"])
+        self.newest |= metrics
+        self._show_numbers()
 
-    def log_epoch(self, metrics: dict) -> None:
-        self.page.log(_curves(metrics, "epoch"), metrics["epoch"])
+    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
+        validation = _of_validation(metrics)
+        self.page.log(validation, metrics["epoch"])
+        self.newest |= validation
+        self._show_numbers()
+        self._show_validation()
+
+    def _show_numbers(self) -> None:
+        self.page.tables(RUN, self.newest, self.options)
+
+    def _show_validation(self) -> None:
+        validation, picture = read_validation(self.run_dir), self.run_dir / "mistakes.jpg"
+        if validation:
+            self.page.confusion(CONFUSION, validation["confusion"], validation["class_names"])
+            if picture.exists():
+                self.page.picture(MISTAKES, picture.read_bytes())
+            else:
+                self.page.text(MISTAKES, "none")
 
     def close(self) -> None:
         self.page.close()
 
     def places(self) -> list[str]:
         return [f"visdom: {self.page.url}"] if self.page.shown else []
+
+
+class TensorBoard(Logger):
+    """Event files in the run folder; the x axis is the step."""
+
+    def __init__(self, run_dir: Path, step: int):
+        """`step`: where the run goes on; later events belong to what is done again, and go."""
+        from torch.utils.tensorboard import SummaryWriter  # optional, and takes a second
+
+        self.run_dir, self.folder = run_dir, run_dir / "tensorboard"
+        self.writer = SummaryWriter(self.folder, purge_step=step + 1, flush_secs=10)
+        options = read_options(run_dir).items()
+        text = "\n".join(f"    {name} {readable(value)}" for name, value in options)
+        self.writer.add_text("options", text, step)
+
+    def log_steps(self, metrics: dict) -> None:
+        for name, value in metrics.items():
+            if name != "step":
+                self.writer.add_scalar(name, value, metrics["step"])
+
+    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
+        for name, value in _of_validation(metrics).items():
+            self.writer.add_scalar(name, value, metrics["step"])
+        if mistakes.surest:
+            pixels = np.asarray(mistakes.picture())
+            self.writer.add_image("mistakes", pixels, metrics["step"], dataformats="HWC")
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def places(self) -> list[str]:
+        return [f"tensorboard: tensorboard --logdir {self.folder}"]
 
 
 class Loggers(Logger):
@@ -189,9 +286,9 @@ class Loggers(Logger):
         for logger in self.loggers:
             logger.log_steps(metrics)
 
-    def log_epoch(self, metrics: dict) -> None:
+    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
         for logger in self.loggers:
-            logger.log_epoch(metrics)
+            logger.log_epoch(metrics, mistakes)
 
     def close(self) -> None:
         for logger in self.loggers:
@@ -201,11 +298,31 @@ class Loggers(Logger):
         return [place for logger in self.loggers for place in logger.places()]
 
 
+def check_installed(names: Sequence[str]) -> None:
+    """Raises UserError if a logger among `names` needs a package that is not there."""
+    if "tensorboard" in names and importlib.util.find_spec("tensorboard") is None:
+        raise UserError("--logger tensorboard needs a package: pip install tensorboard")
+
+
 def build(
-    run_dir: Path, step: int, epoch: int, visdom_server: str | None, visdom_port: int
+    run_dir: Path,
+    step: int,
+    epoch: int,
+    names: Sequence[str],
+    *,
+    server: str,
+    port: int,
+    env: str | None,
 ) -> Logger:
-    """The loggers of a run that has done so much; the files first, which the others read."""
-    files = [JsonLines(run_dir, step, epoch), CurvesPng(run_dir)]
-    return Loggers(
-        *files, *([Visdom(run_dir, visdom_server, visdom_port)] if visdom_server else [])
-    )
+    """The loggers of a run that has done so much; the files first, which the others read.
+
+    Args:
+        names: "visdom", "tensorboard", beside the files.
+        server, port, env: of visdom's page; `env` is the run's name if it is None.
+    """
+    loggers = [JsonLines(run_dir, step, epoch), ValidationFiles(run_dir, epoch), CurvesPng(run_dir)]
+    if "visdom" in names:
+        loggers.append(Visdom(run_dir, server, port, env))
+    if "tensorboard" in names:
+        loggers.append(TensorBoard(run_dir, step))
+    return Loggers(*loggers)

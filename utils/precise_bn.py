@@ -38,9 +38,9 @@ def measure_norms(
         norm.momentum = None  # torch's word for the plain average
         norm.train()
     for clips, *_ in islice(batches, num_batches):
-        for part in clips.split(micro_batch):
-            if len(part):
-                classifier(part.to(device, non_blocking=True))
+        # none if all were bad, or are in the share of another process
+        for part in clips.split(micro_batch) if len(clips) else ():
+            classifier(part.to(device, non_blocking=True))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()

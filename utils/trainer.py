@@ -162,7 +162,7 @@ class Trainer:
             while done < num_steps:
                 lr = self.train_next(batches)
                 done += 1
-                if done % log_every == 0 or done == num_steps:
+                if (done % log_every == 0 or done == num_steps) and self.recent.clips:
                     metrics = self.read(self.recent) | {"lr": lr}
                     on_log(metrics, self.epoch + done / num_steps)
                     bar.set_postfix(
@@ -200,6 +200,9 @@ class Trainer:
         clips, labels = self.copy(clips, labels)
         num_own, of_all = len(labels), distributed.sizes(len(labels))
         n, first, blend = sum(of_all), 0, None
+        if not n:  # all of its videos are bad
+            self.step += 1
+            return self.schedule.set_lr(self.step - 1)
         if self.mixup:  # a partner may be in the share of another process
             blend = draw_blend(self.mixup, n, self.seed, self.step)
             first = sum(of_all[: distributed.rank()])

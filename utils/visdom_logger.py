@@ -6,6 +6,7 @@ back empty then gets everything. Only the server needs visdom; this file needs t
 """
 
 import atexit
+import base64
 import contextlib
 import html
 import http.client
@@ -14,7 +15,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Real
 from pathlib import Path
 from urllib.parse import quote
@@ -25,10 +26,13 @@ WINDOWS = {  # title, which is also the y axis: metrics; any other metric is ign
     "loss": ("train/loss", "val/loss"),
     "accuracy (%)": ("train/top1", "val/top1", "train/top5", "val/top5"),
     "learning rate": ("lr",),
-    "seconds per step": ("time/data", "time/compute"),
+    "seconds per step": ("time/data", "time/copy", "time/compute"),
 }
+RUN, CONFUSION, MISTAKES = "run", "confusion (%)", "mistakes"  # titles of the other windows
 FROM_ZERO = ("learning rate", "seconds per step")  # or plotly draws a constant 0.01 on -1 ... 1
-BLUE, ORANGE = "#1f77b4", "#ff7f0e"  # fixed, so that a color means the same in every window
+ORDER = (RUN, *WINDOWS, CONFUSION, MISTAKES)
+# fixed, so that a color means the same in every window
+BLUE, ORANGE, GREEN = "#1f77b4", "#ff7f0e", "#2ca02c"
 TRACES = {  # metric: name in the legend, color, dash
     "train/loss": ("train", BLUE, "solid"),
     "val/loss": ("validation", ORANGE, "solid"),
@@ -38,10 +42,16 @@ TRACES = {  # metric: name in the legend, color, dash
     "val/top5": ("validation top-5", ORANGE, "dot"),
     "lr": ("learning rate", BLUE, "solid"),
     "time/data": ("data", ORANGE, "solid"),
+    "time/copy": ("copy", GREEN, "solid"),
     "time/compute": ("compute", BLUE, "solid"),
 }
 WINDOW_OF = {metric: title for title, metrics in WINDOWS.items() for metric in metrics}
 SIZE = {"width": 405, "height": 260}  # pixels; two rows of three fit a screen of 1280 x 800
+LARGE = {"width": 820, "height": 400}  # two columns, for the picture of utils.mistakes
+# in the right margin, or it hides the legend; without two that only select points
+MODEBAR = {"orientation": "v", "remove": ["lasso2d", "select2d"]}
+MAX_LABELS = 20  # classes; with more, their names beside the confusion matrix would overlap
+MAX_NUMBERS = 12  # classes; with more, the numbers in its cells would
 MAX_POINTS = 1000  # per trace and post; the run folder keeps all of them
 MAX_MARKERS = 100  # points; a lone point needs one, a long line gets visdom's smoothing without
 
@@ -50,6 +60,7 @@ STARTING = 0.25  # the same, while a server comes up
 TIMEOUT = 3.0  # seconds for one post
 MAX_WAIT = 30.0  # seconds between two tries to reach a server
 START_LIMIT = 30.0  # seconds for a server to come up: its imports are slow on a cold disk
+GOES_ON, TRIES = "curves go to the run folder", "will keep trying"
 CLOSE_LIMIT = 4.0  # seconds; a hung server must not hold up the end of a run
 
 
@@ -83,7 +94,8 @@ class VisdomLogger:
         self.autostart = autostart and self.server in ("127.0.0.1", "localhost")
         self._say, self._told = say, set()
         self._points = {metric: ([], []) for metric in TRACES}  # steps, values
-        self._texts = {}  # title: HTML
+        # title: makes what stands in a window that is no plot of curves; the thread has the time
+        self._panes: dict[str, Callable[[], dict]] = {}
         self._stale = set()  # titles of the windows that have news
         self._lock = threading.Lock()  # of the three above
         self._connected = self._was_connected = self._posted = False
@@ -119,11 +131,39 @@ class VisdomLogger:
         for metrics, step in history:
             self.log(metrics, step)
 
-    def text(self, title: str, *lines: str) -> None:
-        """Show lines of plain text in a window of that title, in place of its earlier text."""
+    def tables(self, title: str, *tables: dict) -> None:
+        """Show tables of names and values side by side, in place of what stood there."""
+        copies = [dict(table) for table in tables]
+        # or a long value in the second table would push it below the first
+        start, end = '<div style="white-space: nowrap">', "</div>"
+        self._show(title, lambda: text_pane(start + "".join(map(html_table, copies)) + end))
+
+    def text(self, title: str, line: str) -> None:
+        """Show a line of plain text, in place of what stood there."""
+        self._show(title, lambda: text_pane(html.escape(line)))
+
+    def picture(self, title: str, jpeg: bytes) -> None:
+        """Show a picture, in place of what stood there."""
+        self._show(title, lambda: picture_pane(jpeg))
+
+    def confusion(self, title: str, counts: list[list[int]], class_names: list[str]) -> None:
+        """Show of each class (a row of `counts`) how many percent were taken for which."""
+        self._show(title, lambda: confusion(counts, class_names))
+
+    def _show(self, title: str, pane: Callable[[], dict]) -> None:
         with self._lock:
-            self._texts[title] = "<br>".join(html.escape(str(line)) for line in lines)
+            self._panes[title] = pane
             self._stale.add(title)
+
+    def wait_until_shown(self) -> bool:
+        """Wait for the server to have all that is there by now; False if there is no server."""
+        while self._thread.is_alive() and not self._closing.wait(0.05):
+            with self._lock:
+                if self.shown and not self._stale:
+                    return True
+            if "no server" in self._told:
+                return False
+        return False
 
     def close(self) -> None:
         """Post what is left and have the server save it; takes at most `CLOSE_LIMIT` seconds."""
@@ -148,7 +188,7 @@ class VisdomLogger:
         try:
             if not self._connected:
                 self._connect()
-            for title in [*WINDOWS, *self._texts]:
+            for title in ORDER:
                 self._post_window(title)
             if not self._connected:
                 self._tell("back, curves redrawn" if self._was_connected else self.url)
@@ -177,18 +217,20 @@ class VisdomLogger:
         self._post(f"/env/{quote(self.env)}", {"eid": self.env})
         with self._lock:  # the server may be a new one: draw everything
             self._stale |= {WINDOW_OF[m] for m, (steps, _) in self._points.items() if steps}
-            self._stale |= set(self._texts)
+            self._stale |= set(self._panes)
+        if not self._was_connected:  # an earlier run of this name must not be taken for this one
+            for title in set(ORDER) - self._stale:
+                self._post("/close", {"eid": self.env, "win": title})
 
     def _post_window(self, title: str) -> None:
         with self._lock:
             if title not in self._stale:
                 return
             self._stale.discard(title)  # if the post fails, everything is drawn again
-            if title in WINDOWS:
-                window = self._plot(title)
-            else:
-                window = {"data": [{"type": "text", "content": self._texts[title]}]}
-        opts = {"title": title, **SIZE}
+            plot = self._plot(title) if title in WINDOWS else None
+            pane = self._panes.get(title)
+        window = plot or pane()  # not while `log` waits for the lock
+        opts = {"title": title, **(LARGE if title == MISTAKES else SIZE)}
         self._post("/events", window | {"eid": self.env, "win": title, "opts": opts})
         self._posted = True
 
@@ -197,8 +239,7 @@ class VisdomLogger:
         layout = {
             "showlegend": True,
             "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
-            # in the right margin, or it hides the legend; without two that only select points
-            "modebar": {"orientation": "v", "remove": ["lasso2d", "select2d"]},
+            "modebar": MODEBAR,
             "margin": {"l": 65, "r": 35, "t": 10, "b": 40},
             "xaxis": {"title": "epoch"},
             "yaxis": {
@@ -241,16 +282,15 @@ class VisdomLogger:
         return starting and not self._was_connected and time.monotonic() < self._start_deadline
 
     def _tell_failure(self, reason: str) -> None:
-        goes_on = "curves go to the run folder"
         if self._was_connected:
-            self._tell(f"lost the server ({reason}); {goes_on}; will keep trying", "lost")
+            self._tell(f"lost the server ({reason}); {GOES_ON}; {TRIES}", "lost")
         elif self.autostart and not visdom_assets.visdom_folder():
             install = visdom_assets.INSTALL
-            self._tell(f"not installed; {goes_on}; for the live page: {install}", "no server")
+            self._tell(f"not installed; {GOES_ON}; for the live page: {install}", "no server")
         else:
             log = f", see {self.env_path / visdom_server.LOG}" if self._process else ""
             where = f"no server at {self._address} ({reason}{log})"
-            self._tell(f"{where}; {goes_on}; will keep trying", "no server")
+            self._tell(f"{where}; {GOES_ON}; {TRIES}", "no server")
 
     def _tell(self, sentence: str, kind: str = "") -> None:
         if (kind or sentence) not in self._told:
@@ -279,5 +319,75 @@ def thin(values: list[float]) -> list[float | None]:
     kept = values[::stride]
     if (len(values) - 1) % stride:
         kept.append(values[-1])
-    # one Infinity, which is no JSON, breaks the whole page
-    return [value if math.isfinite(value) else None for value in kept]
+    return [finite(value) for value in kept]
+
+
+def finite(value: float) -> float | None:
+    """One Infinity, which is no JSON, breaks the whole page."""
+    return value if math.isfinite(value) else None
+
+
+def text_pane(content: str) -> dict:
+    """HTML as visdom wants it."""
+    return {"data": [{"type": "text", "content": content}]}
+
+
+def picture_pane(jpeg: bytes) -> dict:
+    """A picture as visdom wants it."""
+    source = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+    return {"data": [{"type": "image", "content": {"src": source}}]}
+
+
+def confusion(counts: list[list[int]], class_names: list[str]) -> dict:
+    """The matrix as plotly wants it."""
+    sums = [sum(row) or math.nan for row in counts]  # of a class without videos there is no share
+    shares = [
+        [finite(round(100 * n / total, 1)) for n in row]
+        for row, total in zip(counts, sums, strict=True)
+    ]
+    numbers = {"texttemplate": "%{z:.0f}"} if len(class_names) <= MAX_NUMBERS else {}
+    data = {
+        "type": "heatmap",
+        "z": shares,
+        "x": class_names,
+        "y": class_names,
+        "zmin": 0,
+        "zmax": 100,
+        "colorscale": [[0, "white"], [1, BLUE]],
+        "showscale": False,  # it would lie under the buttons
+        "hovertemplate": "%{y}, taken for %{x}: %{z:.0f} %<extra></extra>",
+        **numbers,
+    }
+    axis = {
+        "type": "category",  # classes may be named by numbers
+        "showticklabels": len(class_names) <= MAX_LABELS,
+        "tickfont": {"size": 10},
+        "automargin": True,
+    }
+    layout = {
+        "margin": {"l": 40, "r": 35, "t": 10, "b": 40},
+        "modebar": MODEBAR,
+        "xaxis": {"title": "taken for", "tickangle": -45, **axis},
+        "yaxis": {"title": "class", "autorange": "reversed", **axis},  # the first class on top
+    }
+    return {"data": [data], "layout": layout}
+
+
+def html_table(values: dict) -> str:
+    """Names and values, which are text, whatever they look like."""
+    cell = '<td style="padding: 0 0 0 8px">'
+    rows = "".join(
+        f"<tr>{cell}{html.escape(name)}</td>{cell}<b>{html.escape(readable(value))}</b></td></tr>"
+        for name, value in values.items()
+    )
+    style = "display: inline-block; vertical-align: top; font-size: 12px; line-height: 1.3"
+    return f'<table style="{style}">{rows}</table>'
+
+
+def readable(value: object) -> str:
+    """Four digits of a number; the values of a list without brackets."""
+    if value is None:  # JSON has no word for infinity
+        return "no number"
+    if isinstance(value, list):
+        return " ".join(map(readable, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

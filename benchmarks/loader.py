@@ -1,0 +1,216 @@
+"""How fast clips come, against decoding alone and the classic way, side by side in one run.
+
+    python benchmarks/loader.py [--repeats 15] [--workers N]
+
+Frames are 340x256 JPEG of quality 90, as UCF101 is usually stored. Each line is one item of the
+training set with all that a loader process does to it, from the files to the batch. Repeats are
+interleaved, so that a slow moment of the machine hits all alike. On one core the time is that of
+the processor, without waiting for other programs; the files are in memory after the first repeat.
+"""
+
+import argparse
+import io
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import simplejpeg
+import torch
+import torchvision
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from config import DatasetSpec
+from pt_dataset.clip_dataset import ClipShape, TrainClips, VideoLists
+from pt_dataset.datalist import Video, VideoList
+from pt_dataset.loader import collate, train_loader
+
+NUM_FRAMES, WIDTH, HEIGHT, CROP = 64, 340, 256, 224
+CLIP = ClipShape(clip_len=NUM_FRAMES, stride=1, short_side=(256, 256), crop_size=CROP)
+SEGMENTS = replace(CLIP, clip_len=3, snippet_len=1)  # three frames spread over the video
+CLIPS_A_CORE = 24  # with all cores
+ALONE, CLASSIC = "decoding alone (simplejpeg)", "clip, the classic way"
+
+
+def write_frames(folder: Path) -> list[bytes]:
+    """Cloudy pictures with grain, as large as photographs; the contents of the files."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for i in range(NUM_FRAMES):
+        clouds = Image.fromarray(rng.integers(0, 256, (16, 20, 3), dtype=np.uint8)).resize(
+            (WIDTH, HEIGHT), Image.Resampling.BICUBIC
+        )
+        grain = rng.normal(0, 2.5, (HEIGHT, WIDTH, 1))
+        picture = (np.asarray(clouds) + grain).clip(0, 255).astype(np.uint8)
+        Image.fromarray(picture).save(folder / f"image_{i + 1:05d}.jpg", quality=90)
+    return [file.read_bytes() for file in sorted(folder.iterdir())]
+
+
+def write_video(path: Path, files: list[bytes]) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.bit_rate = WIDTH, HEIGHT, 2_000_000
+        for data in files:
+            frame = av.VideoFrame.from_ndarray(simplejpeg.decode_jpeg(data), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def decode(files: list[bytes]) -> None:
+    """The floor: what cannot be saved."""
+    for data in files:
+        simplejpeg.decode_jpeg(data)
+
+
+def decode_video(path: Path) -> None:
+    with av.open(str(path)) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        for frame in container.decode(video=0):
+            frame.to_ndarray(format="rgb24")
+
+
+def classic_clip(folder: Path) -> torch.Tensor:
+    """The way of most repositories: Pillow decodes and resizes each frame, floats are stacked."""
+    top, left = random.randint(0, HEIGHT - CROP), random.randint(0, WIDTH - CROP)
+    mirrored, frames = random.random() < 0.5, []
+    for file in sorted(folder.iterdir()):
+        frame = Image.open(file).convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
+        frame = frame.crop((left, top, left + CROP, top + CROP))
+        if mirrored:
+            frame = frame.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        pixels = torch.from_numpy(np.array(frame)).permute(2, 0, 1).float().div(255)
+        frames.append((pixels - 0.45) / 0.225)
+    return torch.stack(frames, dim=1)
+
+
+def other_decoders(files: list[bytes]) -> dict[str, Callable[[], object]]:
+    """Name -> decodes every file once; OpenCV where it is installed."""
+    tensors = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in files]
+    rgb = torchvision.io.ImageReadMode.RGB
+    found = {
+        "Pillow": lambda: [
+            np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in files
+        ],
+        "torchvision.io": lambda: [torchvision.io.decode_jpeg(t, mode=rgb) for t in tensors],
+    }
+    try:
+        import cv2
+    except ImportError:
+        return found
+    buffers = [np.frombuffer(data, np.uint8) for data in files]
+    return found | {"OpenCV": lambda: [cv2.imdecode(b, cv2.IMREAD_COLOR_RGB) for b in buffers]}
+
+
+def lists_of(video: Path | str, count: int = 1) -> VideoLists:
+    videos = VideoList([Video(str(video), 0, "a", NUM_FRAMES)] * count)
+    return VideoLists(DatasetSpec(title=""), ["a"], videos, videos[:1], Path(), Path(), 0)
+
+
+def item(video: Path | str, shape: ClipShape) -> Callable[[], object]:
+    """Makes a batch of one random clip, another one each time; the seeds are always the same."""
+    clips = TrainClips(lists_of(video).train, shape, [0], flip_prob=0.5, seed=0)
+    epochs = iter(range(10**9))
+    return lambda: collate([clips[next(epochs), 0]])
+
+
+def one_core(folder: Path, files: list[bytes], repeats: int) -> None:
+    frames, archive, video = folder / "frames", folder / "frames.zip", folder / "video.mp4"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for file in sorted(frames.iterdir()):
+            packed.write(file, f"v/{file.name}")
+    write_video(video, files)
+    eight = replace(SEGMENTS, clip_len=8)
+    jittered = replace(CLIP, short_side=(256, 320))
+    work = {  # name -> frames of an item, what to do
+        ALONE: (NUM_FRAMES, lambda: decode(files)),
+        **{name: (NUM_FRAMES, run) for name, run in other_decoders(files).items()},
+        CLASSIC: (NUM_FRAMES, lambda: classic_clip(frames)),
+        "clip": (NUM_FRAMES, item(frames, CLIP)),
+        "clip from a zip": (NUM_FRAMES, item(f"{archive}/v", CLIP)),
+        "clip, short side 256 to 320": (
+            NUM_FRAMES,
+            item(frames, jittered),
+        ),
+        "clip, any window, resized": (NUM_FRAMES, item(frames, replace(CLIP, crop="resized"))),
+        "3 segments": (3, item(frames, SEGMENTS)),
+        "3 segments from a zip": (3, item(f"{archive}/v", SEGMENTS)),
+        "3 segments, corner crops": (3, item(frames, replace(SEGMENTS, crop="corners"))),
+        "8 segments": (8, item(frames, eight)),
+        "8 segments, corner crops": (8, item(frames, replace(eight, crop="corners"))),
+        "video, decoding alone (PyAV)": (NUM_FRAMES, lambda: decode_video(video)),
+        "clip from a video": (NUM_FRAMES, item(video, CLIP)),
+    }
+    seconds = {name: [] for name in work}
+    for _ in range(repeats):
+        for name, (count, run) in work.items():
+            started = time.process_time()
+            run()
+            seconds[name].append((time.process_time() - started) / count)
+    median = {name: statistics.median(times) for name, times in seconds.items()}
+    floor, classic = median[ALONE], median[CLASSIC]
+    kilobytes = sum(map(len, files)) / len(files) / 1000
+    print(
+        f"frames of {WIDTH}x{HEIGHT}, {kilobytes:.0f} kB each; medians of {repeats}, one core\n"
+        f"{'':30} frames/s   of decoding alone   times the classic way"
+    )
+    for name, cost in median.items():
+        print(f"{name:30} {1 / cost:8.0f} {floor / cost:19.2f} {classic / cost:23.1f}")
+
+
+def all_cores(folder: Path, files: list[bytes], workers: int) -> None:
+    """Batches from a loader with all its processes, beside as many that only decode."""
+    count = CLIPS_A_CORE * workers
+    loader = train_loader(
+        lists_of(folder / "frames", count),
+        CLIP,
+        batch_size=4,
+        flip_prob=0.5,
+        seed=0,
+        workers=workers,
+    )
+    rates = {"decoding alone": [], "loader": []}
+    with ProcessPoolExecutor(workers) as pool:
+        list(pool.map(decode, [files] * workers))  # the processes have started
+        for loader.batch_sampler.epoch in range(4):
+            started = time.perf_counter()
+            list(pool.map(decode, [files] * count))
+            between = time.perf_counter()
+            for _ in loader:
+                pass
+            rates["decoding alone"].append(count * NUM_FRAMES / (between - started))
+            rates["loader"].append(count * NUM_FRAMES / (time.perf_counter() - between))
+    # the first epoch starts the processes of the loader
+    alone, ours = (statistics.median(rate[1:]) for rate in rates.values())
+    print(
+        f"{workers} processes: decoding alone {alone:.0f} frames/s, batches of 4 clips "
+        f"{ours:.0f} frames/s, {ours / alone:.2f} of it"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        files = write_frames(Path(name) / "frames")
+        one_core(Path(name), files, args.repeats)
+        all_cores(Path(name), files, args.workers)
+
+
+if __name__ == "__main__":
+    main()

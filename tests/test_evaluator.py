@@ -1,0 +1,211 @@
+"""Averaging over views, and what an evaluation writes, against values worked out by hand."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from config import PROTOCOLS
+from opts import parse_opts
+from utils.confusion import class_rows, confusion_matrix, draw_confusion
+from utils.evaluator import describe, protocol_in_words, result_of, score_videos, write_results
+from utils.metrics import wilson_interval
+from utils.scores import load_scores
+
+CPU = torch.device("cpu")
+PIXELS = {"modality": "rgb", "resize": "short_side", "short_side": 256, "crop_size": 224}
+CLIPS = PIXELS | {"clip_len": 32, "stride": 2, "snippet_len": 0, "target_fps": None}
+SEGMENTS = PIXELS | {"clip_len": 3, "stride": 1, "snippet_len": 1, "target_fps": None}
+
+
+class Counting(nn.Module):
+    """A clip's own values are its logits; remembers how many clips came at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def forward(self, clips):
+        self.sizes.append(len(clips))
+        return clips.flatten(1)
+
+
+def batches(logits, batch_size):
+    """What a view loader yields of (videos, V, classes) logits; labels are 0, 1, 2, 0, ..."""
+    labels = torch.arange(len(logits)) % logits.shape[2]
+    for i in range(0, len(logits), batch_size):
+        yield logits[i : i + batch_size], labels[i : i + batch_size], torch.arange(len(logits))
+
+
+@pytest.mark.parametrize(
+    "average, expected, top1",
+    # softmax of (0, ln 9) is (0.1, 0.9), of (ln 1.5, 0) is (0.6, 0.4): twice against once
+    [("scores", [1.3 / 3, 1.7 / 3], 0), ("logits", [0.8109302 / 3, 2.1972246 / 3], 0)],
+)
+def test_scores_and_logits_of_a_video_are_averaged_as_by_hand(average, expected, top1):
+    first = np.log([1.5, 1.0])
+    logits = torch.tensor(np.array([[first, first, np.log([1.0, 9.0])]]), dtype=torch.float)
+    scores, labels, loss = score_videos(Counting(), batches(logits, 1), CPU, average=average)
+    torch.testing.assert_close(scores, torch.tensor([expected]))
+    assert result_of(scores, labels, "", average)["top1"] == top1
+    assert loss == pytest.approx(-(2 * np.log(0.6) + np.log(0.1)) / 3)
+
+
+def test_averaging_scores_and_logits_may_decide_otherwise():
+    logits = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 2.5]]])
+    by = {
+        average: score_videos(Counting(), batches(logits, 1), CPU, average=average)[0].argmax()
+        for average in ("scores", "logits")
+    }
+    assert by == {"scores": 0, "logits": 1}
+
+
+@pytest.mark.parametrize("view_batch", [1, 2, 5, 9, 100])
+@pytest.mark.parametrize("average", ["scores", "logits"])
+def test_the_result_does_not_depend_on_the_chunk_and_no_chunk_is_larger(view_batch, average):
+    logits = torch.randn(7, 9, 3, generator=torch.Generator().manual_seed(0))
+    whole = score_videos(Counting(), batches(logits, 2), CPU, average=average)
+    model = Counting()
+    chunks = score_videos(model, batches(logits, 2), CPU, average=average, view_batch=view_batch)
+    assert max(model.sizes) == min(view_batch, 18)
+    assert sum(model.sizes) == 63
+    assert torch.equal(chunks[0], whole[0])
+    assert chunks[2] == whole[2]
+
+
+@pytest.mark.parametrize("batch_size", range(1, 9))
+def test_seven_videos_count_seven_in_list_order_with_any_batch_size(batch_size):
+    logits = torch.eye(3)[torch.arange(7) % 3][:, None] * 5
+    logits[6] = torch.tensor([0.0, 1.0, 0.0])  # the last one is wrong
+    scores, labels, _ = score_videos(Counting(), batches(logits, batch_size), CPU)
+    result = result_of(scores, labels, "")
+    assert labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert (result["num_videos"], result["top1"]) == (7, pytest.approx(600 / 7))
+
+
+@pytest.mark.parametrize(
+    "correct, total, low, high",
+    [  # worked out from Wilson's formula in decimal arithmetic
+        (0, 10, 0, 27.7533),
+        (10, 10, 72.2467, 100),
+        (8, 10, 49.0162, 94.3318),
+        (157, 160, 94.6330, 99.3605),
+    ],
+)
+def test_the_wilson_interval(correct, total, low, high):
+    assert wilson_interval(correct, total) == pytest.approx((low, high), abs=1e-3)
+
+
+def test_the_interval_stands_beside_the_number_and_the_protocol():
+    scores, labels = torch.eye(2)[[0, 0, 1, 1]], torch.tensor([0, 0, 1, 0])
+    result = result_of(scores, labels, "one clip", "logits")
+    assert result["top1_interval"] == wilson_interval(3, 4)
+    assert describe(result) == (
+        "top-1 75.0 % (95 %: 30.1 to 95.4), mean class accuracy 83.3 % on 4 videos; one clip"
+    )
+    assert result["average"] == "logits"
+
+
+LABELS = np.array([0, 0, 0, 1, 1, 3])
+PREDICTED = np.array([0, 2, 2, 1, 0, 3])
+NAMES = ["a", "b, with comma", "c", "d"]
+MATRIX = [[1, 0, 2, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
+
+
+def test_the_confusion_matrix_has_true_classes_in_rows():
+    assert confusion_matrix(LABELS, PREDICTED, 4).tolist() == MATRIX
+
+
+def test_the_rows_of_classes_name_what_each_is_taken_for():
+    rows = [list(row.values()) for row in class_rows(np.array(MATRIX), NAMES)]
+    assert rows == [
+        ["a", 3, 1, 33.33, "c", 2],
+        ["b, with comma", 2, 1, 50, "a", 1],
+        ["c", 0, 0, "", "", 0],  # no videos: no accuracy
+        ["d", 1, 1, 100, "", 0],  # no errors
+    ]
+
+
+def test_an_evaluation_leaves_all_its_files(tmp_path):
+    logits = 3 * torch.eye(4)[PREDICTED]
+    labels = torch.from_numpy(LABELS)
+    names = [f"data/v{i}" for i in range(6)]
+    result = result_of(logits, labels, "how", "logits")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_results(folder, result, logits, labels, names, NAMES)
+    assert {file.name for file in folder.iterdir()} == {
+        *("result.json", "predictions.json", "scores.npz"),
+        *("per_class.csv", "confusion.csv", "confusion.png"),
+    }
+    assert json.loads((folder / "result.json").read_text())["top1"] == 50
+    first = json.loads((folder / "predictions.json").read_text())[0]["predictions"][0]
+    assert first == {"class_name": "a", "score": pytest.approx(np.e**3 / (np.e**3 + 3), abs=1e-5)}
+    saved = load_scores(folder / "scores.npz")
+    assert (saved.average, saved.protocol, saved.names, saved.class_names) == (
+        *("logits", "how"),
+        names,
+        NAMES,
+    )
+    assert np.array_equal(saved.scores, logits.numpy())
+    with open(folder / "confusion.csv", newline="") as file:
+        table = list(csv.reader(file))
+    assert table[0][1:] == NAMES
+    assert [list(map(int, row[1:])) for row in table[1:]] == MATRIX
+    with open(folder / "per_class.csv", newline="") as file:
+        assert list(csv.DictReader(file))[1] == {
+            "class": "b, with comma",
+            "videos": "2",
+            "correct": "1",
+            "accuracy": "50.0",
+            "most confused with": "a",
+            "times": "1",
+        }
+
+
+@pytest.mark.parametrize("num_classes", [2, 60])
+def test_the_picture_shows_where_the_confusions_are(tmp_path, num_classes):
+    """A dark diagonal of as many cells as there are classes, each large enough for its label."""
+    names = [f"class number {i}" for i in range(num_classes)]
+    draw_confusion(tmp_path / "a.png", 5 * np.eye(num_classes, dtype=int), names, "title " * 40)
+    pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
+    dark = (pixels - (8, 48, 107) == 0).all(axis=2)  # the end of the color map
+    rows = np.flatnonzero(dark.sum(axis=1) > 5)
+    height = rows.max() - rows.min() + 1
+    assert height / num_classes >= 10  # pixels
+    corner = dark[rows.min() + height // 2 + 3 :, : dark.shape[1] // 4]
+    assert not corner.any()
+
+
+@pytest.mark.parametrize(
+    "protocol, preprocessing, words",
+    [
+        ("i3d", CLIPS, "logits averaged over the whole video as 1 clip x 1 center crop (stride 2)"),
+        ("s3d", CLIPS, "logits averaged over the whole video as 1 clip x 1 center crop (stride 2)"),
+        (
+            "nonlocal",
+            CLIPS,
+            "softmax averaged over 10 evenly spaced clips x 3 crops of 32 frames (stride 2), "
+            "256 px out of short side 256",
+        ),
+        (
+            "tsn",
+            SEGMENTS,
+            "logits of 25 segments of 1 frame aggregated, logits averaged over 10 crops (5 of them "
+            "mirrored), 224 px out of short side 256",
+        ),
+        ("clip", CLIPS, "softmax averaged over 1 center clip x 1 center crop of 32 frames"),
+    ],
+)
+def test_the_protocols_of_the_papers_in_words(protocol, preprocessing, words):
+    opts = parse_opts(["--arch", "i3d", "--dataset", "x", "--protocol", protocol])
+    preset = PROTOCOLS[protocol]
+    assert (opts.views, opts.average, opts.full_crop) == (
+        *(preset.views, preset.average),
+        preset.full_crop,
+    )
+    assert words in protocol_in_words(opts.views, preprocessing, opts.average, opts.full_crop)

@@ -1,0 +1,149 @@
+"""Where the numbers of a run go: its files, TensorBoard, and the page redrawn from the files."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_RUN
+from PIL import Image
+from test_visdom import FakeVisdom, free_port
+
+from config import UserError
+from main import main
+from utils import loggers, replay
+from utils.mistakes import NUM_CLIPS, Mistakes
+
+RUN = Path("saved_model/i3d_tiny_1")
+FP32 = ("--precision", "fp32")  # "auto" would compare precisions first
+
+
+def validated(pairs, class_names=("a", "b", "c"), channels=3):
+    """A validation with these (label, predicted, score of it) of one view of 5 frames each."""
+    mistakes = Mistakes(list(class_names))
+    for label, predicted, score in pairs:
+        scores = torch.full((1, len(class_names)), 0.01)
+        scores[0, predicted] = score
+        views = torch.full((1, 1, 5, 8, 8, channels), int(100 * score), dtype=torch.uint8)
+        views += torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1)
+        mistakes.add(views, scores, torch.tensor([label]))
+    return mistakes
+
+
+def test_mistakes_count_every_video_and_keep_the_surest_errors():
+    errors = [(0, 1, 0.3 + 0.05 * i) for i in range(NUM_CLIPS + 2)]
+    mistakes = validated([(2, 2, 0.99), *errors, (2, 0, 0.9)])
+    assert mistakes.confusion.tolist() == [[0, NUM_CLIPS + 2, 0], [0, 0, 0], [1, 0, 1]]
+    kept = [(m.label, m.predicted, round(m.score, 2)) for m in mistakes.surest]
+    best = sorted(((0, 1, round(score, 2)) for _, _, score in errors), reverse=True)
+    assert kept == [(2, 0, 0.9), *best][:NUM_CLIPS]
+    assert mistakes.surest[0].frames[:, 0, 0, 0].tolist() == [90, 91, 92, 94]  # spread over 5
+
+
+@pytest.mark.parametrize("channels", [3, 2, 10])  # RGB, flow, a stack of five fields of flow
+def test_every_mistake_is_in_the_picture(channels):
+    picture = np.asarray(validated([(0, 1, 0.4), (2, 1, 0.8)], channels=channels).picture())
+    frames = {80, 81, 82, 84, 40, 41, 42, 44}  # the gray values of both, and nothing else
+    colors, counts = np.unique(picture[24:100].reshape(-1, 3), axis=0, return_counts=True)
+    large = {tuple(color) for color, count in zip(colors, counts, strict=True) if count > 5000}
+    assert large == {(gray,) * 3 for gray in frames}
+
+
+def test_a_resume_drops_a_validation_that_is_done_again(tmp_path):
+    files = loggers.ValidationFiles(tmp_path, 0)
+    files.log_epoch({"epoch": 2, "step": 20}, validated([(0, 1, 0.5)]))
+    loggers.ValidationFiles(tmp_path, 2)
+    assert loggers.read_validation(tmp_path)["confusion"][0] == [0, 1, 0]
+    loggers.ValidationFiles(tmp_path, 1)
+    assert loggers.read_validation(tmp_path) == {} and not list(tmp_path.iterdir())
+
+
+def test_a_validation_without_errors_leaves_no_older_picture(tmp_path):
+    files = loggers.ValidationFiles(tmp_path, 0)
+    files.log_epoch({"epoch": 1, "step": 10}, validated([(0, 1, 0.5)]))
+    assert Image.open(tmp_path / "mistakes.jpg").size[0] > 100
+    files.log_epoch({"epoch": 2, "step": 20}, validated([(0, 0, 0.5)]))
+    assert not (tmp_path / "mistakes.jpg").exists()
+    assert loggers.read_validation(tmp_path)["epoch"] == 2
+
+
+@pytest.fixture
+def fake():
+    server = FakeVisdom()
+    yield server
+    server.stop()
+
+
+@pytest.mark.slow
+def test_resume_and_replay_draw_the_page_that_the_run_had(in_tiny_set, fake, capsys):
+    page = [option for option in TINY_RUN if option != "--no-visdom"]
+    page += ["--visdom-port", str(fake.port), "--visdom-env", "mine", *FP32]
+    assert main([*page, "--epochs", "1"]) == 0
+    # --visdom-env belongs to the run, the port to the command
+    resume = ["--resume", str(RUN / "last.pth"), "--epochs", "2", "--device", "cpu", *FP32]
+    assert main([*resume, "--visdom-port", str(fake.port)]) == 0
+    live = fake.windows
+    assert set(live) == {
+        *("run", "loss", "accuracy (%)", "learning rate", "seconds per step"),
+        *("confusion (%)", "mistakes"),
+    }
+    assert {message["eid"] for message in live.values()} == {"mine"}
+    for name, x in (("train", [0.5, 1, 1.5, 2]), ("validation", [1, 2])):  # nothing at 0
+        assert [point[0] for point in fake.curve("loss", name)] == x
+    assert sum(map(sum, loggers.read_validation(RUN)["confusion"])) == 4  # test videos
+    fake.posts.clear()
+    replay.main([str(RUN), "--visdom-port", str(fake.port)])
+    assert fake.windows == live
+    assert f"http://127.0.0.1:{fake.port}/env/mine" in capsys.readouterr().out
+
+
+def test_replay_says_what_is_wrong(in_tiny_set, tmp_path):
+    with pytest.raises(UserError, match="nothing is not the folder of a run"):
+        replay.replay(tmp_path / "nothing", "127.0.0.1", free_port())
+    (tmp_path / "options.json").write_text("{}")
+    with pytest.raises(UserError, match=r"no server at 127.0.0.2:\d+ \(Connection refused\)$"):
+        replay.replay(tmp_path, "127.0.0.2", free_port())
+
+
+def test_a_diverged_run_is_logged_to_the_end(tmp_path, fake):
+    (tmp_path / "options.json").write_text("{}")
+    both = {"server": "127.0.0.1", "port": fake.port, "env": None}
+    logger = loggers.build(tmp_path, 0, 0, ["visdom"], **both)
+    logger.log_steps({"epoch": 0.5, "step": 1, "train/loss": math.inf, "lr": 0.1})
+    validation = {"epoch": 1, "step": 2, "val/loss": math.nan, "val/top1": 0.0}
+    mistakes = Mistakes(["a", "b"])
+    views = torch.zeros(1, 1, 2, 8, 8, 3, dtype=torch.uint8)
+    mistakes.add(views, torch.full((1, 2), math.nan), torch.tensor([1]))
+    logger.log_epoch(validation, mistakes)
+    logger.close()
+    assert {"confusion (%)", "mistakes"} <= set(fake.windows)
+    assert fake.curve("loss", "validation") == [(1, None)]
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["val/loss"] is None
+    assert (tmp_path / "curves.png").exists()
+
+
+@pytest.mark.slow
+def test_tensorboard_gets_the_same_numbers_and_a_resume_continues_them(in_tiny_set):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    assert main([*TINY_RUN, *FP32, "--logger", "tensorboard"]) == 0
+    state = torch.load(RUN / "last.pth", weights_only=True)
+    torch.save(state | {"epoch": 1, "step": 2}, RUN / "last.pth")  # epoch 2 is done again
+    assert main(["--resume", str(RUN / "last.pth"), "--device", "cpu", *FP32]) == 0
+    events = accumulator.EventAccumulator(str(RUN / "tensorboard"))
+    events.Reload()
+    for file, names in (("steps", ("train/loss", "lr")), ("metrics", ("val/loss", "val/top1"))):
+        lines = loggers.read_lines(RUN / f"{file}.jsonl")
+        for name in names:
+            points = [(event.step, event.value) for event in events.Scalars(name)]
+            assert points == [(m["step"], pytest.approx(m[name])) for m in lines]
+    assert events.Tags()["images"] == ["mistakes"]
+
+
+def test_without_tensorboard_one_sentence_says_so_before_anything_is_made(in_tiny_set, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(UserError, match="pip install tensorboard"):
+        main([*TINY_RUN, "--logger", "tensorboard"])
+    assert not RUN.exists()

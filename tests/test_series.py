@@ -1,0 +1,154 @@
+"""All splits of a data set as one series."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import TINY_RUN
+
+from config import UserError
+from main import main
+from opts import parse_opts
+from utils.series import run_series
+
+PREFIX = Path("saved_model/net_set")
+FILE = Path("saved_model/net_set_splits.json")
+TOP1 = {1: 80.0, 2: 82.0, 3: 87.0}
+
+
+class Runs:
+    """Stands for main.py: makes what a run leaves; split `fails` ends with status 130."""
+
+    def __init__(self, fails=None, views="one clip"):
+        self.fails, self.views, self.calls = fails, views, []
+
+    def __call__(self, argv):
+        argv = [str(word) for word in argv]
+        split, name = int(argv[argv.index("--splits") + 1]), argv[argv.index("--name") + 1]
+        assert argv[argv.index("--resume") + 1] == "auto"
+        self.calls.append(split)
+        folder = PREFIX.parent / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "last.pth").touch()
+        if split == self.fails:
+            return 130
+        result = {
+            "top1": TOP1[split],
+            "top1_interval": [70, 90],
+            "top5": None,
+            "mean_class_accuracy": TOP1[split] - 1,
+            "num_videos": 9,
+            "protocol": f"{self.views}; split {split}",
+        }
+        (folder / "result.json").write_text(json.dumps(result))
+        return 0
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def series(run, splits=(1, 2, 3), evaluate=False):
+    return run_series(run, ["--x"], splits=splits, evaluate=evaluate, prefix=PREFIX)
+
+
+def test_mean_and_standard_deviation_are_those_worked_out_by_hand(caplog):
+    with caplog.at_level("INFO", "video"):
+        assert series(Runs()) == 0
+    saved = json.loads(FILE.read_text())
+    assert saved["top1"] == {"mean": 83, "std": pytest.approx(13**0.5)}  # (9 + 1 + 16) / 2
+    assert "top5" not in saved  # of few classes it says nothing
+    assert [saved["splits"][str(split)]["top1"] for split in TOP1] == [80, 82, 87]
+    assert "mean over splits 1, 2, 3: top-1 83.0 % (standard deviation 3.6)" in caplog.text
+    assert "mean class accuracy 82.0 % (standard deviation 3.6); one clip" in caplog.text
+    assert all(f"on 9 videos; one clip; split {split}" in caplog.text for split in TOP1)
+
+
+def test_a_series_that_was_cut_goes_on_with_the_split_that_is_missing():
+    assert series(Runs(fails=2)) == 130
+    assert "top1" not in json.loads(FILE.read_text())  # no mean of a part
+    again = Runs()
+    assert series(again) == 0
+    assert again.calls == [2, 3]
+    done = Runs()
+    assert series(done) == 0
+    assert done.calls == []
+    assert json.loads(FILE.read_text())["top1"]["mean"] == 83
+
+
+def test_a_run_that_does_not_belong_to_the_series_is_not_taken_for_a_part_of_it():
+    Path("saved_model/net_set_3").mkdir(parents=True)
+    run = Runs()
+    with pytest.raises(UserError, match="the run folder saved_model/net_set_3 exists"):
+        series(run)
+    assert run.calls == []
+    assert not FILE.exists()
+
+
+def test_an_evaluation_evaluates_all_runs_that_are_there_again():
+    with pytest.raises(UserError, match="no checkpoint saved_model/net_set_1/last.pth"):
+        series(Runs(), evaluate=True)
+    series(Runs())
+    again = Runs()
+    assert series(again, evaluate=True) == 0
+    assert again.calls == [1, 2, 3]
+
+
+def test_numbers_that_were_not_measured_alike_have_no_mean():
+    series(Runs(fails=2))
+    with pytest.raises(UserError, match="different protocols, 'one clip' and 'ten clips'"):
+        series(Runs(views="ten clips"))
+    assert "top1" not in json.loads(FILE.read_text())
+
+
+def test_a_file_of_something_else_is_not_taken_for_a_series():
+    FILE.parent.mkdir()
+    FILE.write_text("[")
+    with pytest.raises(UserError, match="net_set_splits.json is not the file of a series"):
+        series(Runs())
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--splits", "1", "2", "--split", "1"], "--split is one run and --splits a series"),
+        (["--splits", "1", "2", "1"], "--splits names one of them twice"),
+        (["--splits", "1", "2", "--resume", "last.pth"], "--splits finds the checkpoints itself"),
+        (["--splits", "1", "2", "--plan"], "--plan is for one run"),
+        (["--splits"], "expected at least one argument"),
+    ],
+)
+def test_options_that_a_series_does_not_go_with(argv, message, capsys):
+    with pytest.raises(SystemExit):
+        parse_opts(["--arch", "i3d", "--dataset", "x", *argv])
+    assert message in capsys.readouterr().err
+
+
+def test_a_series_of_one_is_a_plain_run():
+    opts = parse_opts(["--arch", "i3d", "--dataset", "x", "--splits", "2"])
+    assert (opts.split, opts.splits, opts.name) == (2, (), "i3d_x_2")
+
+
+@pytest.mark.slow
+def test_two_splits_are_trained_and_evaluated_in_folders_of_their_own(in_tiny_set, capsys):
+    tiny = in_tiny_set / "data" / "tiny"
+    argv = [*TINY_RUN, "--precision", "fp32", "--epochs", "1", "--splits", "1", "2"]
+    with pytest.raises(UserError, match="no list data/tiny/trainlist02.json"):
+        main(argv)
+    assert not Path("saved_model").exists()  # said before the first split was trained
+    for part in ("train", "test"):
+        shutil.copy(tiny / f"{part}list01.json", tiny / f"{part}list02.json")
+    assert main(argv) == 0
+    for split in (1, 2):
+        result = json.loads(Path(f"saved_model/i3d_tiny_{split}/result.json").read_text())
+        assert f"tiny split {split};" in result["protocol"]
+    assert "mean over splits 1, 2: top-1" in capsys.readouterr().out
+    before = json.loads(Path("saved_model/i3d_tiny_splits.json").read_text())["splits"]
+    again = ["--arch", "i3d", "--dataset", "tiny", "--data-root", "data", "--device", "cpu"]
+    again += ["--precision", "fp32", "--workers", "0"]
+    assert main([*again, "--splits", "1", "2", "--evaluate", "--protocol", "clip"]) == 0
+    after = json.loads(Path("saved_model/i3d_tiny_splits.json").read_text())["splits"]
+    assert "2 evenly spaced clips" in before["2"]["protocol"]
+    assert "1 center clip" in after["2"]["protocol"]

@@ -1,0 +1,157 @@
+"""Is the difference of two runs on the same videos more than chance?
+
+    python utils/compare.py A.npz B.npz [--group-regex RE]
+
+A.npz and B.npz are scores.npz of two evaluations. The videos of one group, such as the clips that
+UCF101 cuts from one recording, are alike and are drawn together; --group-regex finds the group in
+the path of a video. What is tested is the choice of the videos: how much another seed of the
+training would change the difference, only more runs can say.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+
+import numpy as np
+
+from config import UserError
+from utils.scores import Scores, aligned, load_scores
+
+UCF_GROUP = r"v_\w+_g\d+(?=_c\d+)"  # of v_ApplyEyeMakeup_g01_c01: numbers start anew in each class
+NUM_DRAWS = 10_000
+LEVEL = 0.05
+
+
+def find_groups(names: list[str], regex: re.Pattern) -> list[str] | None:
+    """What `regex` finds in each name, its first group or all of the match; None: never any."""
+    matches = [regex.search(name) for name in names]
+    groups = [match and match[1 if regex.groups else 0] for match in matches]
+    if not any(groups):
+        return None
+    for name, group in zip(names, groups, strict=True):
+        if not group:
+            raise UserError(
+                f"--group-regex {regex.pattern} finds groups, but none in '{name}'; give one that "
+                "fits all, or '.*' for videos without groups"
+            )
+    return groups
+
+
+def bootstrap_interval(gain: np.ndarray, groups: list[str]) -> tuple[float, float]:
+    """The 95 % interval of the mean of `gain` where whole groups are drawn with replacement.
+
+    Args:
+        gain: (videos,), 1 where only the second run is right, -1 where only the first, else 0.
+        groups: of the videos, at least two.
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    sums = np.bincount(group, weights=gain)
+    sizes = np.bincount(group)
+    # groups with the same sum and size count alike: draw how many of each kind
+    kinds, counts = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_counts=True)
+    draws = np.random.default_rng(0).multinomial(len(sums), counts / len(sums), size=NUM_DRAWS)
+    total_gain, total_size = (draws @ kinds).T
+    low, high = np.quantile(total_gain / total_size, [LEVEL / 2, 1 - LEVEL / 2])
+    return float(low), float(high)
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """How likely a difference at least as large is if each run is as often right alone (exact).
+
+    Args:
+        only_a: videos that only the first run has right.
+        only_b: videos that only the second has.
+
+    Source: McNemar, 1947; the two-sided binomial test with p = 1/2.
+    """
+    n = only_a + only_b
+    term, tail = 1, 0  # of whole numbers of any length: binomial coefficients from n over 0 on
+    for k in range(min(only_a, only_b) + 1):
+        tail += term
+        term = term * (n - k) // (k + 1)
+    return min(2 * tail / 2**n, 1.0)
+
+
+def compare(a: Scores, b: Scores, groups: list[str] | None) -> dict:
+    """Top-1 of both and their difference in percent, its interval and the exact p."""
+    right_a, right_b = (one.scores.argmax(axis=1) == one.labels for one in (a, b))
+    gain = right_b.astype(float) - right_a
+    interval = bootstrap_interval(gain, groups or list(map(str, range(len(gain)))))
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    return {
+        "top1": (100 * right_a.mean(), 100 * right_b.mean()),
+        "difference": 100 * gain.mean(),
+        "interval": tuple(100 * end for end in interval),
+        "only_a": only_a,
+        "only_b": only_b,
+        "p": mcnemar(only_a, only_b),
+    }
+
+
+def conclusion(found: dict, path_a: Path, path_b: Path) -> str:
+    """One sentence; a difference counts where the interval and the test say so."""
+    low, high = found["interval"]
+    if low <= 0 <= high or found["p"] >= LEVEL:
+        return (
+            f"conclusion: the difference of {found['difference']:+.1f} points may well be chance; "
+            "neither run is shown to be better"
+        )
+    better, worse = (path_b, path_a) if found["difference"] > 0 else (path_a, path_b)
+    points = sorted((abs(low), abs(high)))
+    return (
+        f"conclusion: {better} is better than {worse} by {abs(found['difference']):.1f} points "
+        f"({points[0]:.1f} to {points[1]:.1f}) on videos like these"
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs=2, type=Path, metavar=("A.npz", "B.npz"))
+    parser.add_argument(
+        "--group-regex", metavar="RE", help="what the path of a video says of its group (UCF101's)"
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Raises UserError where the files do not belong together or an option is of no use."""
+    args = build_parser().parse_args(argv)
+    path_a, path_b = args.files
+    try:
+        regex = re.compile(args.group_regex or UCF_GROUP)
+    except re.error as error:
+        raise UserError(f"--group-regex is no regular expression: {error}") from None
+    a = load_scores(path_a)
+    b = aligned(a, load_scores(path_b), path_a, path_b)
+    groups = find_groups(a.names, regex)
+    if args.group_regex and groups is None:
+        raise UserError(f"--group-regex {regex.pattern} finds nothing in '{a.names[0]}'")
+    num_groups = len(set(groups or a.names))
+    if num_groups < 2:
+        raise UserError(f"the {len(a.names)} videos are one group, which has no spread")
+    found = compare(a, b, groups)
+    for name, path, one, top1 in zip("AB", args.files, (a, b), found["top1"], strict=True):
+        print(f"{name}: {path}: top-1 {top1:.1f} %; {one.protocol}")
+    low, high = found["interval"]
+    drawn = f"{num_groups} groups" if groups else "single videos"
+    print(
+        f"B - A: {found['difference']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f} "
+        f"({NUM_DRAWS} draws of {drawn})"
+    )
+    print(
+        f"only A right {found['only_a']}, only B right {found['only_b']} of {len(a.names)} videos: "
+        f"McNemar's exact p = {found['p']:.2g}"
+    )
+    print(conclusion(found, path_a, path_b))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

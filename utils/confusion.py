@@ -1,0 +1,90 @@
+"""Which classes are taken for which: a matrix as numbers, as a table by class and as a picture."""
+
+import csv
+import textwrap
+from pathlib import Path
+
+import numpy as np
+
+MAX_COUNTS = 30  # classes; with more, numbers in the cells would not be legible
+
+
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """Videos (classes, classes): those of each class in a row, as what they were predicted."""
+    counts = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
+
+
+def class_rows(matrix: np.ndarray, class_names: list[str]) -> list[dict]:
+    """What per_class.csv says of each class; nothing of one that has no videos or no errors."""
+    rows = []
+    for label, (name, counts) in enumerate(zip(class_names, matrix, strict=True)):
+        videos, correct = int(counts.sum()), int(counts[label])
+        wrong = counts.copy()
+        wrong[label] = 0
+        rows.append(
+            {
+                "class": name,
+                "videos": videos,
+                "correct": correct,
+                "accuracy": round(100 * correct / videos, 2) if videos else "",
+                "most confused with": class_names[wrong.argmax()] if wrong.any() else "",
+                "times": int(wrong.max()),
+            }
+        )
+    return rows
+
+
+def write_per_class(path: Path, matrix: np.ndarray, class_names: list[str]) -> None:
+    rows = class_rows(matrix, class_names)
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_confusion(path: Path, matrix: np.ndarray, class_names: list[str]) -> None:
+    """A row of counts for each true class."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["true class / predicted", *class_names])
+        for name, counts in zip(class_names, matrix.tolist(), strict=True):
+            writer.writerow([name, *counts])
+
+
+def draw_confusion(path: Path, matrix: np.ndarray, class_names: list[str], title: str) -> None:
+    """The share of each class (row) that was predicted as what; it grows with the classes."""
+    from matplotlib.colors import PowerNorm  # takes half a second
+    from matplotlib.figure import Figure
+
+    num_classes = len(class_names)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    # in inches; all margins are worked out here, since measuring 800 labels takes ten seconds
+    cell = max(4.5 / num_classes, min(0.25, 0.09 + 4 / num_classes))
+    side = cell * num_classes
+    font, large = min(10, 65 * cell) / 72, max(10, side) / 72  # large: legible in a small window
+    names = 0.7 * font * max(map(len, class_names))
+    lines = textwrap.wrap(title, int((side + names) / (0.6 * large)))
+    left, bottom, top = names + 3 * large, names + 3 * large, (1.4 * len(lines) + 1) * large
+    width, height = left + side + 8 * large, bottom + side + top
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
+    # a rare confusion is to be seen, too
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    axes.set_xticks(range(num_classes), class_names, rotation=90, fontsize=72 * font)
+    axes.set_yticks(range(num_classes), class_names, fontsize=72 * font)
+    of_figure = {"fontsize": 72 * large, "ha": "center", "va": "center"}
+    figure.text((left + side / 2) / width, large / height, "predicted", **of_figure)
+    middle = (bottom + side / 2) / height
+    figure.text(large / width, middle, "true class", rotation=90, **of_figure)
+    figure.text((left + side / 2) / width, 1 - top / height / 2, "\n".join(lines), **of_figure)
+    place = ((left + side + large) / width, middle - side / height / 4)
+    bar = figure.colorbar(image, cax=figure.add_axes((*place, large / width, side / height / 2)))
+    bar.ax.tick_params(labelsize=72 * large)
+    bar.set_label("share of the class", fontsize=72 * large)
+    if num_classes <= MAX_COUNTS:
+        for row, column in zip(*matrix.nonzero(), strict=True):
+            color = "white" if shares[row, column] > 0.4 else "black"
+            count = matrix[row, column]
+            axes.text(column, row, count, color=color, ha="center", va="center", fontsize=72 * font)
+    figure.savefig(path, dpi=100)
