@@ -389,6 +389,8 @@ def test_two_processes_make_one_run_and_count_seven_of_seven_videos(in_set_of_7,
     out, _ = torchrun(*TWO, MAIN, *RUN, "--name", "two", "--epochs", "1").communicate(timeout=120)
     assert [path.name for path in Path("saved_model").iterdir()] == ["two"]
     assert result_of("two")["num_videos"] == 7
+    validation = json.loads(Path("saved_model/two/validation.json").read_text())
+    assert sum(map(sum, validation["confusion"])) == 7
     log = Path("saved_model/two/log.txt").read_text()
     assert "2 processes, each with 2 of the clips at most" in log
     for line in ("epoch 1/1", "top-1", "checkpoint: saved_model/two/last.pth"):
