@@ -1,6 +1,5 @@
 """Runs of several processes, which must be one run: the same steps, one voice, one end."""
 
-import contextlib
 import json
 import multiprocessing
 import os
@@ -208,19 +207,11 @@ def work_of_a_pair():
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     """What two processes come to, and one alone."""
-    folder = tmp_path_factory.mktemp("pair")
-    with contextlib.chdir(folder) if hasattr(contextlib, "chdir") else _inside(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("pair"))
         assert finish(start_ranks(work_of_a_pair)) == [0, 0]
         ranks = [torch.load(f"rank{rank}.pt", weights_only=False) for rank in (0, 1)]
     return *ranks, train_together()
-
-
-@contextlib.contextmanager
-def _inside(folder):
-    before = os.getcwd()
-    os.chdir(folder)
-    yield
-    os.chdir(before)
 
 
 def assert_close(a, b, tolerance):
