@@ -121,7 +121,7 @@ def item(video: Path | str, shape: ClipShape) -> Callable[[], object]:
     """Makes a batch of one random clip, another one each time; the seeds are always the same."""
     clips = TrainClips(lists_of(video).train, shape, [0], flip_prob=0.5, seed=0)
     epochs = iter(range(10**9))
-    return lambda: collate([clips[next(epochs), 0]])
+    return lambda: collate(clips.__getitems__([(next(epochs), 0)]))
 
 
 def one_core(folder: Path, files: list[bytes], repeats: int) -> None:

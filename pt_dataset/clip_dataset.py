@@ -5,9 +5,10 @@ epoch, index).
 """
 
 import functools
+import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from config import DATASETS, DatasetSpec, UserError
 from pt_dataset import make_demo, sampling, transforms
@@ -81,11 +82,6 @@ class ClipShape:
             channels, frames = channels * self.snippet_len, frames // self.snippet_len
         return channels, frames, self.crop_size, self.crop_size
 
-    def loaded_clip(self) -> tuple[int, int, int, int]:
-        """The same on its way out of the loader: (T, S, S, C)."""
-        channels, frames, height, width = self.network_input()
-        return frames, height, width, channels
-
     def step(self, video: Video) -> int | Fraction:
         """Source frames from one frame of a clip to the next."""
         if self.target_fps is None:
@@ -93,17 +89,33 @@ class ClipShape:
         return sampling.resampled_stride(self.stride, video.fps, self.target_fps)
 
     def read(
-        self, video: Video, indices: list[int], crops_for: Callable[[int, int], Crops]
-    ) -> np.ndarray:
-        """The crops of each frame: uint8 (K, T, S, S, 3) RGB, or (K, T, S, S, 2) flow.
+        self,
+        video: Video,
+        indices: list[int],
+        crops_for: Callable[[int, int], Crops],
+        out: np.ndarray | None = None,
+    ) -> list[torch.Tensor]:
+        """The clips, uint8 (T, S, S, C), that crops make of frames.
 
         Args:
             crops_for: height and width of a frame -> its crops; asked once.
+            out: (K, T, S, S, 3), where RGB goes, if not into new memory.
         """
-        crops_for = functools.cache(crops_for)
-        if self.modality == "flow":
-            return read_flow_crops(video.flow_path, indices, video.num_frames, crops_for)
-        return read_crops(video.path, indices, video.num_frames, crops_for)
+        if self.modality != "flow":
+            clips = read_crops(video.path, indices, video.num_frames, crops_for, out)
+            return list(torch.from_numpy(clips))
+        mirrored = ()
+
+        @functools.cache  # for u, and the same for v
+        def noting(height: int, width: int) -> Crops:
+            nonlocal mirrored
+            crops = crops_for(height, width)
+            mirrored = crops.mirrored
+            return crops
+
+        fields = read_flow_crops(video.flow_path, indices, video.num_frames, noting)
+        pairs = zip(fields, mirrored, strict=True)
+        return [transforms.flow_channels(*pair, self.snippet_len) for pair in pairs]
 
     def random_crop(self, height: int, width: int, rng: random.Random) -> Crops:
         """The crop of one clip in training."""
@@ -258,12 +270,15 @@ class Clips(Dataset):
         return len(self.videos)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
+        return self.sample(*key)
+
+    def sample(self, epoch: int, index: int, out: np.ndarray | None = None) -> Sample:
+        """The sample; its clip is in `out` where that is given and its frames are RGB."""
         video = self.videos[index]
         bad, fault = set(), None
         while len(bad) < self.shape.length(video):
             try:
-                return Sample(*self.make(video, epoch, index, bad), index, fault)
+                return Sample(*self.make(video, epoch, index, bad, out), index, fault)
             except UserError as error:
                 fault = fault or str(error)
                 if self.on_bad_frame == "skip":
@@ -273,7 +288,9 @@ class Clips(Dataset):
                 bad.add(error.index)
         raise UserError(f"{video.path} has no frame that can be decoded; {fault}")
 
-    def make(self, video: Video, epoch: int, index: int, bad: set[int]) -> tuple[torch.Tensor, int]:
+    def make(
+        self, video: Video, epoch: int, index: int, bad: set[int], out: np.ndarray | None
+    ) -> tuple[torch.Tensor, int]:
         """The clip and its label, always the same, without the frames in `bad`."""
         raise NotImplementedError
 
@@ -297,15 +314,46 @@ class TrainClips(Clips):
         super().__init__(videos, shape, on_bad_frame)
         self.flipped_labels, self.flip_prob, self.seed = flipped_labels, flip_prob, seed
 
-    def make(self, video: Video, epoch: int, index: int, bad: set[int]) -> tuple[torch.Tensor, int]:
-        shape = self.shape
+    def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[torch.Tensor, list[Sample]]:
+        """All clips of a batch, (N, T, S, S, C), and the samples, whose clips are parts of it.
+
+        They are decoded straight into memory that the main process can read: a copy less.
+        """
+        channels, *frames = self.shape.network_input()
+        batch = shared_memory(len(keys), *frames, channels)
+        samples = []
+        for key, place in zip(keys, batch, strict=True):
+            sample = self.sample(*key, place[None].numpy())
+            if sample.clip is not None and sample.clip.data_ptr() != place.data_ptr():
+                place.copy_(sample.clip)
+            samples.append(sample)
+        return batch, samples
+
+    def make(
+        self, video: Video, epoch: int, index: int, bad: set[int], out: np.ndarray | None
+    ) -> tuple[torch.Tensor, int]:
+        shape, flip = self.shape, False
         rng = sampling.generator(self.seed, epoch, index)
         indices = self.without(bad, video, shape.train_indices(video, rng))
-        (clip,) = shape.read(video, indices, functools.partial(shape.random_crop, rng=rng))
+
+        def random_crop(height: int, width: int) -> Crops:
+            nonlocal flip
+            crops = shape.random_crop(height, width, rng)
+            flip = self.flipped_labels is not None and rng.random() < self.flip_prob
+            return replace(crops, mirrored=(flip,))
+
+        (clip,) = shape.read(video, indices, random_crop, out)
         clip = transforms.jitter_color(clip, shape.color_jitter, rng)
-        flip = self.flipped_labels is not None and rng.random() < self.flip_prob
-        label = self.flipped_labels[video.label] if flip else video.label
-        return transforms.finished(clip, flip, shape.snippet_len), label
+        return clip, self.flipped_labels[video.label] if flip else video.label
+
+
+def shared_memory(*shape: int) -> torch.Tensor:
+    """uint8, not initialized; in a loader process such that the main one gets it without a copy."""
+    if get_worker_info() is None or 0 in shape:
+        return torch.empty(shape, dtype=torch.uint8)
+    # as torch's own default_collate allocates it
+    storage = torch.UntypedStorage._new_shared(math.prod(shape))
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
 
 
 class ViewClips(Clips):
@@ -325,16 +373,14 @@ class ViewClips(Clips):
         super().__init__(videos, shape, on_bad_frame)
         self.num_clips, self.num_crops = num_clips, num_crops
 
-    def make(self, video: Video, epoch: int, index: int, bad: set[int]) -> tuple[torch.Tensor, int]:
+    def make(
+        self, video: Video, epoch: int, index: int, bad: set[int], out: np.ndarray | None
+    ) -> tuple[torch.Tensor, int]:
         shape = self.shape
         clips = shape.view_indices(video, self.num_clips)
         indices = self.without(bad, video, [i for clip in clips for i in clip])
-        crops = shape.read(
-            video, indices, functools.partial(shape.view_crops, num_crops=self.num_crops)
-        )
+        view_crops = functools.partial(shape.view_crops, num_crops=self.num_crops)
         views = [
-            transforms.finished(crop, flip, shape.snippet_len).unflatten(0, (len(clips), -1))
-            for flip in ((False, True) if self.num_crops == 10 else (False,))
-            for crop in crops
+            clip.unflatten(0, (len(clips), -1)) for clip in shape.read(video, indices, view_crops)
         ]
         return torch.stack(views, dim=1).flatten(0, 1), video.label

@@ -11,7 +11,6 @@ import random
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -266,7 +265,7 @@ def _batches(
         clips,
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=partial(collate, clip_shape=clips.shape.loaded_clip()),
+        collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context=start_method if workers else None,
         worker_init_fn=ignore_signals,
@@ -276,15 +275,25 @@ def _batches(
     )
 
 
-def collate(samples: list[Sample], clip_shape: tuple[int, ...]) -> tuple:
-    """Clips, labels and indices as tensors without those left out, and {index: fault}."""
+def collate(samples: list[Sample] | tuple[torch.Tensor, list[Sample]]) -> tuple:
+    """Clips, labels and indices as tensors without those left out, and {index: fault}.
+
+    The clips of training come with a tensor that they are parts of already. All may be left out,
+    or in the share of another process.
+    """
+    batch, samples = samples if isinstance(samples, tuple) else (None, samples)
     faults = {sample.index: sample.fault for sample in samples if sample.fault}
-    kept = [sample[:3] for sample in samples if sample.clip is not None]
-    if not kept:
-        none = torch.empty(0, dtype=torch.long)
-        return torch.empty(0, *clip_shape, dtype=torch.uint8), none, none, faults
-    # in a worker this stacks straight into memory that the main process shares
-    return *default_collate(kept), faults
+    kept = [i for i, sample in enumerate(samples) if sample.clip is not None]
+    if batch is not None:
+        batch = batch[kept] if len(kept) < len(samples) else batch
+    elif kept:  # in a worker straight into memory that the main process shares
+        batch = default_collate([samples[i].clip for i in kept])
+    else:
+        batch = torch.empty(0, 0, dtype=torch.uint8)
+    labels, indices = (
+        torch.tensor([samples[i][part] for i in kept], dtype=torch.long) for part in (1, 2)
+    )
+    return batch, labels, indices, faults
 
 
 def fitting(workers: int, batch_bytes: int) -> tuple[int, int]:

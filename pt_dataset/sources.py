@@ -179,7 +179,11 @@ def read_frames(video: str, indices: list[int], num_frames: int) -> np.ndarray:
 
 
 def read_crops(
-    video: str, indices: list[int], num_frames: int, cut_for: Callable[[int, int], Cut]
+    video: str,
+    indices: list[int],
+    num_frames: int,
+    cut_for: Callable[[int, int], Cut],
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """What is to be seen of decoded frames, uint8 (K, T, h, w, 3), contiguous.
 
@@ -192,20 +196,21 @@ def read_crops(
             not notice.
         cut_for: called once, with height and width of a frame; what it returns gets the frames,
             which it must not keep.
+        out: where to put it, if not into new memory.
 
     Raises:
         BadFrame: one frame cannot be decoded, or has another size; it names the file.
         UserError: the video cannot be used.
     """
     if is_video_file(video):
-        return video_file.read(video, indices, num_frames, cut_for)
+        return video_file.read(video, indices, num_frames, cut_for, out)
     frames = open_frames(video)
     if num_frames > len(frames):
         raise UserError(
             f"{video}: the list says {num_frames} frames, the folder has {len(frames)}; "
             "write the list again with pt_dataset/make_json.py"
         )
-    return decode_all(frames, indices, 3, cut_for)
+    return decode_all(frames, indices, 3, cut_for, out)
 
 
 def read_flow(flow: str, indices: list[int], num_frames: int) -> np.ndarray:
@@ -252,9 +257,11 @@ def decode_all(
     indices: list[int],
     channels: int,
     cut_for: Callable[[int, int], Cut],
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """What `cut_for` leaves of pictures, uint8 (K, T, h, w, channels): 3 of RGB or 1 of gray."""
-    frame = clips = None  # the first is decoded into again and again
+    frame = cut = None  # the first is decoded into again and again
+    clips = out
     places: dict[int, int] = {}  # index -> where in the clips it already stands
     for place, index in enumerate(indices):
         if index in places:
@@ -273,8 +280,7 @@ def decode_all(
             raise BadFrame(message, index) from None
         if size != frame.shape[1:3]:
             raise odd_one(frames, indices)
-        if clips is None:
-            cut = cut_for(*size)
+        cut = cut or cut_for(*size)
         crops = cut(frame)
         if clips is None:
             clips = np.empty((len(crops), len(indices), *crops[0].shape[1:]), np.uint8)

@@ -42,12 +42,21 @@ class Crops:
     size: tuple[int, int]  # height and width to which it is resized
     windows: list[Window]
     antialias: bool
+    mirrored: tuple[bool, ...] = (False,)  # each of the windows
 
     def __call__(self, frames: np.ndarray) -> list[np.ndarray]:
-        """(T, H, W, C) -> one clip (T, S, S, C) for each window; views where nothing is resized."""
+        """(T, H, W, C) -> one clip (T, S, S, C) for each window; views where nothing changes."""
         rows, columns = self.part
         resized = resize(frames[:, rows, columns], *self.size, self.antialias)
-        return [resized[:, rows, columns] for rows, columns in self.windows]
+        crops = [resized[:, rows, columns] for rows, columns in self.windows]
+        pairs = zip(crops, self.mirrored, strict=True)
+        return [mirror(crop) if mirrored else crop for crop, mirrored in pairs]
+
+
+def mirror(frames: np.ndarray) -> np.ndarray:
+    """(T, H, W, C) from right to left."""
+    # of a channels-last view torch mirrors the last axis much faster than NumPy
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).flip(-1).permute(0, 2, 3, 1).numpy()
 
 
 def scaled(height: int, width: int, side: int, size: int, square: bool = False) -> tuple[int, int]:
@@ -127,14 +136,14 @@ def corner_crop(
 
 
 def jitter_color(
-    clip: np.ndarray, strengths: tuple[float, float, float, float], rng: random.Random
-) -> np.ndarray:
+    clip: torch.Tensor, strengths: tuple[float, float, float, float], rng: random.Random
+) -> torch.Tensor:
     """Changes brightness, contrast, saturation and hue in random order: torchvision's."""
     if not any(strengths):
         return clip
-    frames = torch.from_numpy(clip).permute(0, 3, 1, 2)
     with torch_draws_from(rng):
-        return v2.ColorJitter(*strengths)(frames).permute(0, 2, 3, 1).numpy()
+        jittered = v2.ColorJitter(*strengths)(clip.permute(0, 3, 1, 2))
+    return jittered.permute(0, 2, 3, 1).contiguous()
 
 
 @contextmanager
@@ -146,28 +155,17 @@ def torch_draws_from(rng: random.Random) -> Iterator[None]:
         yield
 
 
-def finished(clip: np.ndarray, flip: bool = False, snippet_len: int = 0) -> torch.Tensor:
-    """The contiguous clip, mirrored if asked for.
+def flow_channels(fields: np.ndarray, mirrored: bool, snippet_len: int) -> torch.Tensor:
+    """Cut fields of flow (T, S, S, 2) as a network sees them.
 
     Args:
-        clip: (T, S, S, C).
-        flip: a mirrored field of flow (C = 2) moves the other way, so that u becomes 255 - u.
-        snippet_len: so many fields of flow become channels u1, v1, u2, v2, ...; 0: they stay.
+        mirrored: they move the other way then, so that u becomes 255 - u.
+        snippet_len: so many become channels u1, v1, u2, v2, ...; 0: they stay.
     """
-    if flip:
-        # of a channels-last view torch mirrors the last axis, in the copy, much faster than NumPy
-        frames = torch.from_numpy(clip).permute(0, 3, 1, 2).flip(-1).permute(0, 2, 3, 1)
-        if is_flow(clip):
-            frames[..., 0] = 255 - frames[..., 0]
-    else:
-        frames = torch.from_numpy(np.ascontiguousarray(clip))  # half the time of torch's
-    if is_flow(clip) and snippet_len:
-        frames = frames.unflatten(0, (-1, snippet_len)).movedim(1, 3).flatten(3)
-    return frames
-
-
-def is_flow(clip: np.ndarray) -> bool:
-    return clip.shape[-1] == 2
+    clip = torch.from_numpy(fields)
+    if mirrored:
+        clip[..., 0] = 255 - clip[..., 0]
+    return clip.unflatten(0, (-1, snippet_len)).movedim(1, 3).flatten(3) if snippet_len else clip
 
 
 def view_crops(
@@ -181,14 +179,15 @@ def view_crops(
 ) -> Crops:
     """The crops of evaluation.
 
-    1 is the center, 3 lie along the longer side; of 10, five of which are mirrored, the four
-    corners and the center.
+    1 is the center, 3 lie along the longer side; 10 are the four corners and the center, and the
+    same mirrored.
     """
     to = scaled(height, width, short_side, size, square)
     places = {
         1: [(0.5, 0.5)],
         3: [(at, 0.5) if to[0] > to[1] else (0.5, at) for at in (0, 0.5, 1)],
-        10: [(0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5)],
+        10: [(0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5)] * 2,
     }
     windows = [window_at(*to, *place, size) for place in places[num_crops]]
-    return Crops(ALL, to, windows, antialias)
+    mirrored = tuple(num_crops == 10 and i >= 5 for i in range(num_crops))
+    return Crops(ALL, to, windows, antialias, mirrored)

@@ -140,7 +140,11 @@ def _read_stamps(path: str, size: int, mtime_ns: int) -> Stamps:
 
 
 def read(
-    path: str, indices: list[int], num_frames: int, cut_for: Callable[[int, int], Callable]
+    path: str,
+    indices: list[int],
+    num_frames: int,
+    cut_for: Callable[[int, int], Callable],
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """What is to be seen of decoded frames, upright, uint8 (K, T, h, w, 3), contiguous.
 
@@ -151,7 +155,7 @@ def read(
         path: of the video.
         indices: 0-based numbers of frames; each is decoded once, however often it is named.
         num_frames: what the list says.
-        cut_for: see sources.read_crops.
+        cut_for, out: see sources.read_crops.
 
     Raises:
         UserError: the video cannot be decoded, or has fewer frames.
@@ -171,7 +175,7 @@ def read(
             # so many cannot be in it: counts them
             last = num_frames - 1 if num_frames > stamps.num_packets else wanted[-1]
             frames = first_frames(path, set(wanted), last, num_frames, cut)
-    return np.stack([frames[index] for index in indices], axis=1)
+    return np.stack([frames[index] for index in indices], axis=1, out=out)
 
 
 def seek_frames(

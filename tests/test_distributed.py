@@ -9,12 +9,14 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from test_loader import SHAPE
 from test_resume import ROOT, RUN, assert_same_run, in_set_of_24, lines, wait_for  # noqa: F401
 from test_trainer import CPU, Net, make_net, make_trainer, train
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
@@ -22,8 +24,8 @@ from torch.utils.data import DataLoader
 
 import main
 from config import UserError
-from pt_dataset.clip_dataset import Sample
-from pt_dataset.loader import EpochBatches, collate
+from pt_dataset.clip_dataset import Sample, read_dataset
+from pt_dataset.loader import EpochBatches, collate, train_loader, view_loader
 from utils import checkpoint, distributed
 from utils.ema import Ema
 from utils.freeze import freeze_norms
@@ -107,7 +109,10 @@ def fifteen_clips(model_seed=0):
 
 
 def together(samples):
-    return collate(samples, clip_shape=(2, 4, 4, 3))[:3]
+    whole = torch.empty(len(samples), 2, 4, 4, 3, dtype=torch.uint8)
+    for place, sample in zip(whole, samples, strict=True):
+        place.copy_(sample.clip)
+    return collate((whole, samples))[:3]
 
 
 def train_together():
@@ -325,6 +330,18 @@ def test_where_batch_norm_is_over_all_processes_their_shares_are_equal(num_video
     for rank in (0, 1):
         batches = EpochBatches(num_videos, 4, equal_shares=True, shard=(rank, 2))
         assert [len(batch) for batch in batches] == sizes
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_empty_share_is_a_batch_without_clips(tiny_set, workers):
+    lists, shape = read_dataset("tiny", tiny_set), replace(SHAPE, clip_len=2)
+    options = {"workers": workers, "shard": (1, 2)}
+    loader = train_loader(lists, shape, batch_size=4, flip_prob=0, seed=0, **options)
+    assert [tuple(clips.shape) for clips, _, _ in loader] == [(2, 2, 32, 32, 3), (0, 2, 32, 32, 3)]
+    views = view_loader(lists.test, shape, num_clips=1, num_crops=1, batch_size=3, **options)
+    assert [labels.tolist() for _, labels, _ in views] == [[0, 1]]
+    views = view_loader(lists.test[:1], shape, num_clips=1, num_crops=1, batch_size=3, **options)
+    assert [len(labels) for _, labels, _ in views] == [0]
 
 
 # whole runs of main.py

@@ -332,8 +332,15 @@ def plain_clip(video, shape, flip_prob, seed, epoch, index):
     else:
         clip = read_frames(video.path, indices, video.num_frames)
     (clip,) = shape.random_crop(*clip.shape[1:3], rng)(clip)
-    clip = transforms.jitter_color(clip, shape.color_jitter, rng)
-    return transforms.finished(clip, rng.random() < flip_prob, shape.snippet_len)
+    if rng.random() < flip_prob:
+        clip = clip[:, :, ::-1].copy()
+        if shape.modality == "flow":
+            clip[..., 0] = 255 - clip[..., 0]
+    clip = torch.from_numpy(clip.copy())
+    if shape.snippet_len:  # fields of a segment side by side, as channels
+        fields = clip.split(shape.snippet_len)
+        clip = torch.stack([torch.cat(list(segment), dim=-1) for segment in fields])
+    return transforms.jitter_color(clip, shape.color_jitter, rng)
 
 
 @pytest.mark.parametrize(
@@ -355,6 +362,8 @@ def test_frames_cut_one_by_one_make_the_same_clips(tiny_set, shape):
     for index, video in enumerate(videos):
         expected = plain_clip(video, shape, 0.5, 7, 2, index)
         assert torch.equal(clips[2, index].clip, expected)
+        batch, _ = clips.__getitems__([(2, 0), (2, index)])  # straight into the batch
+        assert torch.equal(batch[1], expected)
 
 
 def test_the_draws_of_a_clip_are_those_of_before():

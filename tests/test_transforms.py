@@ -1,5 +1,6 @@
 import random
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 
 from pt_dataset.transforms import (
     corner_crop,
-    finished,
+    flow_channels,
     jitter_color,
     random_crop,
     random_resized_crop,
@@ -200,7 +201,7 @@ def random_changes(clip, rng):
     yield seen(corner_crop, clip, (1, 0.8), 32, rng)
     yield seen(random_resized_crop, clip, (0.1, 1), (0.5, 2), 32, rng)
     yield seen(random_crop, clip, (33, 48), 32, rng)
-    yield jitter_color(clip, (0.4, 0.4, 0.4, 0.1), rng)
+    yield jitter_color(torch.from_numpy(clip), (0.4, 0.4, 0.4, 0.1), rng)
 
 
 def test_one_set_of_parameters_serves_all_frames_and_comes_from_the_generator():
@@ -223,7 +224,7 @@ def test_one_set_of_parameters_serves_all_frames_and_comes_from_the_generator():
 
 
 def test_colors_change_as_asked_and_only_if_asked():
-    clip = np.full((2, 8, 8, 3), (80, 120, 160), np.uint8)
+    clip = torch.from_numpy(np.full((2, 8, 8, 3), (80, 120, 160), np.uint8))
     assert jitter_color(clip, (0, 0, 0, 0), random.Random(0)) is clip
     bright = [jitter_color(clip, (0.5, 0, 0, 0), random.Random(i)) for i in range(50)]
     levels = [int(c[0, 0, 0, 1]) for c in bright]
@@ -234,29 +235,33 @@ def test_colors_change_as_asked_and_only_if_asked():
     assert hue.min() == pytest.approx(80, abs=2)
 
 
-@pytest.mark.parametrize("channels", [2, 3])
-def test_a_finished_clip_is_contiguous_and_mirrored_in_the_copy(channels):
+@pytest.mark.parametrize("channels", [1, 3])
+def test_mirrored_windows_are_read_from_the_right(channels):
     clip = np.random.default_rng(0).integers(0, 256, (4, 9, 12, channels), dtype=np.uint8)
-    crop = seen(view_crops, clip, 9, 6, 1)
-    plain, mirrored = finished(crop), finished(crop, flip=True)
-    assert plain.is_contiguous()
-    assert mirrored.is_contiguous()
-    assert np.array_equal(plain, crop)
-    expected = crop[:, :, ::-1].copy()
-    if channels == 2:  # what moved to the left moves to the right
-        expected[..., 0] = 255 - expected[..., 0]
-    assert np.array_equal(mirrored, expected)
+    crops = view_crops(9, 12, 9, 6, 1)
+    (plain,), (mirrored,) = crops(clip), replace(crops, mirrored=(True,))(clip)
+    assert np.array_equal(mirrored, plain[:, :, ::-1])
+
+
+def test_mirrored_flow_moves_the_other_way():
+    fields = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 2), dtype=np.uint8)
+    clip = flow_channels(fields.copy(), True, 0)
+    assert np.array_equal(clip[..., 0], 255 - fields[..., 0])
+    assert np.array_equal(clip[..., 1], fields[..., 1])
 
 
 def test_fields_of_flow_become_channels_in_their_order():
-    clip = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1) * 2 + np.array([0, 1], np.uint8)
-    clip = np.broadcast_to(clip, (6, 3, 3, 2)).copy()  # u of field i is 2 i, v is 2 i + 1
-    stacked = finished(clip, snippet_len=3)
+    fields = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1) * 2 + np.array([0, 1], np.uint8)
+    fields = np.broadcast_to(fields, (6, 3, 3, 2)).copy()  # u of field i is 2 i, v is 2 i + 1
+    stacked = flow_channels(fields, False, 3)
     assert stacked.shape == (2, 3, 3, 6)
     assert stacked.is_contiguous()
     assert stacked[:, 1, 1].tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
 
 
-def test_the_crops_of_ten_are_corners_and_center():
-    tops = [window(crop)[:2] for crop in views(gradient(40, 60), 40, 32, 10)]
+def test_the_crops_of_ten_are_corners_and_center_plain_and_mirrored():
+    crops = views(gradient(40, 60), 40, 32, 10)
+    tops = [window(crop)[:2] for crop in crops[:5]]
     assert tops == [(0, 0), (0, 28), (8, 0), (8, 28), (4, 14)]
+    for plain, mirrored in zip(crops[:5], crops[5:], strict=True):
+        assert np.array_equal(mirrored, plain[:, :, ::-1])
