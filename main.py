@@ -6,6 +6,7 @@ python main.py --arch i3d --dataset ucf101 --pretrained i3d_rgb_piergiaj
 python main.py --resume saved_model/i3d_ucf101_1/last.pth   # go on
 python main.py --arch i3d --dataset ucf101 --resume auto    # go on, or start: for job schedulers
 python main.py --resume saved_model/i3d_ucf101_1/last.pth --evaluate --views 10x3
+torchrun --nproc_per_node=4 main.py --arch i3d --dataset ucf101   # four processes, a GPU each
 python main.py --arch i3d --dataset ucf101 --splits 1 2 3       # all three, and their mean
 python main.py --resume saved_model/i3d_ucf101_1/last.pth --predict clip.mp4
 python main.py --arch i3d --dataset ucf101 --pretrained i3d_rgb_piergiaj --head-only
@@ -25,8 +26,9 @@ from pathlib import Path
 
 from opts import FIXED, parse_opts, table
 
-if __name__ == "__main__":
-    parse_opts()  # --help and a wrong option are answered before torch takes its seconds to import
+# --help and a wrong option are answered before torch takes its seconds to import; by one process
+if __name__ == "__main__" and os.environ.get("RANK", "0") == "0":
+    parse_opts()
 
 import torch
 from torch import nn
@@ -38,7 +40,19 @@ from pt_dataset.datalist import Video
 from pt_dataset.groups import hold_out
 from pt_dataset.loader import Loader, train_loader, view_loader
 from pt_dataset.windows import ORDERS, OrderedClips
-from utils import checkpoint, evaluator, flops, head, loggers, memory, plan, probe_time, series, use
+from utils import (
+    checkpoint,
+    distributed,
+    evaluator,
+    flops,
+    head,
+    loggers,
+    memory,
+    plan,
+    probe_time,
+    series,
+    use,
+)
 from utils.compile import compiled
 from utils.ema import Ema
 from utils.features import digest_of
@@ -96,35 +110,45 @@ def main(argv: list[str] | None = None) -> int:
     if opts.list_weights:
         print(weights.table())
         return 0
+    alone = opts.use or opts.head_only or opts.probe_time
+    if alone and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError(
+            "--predict, --extract-features, --export, --head-only and --probe-time run in one "
+            "process: python main.py, without torchrun"
+        )
     if opts.use:
         loggers.set_up_console()
         return getattr(use, opts.use)(opts, pick_device(opts.device))
     if opts.print_config:
         print(table(opts))
         return 0
-    if opts.splits:
-        return train_splits(opts, sys.argv[1:] if argv is None else argv)
-    run = set_up(opts)
-    if opts.plan:
-        return print_plan(run)
-    with GracefulStop() as stop:
-        if run.opts.head_only:
-            return train_heads(run, stop)
-        if not run.opts.evaluate:
-            return train(run, stop)
-        if run.opts.probe_time:
-            probe(run, weights_in_words(run.resumed), stop.check)
+    with distributed.joined():
+        opts = distributed.from_main(lambda: opts)
+        if opts.splits:
+            return train_splits(opts, sys.argv[1:] if argv is None else argv)
+        run = set_up(opts)
+        if opts.plan:
+            return print_plan(run)
+        with GracefulStop() as stop:
+            if run.opts.head_only:
+                return train_heads(run, stop)
+            if not run.opts.evaluate:
+                return train(run, stop)
+            if run.opts.probe_time:
+                probe(run, weights_in_words(run.resumed), stop.check)
+                return 0
+            report(run, weights_in_words(run.resumed), stop.check)
+            log.info(f"scores and predictions: {run.folder}")
             return 0
-        report(run, weights_in_words(run.resumed), stop.check)
-        log.info(f"scores and predictions: {run.folder}")
-        return 0
 
 
 def train_splits(opts: argparse.Namespace, argv: list[str]) -> int:
     """A run for each of --splits, or its evaluation; returns the exit status."""
-    loggers.set_up_console()
+    if distributed.is_main():
+        loggers.set_up_console()
     for split in opts.splits:  # a list that is missing is said before the first hour
-        read_dataset(opts.dataset, opts.data_root, split)
+        with distributed.in_turn():
+            read_dataset(opts.dataset, opts.data_root, split)
     return series.run_series(
         main, argv, splits=opts.splits, evaluate=opts.evaluate, prefix=RUNS / opts.name
     )
@@ -132,26 +156,31 @@ def train_splits(opts: argparse.Namespace, argv: list[str]) -> int:
 
 def set_up(opts: argparse.Namespace) -> Run:
     """Everything that can fail before the first step, in an order that leaves nothing behind."""
-    loggers.set_up_console()
+    if distributed.is_main():
+        loggers.set_up_console()
     loggers.check_installed(opts.logger)
-    resumed = checkpoint.load(Path(opts.resume)) if opts.resume else None
-    entry = None
+    resumed = entry = None
+    if opts.resume:  # the run folder need not be there on other machines
+        resumed = distributed.from_main(lambda: checkpoint.load(Path(opts.resume)))
     if opts.head_only and resumed:  # a start from its weights, not the same run
         entry, resumed = entry_of(opts, resumed), None
     if resumed:
         check_resumed(opts, resumed)
     folder = RUNS / opts.name if opts.name else Path(opts.resume).parent
-    if folder.exists() and not (resumed or opts.auto or opts.plan):
+    exists = distributed.from_main(folder.exists)
+    if exists and not (resumed or opts.auto or opts.plan):
         raise UserError(
             f"the run folder {folder} exists; go on with --resume {folder / 'last.pth'}, "
             "or choose another --name"
         )
     device = pick_device(opts.device)
+    check_shares(opts, device)
     torch.manual_seed(opts.seed)
 
     # data
     skip = opts.on_bad_frame == "skip"
-    lists = read_dataset(opts.dataset, opts.data_root, opts.split, some_missing=skip)
+    with distributed.in_turn():
+        lists = read_dataset(opts.dataset, opts.data_root, opts.split, some_missing=skip)
     if lists.num_remapped:
         log.info(
             f"labels: {lists.num_remapped} entries disagreed with classes.txt and now follow it"
@@ -184,7 +213,10 @@ def set_up(opts: argparse.Namespace) -> Run:
     if entry or resumed:  # what weights were trained with comes before the recipe
         typed = {name: value for name, value in arch_args.items() if name in opts.given}
         arch_args |= (resumed["arch_args"] if resumed else entry.arch_args) | typed
-    model = build_model(opts.arch, len(lists.class_names), **start, **arch_args)
+    with distributed.in_turn():
+        model = build_model(opts.arch, len(lists.class_names), **start, **arch_args)
+    if opts.sync_bn and not opts.evaluate:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if resumed:
         averaged = opts.evaluate and resumed["ema"]
         weights.load_exactly(model, averaged["average"] if averaged else resumed["model"])
@@ -196,7 +228,9 @@ def set_up(opts: argparse.Namespace) -> Run:
     if opts.checkpoint_activations:
         memory.checkpoint_activations(model)
     batch_shape = (clips_at_once(opts), *clip.network_input())
-    precision = choose_precision(opts.precision, device, model, batch_shape)
+    with distributed.in_turn():
+        precision = choose_precision(opts.precision, device, model, batch_shape)
+    precision = distributed.from_main(lambda: precision)  # where machines differ
     torch.backends.cudnn.benchmark = True  # clips have one shape: try the kernels, keep the best
     pixels = (preprocessing[name] for name in ("mean", "std", "value_range", "channel_order"))
     normalize = Normalize(*pixels, opts.channels_last)
@@ -205,6 +239,7 @@ def set_up(opts: argparse.Namespace) -> Run:
         classifier = nn.DataParallel(classifier)
     if opts.compile:
         classifier = compiled(classifier, device)
+    classifier = distributed.wrapped(classifier, device)
     return Run(
         opts=opts,
         folder=folder,
@@ -224,8 +259,8 @@ def set_up(opts: argparse.Namespace) -> Run:
 
 
 def clips_at_once(opts: argparse.Namespace) -> int:
-    """Clips on the devices at the same time, as far as the options say."""
-    return opts.batch_size if opts.micro_batch in (None, "auto") else opts.micro_batch
+    """Clips that a process has on its devices at the same time, as far as the options say."""
+    return share_size(opts) if opts.micro_batch in (None, "auto") else opts.micro_batch
 
 
 def train(run: Run, stop: GracefulStop) -> int:
@@ -233,21 +268,14 @@ def train(run: Run, stop: GracefulStop) -> int:
     opts, folder = run.opts, run.folder
     loader = loader_of(run)
     trainer = build_trainer(run, loader)
-    start_run_folder(folder, opts)
+    if distributed.is_main():
+        start_run_folder(folder, opts)
     for line in (*in_words(run, trainer, len(loader)), *resumed_in_words(run, len(loader))):
         log.info(line)
-    logger = loggers.build(
-        folder,
-        trainer.step,
-        trainer.epoch,
-        [name for name in opts.logger if name != "visdom" or not opts.no_visdom],
-        server=opts.visdom_server,
-        port=opts.visdom_port,
-        env=opts.visdom_env,
-    )
+    logger = build_logger(run, trainer)
     saver = Saver(run, trainer, opts.checkpoint_minutes, opts.checkpoint_steps)
     try:
-        if not (folder / "last.pth").exists():
+        if not distributed.from_main((folder / "last.pth").exists):
             saver.save("last.pth")  # from now on there is always one to go on from
         return train_epochs(run, trainer, loader, saver, logger, stop)
     except NonFiniteLoss as error:
@@ -276,7 +304,8 @@ def train_epochs(
 ) -> int:
     """The part of `train` that a signal can end; returns the exit status."""
     opts, folder = run.opts, run.folder
-    best = max((m["val/top1"] for m in loggers.read_lines(folder / "metrics.jsonl")), default=-1)
+    validated = distributed.from_main(lambda: loggers.read_lines(folder / "metrics.jsonl"))
+    best = max((m["val/top1"] for m in validated), default=-1)
 
     def on_log(metrics: dict, epoch: float) -> None:
         logger.log_steps(metrics | {"step": trainer.step, "epoch": epoch})
@@ -294,6 +323,7 @@ def train_epochs(
             with weights_to_evaluate(run, trainer, loader):
                 mistakes, desc = Mistakes(run.lists.class_names), f"validate {trainer.epoch + 1}"
                 scores = score(run, run.validation, "1x1", desc, stop.check, on_batch=mistakes.add)
+            mistakes = mistakes.of_all_processes()
             metrics |= evaluator.validation_metrics(*scores)
             trainer.schedule.losses.append(metrics["val/loss"])
             trainer.epoch += 1
@@ -316,6 +346,22 @@ def train_epochs(
     for place in logger.places():
         log.info(place)
     return 0
+
+
+def build_logger(run: Run, trainer: Trainer) -> loggers.Logger:
+    """Of all processes the main one alone logs."""
+    opts = run.opts
+    if not distributed.is_main():
+        return loggers.Logger()
+    return loggers.build(
+        run.folder,
+        trainer.step,
+        trainer.epoch,
+        [name for name in opts.logger if name != "visdom" or not opts.no_visdom],
+        server=opts.visdom_server,
+        port=opts.visdom_port,
+        env=opts.visdom_env,
+    )
 
 
 def entry_of(opts: argparse.Namespace, state: dict) -> weights.Weights:
@@ -422,7 +468,13 @@ def features_of(
 
 def loader_of(run: Run) -> Loader:
     names = (*LOADER_OPTIONS, "flip_prob", "seed")
-    return train_loader(run.lists, run.clip, **{name: getattr(run.opts, name) for name in names})
+    return train_loader(
+        run.lists,
+        run.clip,
+        shard=(distributed.rank(), distributed.world_size()),
+        equal_shares=run.opts.sync_bn,
+        **{name: getattr(run.opts, name) for name in names},
+    )
 
 
 def build_trainer(run: Run, loader: Loader) -> Trainer:
@@ -468,32 +520,42 @@ def clips_per_s_at_peak(run: Run) -> float | None:
     if peak is None:
         return None
     one_clip = (1, *run.clip.network_input())
-    devices = torch.cuda.device_count() if isinstance(run.classifier, nn.DataParallel) else 1
+    devices = distributed.world_size()
+    if isinstance(run.classifier, nn.DataParallel):
+        devices = torch.cuda.device_count()
     # the backward pass multiplies twice as much as the forward pass
     return devices * peak / (3 * flops.forward_flops(run.model, one_clip))
 
 
+def share_size(opts: argparse.Namespace) -> int:
+    """The most clips of a batch that one process has."""
+    return -(-opts.batch_size // distributed.world_size())
+
+
 def pick_micro_batch(run: Run, optimizer: torch.optim.Optimizer) -> int:
-    """How many clips go through the network at once."""
-    asked, batch_size = run.opts.micro_batch, run.opts.batch_size
+    """How many clips go through the network at once, in each process."""
+    asked, most = run.opts.micro_batch, share_size(run.opts)
     if asked != "auto":
-        return min(asked or batch_size, batch_size)
+        return min(asked or most, most)
     if run.device.type != "cuda":
-        return batch_size
+        return most
     channels, frames, height, width = run.clip.network_input()
     clip_shape = (frames, height, width, channels)
+    classifier = distributed.unwrapped(run.classifier)
 
     def fits(size: int) -> bool:
-        return memory.fits_on_gpu(run.classifier, optimizer, clip_shape, size, run.device)
+        return memory.fits_on_gpu(classifier, optimizer, clip_shape, size, run.device)
 
     # a resumed run keeps its own, and with it the statistics of batch norm
-    return memory.largest_micro_batch(
-        fits, run.resumed["micro_batch"] if run.resumed else batch_size
-    )
+    if run.resumed:
+        most = min(run.resumed["micro_batch"], most)
+    return -distributed.highest(-memory.largest_micro_batch(fits, most))
 
 
 class Saver:
     """Writes the checkpoints of a run, none that is of no use.
+
+    All processes of a run save together, and the main one writes.
 
     Args:
         minutes: how old the last one may become; 0: any age.
@@ -505,14 +567,16 @@ class Saver:
         self.saved_at = time.monotonic()
 
     def save_if_due(self) -> None:
-        old = self.minutes and time.monotonic() - self.saved_at > 60 * self.minutes
-        if old or (self.steps and self.trainer.step % self.steps == 0):
+        old = self.minutes > 0 and time.monotonic() - self.saved_at > 60 * self.minutes
+        if distributed.highest(old) or (self.steps and self.trainer.step % self.steps == 0):
             self.save("last.pth")
 
     def save(self, name: str, chosen_on: str | None = None) -> None:
         """Raises UserError if it cannot be written, NonFiniteLoss if it would be of no use."""
         self.trainer.check_finite()
-        checkpoint.save(self.state(chosen_on), self.run.folder / name)
+        state = self.state(chosen_on)
+        if distributed.is_main():
+            checkpoint.save(state, self.run.folder / name)
         self.saved_at = time.monotonic()
 
     def state(self, chosen_on: str | None = None) -> dict:
@@ -537,7 +601,7 @@ def weights_to_evaluate(run: Run, trainer: Trainer, loader: Loader):
     """Inside, the network is what validation sees: averaged weights, batch norm measured anew."""
     with trainer.ema.applied() if trainer.ema else contextlib.nullcontext():
         if run.opts.precise_bn:
-            loader.sampler.start = 0
+            loader.batch_sampler.start = 0
             measure_norms(
                 run.classifier,
                 loader,
@@ -546,6 +610,7 @@ def weights_to_evaluate(run: Run, trainer: Trainer, loader: Loader):
                 run.device,
                 run.frozen,
             )
+        distributed.share_buffers(run.model)
         yield
 
 
@@ -570,7 +635,7 @@ def print_plan(run: Run) -> int:
         cores=os.cpu_count(),
         precision=run.precision,
         memory_limit_gb=torch.cuda.mem_get_info(run.device)[1] / 2**30 if gpu else None,
-        whole_batch=trainer.micro_batch == opts.batch_size,
+        whole_batch=trainer.micro_batch == share_size(opts),
     ):
         log.info(f"try {line}")
     return 0
@@ -609,6 +674,7 @@ def view_loader_of(
             replace(run.clip, short_side=(side, side), crop_size=crop_size),
             num_clips=num_clips,
             num_crops=num_crops,
+            shard=(distributed.rank(), distributed.world_size()),
             **options | {"batch_size": run.opts.view_batch or clips_at_once(run.opts)},
         )
     return run.view_loaders[key]
@@ -625,9 +691,13 @@ def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
     videos, opts = run.lists.test, run.opts
     views, average, full_crop = opts.views, opts.average, opts.full_crop
     scores, labels, _ = score(run, videos, views, "evaluate", check, average, full_crop)
+    skipped = set().union(
+        *distributed.gather(view_loader_of(run, videos, views, full_crop).skipped)
+    )
+    if not distributed.is_main():
+        return
     words = evaluator.protocol_in_words(views, run.preprocessing, average, full_crop)
     protocol = f"{words}; {opts.dataset} split {opts.split}; {of_weights}"
-    skipped = view_loader_of(run, videos, views, full_crop).skipped
     result = evaluator.result_of(scores, labels, protocol, average, len(skipped))
     names = [video.path for i, video in enumerate(videos) if i not in skipped]
     evaluator.write_results(run.folder, result, scores, labels, names, run.lists.class_names)
@@ -655,15 +725,58 @@ def probe(run: Run, of_weights: str, check: Callable[[], None]) -> None:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of `--device`; "auto" is the GPUs if there are any."""
+    """The device of `--device`; "auto" is the GPUs if there are any.
+
+    Of several processes on a machine each has a GPU of its own.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if distributed.launched() and name.startswith("cuda"):
+        num_gpus = torch.cuda.device_count()
+        if distributed.local_rank() >= num_gpus:
+            raise UserError(
+                f"process {distributed.local_rank() + 1} on this machine has no GPU of its own, "
+                f"there are {num_gpus}: torchrun --nproc_per_node={num_gpus}, or --device cpu"
+            )
+        if ":" in name:
+            raise UserError(
+                f"--device {name} is for one process; of several each takes the next GPU, those of "
+                "CUDA_VISIBLE_DEVICES where that is set"
+            )
+        name = f"cuda:{distributed.local_rank()}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if distributed.launched() and device.type == "cuda":
+            torch.cuda.set_device(device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from None
     return device
+
+
+def check_shares(opts: argparse.Namespace, device: torch.device) -> None:
+    """Can the batch be split over the processes of this run?
+
+    Raises:
+        UserError: it cannot.
+    """
+    num_processes = distributed.world_size()
+    if opts.batch_size < num_processes:
+        raise UserError(
+            f"--batch-size {opts.batch_size} is less than a clip for each of {num_processes} "
+            "processes"
+        )
+    if not opts.sync_bn or opts.evaluate:
+        return
+    if num_processes == 1 or device.type != "cuda":
+        raise UserError(
+            "--sync-bn is for several processes with a GPU each, started by torchrun; "
+            "--no-sync-bn goes on without it"
+        )
+    if opts.batch_size % num_processes:
+        raise UserError(
+            f"--sync-bn needs a --batch-size that is a multiple of the {num_processes} processes"
+        )
 
 
 def preprocessing_of(
@@ -746,13 +859,19 @@ def in_words(run: Run, trainer: Trainer, num_steps: int) -> list[str]:
         f"{len(lists.class_names)} classes; {opts.epochs} epochs of {num_steps} steps of "
         f"{opts.batch_size} clips on {run.device.type} in {run.precision}"
     ]
+    if distributed.world_size() > 1:
+        norm = "of all" if opts.sync_bn else "of its own; those of the first one are saved"
+        lines.append(
+            f"{distributed.world_size()} processes, each with {share_size(opts)} of the clips at "
+            f"most and batch norm's statistics {norm}"
+        )
     if opts.val_groups:
         lines.append(f"validation: {len(run.validation)} videos, {run.chosen_on}")
     if "scaled" in opts.sources["lr"]:
         lines.append(
             f"learning rate: {opts.lr:g} for {opts.batch_size} clips ({opts.sources['lr']})"
         )
-    if trainer.micro_batch < opts.batch_size:
+    if trainer.micro_batch < share_size(opts):
         lines.append(
             f"micro-batches of {trainer.micro_batch} clips at most: gradients are those of "
             f"{opts.batch_size}, batch norm's statistics those of {trainer.micro_batch}"
@@ -811,13 +930,30 @@ def weights_in_words(state: dict) -> str:
     )
 
 
+def message_of(error: Exception) -> str | None:
+    """The sentence for a failure that has one."""
+    if isinstance(error, UserError):
+        # one raised in a loader process arrives with that process's traceback before it
+        return str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
+    if distributed.lost_another(error):
+        return (
+            "another process of this run has ended; torchrun --max-restarts starts all again, and "
+            "--resume auto goes on from the last checkpoint"
+        )
+    if isinstance(error, OSError):  # a full disk, a file that may not be read
+        return str(error)
+    return None
+
+
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except UserError as error:
-        # one raised in a loader process arrives with that process's traceback before it
-        sys.exit("error: " + str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip())
-    except OSError as error:  # a full disk, a file that may not be read
-        sys.exit(f"error: {error}")
     except KeyboardInterrupt:  # the second one: at once
         sys.exit(INTERRUPTED)
+    except Exception as error:
+        if not distributed.first_to_fail():
+            sys.exit(1)  # another process has said why
+        message = message_of(error)
+        if message is None:
+            raise
+        sys.exit(f"error: {message}")

@@ -33,6 +33,7 @@ DEFAULTS = {  # of the options that no recipe sets
     "device": "auto",
     "precision": "auto",
     "channels_last": True,
+    "sync_bn": False,
     "micro_batch": None,  # the whole batch at once
     "checkpoint_activations": False,
     "compile": False,
@@ -348,13 +349,18 @@ def build_parser() -> argparse.ArgumentParser:
         "--micro-batch",
         type=micro_batch,
         metavar="N",
-        help="clips in memory at once, whose gradients add up to those of the batch; auto: as "
-        "many as fit on the GPU",
+        help="clips in the memory of a process at once, whose gradients add up to those of the "
+        "batch; auto: as many as fit on the GPU",
     )
     group.add_argument(
         "--checkpoint-activations",
         action=argparse.BooleanOptionalAction,
         help="compute activations twice instead of keeping them: less memory, a third more time",
+    )
+    group.add_argument(
+        "--sync-bn",
+        action=argparse.BooleanOptionalAction,
+        help="batch norm over the clips of all processes that torchrun starts; GPUs only",
     )
     group.add_argument(
         "--compile", action=argparse.BooleanOptionalAction, help="compile the network first"
@@ -368,7 +374,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--workers",
         type=number(int, 0),
         metavar="N",
-        help="loader processes (one a core, 8 at most)",
+        help="loader processes, of each process (one a core, 8 at most)",
     )
     group.add_argument(
         "--on-bad-frame",
@@ -658,7 +664,9 @@ def flag(name: str) -> str:
 
 
 def default_workers() -> int:
-    return min(len(os.sched_getaffinity(0)), 8)
+    """One a core, 8 at most, for each process that torchrun starts on this machine."""
+    cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(min(cores, 8), 1)
 
 
 def find_resume(given: dict) -> bool:
@@ -746,6 +754,8 @@ def check(opts: dict, recipe: Recipe) -> None:
         raise ValueError("--short-side takes one number, or the lowest and the highest of a range")
     if opts["compile"] and opts["checkpoint_activations"]:
         raise ValueError("--compile and --checkpoint-activations do not go together: choose one")
+    if opts["sync_bn"] and opts["checkpoint_activations"]:
+        raise ValueError("--sync-bn and --checkpoint-activations do not go together: choose one")
     if opts["nesterov"] and opts["momentum"] == 0:
         raise ValueError("--nesterov needs a --momentum above 0")
     if opts["ema"] == 1:

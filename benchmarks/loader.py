@@ -189,7 +189,7 @@ def all_cores(folder: Path, files: list[bytes], workers: int) -> None:
     rates = {"decoding alone": [], "loader": []}
     with ProcessPoolExecutor(workers) as pool:
         list(pool.map(decode, [files] * workers))  # the processes have started
-        for loader.sampler.epoch in range(4):
+        for loader.batch_sampler.epoch in range(4):
             started = time.perf_counter()
             list(pool.map(decode, [files] * count))
             between = time.perf_counter()

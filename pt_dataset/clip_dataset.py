@@ -349,7 +349,7 @@ class TrainClips(Clips):
 
 def shared_memory(*shape: int) -> torch.Tensor:
     """uint8, not initialized; in a loader process such that the main one gets it without a copy."""
-    if get_worker_info() is None:
+    if get_worker_info() is None or 0 in shape:
         return torch.empty(shape, dtype=torch.uint8)
     # as torch's own default_collate allocates it
     storage = torch.UntypedStorage._new_shared(math.prod(shape))

@@ -29,24 +29,60 @@ NAMED = 3  # faults that are told one by one
 log = logging.getLogger("video")
 
 
-class EpochSampler(Sampler):
-    """Yields (epoch, index) for every video, shuffled by (seed, epoch) or in list order.
+class EpochBatches(Sampler):
+    """Yields batches of (epoch, index) of every video, shuffled by (seed, epoch) or in list order.
 
-    `epoch`, and `start`, the videos to leave out where an epoch goes on, are set before each epoch.
+    `epoch`, and `start`, the batches to leave out where an epoch goes on, are set before each
+    epoch.
+
+    Args:
+        batch_size: of the whole batch, of which this process takes its share; there are as many
+            batches in each process, and some shares are empty.
+        shard: rank of this process, and how many there are.
+        drop_last: leaves out a last batch that is not full.
+        equal_shares: leaves it out where not all processes would have as many videos of it.
     """
 
-    def __init__(self, num_videos: int, shuffle: bool, seed: int):
-        self.num_videos, self.shuffle, self.seed = num_videos, shuffle, seed
+    def __init__(
+        self,
+        num_videos: int,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        equal_shares: bool = False,
+        shard: tuple[int, int] = (0, 1),
+    ):
+        self.num_videos, self.batch_size, self.shuffle = num_videos, batch_size, shuffle
+        self.seed, self.shard = seed, shard
+        self.drop_last = drop_last or (equal_shares and num_videos % batch_size % shard[1] > 0)
+        # a batch with two videos for each process leaves none with a single one, see `share`
+        self.least = 1 if equal_shares else min(batch_size // shard[1], 2)
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
-        return self.num_videos
+        return (self.num_videos + (0 if self.drop_last else self.batch_size - 1)) // self.batch_size
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = list(range(self.num_videos))
         if self.shuffle:
             random.Random(f"{self.seed} {self.epoch}").shuffle(order)
-        return ((self.epoch, index) for index in order[self.start :])
+        for i in range(self.start, len(self)):
+            batch = order[i * self.batch_size : (i + 1) * self.batch_size]
+            yield [(self.epoch, index) for index in self.share(batch)]
+
+    def share(self, batch: list[int]) -> list[int]:
+        """This process's part; parts are equal, or differ by one.
+
+        Where full batches have two videos for each process, there is none with a single one: batch
+        norm cannot train on it. Then fewer take part in the last batch.
+        """
+        rank, num_processes = self.shard
+        num_parts = min(max(len(batch) // self.least, 1), num_processes)
+        if rank >= num_parts:
+            return []
+        return batch[rank * len(batch) // num_parts : (rank + 1) * len(batch) // num_parts]
 
 
 class Loader:
@@ -57,7 +93,8 @@ class Loader:
         name: of the list, for messages.
         max_bad_share: of the videos that may have a fault in one epoch.
         training: a batch without clips counts as a step, and one with a single clip left has none,
-            since batch norm cannot train on it; in evaluation empty batches do not come.
+            since batch norm cannot train on it. Batches without clips come in evaluation, too: the
+            processes of a run have equally many.
 
     Attributes:
         faults: index of a video -> what was wrong with it, since the epoch began.
@@ -66,7 +103,7 @@ class Loader:
     def __init__(self, batches: DataLoader, name: str, max_bad_share: float, training: bool):
         self.batches, self.name, self.max_bad_share = batches, name, max_bad_share
         self.training = training
-        self.sampler, self.batch_size = batches.sampler, batches.batch_size
+        self.batch_sampler = batches.batch_sampler
         self.faults: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -82,10 +119,9 @@ class Loader:
             for *batch, faults in self.batches:
                 self.faults |= faults
                 self.check_share()
-                if self.training and len(batch[1]) == 1 < self.batch_size:
+                if self.training and len(batch[1]) == 1 < self.batch_sampler.least:
                     batch = [tensor[:0] for tensor in batch]
-                if self.training or len(batch[1]):
-                    yield tuple(batch)
+                yield tuple(batch)
         finally:
             if self.faults:
                 log.info(self.faults_in_words())
@@ -114,7 +150,9 @@ class Loader:
         return "store the frames on a faster disk, or with a smaller short side"
 
     def check_share(self) -> None:
-        bad, num_videos = len(self.faults), len(self.batches.dataset)
+        # of those that this process sees
+        num_videos = -(-len(self.batches.dataset) // self.batch_sampler.shard[1])
+        bad = len(self.faults)
         if bad == num_videos or bad > self.max_bad_share * num_videos:
             raise UserError(
                 f"{self.name}: {bad} of {num_videos} videos are bad, more than --max-bad-share "
@@ -143,29 +181,36 @@ def train_loader(
     workers: int,
     on_bad_frame: str = "stop",
     max_bad_share: float = 0.01,
+    shard: tuple[int, int] = (0, 1),
+    equal_shares: bool = False,
     start_method: str | None = None,
 ) -> Loader:
     """Batches of one random clip of each training video: uint8 (N, T, S, S, C), labels, indices.
 
-    Set `loader.sampler.epoch` and `.start` before each epoch. One clip is left out where the last
-    batch would hold only that one, which batch norm cannot train on; the order is random, so it is
-    another one each time.
+    Set `loader.batch_sampler.epoch` and `.start` before each epoch. One clip is left out where the
+    last batch would hold only that one, which batch norm cannot train on; the order is random, so
+    it is another one each time.
+
+    Args:
+        batch_size: of all processes of a run together.
+        shard: rank of this process, and how many there are.
+        equal_shares: as EpochBatches has it.
 
     Raises:
         UserError: there is no room for a batch that waits.
     """
     clips = TrainClips(lists.train, shape, lists.flipped_labels(), flip_prob, seed, on_bad_frame)
-    sampler = EpochSampler(len(clips), shuffle=True, seed=seed)
-    lone_tail = batch_size > 1 and len(clips) % batch_size == 1
-    batches = _batches(
-        clips,
-        sampler,
+    batches = EpochBatches(
+        len(clips),
         batch_size,
-        workers,
-        batch_size * clip_bytes(shape),
-        start_method,
-        drop_last=lone_tail,
+        shuffle=True,
+        seed=seed,
+        drop_last=batch_size > 1 and len(clips) % batch_size == 1,
+        equal_shares=equal_shares,
+        shard=shard,
     )
+    share_bytes = -(-batch_size // shard[1]) * clip_bytes(shape)
+    batches = _batches(clips, batches, workers, share_bytes, start_method)
     return Loader(batches, "training", max_bad_share, training=True)
 
 
@@ -179,10 +224,12 @@ def view_loader(
     workers: int,
     on_bad_frame: str = "stop",
     max_bad_share: float = 0.01,
+    shard: tuple[int, int] = (0, 1),
     start_method: str | None = None,
 ) -> Loader:
     """Batches of views, uint8 (N, V, T, S, S, C), in list order; N * V is about `batch_size`.
 
+    Of several processes each (`shard`: its rank, and how many there are) has batches of that size.
     Whole videos (`num_clips` None) come one by one, since T differs.
 
     Raises:
@@ -196,8 +243,8 @@ def view_loader(
         batch_size = 1
         longest = max((len(shape.view_indices(video, None)[0]) for video in videos), default=0)
         num_bytes = num_crops * longest * clip_bytes(shape) // shape.clip_len
-    sampler = EpochSampler(len(clips), shuffle=False, seed=0)
-    batches = _batches(clips, sampler, batch_size, workers, num_bytes, start_method)
+    sampler = EpochBatches(len(clips), batch_size * shard[1], shard=shard)
+    batches = _batches(clips, sampler, workers, num_bytes, start_method)
     return Loader(batches, "evaluation", max_bad_share, training=False)
 
 
@@ -207,20 +254,16 @@ def clip_bytes(shape: ClipShape) -> int:
 
 def _batches(
     clips: Clips,
-    sampler: EpochSampler,
-    batch_size: int,
+    batches: EpochBatches,
     workers: int,
     batch_bytes: int,
     start_method: str | None,
-    drop_last: bool = False,
 ) -> DataLoader:
     if workers:
         workers, ahead = fitting(workers, batch_bytes)
     return DataLoader(
         clips,
-        batch_size,
-        sampler=sampler,
-        drop_last=drop_last,
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
@@ -235,18 +278,21 @@ def _batches(
 def collate(samples: list[Sample] | tuple[torch.Tensor, list[Sample]]) -> tuple:
     """Clips, labels and indices as tensors without those left out, and {index: fault}.
 
-    The clips of training come with a tensor that they are parts of already.
+    The clips of training come with a tensor that they are parts of already. All may be left out,
+    or in the share of another process.
     """
     batch, samples = samples if isinstance(samples, tuple) else (None, samples)
     faults = {sample.index: sample.fault for sample in samples if sample.fault}
     kept = [i for i, sample in enumerate(samples) if sample.clip is not None]
-    if not kept:
-        return *torch.empty(3, 0, dtype=torch.long), faults
-    if batch is None:  # in a worker straight into memory that the main process shares
+    if batch is not None:
+        batch = batch[kept] if len(kept) < len(samples) else batch
+    elif kept:  # in a worker straight into memory that the main process shares
         batch = default_collate([samples[i].clip for i in kept])
-    elif len(kept) < len(samples):
-        batch = batch[kept]
-    labels, indices = (torch.tensor([samples[i][part] for i in kept]) for part in (1, 2))
+    else:
+        batch = torch.empty(0, 0, dtype=torch.uint8)
+    labels, indices = (
+        torch.tensor([samples[i][part] for i in kept], dtype=torch.long) for part in (1, 2)
+    )
     return batch, labels, indices, faults
 
 
@@ -263,7 +309,8 @@ def fitting(workers: int, batch_bytes: int) -> tuple[int, int]:
             f"has {megabytes(shm)} free: enlarge it (docker run --shm-size 8g), or take a smaller "
             "--batch-size or --workers 0"
         )
-    room = min(MEMORY_SHARE * free_memory(), SHM_SHARE * shm)
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # as torchrun says
+    room = min(MEMORY_SHARE * free_memory(), SHM_SHARE * shm) / sharing
     batches = workers * AHEAD if room == math.inf else max(int(room // batch_bytes), 1)
     fit = min(workers, batches)
     ahead = min(AHEAD, batches // fit)

@@ -36,9 +36,10 @@ class Counting(nn.Module):
 
 def batches(logits, batch_size):
     """What a view loader yields of (videos, V, classes) logits; labels are 0, 1, 2, 0, ..."""
-    labels = torch.arange(len(logits)) % logits.shape[2]
+    indices = torch.arange(len(logits))
+    labels = indices % logits.shape[2]
     for i in range(0, len(logits), batch_size):
-        yield logits[i : i + batch_size], labels[i : i + batch_size], torch.arange(len(logits))
+        yield tuple(tensor[i : i + batch_size] for tensor in (logits, labels, indices))
 
 
 @pytest.mark.parametrize(

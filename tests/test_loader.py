@@ -48,7 +48,7 @@ def digest(loader, epochs):
     """A hash for each epoch of everything that the loader gives."""
     digests = []
     for epoch in epochs:
-        loader.sampler.epoch = epoch
+        loader.batch_sampler.epoch = epoch
         sha = hashlib.sha256()
         for batch in loader:
             for tensor in batch:
@@ -99,10 +99,10 @@ def test_an_epoch_does_not_depend_on_those_before_it(tiny_set):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_epoch_can_go_on_from_any_batch(tiny_set, workers):
     loader = make_train_loader(tiny_set, workers, batch_size=2)
-    loader.sampler.epoch = 1
+    loader.batch_sampler.epoch = 1
     whole = list(loader)
     for start in range(4):
-        loader.sampler.start = 2 * start
+        loader.batch_sampler.start = start
         rest = list(loader)
         assert len(rest) == 3 - start
         for batch, expected in zip(rest, whole[start:], strict=True):
@@ -133,7 +133,7 @@ def test_views_do_not_depend_on_the_processes(tiny_set):
 def test_every_video_comes_once_an_epoch_in_another_order(tiny_set):
     loader = make_train_loader(tiny_set)
     orders = []
-    for loader.sampler.epoch in range(2):
+    for loader.batch_sampler.epoch in range(2):
         orders.append(torch.cat([indices for _, _, indices in loader]).tolist())
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(6))
     assert orders[0] != orders[1]

@@ -130,6 +130,10 @@ def test_a_resumed_run_stays_on_its_page_and_one_that_branches_off_does_not(tmp_
             ["--arch", "i3d", "--dataset", "demo", "--compile", "--checkpoint-activations"],
             "do not go together",
         ),
+        (
+            ["--arch", "i3d", "--dataset", "demo", "--sync-bn", "--checkpoint-activations"],
+            "--sync-bn and --checkpoint-activations do not go together",
+        ),
         (["--arch", "i3d", "--resume", "auto"], "--resume auto needs --name, or --arch and"),
         (["--arch", "i3d", "--dataset", "a/b"], "not a path"),
         (["--arch", "i3d", "--dataset", "demo", "--name", "../x"], "is not the name of a folder"),

@@ -39,6 +39,7 @@ class Runs:
             "top5": None,
             "mean_class_accuracy": TOP1[split] - 1,
             "num_videos": 9,
+            "num_skipped": 0,
             "protocol": f"{self.views}; split {split}",
         }
         (folder / "result.json").write_text(json.dumps(result))

@@ -85,19 +85,23 @@ def batches():
 
 
 class Order(torch.utils.data.Sampler):
-    def __init__(self):
-        self.start = 0
+    """Batches in order; those before `start` are left out, and a process of several has a share."""
+
+    def __init__(self, batch_size, rank=0, num_processes=1):
+        self.batches = list(torch.arange(15).split(batch_size))
+        self.rank, self.num_processes, self.start = rank, num_processes, 0
 
     def __len__(self):
-        return 15
+        return len(self.batches)
 
     def __iter__(self):
-        return iter(range(self.start, 15))
+        for batch in self.batches[self.start :]:
+            yield batch.tensor_split(self.num_processes)[self.rank].tolist()
 
 
-def loader_of(clips, labels, batch_size=8):
+def loader_of(clips, labels, batch_size=8, shard=(0, 1)):
     rows = [(clip, label, i) for i, (clip, label) in enumerate(zip(clips, labels, strict=True))]
-    return DataLoader(rows, batch_size, sampler=Order())
+    return DataLoader(rows, batch_sampler=Order(batch_size, *shard))
 
 
 def train(trainer, loader, **changes):

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from config import UserError
+from utils import distributed
 
 KEYS = (
     "arch",
@@ -84,14 +85,18 @@ def load(path: Path) -> dict:
 
 
 def rng_state() -> dict:
-    """What dropout draws from; clips have generators of their own, keyed by epoch and index."""
+    """What dropout draws from; clips have generators of their own, keyed by epoch and index.
+
+    Processes of a run draw anew for each step, and leave the GPUs of the others alone.
+    """
     state = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not distributed.launched():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
 
 
 def set_rng_state(state: dict) -> None:
     torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and len(state.get("cuda", [])) == torch.cuda.device_count():
+    same_gpus = len(state.get("cuda", [])) == torch.cuda.device_count()
+    if torch.cuda.is_available() and same_gpus and not distributed.launched():
         torch.cuda.set_rng_state_all(state["cuda"])

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from utils import confusion
+from utils import confusion, distributed
 from utils.metrics import mean_class_accuracy, num_correct, top_k, wilson_interval
 from utils.scores import Scores, save_scores
 
@@ -33,25 +33,37 @@ def score_videos(
         view_batch: views on the device at once; None: all of a batch.
         on_batch: sees the views, uint8 (N, V, T, S, S, C), scores and labels of each batch.
 
+    Of a run of several processes each scores the videos of its loader, and all get all scores.
+
     Returns:
         Scores or logits (videos, classes) and labels (videos,) on the CPU in list order, and the
         mean cross-entropy of the views.
     """
     model.eval()
-    scores, labels, loss_sum, num_views = [], [], 0.0, 0
-    for views, label, _ in tqdm(loader, desc, unit="batch", leave=False, dynamic_ncols=True):
+    indices, scores, labels = (
+        [torch.empty(0, dtype=kind)] for kind in (torch.long, torch.float, torch.long)
+    )
+    loss_sum, num_views, quiet = 0.0, 0, not distributed.is_main()
+    bar = tqdm(loader, desc, unit="batch", leave=False, dynamic_ncols=True, disable=quiet)
+    for views, label, index in bar:
         n, v = views.shape[:2]
-        chunks = views.flatten(0, 1).split(view_batch or n * v)
-        logits = torch.cat([model(chunk.to(device, non_blocking=True)) for chunk in chunks])
-        targets = label.to(device).repeat_interleave(v)
-        loss_sum += nn.functional.cross_entropy(logits, targets, reduction="sum").item()
-        num_views += n * v
-        of_views = logits if average == "logits" else logits.softmax(dim=1)  # (N * V, classes)
-        scores.append(of_views.unflatten(0, (n, v)).mean(dim=1).cpu())
-        labels.append(label)
-        on_batch(views, scores[-1], label)
+        if n:  # else all are in the share of another process, or bad
+            chunks = views.flatten(0, 1).split(view_batch or n * v)
+            logits = torch.cat([model(chunk.to(device, non_blocking=True)) for chunk in chunks])
+            targets = label.to(device).repeat_interleave(v)
+            loss_sum += nn.functional.cross_entropy(logits, targets, reduction="sum").item()
+            num_views += n * v
+            of_views = logits if average == "logits" else logits.softmax(dim=1)  # (N * V, classes)
+            indices.append(index)
+            scores.append(of_views.unflatten(0, (n, v)).mean(dim=1).cpu())
+            labels.append(label)
+            on_batch(views, scores[-1], label)
         check()
-    return torch.cat(scores), torch.cat(labels), loss_sum / num_views
+    own = *map(torch.cat, (indices, scores, labels)), loss_sum, num_views
+    indices, scores, labels, loss_sums, counts = zip(*distributed.gather(own), strict=True)
+    order = torch.cat(indices).argsort()
+    mean_loss = sum(loss_sums) / sum(counts)
+    return torch.cat(scores)[order], torch.cat(labels)[order], mean_loss
 
 
 def validation_metrics(scores: torch.Tensor, labels: torch.Tensor, loss: float) -> dict[str, float]:

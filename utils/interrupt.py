@@ -2,6 +2,8 @@
 
 import signal
 
+from utils import distributed
+
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 PREEMPTED = 75  # after SIGTERM or SIGUSR1, as a scheduler sends them; EX_TEMPFAIL of sysexits.h
 STATUS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: PREEMPTED, signal.SIGUSR1: PREEMPTED}
@@ -35,10 +37,11 @@ class GracefulStop:
         signal.signal(signum, self.previous[signum])
 
     def check(self) -> None:
-        """Called where stopping is safe.
+        """Called where stopping is safe, by all processes of the run equally often.
 
         Raises:
-            Stop: a signal has come.
+            Stop: a signal has come, to this process or to another one.
         """
-        if self.requested is not None:
-            raise Stop(self.requested)
+        signum = distributed.highest(self.requested or 0)
+        if signum:
+            raise Stop(signum)

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from config import UserError
+from utils import distributed
 
 
 def largest_micro_batch(fits: Callable[[int], bool], batch_size: int) -> int:
@@ -45,8 +46,10 @@ def fits_on_gpu(
     num_states = 2 if "betas" in optimizer.defaults else 1  # tensors that a step will keep of each
     buffers = [(buffer, buffer.clone()) for buffer in classifier.buffers()]
     classifier.train()
+    # a process of several leaves the GPUs of the others alone
+    gpus = [device] if distributed.launched() else range(torch.cuda.device_count())
     try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        with torch.random.fork_rng(devices=gpus):
             states = [torch.empty_like(p) for p in parameters for _ in range(num_states)]
             clips = torch.zeros((size, *clip_shape), dtype=torch.uint8, device=device)
             classifier(clips).sum().backward()

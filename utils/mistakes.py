@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from utils import distributed
+
 NUM_CLIPS, NUM_FRAMES, COLUMNS = 6, 4, 2  # of the picture
 SIDE, GAP, LINE = 96, 4, 20  # pixels: of a frame, between two, of the words above
 
@@ -44,6 +46,18 @@ class Mistakes:
                 best[i].item(), labels[i].item(), predicted[i].item(), frames[shown].numpy()
             )
             self.surest.append(kept)
+        self._keep_surest()
+
+    def of_all_processes(self) -> "Mistakes":
+        """Those of the whole list, of which each process of a run sees a share."""
+        whole = Mistakes(self.class_names)
+        for part in distributed.gather(self):
+            whole.confusion += part.confusion
+            whole.surest += part.surest
+        whole._keep_surest()
+        return whole
+
+    def _keep_surest(self) -> None:
         self.surest = sorted(self.surest, key=lambda mistake: -mistake.score)[:NUM_CLIPS]
 
     def picture(self) -> Image.Image:

@@ -26,10 +26,10 @@ def measure(trainer: Trainer, loader: DataLoader) -> dict[str, float]:
 
 
 def endless(loader: DataLoader) -> Iterator[tuple[torch.Tensor, ...]]:
-    loader.sampler.epoch = loader.sampler.start = 0
+    loader.batch_sampler.epoch = loader.batch_sampler.start = 0
     while True:
         yield from loader
-        loader.sampler.epoch += 1
+        loader.batch_sampler.epoch += 1
 
 
 def hours(metrics: dict[str, float], steps: int, num_evaluated: int) -> float:

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from utils import distributed
+
 
 @torch.no_grad()
 def measure_norms(
@@ -19,8 +21,9 @@ def measure_norms(
 ) -> None:
     """Replaces the running statistics by their plain average over training batches.
 
-    The running ones lag behind weights that still move. Dropout and `frozen` modules stay out of
-    it. Source: video-nonlocal-net, which measures on 200 batches before each evaluation.
+    Those of several processes are averaged over the shares of all. The running ones lag behind
+    weights that still move. Dropout and `frozen` modules stay out of it. Source:
+    video-nonlocal-net, which measures on 200 batches before each evaluation.
     """
     classifier.eval()
     fixed = {norm for module in frozen for norm in module.modules()}
@@ -35,8 +38,20 @@ def measure_norms(
         norm.momentum = None  # torch's word for the plain average
         norm.train()
     for clips, *_ in islice(batches, num_batches):
-        for part in clips.split(micro_batch) if len(clips) else ():  # none if all were bad
+        # none if all were bad, or are in the share of another process
+        for part in clips.split(micro_batch) if len(clips) else ():
             classifier(part.to(device, non_blocking=True))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
+        if distributed.world_size() > 1:
+            _average(norm)
+
+
+def _average(norm: _BatchNorm) -> None:
+    """Over the processes, each of which counts for the parts that it has seen."""
+    own = norm.num_batches_tracked.clone()
+    norm.num_batches_tracked.copy_(distributed.all_reduce_sum(own))
+    for statistic in (norm.running_mean, norm.running_var):
+        total = distributed.all_reduce_sum(own * statistic)
+        statistic.copy_(total / norm.num_batches_tracked)

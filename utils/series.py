@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from config import UserError
+from utils import distributed
 from utils.evaluator import describe
 
 METRICS = ("top1", "top5", "mean_class_accuracy")
@@ -37,9 +38,10 @@ def run_series(
     """
     folders = {split: Path(f"{prefix}_{split}") for split in splits}
     file = Path(f"{prefix}_splits.json")
-    results = read(file) if file.exists() and not evaluate else {}
-    if evaluate or not file.exists():
-        check_folders(folders.values(), file, evaluate)
+    begun = distributed.from_main(file.exists) and not evaluate
+    results = distributed.from_main(lambda: read(file)) if begun else {}
+    if not begun:
+        distributed.from_main(lambda: check_folders(folders.values(), file, evaluate))
     for split, folder in folders.items():
         if str(split) in results:
             log.info(f"split {split} is done, says {file}")
@@ -51,7 +53,7 @@ def run_series(
         if status:
             log.info(f"the same command goes on with split {split}")
             return status
-        results[str(split)] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        results[str(split)] = distributed.from_main(lambda folder=folder: result_in(folder))
     results = {str(split): results[str(split)] for split in splits}
     protocol = common_protocol(results, file)
     write(file, {"splits": results} | summary(results))
@@ -60,6 +62,10 @@ def run_series(
     log.info(f"{summary_in_words(results)}; {protocol}")
     log.info(f"results of all splits: {file}")
     return 0
+
+
+def result_in(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
 def check_folders(folders: Sequence[Path], file: Path, evaluate: bool) -> None:
@@ -118,6 +124,8 @@ def read(file: Path) -> dict[str, dict]:
 
 
 def write(file: Path, content: dict) -> None:
+    if not distributed.is_main():
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_suffix(".tmp")  # a kill leaves the old file
     temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,9 +1,10 @@
 """Training: one epoch of steps, and everything that changes with a step."""
 
+import contextlib
 import math
+import random
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from utils import checkpoint
+from utils import checkpoint, distributed
 from utils.ema import Ema
 from utils.freeze import keep_in_evaluation
 from utils.memory import peak_memory_gb
@@ -26,7 +27,9 @@ class NonFiniteLoss(FloatingPointError):
 class Averages:
     """Running sums of one epoch, or of the steps since they were last read.
 
-    Those of the loss and of hits stay on the device: reading them would wait for it.
+    Those of the loss and of hits stay on the device: reading them would wait for it. They are of
+    this process's clips, and read for all processes at once; clips are counted for all, and times
+    are this process's own.
     """
 
     SUMS = ("loss", "top1", "top5")  # over clips, on the device
@@ -37,13 +40,13 @@ class Averages:
         self.clips = self.steps = 0
         self.data_time = self.copy_time = self.time = 0.0
 
-    def add_step(self, clips: int, data_time: float) -> None:
-        self.clips, self.steps = self.clips + clips, self.steps + 1
+    def add_step(self, data_time: float) -> None:
+        self.steps += 1
         self.data_time += data_time
 
     def metrics(self, num_classes: int, clip_len: int) -> dict[str, float]:
         """Loss and accuracies over clips, times in seconds a step. Waits for the device."""
-        loss, top1, top5 = (self.sums / self.clips).tolist()
+        loss, top1, top5 = (distributed.all_reduce_sum(self.sums) / self.clips).tolist()
         metrics = {"train/loss": loss, "train/top1": 100 * top1}
         if num_classes > 5:
             metrics["train/top5"] = 100 * top5
@@ -57,10 +60,12 @@ class Averages:
         }
 
     def state_dict(self) -> dict:
-        return {"sums": self.sums.cpu()} | {name: getattr(self, name) for name in self.COUNTS}
+        sums = distributed.all_reduce_sum(self.sums).cpu()
+        return {"sums": sums} | {name: getattr(self, name) for name in self.COUNTS}
 
     def load_state_dict(self, state: dict) -> None:
-        self.sums.copy_(state["sums"])
+        if distributed.is_main():
+            self.sums.copy_(state["sums"])
         for name in self.COUNTS:
             setattr(self, name, state[name])
 
@@ -68,13 +73,15 @@ class Averages:
 class Trainer:
     """Weights, optimizer, averages and position of a run: what a checkpoint must hold to go on.
 
+    Of a run of several processes each has a trainer, and all of them take every step together.
+
     Args:
         classifier: uint8 clips -> logits (utils.normalize.ClipClassifier, wrapped or not).
         model: the plain network inside it.
         precision: with "fp16" the gradients are scaled.
         num_classes: of the logits.
         clip_len: frames of a clip.
-        micro_batch: clips whose activations are in memory at once.
+        micro_batch: clips whose activations are in memory at once, in each process.
         clip_grad: longest gradient of a step; 0: any.
         frozen: modules that stay in evaluation.
         clips_per_s_at_peak: what arithmetic at the device's peak would give, where that is known.
@@ -141,7 +148,7 @@ class Trainer:
         done, num_steps = self.step - self.epoch * len(loader), len(loader)
         if done == 0:
             self.total, self.recent = Averages(self.device), Averages(self.device)
-        loader.sampler.epoch, loader.sampler.start = self.epoch, done * loader.batch_size
+        loader.batch_sampler.epoch, loader.batch_sampler.start = self.epoch, done
         with tqdm(
             total=num_steps,
             initial=done,
@@ -149,6 +156,7 @@ class Trainer:
             unit="step",
             leave=False,
             dynamic_ncols=True,
+            disable=not distributed.is_main(),
         ) as bar:
             batches = iter(loader if done < num_steps else ())
             while done < num_steps:
@@ -175,31 +183,44 @@ class Trainer:
         started = time.perf_counter()
         clips, labels, _ = next(batches)
         data_time = time.perf_counter() - started
-        if len(labels):
-            lr = self.train_batch(clips, labels)
-        else:  # all of its videos are bad
-            lr = self.schedule.set_lr(self.step)
-            self.step += 1
+        lr = self.train_batch(clips, labels)
         self.add_times(time.perf_counter() - started)
         for averages in (self.total, self.recent):
-            averages.add_step(len(labels), data_time)
+            averages.add_step(data_time)
         return lr
 
     def train_batch(self, clips: torch.Tensor, labels: torch.Tensor) -> float:
-        """One step of the optimizer on the global batch, uint8 (N, T, H, W, C); its learning rate.
+        """One step of the optimizer on the global batch; its learning rate.
 
         The batch goes through in equal parts of `micro_batch` clips at most.
+
+        Args:
+            clips: uint8 (N, T, H, W, C), this process's share of the batch, which may be empty.
         """
         clips, labels = self.copy(clips, labels)
-        n, blend = len(labels), None
-        if self.mixup:
+        num_own, of_all = len(labels), distributed.sizes(len(labels))
+        n, first, blend = sum(of_all), 0, None
+        if not n:  # all of its videos are bad
+            self.step += 1
+            return self.schedule.set_lr(self.step - 1)
+        if self.mixup:  # a partner may be in the share of another process
             blend = draw_blend(self.mixup, n, self.seed, self.step)
+            first = sum(of_all[: distributed.rank()])
+            clips, labels = (distributed.concatenated(share, of_all) for share in (clips, labels))
+        if distributed.world_size() > 1:
+            self.draw_anew()
         self.optimizer.zero_grad(set_to_none=True)
-        num_parts = -(-n // self.micro_batch)
-        for start, end in pairwise(i * n // num_parts for i in range(num_parts + 1)):
-            loss_sum = self.forward(clips, labels, slice(start, end), blend)
-            # a sum over the weight of the whole batch: parts of any size add up to its mean
-            self.scaler.scale(loss_sum / n).backward()
+        num_parts = -(-num_own // self.micro_batch)
+        for i in range(num_parts):
+            part = slice(*(first + j * num_own // num_parts for j in (i, i + 1)))
+            last = i == num_parts - 1  # after which the processes add up their gradients
+            with contextlib.nullcontext() if last else distributed.gradients_stay(self.classifier):
+                loss_sum = self.forward(clips, labels, part, blend)
+                self.backward(loss_sum, n)
+        if not num_own:
+            self.take_part(clips, n)
+        for averages in (self.total, self.recent):
+            averages.clips += n
         lr = self.schedule.set_lr(self.step)
         if self.clip_grad:
             self.scaler.unscale_(self.optimizer)
@@ -210,6 +231,29 @@ class Trainer:
             self.ema.update()
         self.step += 1
         return lr
+
+    def backward(self, loss_sum: torch.Tensor, n: int) -> None:
+        """Of a part of `n` clips.
+
+        The sum is divided by the weight of the whole batch, so that parts of any size add up to its
+        mean; and the processes average their gradients, which are to be added.
+        """
+        self.scaler.scale(loss_sum * distributed.world_size() / n).backward()
+
+    def take_part(self, clips: torch.Tensor, n: int) -> None:
+        """A gradient of zero from a process without a clip in this batch: the others wait for it.
+
+        In evaluation, so that batch norm does not see the clip that stands in.
+        """
+        self.classifier.eval()
+        logits = self.classifier(clips.new_zeros(1, *clips.shape[1:]))
+        self.backward(0 * logits.sum(), n)
+        self.to_training()
+
+    def draw_anew(self) -> None:
+        """Dropout of its own for each process and step, and the same one after a resume."""
+        key = f"{self.seed} dropout {self.step} {distributed.rank()}"
+        torch.manual_seed(random.Random(key).getrandbits(63))
 
     def copy(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
         """The tensors on the device, and a note of how long that took."""
@@ -282,12 +326,16 @@ class Trainer:
             NonFiniteLoss
         """
         self.wait()
-        values = [self.recent.sums, *self.model.state_dict().values()]
+        values = [distributed.all_reduce_sum(self.recent.sums), *self.model.state_dict().values()]
         if not torch.stack([value.isfinite().all() for value in values]).all():
             raise NonFiniteLoss(f"the loss is not finite, or a weight is not, at step {self.step}")
 
     def state_dict(self) -> dict:
-        """What a checkpoint must hold beside the network and what it was made for."""
+        """What a checkpoint must hold beside the network and what it was made for.
+
+        All processes ask for it together, since the averages are of all; batch norm's statistics
+        are the main one's.
+        """
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
