@@ -116,7 +116,7 @@ def test_a_whole_tree_gets_flow_and_what_has_none_is_named(tmp_path):
         lines,
         (
             f"{broken} cannot be decoded",
-            "image_00018.jpg is 20x20, the frames before it 48x36",
+            "image_00018.jpg is 20x20, the other frames 48x36",
             f"{src}/run/single: a single frame",
             f"{src}/run/tiny: frames of under 12 pixels",
         ),
