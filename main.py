@@ -914,8 +914,12 @@ def epoch_in_words(epoch: int, epochs: int, metrics: dict, hours_left: float) ->
         + (f"{copying:.0f} % copying, " if copying >= 1 else "")
         + (f"{metrics['utilization']:.0f} % of the peak, " if "utilization" in metrics else "")
         + f"{metrics['memory_gb']:.1f} GiB"
-        + (f", {hours_left:.1f} h left" if epoch < epochs else "")
+        + (f", {duration(hours_left)} left" if epoch < epochs else "")
     )
+
+
+def duration(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
 
 
 def weights_in_words(state: dict) -> str:
