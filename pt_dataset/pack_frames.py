@@ -22,30 +22,22 @@ from tqdm import tqdm
 
 from config import UserError
 from pt_dataset.frame_order import by_kind, has_frames, in_order
+from pt_dataset.jobs import exit_status, walk
 
 MODE = 0o100644 << 16  # a plain file that all may read
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 
 def find_folders(frames: Path, out: Path) -> Iterator[tuple[str, list[str], str]]:
     """Folders below `frames` that have frames: path, names in order, and what is wrong or ""."""
-    seen = {os.path.realpath(out)}  # a link to a folder above itself would never end
-
-    def fail(error: OSError):
-        raise error
-
-    for folder, folders, files in os.walk(frames, followlinks=True, onerror=fail):
-        real = os.path.realpath(folder)
-        folders[:] = sorted(name for name in folders if real not in seen and name[0] != ".")
+    for folder, files in walk(frames, out):
         kinds = [names for names in by_kind(files).values() if has_frames(names)]
-        if kinds and real not in seen:
-            path = Path(folder).relative_to(frames).as_posix()
+        if kinds:
+            path = folder.relative_to(frames).as_posix()
             try:
                 check_name(path)
-                yield path, [name for names in kinds for name in in_order(names, folder)], ""
+                yield path, [name for names in kinds for name in in_order(names, str(folder))], ""
             except UserError as error:
                 yield path, [], str(error)
-        seen.add(real)
 
 
 def check_name(path: str) -> None:
@@ -143,17 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     """The tool; returns its exit status."""
     opts = parse_opts(argv)
     goes_on = "what is finished stays" if opts.per_video else "nothing was written"
-    try:
-        return run(**vars(opts))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:  # the disk is full, or not ours to read or write
-        name = error.filename or opts.out
-        print(f"error: {name}: {error.strerror}; {goes_on}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print(f"stopped; {goes_on}", file=sys.stderr)
-        return INTERRUPTED
-    return 1
+    return exit_status(run, opts.out, goes_on, **vars(opts))
 
 
 if __name__ == "__main__":
