@@ -1,17 +1,20 @@
 """Parameters, cost, time and memory of every network, side by side in one run.
 
     python benchmarks/models.py [--batch-size 1] [--clip-len 16] [--crop-size 224] [--only i3d s3d]
+    python benchmarks/models.py --save        # also as JSON, into benchmarks/results
 
-Times are medians of interleaved repeats, as ratios to the plain way of running the same network:
-float32 in contiguous memory. On a CPU bfloat16 is measured only where the CPU computes in it.
+Times are medians of interleaved repeats; the ratios are to the plain way of running the same
+network: float32 in contiguous memory. On a CPU bfloat16 is measured only where the CPU computes in
+it. "MB" is what a training step in channels-last float32 needs beyond weights and gradients.
 """
 
 import argparse
+import contextlib
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,6 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import results
+from benchmarks.apart import apart, peak_megabytes
 from models import build_model
 from utils.normalize import to_channels_last
 
@@ -38,6 +43,8 @@ FORMATS = {
     "contiguous": torch.contiguous_format,
     "channels last": torch.channels_last_3d,
 }
+PASSES = {"forward": False, "step": True}  # is there a backward pass?
+SMALLEST = (2, 3, 8, 32, 32)  # a batch that every network of ours can train on
 
 
 def multiply_adds(network: nn.Module, shape: tuple[int, ...]) -> float:
@@ -48,7 +55,26 @@ def multiply_adds(network: nn.Module, shape: tuple[int, ...]) -> float:
     return counter.get_total_flops() / 2e9
 
 
-def run_once(network: nn.Module, clip: torch.Tensor, dtype: torch.dtype, backward: bool) -> None:
+def prepared(
+    name: str,
+    shape: tuple[int, ...],
+    device: str = "cpu",
+    memory_format: torch.memory_format = torch.channels_last_3d,
+) -> tuple[nn.Module, torch.Tensor]:
+    """A network that trains, and clips (N, C, T, H, W) of noise."""
+    torch.manual_seed(0)
+    network = NETWORKS[name]().to(device).train()
+    if memory_format == torch.channels_last_3d:
+        network = to_channels_last(network)
+    return network, torch.randn(shape).to(device, memory_format=memory_format)
+
+
+def run_once(
+    network: nn.Module,
+    clip: torch.Tensor,
+    dtype: torch.dtype = torch.float32,
+    backward: bool = True,
+) -> None:
     autocast = torch.autocast(clip.device.type, dtype, enabled=dtype == torch.bfloat16)
     with autocast, torch.set_grad_enabled(backward):
         logits = network(clip)
@@ -57,77 +83,69 @@ def run_once(network: nn.Module, clip: torch.Tensor, dtype: torch.dtype, backwar
         network.zero_grad(set_to_none=True)
 
 
-def seconds(network: nn.Module, clip: torch.Tensor, dtype: torch.dtype, backward: bool) -> float:
-    if clip.is_cuda:
-        torch.cuda.synchronize()
+def step_cost(name: str, shape: tuple[int, ...]) -> dict[str, float]:
+    """Of a training step on the CPU, in a process that has done nothing else, see `apart`."""
+    network, clip = prepared(name, shape)
+    with contextlib.suppress(RuntimeError):  # code comes into memory, if not all of torchvision's
+        run_once(network, torch.randn(SMALLEST).to(memory_format=torch.channels_last_3d))
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = peak_megabytes()
+    run_once(network, clip)
+    megabytes = peak_megabytes() - before
     started = time.perf_counter()
-    run_once(network, clip, dtype, backward)
-    if clip.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+    run_once(network, clip)
+    return {"seconds": time.perf_counter() - started, "MB": megabytes}
 
 
-def peak_megabytes(name: str, opts: argparse.Namespace) -> float:
-    """Of one training step in channels-last float32, beyond what imports take; on a CPU in a
-    process of its own, because a process never tells what it once needed."""
-    if opts.device == "cuda":
-        network, clip = prepared(name, opts, torch.channels_last_3d)
-        torch.cuda.reset_peak_memory_stats()
-        run_once(network, clip, torch.float32, backward=True)
-        return torch.cuda.max_memory_allocated() / 1e6
-    command = [sys.executable, __file__, *sys.argv[1:], "--memory-of", name]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def step_megabytes(name: str, shape: tuple[int, ...], device: str) -> float:
+    if device == "cpu":
+        return apart(step_cost, name, shape, threads=torch.get_num_threads())["MB"]
+    network, clip = prepared(name, shape, device)
+    run_once(network, clip)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run_once(network, clip)
+    return (torch.cuda.max_memory_allocated() - before) / 1e6
 
 
-def peak_resident_megabytes() -> float:
-    """Of this process; getrusage would count its parent's, too, which exec does not reset."""
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
-    return int(line.split()[1]) / 1e3
-
-
-def prepared(
-    name: str, opts: argparse.Namespace, memory_format: torch.memory_format
-) -> tuple[nn.Module, torch.Tensor]:
-    torch.manual_seed(0)
-    network = NETWORKS[name]().to(opts.device).train()
-    if memory_format == torch.channels_last_3d:
-        network = to_channels_last(network)
-    clip = torch.randn(opts.batch_size, 3, opts.clip_len, opts.crop_size, opts.crop_size)
-    return network, clip.to(opts.device, memory_format=memory_format)
-
-
-def measure(name: str, opts: argparse.Namespace) -> None:
-    """Prints the rows of one network."""
-    dtypes = [torch.float32]
+def measure(name: str, opts: argparse.Namespace) -> list[dict]:
+    """The rows of one network, one for each way of running it."""
+    shape = (opts.batch_size, 3, opts.clip_len, opts.crop_size, opts.crop_size)
     in_hardware = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    if opts.device == "cuda" or in_hardware:
-        dtypes.append(torch.bfloat16)
-    ways = {
-        (label, dtype): prepared(name, opts, memory_format)
-        for label, memory_format in FORMATS.items()
-        for dtype in dtypes
-    }
-    times = {(way, backward): [] for way in ways for backward in (False, True)}
-    for i in range(opts.repeats + 1):
-        for way, backward in times:
-            taken = seconds(*ways[way], way[1], backward)
-            if i:  # the first round warms up
-                times[way, backward].append(taken)
-    medians = {key: statistics.median(values) for key, values in times.items()}
+    dtypes = {"float32": torch.float32}
+    if opts.device != "cpu" or in_hardware:
+        dtypes["bfloat16"] = torch.bfloat16
+    work, ways = {}, [(dtype, layout) for layout in FORMATS for dtype in dtypes]
+    for dtype, layout in ways:
+        network, clip = prepared(name, shape, opts.device, FORMATS[layout])
+        for label, backward in PASSES.items():
+            run = partial(run_once, network, clip, dtypes[dtype], backward)
+            work[f"{label} {dtype} {layout}"] = run
+    sync = (lambda: None) if opts.device == "cpu" else torch.cuda.synchronize
+    seconds = results.interleaved(work, opts.repeats, sync=sync)
     network = NETWORKS[name]()
-    shape = (1, 3, opts.clip_len, opts.crop_size, opts.crop_size)
-    million = sum(p.numel() for p in network.parameters()) / 1e6
-    print(
-        f"{name}: {million:.2f} M parameters, {multiply_adds(network, shape):.1f} G multiply-adds "
-        f"a view, {peak_megabytes(name, opts):.0f} MB a training step"
-    )
-    for way in ways:
-        row = f"  {str(way[1]).removeprefix('torch.'):9} {way[0]:14}"
-        for backward, label in ((False, "forward"), (True, "forward + backward")):
-            plain = medians[("contiguous", torch.float32), backward]
-            median = medians[way, backward]
-            row += f" {label} {median:7.3f} s {median / plain:5.2f}"
-        print(row, flush=True)
+    of_network = {
+        "network": name,
+        "M parameters": sum(p.numel() for p in network.parameters()) / 1e6,
+        "G multiply-adds": multiply_adds(network, shape),
+        "MB": step_megabytes(name, shape, opts.device),
+    }
+    rows = []
+    for dtype, layout in ways:
+        row = of_network | {"numbers": dtype, "memory": layout}
+        for label in PASSES:
+            taken, plain = (
+                seconds[f"{label} {dtype} {layout}"],
+                seconds[f"{label} float32 contiguous"],
+            )
+            row |= {
+                f"{label} s": statistics.median(taken),
+                f"{label} ratio": results.ratio(taken, plain),
+            }
+        rows.append(row)
+    return rows
 
 
 def main() -> None:
@@ -140,18 +158,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    results.add_save(parser)
     opts = parser.parse_args()
-    if opts.memory_of:
-        network, clip = prepared(opts.memory_of, opts, torch.channels_last_3d)
-        before = peak_resident_megabytes()
-        run_once(network, clip, torch.float32, backward=True)
-        print(peak_resident_megabytes() - before)
-        return
-    shape = f"{opts.batch_size} x {opts.clip_len} x {opts.crop_size} x {opts.crop_size}"
-    print(f"clips of {shape} on {opts.device}, torch {torch.__version__}; seconds and their ratio")
+    rows = []
     for name in opts.only:
-        measure(name, opts)
+        print(f"measuring {name}", file=sys.stderr, flush=True)
+        rows += measure(name, opts)
+    shape = f"{opts.batch_size} x {opts.clip_len} x {opts.crop_size} x {opts.crop_size}"
+    print(f"clips of {shape} on {opts.device}, torch {torch.__version__}")
+    results.finish("models", opts, rows)
 
 
 if __name__ == "__main__":
