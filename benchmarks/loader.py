@@ -1,6 +1,7 @@
 """How fast clips come, against decoding alone and the classic way, side by side in one run.
 
     python benchmarks/loader.py [--repeats 15] [--workers N]
+    python benchmarks/loader.py --save        # also as JSON, into benchmarks/results
 
 Frames are 340x256 JPEG of quality 90, as UCF101 is usually stored. Each line is one item of the
 training set with all that a loader process does to it, from the files to the batch. Repeats are
@@ -31,6 +32,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import results
 from config import DatasetSpec
 from pt_dataset.clip_dataset import ClipShape, TrainClips, VideoLists
 from pt_dataset.datalist import Video, VideoList
@@ -134,7 +136,8 @@ def items(video: Path | str, shape: ClipShape) -> tuple[int, Callable[[], object
     return count * shape.clip_len, make
 
 
-def one_core(folder: Path, files: list[bytes], repeats: int) -> None:
+def one_core(folder: Path, files: list[bytes], repeats: int) -> list[dict]:
+    """A row for each way to make frames of files."""
     frames, archive, video = folder / "frames", folder / "frames.zip", folder / "video.mp4"
     with zipfile.ZipFile(archive, "w") as packed:
         for file in sorted(frames.iterdir()):
@@ -158,25 +161,24 @@ def one_core(folder: Path, files: list[bytes], repeats: int) -> None:
         "video, decoding alone (PyAV)": (NUM_FRAMES, lambda: decode_video(video)),
         "clip from a video": items(video, CLIP),
     }
-    seconds = {name: [] for name in work}
-    for _ in range(repeats):
-        for name, (count, run) in work.items():
-            started = time.process_time()
-            run()
-            seconds[name].append((time.process_time() - started) / count)
-    median = {name: statistics.median(times) for name, times in seconds.items()}
-    floor, classic = median[ALONE], median[CLASSIC]
-    kilobytes = sum(map(len, files)) / len(files) / 1000
-    print(
-        f"frames of {WIDTH}x{HEIGHT}, {kilobytes:.0f} kB each; medians of {repeats}, one core\n"
-        f"{'':30} frames/s   of decoding alone   times the classic way"
-    )
-    for name, cost in median.items():
-        print(f"{name:30} {1 / cost:8.0f} {floor / cost:19.2f} {classic / cost:23.1f}")
+    runs = {name: run for name, (_, run) in work.items()}
+    seconds = {  # a frame
+        name: [taken / work[name][0] for taken in times]
+        for name, times in results.interleaved(runs, repeats, time.process_time).items()
+    }
+    return [
+        {
+            "what": name,
+            "frames/s": 1 / statistics.median(taken),
+            "of decoding alone": results.ratio(seconds[ALONE], taken),
+            "times the classic way": results.ratio(seconds[CLASSIC], taken),
+        }
+        for name, taken in seconds.items()
+    ]
 
 
-def all_cores(folder: Path, files: list[bytes], workers: int) -> None:
-    """Batches from a loader with all its processes, beside as many that only decode."""
+def all_cores(folder: Path, files: list[bytes], workers: int) -> list[dict]:
+    """Rows of batches from a loader with all its processes, beside as many that only decode."""
     count = CLIPS_A_CORE * workers
     loader = train_loader(
         lists_of(folder / "frames", count),
@@ -198,11 +200,15 @@ def all_cores(folder: Path, files: list[bytes], workers: int) -> None:
             rates["decoding alone"].append(count * NUM_FRAMES / (between - started))
             rates["loader"].append(count * NUM_FRAMES / (time.perf_counter() - between))
     # the first epoch starts the processes of the loader
-    alone, ours = (statistics.median(rate[1:]) for rate in rates.values())
-    print(
-        f"{workers} processes: decoding alone {alone:.0f} frames/s, batches of 4 clips "
-        f"{ours:.0f} frames/s, {ours / alone:.2f} of it"
-    )
+    alone, ours = rates["decoding alone"][1:], rates["loader"][1:]
+    return [
+        {
+            "what": f"{name}, {workers} processes",
+            "frames/s": statistics.median(rate),
+            "of decoding alone": results.ratio(rate, alone),
+        }
+        for name, rate in ((ALONE, alone), ("batches of 4 clips", ours))
+    ]
 
 
 def main() -> None:
@@ -211,12 +217,16 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    args = parser.parse_args()
+    results.add_save(parser)
+    opts = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         files = write_frames(Path(name) / "frames")
-        one_core(Path(name), files, args.repeats)
-        all_cores(Path(name), files, args.workers)
+        kilobytes = sum(map(len, files)) / len(files) / 1000
+        rows = one_core(Path(name), files, opts.repeats)
+        rows += all_cores(Path(name), files, opts.workers)
+    print(f"frames of {WIDTH}x{HEIGHT}, {kilobytes:.0f} kB each; medians of {opts.repeats}")
+    results.finish("loader", opts, rows)
 
 
 if __name__ == "__main__":
