@@ -4,6 +4,7 @@ The kernel never lowers the peak that it tells of a process.
 """
 
 import multiprocessing
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -33,9 +34,21 @@ def _call(threads: int, function: Callable[..., T], *args) -> T:
     return function(*args)
 
 
+def clock() -> float:
+    """Seconds; of one thread those of the processor, without waiting for other programs."""
+    import torch
+
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
 def peak_megabytes() -> float:
     """The most memory that this process ever had; getrusage would count its parent's, too."""
     return _kilobytes(Path("/proc/self/status"), "VmHWM") / 1e3
+
+
+def megabytes_since(before: float) -> float:
+    """By how much the peak has risen; less than one says nothing."""
+    return max(peak_megabytes() - before, 1.0)
 
 
 def private_megabytes(pid: int) -> float:

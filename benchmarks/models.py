@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import results
-from benchmarks.apart import apart, peak_megabytes
+from benchmarks.apart import apart, clock, megabytes_since, peak_megabytes
 from models import build_model
 from utils.normalize import to_channels_last
 
@@ -92,10 +91,10 @@ def step_cost(name: str, shape: tuple[int, ...]) -> dict[str, float]:
         parameter.grad = torch.ones_like(parameter)
     before = peak_megabytes()
     run_once(network, clip)
-    megabytes = peak_megabytes() - before
-    started = time.perf_counter()
+    megabytes = megabytes_since(before)
+    started = clock()
     run_once(network, clip)
-    return {"seconds": time.perf_counter() - started, "MB": megabytes}
+    return {"seconds": clock() - started, "MB": megabytes}
 
 
 def step_megabytes(name: str, shape: tuple[int, ...], device: str) -> float:
