@@ -153,7 +153,12 @@ def draw(sweep: Sweep, rows: list[dict], path: Path) -> None:
             )
             panel.plot(sizes, ideal, "--", c=f"C{i}", lw=1, alpha=0.6)
         panel.set(xscale="log", yscale="log", xlabel=sweep.title, ylabel=measured)
-        panel.set_title(f"slope of the upper half; dashed: {expected}", fontsize=10)
+        low, high = panel.get_ylim()
+        if high < 10 * low:  # what hardly changes is to look so
+            middle = math.sqrt(low * high)
+            panel.set_ylim(middle / 10**0.5, middle * 10**0.5)
+        title = f"slopes of the upper half; dashed: slope {expected}"
+        panel.set_title(title, fontsize=10)
         panel.legend(fontsize=8)
         panel.grid(which="both", alpha=0.2)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +170,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=SWEEPS, default=list(SWEEPS))
-    parser.add_argument("--quick", action="store_true", help="tiny sizes")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, once")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument(
         "--threads",
@@ -175,6 +180,9 @@ def main() -> None:
     )
     results.add_save(parser)
     opts = parser.parse_args()
+    if opts.quick:
+        parser.set_defaults(repeats=1)
+        opts = parser.parse_args()
     rows = []
     for name in opts.only:
         of_sweep = measure(SWEEPS[name], opts)
