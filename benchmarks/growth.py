@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -28,7 +29,16 @@ from benchmarks.points import list_cost, processes_cost, views_cost
 
 # what grows more than in proportion, by nature: every position attends to all others
 ATTENTION = ("resnet3d i3d nl5", "1 to 2")
-CROPS = {"quick": 64, "full": 112}
+
+
+class Scale(NamedTuple):
+    """What all sweeps have in common."""
+
+    crop: int  # pixels
+    steps: int  # of training, where processes are compared
+
+
+FULL, QUICK = Scale(crop=112, steps=6), Scale(crop=64, steps=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +46,7 @@ class Sweep:
     """Some work of several sizes."""
 
     title: str  # of the size
-    call: Callable[[str, int, int], tuple]  # name, size and usual crop -> function and arguments
+    call: Callable[[str, int, Scale], tuple]  # name and size -> function and its arguments
     sizes: dict[str, list[int]]  # by name of what is measured
     quick: dict[str, list[int]]
     slopes: dict[str, int]  # expected, by what is measured
@@ -49,7 +59,7 @@ OF_NETWORKS = {"seconds": 1, "MB": 1}
 SWEEPS = {
     "clip_len": Sweep(
         title="frames of a clip",
-        call=lambda name, size, crop: (step_cost, name, (1, 3, size, crop, crop)),
+        call=lambda name, size, scale: (step_cost, name, (1, 3, size, scale.crop, scale.crop)),
         sizes={
             "i3d": LENGTHS,
             "s3d": LENGTHS,
@@ -63,7 +73,7 @@ SWEEPS = {
     ),
     "crop_size": Sweep(
         title="pixels of a frame",
-        call=lambda name, size, crop: (step_cost, name, (1, 3, 8, size, size)),
+        call=lambda name, size, scale: (step_cost, name, (1, 3, 8, size, size)),
         sizes=dict.fromkeys(["i3d", "s3d", "resnet3d i3d", "tsn resnet50"], [112, 160, 224, 320]),
         quick={"i3d": [64, 96]},
         slopes=OF_NETWORKS,
@@ -71,28 +81,28 @@ SWEEPS = {
     ),
     "batch_size": Sweep(
         title="clips of a batch",
-        call=lambda name, size, crop: (step_cost, name, (size, 3, 8, crop, crop)),
+        call=lambda name, size, scale: (step_cost, name, (size, 3, 8, scale.crop, scale.crop)),
         sizes=dict.fromkeys(["i3d", "s3d", "resnet3d i3d", "tsn resnet50"], [1, 2, 4, 8, 16]),
         quick={"i3d": [1, 2]},
         slopes=OF_NETWORKS,
     ),
     "list": Sweep(
         title="entries of a list",
-        call=lambda name, size, crop: (list_cost, size),
+        call=lambda name, size, scale: (list_cost, size),
         sizes={"training list": [10**i for i in range(2, 7)]},
         quick={"training list": [100, 1000, 10_000]},
         slopes={"start-up s": 1, "check s": 0, "MB a worker": 0},
     ),
     "processes": Sweep(
         title="processes",
-        call=lambda name, size, crop: (processes_cost, size, crop),
+        call=lambda name, size, scale: (processes_cost, size, *scale),
         sizes={"i3d, 2 clips each": [1, 2]},
         quick={"i3d, 2 clips each": [1, 2]},
         slopes={"clips/s": 1, "efficiency": 0},
     ),
     "views": Sweep(
         title="views of a video",
-        call=lambda name, size, crop: (views_cost, size, crop),
+        call=lambda name, size, scale: (views_cost, size, scale.crop),
         sizes={"i3d, 2 at a time": [1, 2, 5, 10, 20, 30]},
         quick={"i3d, 2 at a time": [2, 4, 8]},
         slopes={"seconds": 1, "MB": 0},
@@ -105,11 +115,11 @@ def measure(sweep: Sweep, opts: argparse.Namespace) -> list[dict]:
     sizes = sweep.quick if opts.quick else sweep.sizes
     points = [(name, size) for name in sizes for size in sizes[name]]
     found = {point: [] for point in points}
-    crop = CROPS["quick" if opts.quick else "full"]
+    scale = QUICK if opts.quick else FULL
     for repeat in range(opts.repeats):
         for point in points:
             print(f"{sweep.title}: {point}, {repeat + 1} of {opts.repeats}", file=sys.stderr)
-            found[point].append(apart(*sweep.call(*point, crop), threads=opts.threads))
+            found[point].append(apart(*sweep.call(*point, scale), threads=opts.threads))
     rows = []
     for name, of_name in sizes.items():
         for measured, expected in sweep.slopes.items():

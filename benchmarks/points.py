@@ -35,7 +35,6 @@ from utils.trainer import Trainer
 CPU = torch.device("cpu")
 FOLDERS = 1000  # of frames, which the entries of a list have in turn
 BATCHES = 50  # that a process of a loader makes before its memory is read
-STEPS = 6  # of training, after one that warms up
 VIEW_BATCH = 2
 SMALL = ClipShape(clip_len=1, stride=1, short_side=(16, 16), crop_size=16)
 
@@ -87,7 +86,7 @@ def write_list(folder: Path, num_entries: int) -> Path:
     return path
 
 
-def processes_cost(num_processes: int, crop: int) -> dict[str, float]:
+def processes_cost(num_processes: int, crop: int, steps: int) -> dict[str, float]:
     """Of training with so many, each on two clips a step; "efficiency" compares their speed with
     that of as many runs of one process at the same time, which share the machine and nothing else.
     """
@@ -96,13 +95,14 @@ def processes_cost(num_processes: int, crop: int) -> dict[str, float]:
         port = probe.getsockname()[1]
     variables = {"WORLD_SIZE": num_processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     ranks = [variables | {"RANK": i, "LOCAL_RANK": i} for i in range(num_processes)]
-    apart = max(together([(seconds_a_step, {}, crop) for _ in ranks]))
-    one_run = max(together([(seconds_a_step, rank, crop) for rank in ranks]))
+    apart = max(together([(seconds_a_step, {}, crop, steps) for _ in ranks]))
+    one_run = max(together([(seconds_a_step, rank, crop, steps) for rank in ranks]))
     return {"clips/s": 2 * num_processes / one_run, "efficiency": apart / one_run}
 
 
-def seconds_a_step(variables: dict, crop: int) -> float:
-    """Of training in one process, which a launcher's variables may make part of a run."""
+def seconds_a_step(variables: dict, crop: int, steps: int) -> float:
+    """Of training in one process, which a launcher's variables may make part of a run; the first
+    step, which warms up, does not count."""
     os.environ |= {name: str(value) for name, value in variables.items()}
     with distributed.joined():
         wrapped, options = classifier(), {"momentum": 0.9, "nesterov": False, "weight_decay": 1e-4}
@@ -112,7 +112,7 @@ def seconds_a_step(variables: dict, crop: int) -> float:
             distributed.wrapped(wrapped, CPU),
             model,
             optimizer,
-            Schedule(optimizer, steps_per_epoch=STEPS + 1, epochs=1, schedule="step"),
+            Schedule(optimizer, steps_per_epoch=steps + 1, epochs=1, schedule="step"),
             device=CPU,
             precision="fp32",
             num_classes=400,
@@ -121,7 +121,7 @@ def seconds_a_step(variables: dict, crop: int) -> float:
         )
         trainer.to_training()
         clips, labels, seconds = random_clips(2, 8, crop), torch.tensor([0, 1]), []
-        for _ in range(STEPS + 1):
+        for _ in range(steps + 1):
             started = time.perf_counter()
             trainer.train_batch(clips, labels)
             seconds.append(time.perf_counter() - started)
