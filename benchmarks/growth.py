@@ -72,7 +72,7 @@ SWEEPS = {
         attends=True,
     ),
     "crop_size": Sweep(
-        title="pixels of a frame",
+        title="crop size, squared",
         call=lambda name, size, scale: (step_cost, name, (1, 3, 8, size, size)),
         sizes=dict.fromkeys(["i3d", "s3d", "resnet3d i3d", "tsn resnet50"], [112, 160, 224, 320]),
         quick={"i3d": [64, 96]},
@@ -181,10 +181,10 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="+", choices=SWEEPS, default=list(SWEEPS))
     parser.add_argument("--quick", action="store_true", help="tiny sizes, once")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=results.positive, default=2)
     parser.add_argument(
         "--threads",
-        type=int,
+        type=results.positive,
         default=len(os.sched_getaffinity(0)),
         help="of each process (default: one a core; 1 for `processes`)",
     )

@@ -101,7 +101,10 @@ def measure(name: str, opts: argparse.Namespace) -> dict:
     """The row of one network."""
     shape = input_shape(name, opts.clip_len, opts.crop_size)
     network, clip = prepared(name, shape)
-    network(clip)  # in training mode: batch norm is not the identity any more
+    try:
+        network(clip)  # in training mode: batch norm is not the identity any more
+    except (UserError, RuntimeError, ValueError) as error:
+        sys.exit(f"{name} cannot run on clips of {shape[2:]}: {error}")
     network.eval()
     makers = {other: (rival, other, shape) for other in RIVALS}
     makers |= {way: (WAYS[way], network, clip) for way in opts.ways}
@@ -129,10 +132,10 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="+", choices=OURS, default=OURS)
     parser.add_argument("--ways", nargs="*", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--clip-len", type=int, help="frames (default: the recipe's)")
-    parser.add_argument("--crop-size", type=int, help="pixels (default: the recipe's)")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--clip-len", type=results.positive, help="frames (default: the recipe's)")
+    parser.add_argument("--crop-size", type=results.positive, help="pixels (default: the recipe's)")
+    parser.add_argument("--repeats", type=results.positive, default=7)
+    parser.add_argument("--threads", type=results.positive, default=torch.get_num_threads())
     parser.add_argument("--quick", action="store_true", help="small clips, few repeats")
     results.add_save(parser)
     opts = parser.parse_args()

@@ -215,8 +215,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--repeats", type=results.positive, default=15)
+    parser.add_argument("--workers", type=results.positive, default=len(os.sched_getaffinity(0)))
     results.add_save(parser)
     opts = parser.parse_args()
     torch.set_num_threads(1)

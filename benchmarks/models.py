@@ -151,10 +151,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--clip-len", type=int, default=16)
-    parser.add_argument("--crop-size", type=int, default=224)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batch-size", type=results.positive, default=1)
+    parser.add_argument("--clip-len", type=results.positive, default=16)
+    parser.add_argument("--crop-size", type=results.positive, default=224)
+    parser.add_argument("--repeats", type=results.positive, default=5)
     parser.add_argument("--only", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     results.add_save(parser)

@@ -20,6 +20,13 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "benchmarks" / "results"
 
 
+def positive(text: str) -> int:
+    """The type of options such as --repeats."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
+    return int(text)
+
+
 def add_save(parser: argparse.ArgumentParser) -> None:
     """`--save [FOLDER]`: a benchmark writes nothing unless it is asked to."""
     parser.add_argument(

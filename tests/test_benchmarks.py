@@ -179,11 +179,11 @@ def test_growth_measures_draws_and_saves(tmp_path):
 
 @pytest.mark.slow
 def test_latency_compares_the_ways_to_run_a_network(tmp_path, run_here):
-    printed = run_here(latency, "--quick", "--only", "s3d", "--save", str(tmp_path))
+    printed = run_here(latency, "--quick", "--only", "i3d", "--save", str(tmp_path))
     found = results.last("latency", tmp_path)
     assert results.table(found["rows"]) in printed
     (row,) = found["rows"]
-    assert (row["network"], row["input"]) == ("s3d", "8x64x64")
+    assert (row["network"], row["input"]) == ("i3d", "8x64x64")
     assert row["float32 s"] > 0
     assert row["torchvision s3d"] == "input too small"
     assert row["torchvision r3d_18"] > 0
@@ -198,6 +198,20 @@ def test_inputs_are_those_of_the_recipes_unless_others_are_asked_for():
     assert latency.input_shape("i3d", None, None) == (1, 3, 64, 224, 224)
     assert latency.input_shape("tsn resnet50", None, None) == (1, 3, 3, 224, 224)
     assert latency.input_shape("i3d", 16, 112) == (1, 3, 16, 112, 112)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--repeats", "0"], "argument --repeats: 0 is not a number from 1 on"),
+        (["--threads", "two"], "argument --threads: two is not a number from 1 on"),
+        (["--only", "i3d", "--crop-size", "8", "--clip-len", "8"], "i3d cannot run on clips of"),
+    ],
+)
+def test_options_that_cannot_be_are_said_in_a_sentence(run_here, capsys, options, words):
+    with pytest.raises(SystemExit) as ended:
+        run_here(latency, *options)
+    assert words in f"{ended.value} {capsys.readouterr().err}"
 
 
 def test_what_cannot_be_measured_here_is_said(monkeypatch):
@@ -227,6 +241,7 @@ def test_a_result_of_models_has_a_row_for_each_way(tmp_path, run_here):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The image decoding")  # it is one of those compared
 def test_a_result_of_loader_has_a_row_for_each_way(tmp_path, run_here):
     run_here(loader, "--repeats", "1", "--workers", "1", "--save", str(tmp_path))
     rows = {row["what"]: row for row in results.last("loader", tmp_path)["rows"]}
