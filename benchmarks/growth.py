@@ -72,7 +72,7 @@ SWEEPS = {
         attends=True,
     ),
     "crop_size": Sweep(
-        title="crop size, squared",
+        title="crop size (work grows with its square)",
         call=lambda name, size, scale: (step_cost, name, (1, 3, 8, size, size)),
         sizes=dict.fromkeys(["i3d", "s3d", "resnet3d i3d", "tsn resnet50"], [112, 160, 224, 320]),
         quick={"i3d": [64, 96]},
@@ -163,6 +163,9 @@ def draw(sweep: Sweep, rows: list[dict], path: Path) -> None:
             )
             panel.plot(sizes, ideal, "--", c=f"C{i}", lw=1, alpha=0.6)
         panel.set(xscale="log", yscale="log", xlabel=sweep.title, ylabel=measured)
+        sizes = max((row["sizes"] for row in rows), key=len)
+        panel.set_xticks([size**sweep.power for size in sizes], [f"{size:,}" for size in sizes])
+        panel.xaxis.minorticks_off()
         low, high = panel.get_ylim()
         if high < 10 * low:  # what hardly changes is to look so
             middle = math.sqrt(low * high)
