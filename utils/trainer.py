@@ -256,12 +256,15 @@ class Trainer:
         torch.manual_seed(random.Random(key).getrandbits(63))
 
     def copy(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
-        """The tensors on the device, and a note of how long that took."""
+        """The tensors on the device, and a note of how long that took.
+
+        From pinned memory, where the loader has put its batches: other copies wait for the device.
+        """
         if self.device.type != "cuda":
             return list(tensors)
         events = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         events[0].record()
-        copies = [tensor.to(self.device, non_blocking=True) for tensor in tensors]
+        copies = [t.pin_memory().to(self.device, non_blocking=True) for t in tensors]
         events[1].record()
         self.copies.append(events)
         return copies
@@ -272,7 +275,7 @@ class Trainer:
         """The loss of the clips in `part`, summed; blended here: floats of the batch need room."""
         inputs, targets = clips[part], labels[part]
         if blend:
-            partners = blend.partners[part].to(self.device)
+            (partners,) = self.copy(blend.partners[part])
             inputs = torch.lerp(clips[partners].float(), inputs.float(), blend.share)
         logits = self.classifier(inputs)
         loss = self.loss_of(logits, targets)
