@@ -7,9 +7,9 @@
     ... [--only i3d s3d] [--ways "plain" "bf16, channels last"] [--save]
 
 "plain" is how most repositories train: normalized floats in contiguous memory, torch's own
-optimizer and precision, the loss read at each step. All other ways are steps of this project's trainer,
-with uint8 batches, fused optimizer and averages; torchvision's networks are trained in all ways, too.
-`--tiny` shrinks everything until it runs on a CPU: a test of this program, not of a machine.
+optimizer and precision, the loss read at each step. All other ways are steps of this project's
+trainer, with uint8 batches, fused optimizer and averages. torchvision's networks are trained in
+every way, too. `--tiny` shrinks all until it runs on a CPU: a test of this program, no measurement.
 """
 
 import argparse
@@ -107,7 +107,7 @@ WAYS = {
     },
 }
 BEST = "bf16, channels last"
-OF_TORCH = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+OF_TORCH = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
 
 
 def network_of(name: str, opts: argparse.Namespace) -> Network:
@@ -129,9 +129,8 @@ def build(name: str, opts: argparse.Namespace) -> nn.Module:
 
 def set_precision(way: Way, opts: argparse.Namespace, model: nn.Module, shape: tuple) -> str:
     """Tells torch; the precision's name for the trainer."""
-    matmul, conv = OF_TORCH
-    torch.backends.cuda.matmul.fp32_precision = matmul
-    torch.backends.cudnn.conv.fp32_precision = conv
+    torch.set_float32_matmul_precision(OF_TORCH[0])
+    torch.backends.cudnn.allow_tf32 = OF_TORCH[1]
     if way.precision and opts.device.type == "cuda" and not way.plain:
         return choose_precision(way.precision, opts.device, model, shape)
     return way.precision or "fp32"
@@ -270,6 +269,7 @@ def training(opts: argparse.Namespace) -> list[dict]:
         "here; utilization is the share of that product"
     )
     opts.matrix_tflop_per_s, opts.copy_gb_per_s = matrix / 1e12, copy / 1e9  # into the file
+    free(opts)
     rows = []
     for name in opts.only:
         flops = training_flops(name, opts)
@@ -412,9 +412,9 @@ def from_loader(
 
     network = network_of(name, opts)
     # the processes begin together and their batches come together: many rounds of them
-    every = max(2 * opts.workers, 2)
+    every = 2 * max(opts.workers, 1)
     loader = train_loader(
-        lists_of(video, size * every * 4),
+        lists_of(video, size * every * 3),
         ClipShape(
             clip_len=network.frames,
             stride=network.stride,
@@ -488,6 +488,7 @@ def parse_opts(argv: list[str] | None) -> argparse.Namespace:
     if not torch.cuda.is_available() and not opts.tiny:
         parser.error("there is no GPU; --tiny shows on a CPU that the program runs")
     opts.device = torch.device("cpu" if opts.tiny else "cuda")
+    opts.workers = 1 if opts.tiny else opts.workers
     opts.steps = opts.steps or (1 if opts.tiny else 5)
     opts.repeats = opts.repeats or (1 if opts.tiny else 3)
     opts.name = f"gpu_{opts.what}" + "".join(
