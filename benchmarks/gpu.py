@@ -52,8 +52,10 @@ NUM_CLASSES = 400
 MEAN = STD = (0.45,) * 3
 SGD = {"lr": 1e-4, "momentum": 0.9, "weight_decay": 1e-4}
 MARK = "measured steps"  # in a profile
-# what only moves numbers: to another place, layout or precision; nothing that computes in nhwc
+# what only moves numbers, to another place, layout or precision; of torch.compile's kernels, whose
+# names tell all that is fused in them, those that do nothing else
 COPIES = re.compile(r"copy|memcpy|nchwtonhwc|nhwctonchw|transpose|permute", re.IGNORECASE)
+COMPILED_COPIES = re.compile(r"triton_\w+?_fused_(_to_copy|clone|copy)_\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,7 +338,7 @@ def summary(events: list, steps: int, on_gpu: bool) -> dict:
             times[event.name] += taken
             calls[event.name] += 1
     total = times.total()
-    copies = [name for name in times if COPIES.search(name)]
+    copies = [name for name in times if is_copy(name)]
     launches = sum("Launch" in name for name in on_host) if on_gpu else calls.total()
     row = {"device_ms": total / 1000 / steps, "launches": launches / steps}
     row["waits_of_host"] = sum("Synchronize" in name for name in on_host) / steps
@@ -345,6 +347,12 @@ def summary(events: list, steps: int, on_gpu: bool) -> dict:
     for i, (name, taken) in enumerate(times.most_common(3)):
         row[f"kernel {i + 1}"] = f"{100 * taken / total:.0f} % {short(name)}"
     return row
+
+
+def is_copy(kernel: str) -> bool:
+    if kernel.startswith("triton_"):
+        return COMPILED_COPIES.fullmatch(kernel) is not None
+    return COPIES.search(kernel) is not None
 
 
 def short(kernel: str) -> str:
