@@ -246,6 +246,21 @@ def test_no_step_waits_for_the_gpu(batches):
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_copies_beside_the_computing_arrive_whole(batches):
+    device = torch.device("cuda")
+    trainer = make_trainer(make_net().to(device), device=device)
+    busy = torch.randn(4096, 4096, device=device)
+    for i in range(20):
+        large = torch.full((2**24,), i, dtype=torch.uint8)
+        busy = (busy @ busy).tanh()
+        (copy,) = trainer.copy(large)
+        assert copy.sum(dtype=torch.long).item() == i * 2**24
+        del copy
+    trainer.wait()
+    assert trainer.total.copy_time >= 0 and not trainer.copies
+
+
 def test_ema_is_the_average_that_it_says(batches):
     model = make_net()
     ema = Ema(model, decay=0.3)
