@@ -19,7 +19,6 @@ import re
 import statistics
 import sys
 import tempfile
-import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -264,44 +263,33 @@ def tried(row: dict, measure: Callable[[], dict]) -> dict:
     return row
 
 
-def training(opts: argparse.Namespace) -> list[dict]:
-    matrix, copy = peak_rates(opts)
-    print(
-        f"bfloat16 product {matrix / 1e12:.3g} TFLOP/s, copy {copy / 1e9:.4g} GB/s, as measured "
-        "here; utilization is the share of that product"
-    )
-    opts.matrix_tflop_per_s, opts.copy_gb_per_s = matrix / 1e12, copy / 1e9  # into the file
-    free(opts)
-    rows = []
-    for name in opts.only:
-        flops = training_flops(name, opts)
-        for size in network_of(name, opts).batch_sizes:
-            for label in opts.ways:
+def training(name: str, opts: argparse.Namespace) -> list[dict]:
+    flops, rows = training_flops(name, opts), []
+    for size in network_of(name, opts).batch_sizes:
+        for label in opts.ways:
 
-                def measure(name=name, label=label, size=size, flops=flops) -> dict:
-                    step = step_of(name, WAYS[label], size, opts)
-                    seconds = seconds_of(step, opts.steps, opts)
-                    return {
-                        "clips_per_s": size / seconds,
-                        "step_ms": 1000 * seconds,
-                        "memory_gb": peak_memory_gb(opts.device),
-                        "utilization_%": 100 * flops * size / seconds / matrix,
-                    }
+            def measure(label=label, size=size) -> dict:
+                seconds = seconds_of(step_of(name, WAYS[label], size, opts), opts.steps, opts)
+                rate = size / seconds
+                return {
+                    "clips_per_s": rate,
+                    "step_ms": 1000 * seconds,
+                    "memory_gb": peak_memory_gb(opts.device),
+                    "utilization_%": 100 * flops * rate / (1e12 * opts.matrix_tflop_per_s),
+                }
 
-                row = {"network": name, "way": label, "batch": size, "gflop_a_clip": flops / 1e9}
-                rows.append(tried(row, measure))
-                free(opts)
+            row = {"network": name, "way": label, "batch": size, "gflop_a_clip": flops / 1e9}
+            rows.append(tried(row, measure))
+            free(opts)
     return rows
 
 
-def profiling(opts: argparse.Namespace) -> list[dict]:
-    rows = []
-    for name in opts.only:
-        for label in opts.ways:
-            size = network_of(name, opts).batch_sizes[0]
-            row = {"network": name, "way": label, "batch": size}
-            rows.append(tried(row, lambda: profile_of(name, label, size, opts)))  # noqa: B023
-            free(opts)
+def profiling(name: str, opts: argparse.Namespace) -> list[dict]:
+    size, rows = network_of(name, opts).batch_sizes[0], []
+    for label in opts.ways:
+        row = {"network": name, "way": label, "batch": size}
+        rows.append(tried(row, lambda: profile_of(name, label, size, opts)))  # noqa: B023
+        free(opts)
     return rows
 
 
@@ -360,7 +348,7 @@ def short(kernel: str) -> str:
     return re.sub(r"^void |at::native::|\(anonymous namespace\)::", "", kernel)[:90]
 
 
-def loading(opts: argparse.Namespace) -> list[dict]:
+def loading(name: str, opts: argparse.Namespace) -> list[dict]:
     from benchmarks.loader import write_frames  # needs what only reading files needs
 
     rows = []
@@ -370,11 +358,8 @@ def loading(opts: argparse.Namespace) -> list[dict]:
         with zipfile.ZipFile(archive, "w") as packed:
             for file in sorted(frames.iterdir()):
                 packed.write(file, f"v/{file.name}")
-        for name in opts.only:
-            for label in opts.ways:
-                if WAYS[label].plain:
-                    continue
-                rows += loading_rows(name, label, frames, f"{archive}/v", files, opts)
+        for label in opts.ways:
+            rows += loading_rows(name, label, frames, f"{archive}/v", files, opts)
     return rows
 
 
@@ -495,13 +480,12 @@ def parse_opts(argv: list[str] | None) -> argparse.Namespace:
     opts = parser.parse_args(argv)
     if not torch.cuda.is_available() and not opts.tiny:
         parser.error("there is no GPU; --tiny shows on a CPU that the program runs")
+    if opts.what == "loading" and any(WAYS[label].plain for label in opts.ways or ()):
+        parser.error("loading is a matter of the trainer: no plain way")
     opts.device = torch.device("cpu" if opts.tiny else "cuda")
     opts.workers = 1 if opts.tiny else opts.workers
     opts.steps = opts.steps or (1 if opts.tiny else 5)
     opts.repeats = opts.repeats or (1 if opts.tiny else 3)
-    opts.name = f"gpu_{opts.what}" + "".join(
-        f"_{name.replace(' ', '_')}" for name in opts.only or ()
-    )
     opts.only = opts.only or (OURS if opts.what == "loading" else list(NETWORKS))
     opts.ways = opts.ways or (list(WAYS) if opts.what == "training" else [BEST])
     return opts
@@ -510,10 +494,17 @@ def parse_opts(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     opts = parse_opts(argv)
     torch.backends.cudnn.benchmark = True  # as main.py has it; the plain way gets it, too
-    started = time.perf_counter()
-    rows = COMMANDS[opts.what](opts)
-    opts.seconds = round(time.perf_counter() - started)
-    results.finish(opts.name, opts, rows)
+    if opts.what == "training":
+        matrix, copy = peak_rates(opts)
+        opts.matrix_tflop_per_s, opts.copy_gb_per_s = matrix / 1e12, copy / 1e9  # into the files
+        print(
+            f"bfloat16 product {matrix / 1e12:.3g} TFLOP/s, copy {copy / 1e9:.4g} GB/s, as "
+            "measured here; utilization is the share of that product"
+        )
+        free(opts)
+    for name in opts.only:  # each has a file of its own, so that what was measured is not lost
+        rows = COMMANDS[opts.what](name, opts)
+        results.finish(f"gpu_{opts.what}_{name.replace(' ', '_')}", opts, rows)
 
 
 if __name__ == "__main__":
