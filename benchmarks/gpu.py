@@ -19,7 +19,6 @@ import re
 import statistics
 import sys
 import tempfile
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -349,15 +348,13 @@ def short(kernel: str) -> str:
 
 
 def loading(name: str, opts: argparse.Namespace) -> list[dict]:
-    from benchmarks.loader import write_frames  # needs what only reading files needs
+    from benchmarks.loader import write_frames, write_zip  # need what only reading files needs
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         frames, archive = Path(folder) / "frames", Path(folder) / "frames.zip"
         files = write_frames(frames)
-        with zipfile.ZipFile(archive, "w") as packed:
-            for file in sorted(frames.iterdir()):
-                packed.write(file, f"v/{file.name}")
+        write_zip(archive, frames)
         for label in opts.ways:
             rows += loading_rows(name, label, frames, f"{archive}/v", files, opts)
     return rows
