@@ -23,12 +23,12 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import av
 import numpy as np
 import simplejpeg
 import torch
 import torchvision
 from PIL import Image
+from torch.utils.data import default_collate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -59,7 +59,15 @@ def write_frames(folder: Path) -> list[bytes]:
     return [file.read_bytes() for file in sorted(folder.iterdir())]
 
 
+def write_zip(path: Path, frames: Path) -> None:
+    with zipfile.ZipFile(path, "w") as packed:
+        for file in sorted(frames.iterdir()):
+            packed.write(file, f"v/{file.name}")
+
+
 def write_video(path: Path, files: list[bytes]) -> None:
+    import av  # here and below: the frames alone need none
+
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.bit_rate = WIDTH, HEIGHT, 2_000_000
@@ -76,14 +84,19 @@ def decode(files: list[bytes]) -> None:
 
 
 def decode_video(path: Path) -> None:
+    import av
+
     with av.open(str(path)) as container:
         container.streams.video[0].codec_context.thread_count = 1
         for frame in container.decode(video=0):
             frame.to_ndarray(format="rgb24")
 
 
-def classic_clip(folder: Path) -> torch.Tensor:
-    """The way of most repositories: Pillow decodes and resizes each frame, floats are stacked."""
+def classic_batch(folder: Path) -> torch.Tensor:
+    """The way of most repositories: Pillow decodes and resizes each frame, floats are stacked.
+
+    Of one clip, as each line here; resizing to the size that they have costs Pillow a copy.
+    """
     top, left = random.randint(0, HEIGHT - CROP), random.randint(0, WIDTH - CROP)
     mirrored, frames = random.random() < 0.5, []
     for file in sorted(folder.iterdir()):
@@ -93,7 +106,7 @@ def classic_clip(folder: Path) -> torch.Tensor:
             frame = frame.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         pixels = torch.from_numpy(np.array(frame)).permute(2, 0, 1).float().div(255)
         frames.append((pixels - 0.45) / 0.225)
-    return torch.stack(frames, dim=1)
+    return default_collate([torch.stack(frames, dim=1)])
 
 
 def other_decoders(files: list[bytes]) -> dict[str, Callable[[], object]]:
@@ -139,16 +152,14 @@ def items(video: Path | str, shape: ClipShape) -> tuple[int, Callable[[], object
 def one_core(folder: Path, files: list[bytes], repeats: int) -> list[dict]:
     """A row for each way to make frames of files."""
     frames, archive, video = folder / "frames", folder / "frames.zip", folder / "video.mp4"
-    with zipfile.ZipFile(archive, "w") as packed:
-        for file in sorted(frames.iterdir()):
-            packed.write(file, f"v/{file.name}")
+    write_zip(archive, frames)
     write_video(video, files)
     eight = replace(SEGMENTS, clip_len=8)
     jittered = replace(CLIP, short_side=(256, 320))
     work = {  # name -> how many frames, what to do
         ALONE: (NUM_FRAMES, lambda: decode(files)),
         **{name: (NUM_FRAMES, run) for name, run in other_decoders(files).items()},
-        CLASSIC: (NUM_FRAMES, lambda: classic_clip(frames)),
+        CLASSIC: (NUM_FRAMES, lambda: classic_batch(frames)),
         "clip": items(frames, CLIP),
         "clip from a zip": items(f"{archive}/v", CLIP),
         "clip, short side 256 to 320": items(frames, jittered),

@@ -5,6 +5,7 @@
     python pt_dataset/make_json.py hmdb51 FRAMES --annotations DIR  # with its official files
     python pt_dataset/make_json.py folder NAME FRAMES               # your own, a random split
     python pt_dataset/make_json.py folder NAME FRAMES --group-regex 'seq\\d+'   # by source
+    python pt_dataset/make_json.py folder NAME FRAMES --folds 5     # five splits: cross-validation
     python pt_dataset/make_json.py folder NAME FRAMES --split-file split.csv   # a given split
     python pt_dataset/make_json.py folder NAME FRAMES --train-list A.txt --val-list B.txt
 
@@ -43,6 +44,7 @@ from pt_dataset.splits import (
     name_labels,
     read_list_files,
     read_split_file,
+    split_folds,
     split_groups,
 )
 
@@ -74,10 +76,12 @@ def report_problems(problems: list[str]) -> None:
         print(f"left out: {problem}", file=sys.stderr)
 
 
-def print_next_step(name: str, data_root: Path) -> None:
-    """What to type after the lists are written."""
+def print_next_step(name: str, data_root: Path, splits: Iterable[int] = ()) -> None:
+    """What to type after the lists are written; `splits` are those of a cross-validation."""
     where = "" if data_root == DATA_ROOT else f" --data-root {shlex.quote(str(data_root))}"
-    print(f"next: python main.py --arch i3d --dataset {shlex.quote(name)}{where}")
+    series = "".join(f" {split}" for split in splits)
+    series = series and f" --splits{series}"
+    print(f"next: python main.py --arch i3d --dataset {shlex.quote(name)}{where}{series}")
 
 
 def print_flow(videos: Iterable[Video]) -> None:
@@ -113,6 +117,7 @@ def make_folder(
     data_root: Path,
     flow: Path | None,
     val_fraction: float,
+    folds: int | None,
     split_file: Path | None,
     train_list: Path | None,
     val_list: Path | None,
@@ -125,6 +130,8 @@ def make_folder(
         raise UserError(f"NAME is '{name}'; it has to be the plain name of a folder")
     if bool(train_list) != bool(val_list) or (classes and not train_list):
         raise UserError("--train-list and --val-list belong together, and --classes to them")
+    if folds and (split_file or train_list):
+        raise UserError("--folds makes splits: give it without --split-file and --train-list")
     folder, frames = Path(os.path.abspath(data_root / name)), Path(os.path.abspath(frames))
     check_can_write(folder)
     found = find_classes(frames, flat=classes is not None)
@@ -146,41 +153,53 @@ def make_folder(
     if not videos:
         raise UserError(f"no video of {frames} can be used ({problems[0]}); {WHAT_FRAMES_IS}")
     if sides is None:
-        sides = split_groups({video: groups[video] for video in videos}, val_fraction, seed)
-
-    lists = {"trainlist01": [], "testlist01": []}
-    for video in sorted(videos):
-        entry = videos[video]._replace(class_name=class_by_name[video])
-        lists[f"{sides[video]}list01"].append(entry)
-    for side, other in (("train", "test"), ("test", "train")):
-        if not lists[f"{side}list01"]:
-            raise UserError(
-                f"no video is left for the {side} list, all {len(videos)} go to {other}; "
-                "add videos, or say with --split-file where each belongs"
-            )
+        groups = {video: groups[video] for video in videos}
+        by_chance = split_groups(groups, val_fraction, seed)
+        splits = split_folds(groups, folds, seed) if folds else [by_chance]
+    else:
+        splits = [sides]
+    named = {v: entry._replace(class_name=class_by_name[v]) for v, entry in sorted(videos.items())}
+    lists = deal(named, splits)
     class_names = class_names or sorted({class_by_name[video] for video in videos})
     write_lists(folder, class_names, lists)
     print_table(class_names, lists)
     print_flow(videos.values())
-    print(f"lists: {folder}/trainlist01.json and testlist01.json")
+    more = f", to {folds:02}" if folds else ""
+    print(f"lists: {folder}/trainlist01.json and testlist01.json{more}")
     order = "of --classes" if classes else "of the lists" if train_list else "of the names"
     print(f"labels: 0 to {len(class_names) - 1}, in the order {order} as in classes.txt")
-    print_next_step(name, data_root)
+    print_next_step(name, data_root, range(1, folds + 1) if folds else ())
     return 1 if found.problems or problems else 0
 
 
+def deal(videos: dict[str, Video], splits: list[dict[str, str]]) -> dict[str, list[Video]]:
+    """The two lists of each split, by their names."""
+    lists = {}
+    for i, sides in enumerate(splits):
+        for side, other in (("train", "test"), ("test", "train")):
+            chosen = [video for name, video in videos.items() if sides[name] == side]
+            if not chosen:
+                raise UserError(
+                    f"no video is left for the {side} list, all {len(videos)} go to {other}; "
+                    "add videos, or say with --split-file where each belongs"
+                )
+            lists[f"{side}list{i + 1:02}"] = chosen
+    return lists
+
+
 def print_table(class_names: list[str], lists: dict[str, list[Video]]) -> None:
-    """The number of videos of each class on each side."""
-    train, test = (Counter(video.class_name for video in videos) for videos in lists.values())
+    """The number of videos of each class on each list; of many splits only on the test lists."""
+    counts = {name: Counter(video.class_name for video in lists[name]) for name in lists}
+    shown = [name for name in lists if len(lists) == 2 or name.startswith("test")]
     width = max(map(len, (*class_names, "class")))
-    print(f"{'class':{width}} {'train':>7} {'test':>7}")
-    for name in class_names:
-        print(f"{name:{width}} {train[name]:7} {test[name]:7}")
-    print(f"{'':{width}} {train.total():7} {test.total():7}")
-    for side, counts in (("train", train), ("test", test)):
-        without = [name for name in class_names if not counts[name]]
+    print(f"{'class':{width}}", *(f"{name:>11}" for name in shown))
+    for class_name in class_names:
+        print(f"{class_name:{width}}", *(f"{counts[name][class_name]:11}" for name in shown))
+    print(" " * width, *(f"{counts[name].total():11}" for name in shown))
+    for name, count in counts.items():
+        without = [class_name for class_name in class_names if not count[class_name]]
         if without:
-            print(f"no {side} video of: {', '.join(without)}")
+            print(f"{name} has no video of: {', '.join(without)}")
 
 
 def known_classes(name: str, folder: Path) -> list[str]:
@@ -342,8 +361,11 @@ def add_folder(commands) -> None:
         help="the folder that has the class folders, or a zip",
     )
     add_shared_options(parser)
+    size = parser.add_mutually_exclusive_group()
     fraction_help = "of each class for the test list (default: %(default)s)"
-    add("--val-fraction", type=fraction, default=0.2, metavar="F", help=fraction_help)
+    size.add_argument("--val-fraction", type=fraction, default=0.2, metavar="F", help=fraction_help)
+    folds_help = "make K splits for a cross-validation: each video is in one of their test lists"
+    size.add_argument("--folds", type=fold_count, metavar="K", help=folds_help)
     add("--seed", type=int, default=0, metavar="N", help="of the random split (default: 0)")
     list_help = "with lines `path label` or `path frames label`, as TSN and MMAction2 read them"
     add("--val-list", type=Path, metavar="FILE", help=list_help)
@@ -362,6 +384,13 @@ def fraction(text: str) -> float:
     if not 0 < float(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return float(text)
+
+
+def fold_count(text: str) -> int:
+    """A number of folds for argparse; more than lists have numbers for is a mistake."""
+    if not 2 <= int(text) <= 99:
+        raise argparse.ArgumentTypeError(f"{text} is not between 2 and 99")
+    return int(text)
 
 
 def regex(text: str) -> re.Pattern:

@@ -78,6 +78,47 @@ def split_groups(groups: dict[str, str], fraction: float, seed: int) -> dict[str
     return {path: "test" if group in test else "train" for path, group in groups.items()}
 
 
+def split_folds(groups: dict[str, str], num_folds: int, seed: int) -> list[dict[str, str]]:
+    """Cross-validation: as many splits, in which each video is in test exactly once.
+
+    Whole groups are dealt out, the largest first, each to the fold that has fewest videos of its
+    classes.
+
+    Args:
+        groups: group by path of a video.
+        seed: another one gives other folds; the order of `groups` does not matter.
+
+    Returns:
+        For each fold the side by path of a video.
+
+    Raises:
+        UserError: there are fewer groups than folds.
+    """
+    sizes = defaultdict(Counter)  # videos of each class by group
+    for path, group in groups.items():
+        sizes[group][class_of(path)] += 1
+    if len(sizes) < num_folds:
+        raise UserError(
+            f"--folds {num_folds} needs as many groups of videos; {len(sizes)} are there"
+        )
+    order = sorted(sizes)
+    random.Random(seed).shuffle(order)
+    order.sort(key=lambda group: -sizes[group].total())
+
+    folds, fold_of = [Counter() for _ in range(num_folds)], {}
+    for group in order:
+
+        def crowd(i: int, counts: Counter = sizes[group]) -> tuple[int, int]:
+            return sum(n * folds[i][name] for name, n in counts.items()), folds[i].total()
+
+        fold_of[group] = min(range(num_folds), key=crowd)
+        folds[fold_of[group]].update(sizes[group])
+    return [
+        {path: "test" if fold_of[group] == i else "train" for path, group in groups.items()}
+        for i in range(num_folds)
+    ]
+
+
 def read_split_file(path: Path, videos: Collection[str]) -> dict[str, str]:
     """Side by name of the videos that a CSV file names in its columns `path` and `split`.
 

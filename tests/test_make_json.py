@@ -11,7 +11,7 @@ import pytest
 
 from pt_dataset import make_json
 from pt_dataset.datalist import read_classes, read_list
-from pt_dataset.splits import split_groups
+from pt_dataset.splits import split_folds, split_groups
 
 ROOT = Path(__file__).resolve().parents[1]
 UT_MANIFEST = ROOT.parent / "shared" / "real" / "ut_interaction" / "manifest.csv"
@@ -40,10 +40,10 @@ def make(*args):
     return make_json.main(["folder", "mine", "frames", *map(str, args)])
 
 
-def paths(side, folder=Path("videos_dataset/mine")):
+def paths(side, split=1, folder=Path("videos_dataset/mine")):
     """Paths below FRAMES of the videos of a list, which the reader of training accepts."""
     videos, num_remapped = read_list(
-        folder / f"{side}list01.json", read_classes(folder / "classes.txt")
+        folder / f"{side}list{split:02}.json", read_classes(folder / "classes.txt")
     )
     assert num_remapped == 0
     return [video.path.split("/frames/")[1] for video in videos]
@@ -94,7 +94,7 @@ def test_each_class_is_split_by_the_fraction(frames, capsys, count, fraction, nu
     add_class(frames, "this", count)
     assert make("--val-fraction", fraction) == 0
     assert sum(path.startswith("this/") for path in paths("test")) == num_test
-    assert ("no test video of: this" in capsys.readouterr().out) == (num_test == 0)
+    assert ("testlist01 has no video of: this" in capsys.readouterr().out) == (num_test == 0)
 
 
 def test_a_split_depends_on_the_seed_and_not_on_the_order_of_a_folder():
@@ -125,6 +125,42 @@ def test_classes_of_large_groups_keep_a_video_on_both_sides():
     assert Counter((path[0], side) for path, side in split.items()) == {
         (name, side): 10 for name in "ab" for side in ("train", "test")
     }
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_video_is_in_one_of_the_test_lists_of_a_cross_validation(frames, seed, capsys):
+    for name, sizes in (("a", [4, 2, 2, 2, 2]), ("b", [1, 3, 3, 2, 3])):
+        for source, count in enumerate(sizes):
+            for i in range(count):
+                add_frames(frames / name / f"s{source}_{i}")
+    assert make("--group-regex", r"/s(\d)", "--folds", 3, "--seed", seed) == 0
+    tests = [paths("test", split) for split in (1, 2, 3)]
+    everything = {path for split in tests for path in split}
+    assert sum(map(len, tests)) == len(everything) == 24
+    for i, test in enumerate(tests):
+        train = paths("train", i + 1)
+        assert sorted([*train, *test]) == sorted(everything)
+        assert not {path[3] for path in train} & {path[3] for path in test}  # the groups
+        assert 5 <= len(test) <= 10
+    assert "--splits 1 2 3" in capsys.readouterr().out
+
+
+def test_folds_have_as_many_videos_of_each_class_as_can_be():
+    groups = {f"{name}/v{i}": f"{name}/v{i}" for name in "abc" for i in range(11)}
+    folds = split_folds(groups, 4, seed=0)
+    for fold in folds:
+        counts = Counter(path[0] for path, side in fold.items() if side == "test")
+        assert set(counts.values()) <= {2, 3}
+        assert counts.total() in (8, 9)
+    assert folds == split_folds(dict(reversed(groups.items())), 4, seed=0)
+    assert folds != split_folds(groups, 4, seed=1)
+
+
+def test_more_folds_than_groups_are_an_error(frames, capsys):
+    add_class(frames, "a", 3)
+    assert make("--folds", 4) == 1
+    assert "--folds 4 needs as many groups of videos; 3 are there" in capsys.readouterr().err
+    assert not Path("videos_dataset/mine").exists()
 
 
 @pytest.mark.parametrize("start", ["", "\ufeff"])  # the mark that Excel writes
@@ -375,6 +411,8 @@ def test_a_path_without_group_is_named(frames, capsys, regex):
     [
         ["--val-fraction", "0"],
         ["--val-fraction", "1"],
+        ["--folds", "1"],
+        ["--folds", "2", "--val-fraction", "0.5"],
         ["--group-regex", "("],
         ["--group-regex", "x", "--split-file", "x"],
     ],

@@ -4,12 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import TINY_RUN
 
 from config import UserError
 from main import main
 from opts import parse_opts
+from utils.scores import Scores, save_scores
 from utils.series import run_series
 
 PREFIX = Path("saved_model/net_set")
@@ -18,10 +20,13 @@ TOP1 = {1: 80.0, 2: 82.0, 3: 87.0}
 
 
 class Runs:
-    """Stands for main.py: makes what a run leaves; split `fails` ends with status 130."""
+    """Stands for main.py: makes what a run leaves; split `fails` ends with status 130.
 
-    def __init__(self, fails=None, views="one clip"):
-        self.fails, self.views, self.calls = fails, views, []
+    Of the videos of split k, k are right and one is wrong; `shared` is on all lists.
+    """
+
+    def __init__(self, fails=None, views="one clip", shared=()):
+        self.fails, self.views, self.shared, self.calls = fails, views, list(shared), []
 
     def __call__(self, argv):
         argv = [str(word) for word in argv]
@@ -43,6 +48,10 @@ class Runs:
             "protocol": f"{self.views}; split {split}",
         }
         (folder / "result.json").write_text(json.dumps(result))
+        names = [f"{split}/{i}" for i in range(split)] + (self.shared or [f"{split}/wrong"])
+        scores, labels = np.eye(2)[[0] * split + [1]], np.zeros(split + 1, dtype=int)
+        words = ["a", "b"], "scores", result["protocol"]
+        save_scores(folder / "scores.npz", Scores(scores, labels, names, *words))
         return 0
 
 
@@ -65,6 +74,23 @@ def test_mean_and_standard_deviation_are_those_worked_out_by_hand(caplog):
     assert "mean over splits 1, 2, 3: top-1 83.0 % (standard deviation 3.6)" in caplog.text
     assert "mean class accuracy 82.0 % (standard deviation 3.6); one clip" in caplog.text
     assert all(f"on 9 videos; one clip; split {split}" in caplog.text for split in TOP1)
+
+
+def test_videos_that_are_tested_once_are_counted_together(caplog):
+    with caplog.at_level("INFO", "video"):
+        series(Runs())
+    found = json.loads(FILE.read_text())["pooled"]
+    assert (found["top1"], found["num_videos"]) == (pytest.approx(100 * 6 / 9), 9)
+    assert found["top1_interval"] == [pytest.approx(35.4, abs=0.1), pytest.approx(87.9, abs=0.1)]
+    words = "pooled over the 9 videos of all test lists, each tested once: top-1 66.7 % (95 %: 35.4"
+    assert words in caplog.text
+
+
+def test_lists_that_share_a_video_are_not_counted_together(caplog):
+    with caplog.at_level("INFO", "video"):
+        series(Runs(shared=["twice"]))
+    assert "pooled" not in json.loads(FILE.read_text())
+    assert "pooled" not in caplog.text
 
 
 def test_a_series_that_was_cut_goes_on_with_the_split_that_is_missing():

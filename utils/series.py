@@ -1,4 +1,8 @@
-"""The splits of a data set as one series of runs, whose mean is what papers report."""
+"""The splits of a data set as one series of runs, whose mean is what papers report.
+
+Where no video is in two of the test lists, as in a cross-validation, all of them are also counted
+together, as one test set: its interval is narrower than any of a split.
+"""
 
 import json
 import logging
@@ -9,6 +13,8 @@ from pathlib import Path
 from config import UserError
 from utils import distributed
 from utils.evaluator import describe
+from utils.metrics import wilson_interval
+from utils.scores import Scores, load_scores
 
 METRICS = ("top1", "top5", "mean_class_accuracy")
 log = logging.getLogger("video")
@@ -56,10 +62,14 @@ def run_series(
         results[str(split)] = distributed.from_main(lambda folder=folder: result_in(folder))
     results = {str(split): results[str(split)] for split in splits}
     protocol = common_protocol(results, file)
-    write(file, {"splits": results} | summary(results))
+    scores = [load_scores(folder / "scores.npz") for folder in folders.values()]
+    together = pooled(scores)
+    write(file, {"splits": results} | summary(results) | ({"pooled": together} if together else {}))
     for split, result in results.items():
         log.info(f"split {split}: {describe(result)}")
     log.info(f"{summary_in_words(results)}; {protocol}")
+    if together:
+        log.info(f"{pooled_in_words(together)}; {protocol}")
     log.info(f"results of all splits: {file}")
     return 0
 
@@ -111,6 +121,27 @@ def summary_in_words(results: dict[str, dict]) -> str:
         for name, value in summary(results).items()
     ]
     return f"mean over splits {', '.join(results)}: {', '.join(numbers)}"
+
+
+def pooled(parts: list[Scores]) -> dict | None:
+    """Top-1 in percent over the videos of all test lists, if none of them is on two."""
+    names = [name for part in parts for name in part.names]
+    if len(set(names)) < len(names):
+        return None
+    correct = sum(int((one.scores.argmax(axis=1) == one.labels).sum()) for one in parts)
+    return {
+        "top1": 100 * correct / len(names),
+        "top1_interval": wilson_interval(correct, len(names)),
+        "num_videos": len(names),
+    }
+
+
+def pooled_in_words(result: dict) -> str:
+    low, high = result["top1_interval"]
+    return (
+        f"pooled over the {result['num_videos']} videos of all test lists, each tested once: "
+        f"top-1 {result['top1']:.1f} % (95 %: {low:.1f} to {high:.1f})"
+    )
 
 
 def read(file: Path) -> dict[str, dict]:
