@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ import simplejpeg
 import torch
 import torchvision
 from PIL import Image
-from torch.utils.data import default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -92,21 +92,30 @@ def decode_video(path: Path) -> None:
             frame.to_ndarray(format="rgb24")
 
 
-def classic_batch(folder: Path) -> torch.Tensor:
+class ClassicClips(Dataset):
     """The way of most repositories: Pillow decodes and resizes each frame, floats are stacked.
 
-    Of one clip, as each line here; resizing to the size that they have costs Pillow a copy.
+    Resizing to the size that frames have costs Pillow no more than a copy.
     """
-    top, left = random.randint(0, HEIGHT - CROP), random.randint(0, WIDTH - CROP)
-    mirrored, frames = random.random() < 0.5, []
-    for file in sorted(folder.iterdir()):
-        frame = Image.open(file).convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
-        frame = frame.crop((left, top, left + CROP, top + CROP))
-        if mirrored:
-            frame = frame.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        pixels = torch.from_numpy(np.array(frame)).permute(2, 0, 1).float().div(255)
-        frames.append((pixels - 0.45) / 0.225)
-    return default_collate([torch.stack(frames, dim=1)])
+
+    def __init__(self, folder: Path, count: int):
+        self.files, self.count = sorted(folder.iterdir()), count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        top, left = random.randint(0, HEIGHT - CROP), random.randint(0, WIDTH - CROP)
+        mirrored, frames = random.random() < 0.5, []
+        for file in self.files:
+            frame = Image.open(file).convert("RGB")
+            frame = frame.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
+            frame = frame.crop((left, top, left + CROP, top + CROP))
+            if mirrored:
+                frame = frame.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            pixels = torch.from_numpy(np.array(frame)).permute(2, 0, 1).float().div(255)
+            frames.append((pixels - 0.45) / 0.225)
+        return torch.stack(frames, dim=1)
 
 
 def other_decoders(files: list[bytes]) -> dict[str, Callable[[], object]]:
@@ -155,11 +164,11 @@ def one_core(folder: Path, files: list[bytes], repeats: int) -> list[dict]:
     write_zip(archive, frames)
     write_video(video, files)
     eight = replace(SEGMENTS, clip_len=8)
-    jittered = replace(CLIP, short_side=(256, 320))
+    jittered, classic = replace(CLIP, short_side=(256, 320)), ClassicClips(frames, 1)
     work = {  # name -> how many frames, what to do
         ALONE: (NUM_FRAMES, lambda: decode(files)),
         **{name: (NUM_FRAMES, run) for name, run in other_decoders(files).items()},
-        CLASSIC: (NUM_FRAMES, lambda: classic_batch(frames)),
+        CLASSIC: (NUM_FRAMES, lambda: default_collate([classic[0]])),
         "clip": items(frames, CLIP),
         "clip from a zip": items(f"{archive}/v", CLIP),
         "clip, short side 256 to 320": items(frames, jittered),
@@ -189,9 +198,9 @@ def one_core(folder: Path, files: list[bytes], repeats: int) -> list[dict]:
 
 
 def all_cores(folder: Path, files: list[bytes], workers: int) -> list[dict]:
-    """Rows of batches from a loader with all its processes, beside as many that only decode."""
+    """Rows of batches from loaders with all their processes, beside as many that only decode."""
     count = CLIPS_A_CORE * workers
-    loader = train_loader(
+    ours = train_loader(
         lists_of(folder / "frames", count),
         CLIP,
         batch_size=4,
@@ -199,26 +208,31 @@ def all_cores(folder: Path, files: list[bytes], workers: int) -> list[dict]:
         seed=0,
         workers=workers,
     )
-    rates = {"decoding alone": [], "loader": []}
+    classic = DataLoader(
+        ClassicClips(folder / "frames", count), 4, num_workers=workers, persistent_workers=True
+    )
+
+    def take_all(loader: Iterable) -> None:
+        for _ in loader:
+            pass
+
     with ProcessPoolExecutor(workers) as pool:
-        list(pool.map(decode, [files] * workers))  # the processes have started
-        for loader.batch_sampler.epoch in range(4):
-            started = time.perf_counter()
-            list(pool.map(decode, [files] * count))
-            between = time.perf_counter()
-            for _ in loader:
-                pass
-            rates["decoding alone"].append(count * NUM_FRAMES / (between - started))
-            rates["loader"].append(count * NUM_FRAMES / (time.perf_counter() - between))
-    # the first epoch starts the processes of the loader
-    alone, ours = rates["decoding alone"][1:], rates["loader"][1:]
+        seconds = results.interleaved(  # the first round, not measured, starts the processes
+            {
+                ALONE: lambda: list(pool.map(decode, [files] * count)),
+                CLASSIC: lambda: take_all(classic),
+                "batches of 4 clips": lambda: take_all(ours),
+            },
+            repeats=3,
+        )
     return [
         {
             "what": f"{name}, {workers} processes",
-            "frames/s": statistics.median(rate),
-            "of decoding alone": results.ratio(rate, alone),
+            "frames/s": count * NUM_FRAMES / statistics.median(taken),
+            "of decoding alone": results.ratio(seconds[ALONE], taken),
+            "times the classic way": results.ratio(seconds[CLASSIC], taken),
         }
-        for name, rate in ((ALONE, alone), ("batches of 4 clips", ours))
+        for name, taken in seconds.items()
     ]
 
 
