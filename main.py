@@ -24,11 +24,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from opts import FIXED, parse_opts, table
+from opts import FIXED, answered, parse_opts
 
-# --help and a wrong option are answered before torch takes its seconds to import; by one process
-if __name__ == "__main__" and os.environ.get("RANK", "0") == "0":
-    parse_opts()
+# --help, --print-config and a wrong option are answered by one process, before torch takes its
+# seconds to import
+if __name__ == "__main__" and os.environ.get("RANK", "0") == "0" and answered(parse_opts()):
+    sys.exit()
 
 import torch
 from torch import nn
@@ -119,8 +120,7 @@ def main(argv: list[str] | None = None) -> int:
     if opts.use:
         loggers.set_up_console()
         return getattr(use, opts.use)(opts, pick_device(opts.device))
-    if opts.print_config:
-        print(table(opts))
+    if answered(opts):
         return 0
     with distributed.joined():
         opts = distributed.from_main(lambda: opts)
