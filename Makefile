@@ -17,7 +17,7 @@ test: .venv/.installed-dev
 	$(BIN)/python -m pytest -n auto
 
 bench: .venv/.installed
-	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/guard.py
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; choose one with PYTHON=python3.12 make ...")'
