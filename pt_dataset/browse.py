@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from pt_dataset.clip_dataset import TrainClips, VideoLists
 
 # of a recipe, what decides over clips
-NAMES = ("clip_len", "stride", "snippet_len", "target_fps", "modality", "resize", "short_side")
-NAMES += ("crop_size", "crop", "crop_area", "crop_ratio", "crop_scales", "color_jitter")
-NAMES += ("flip_prob",)
+NAMES = (
+    *("clip_len", "stride", "snippet_len", "target_fps", "modality", "resize", "short_side"),
+    *("crop_size", "crop", "crop_area", "crop_ratio", "crop_scales", "flip_prob", "color_jitter"),
+)
 CHOICES = {"crop": CROPS, "resize": RESIZES, "modality": ("rgb", "flow", "rgbdiff")}
 NARGS = {"short_side": "+", "crop_scales": "+"}  # of the others, as many as the recipe has
 OF_NONE = {"target_fps": float}  # the type of what is None in every recipe
