@@ -690,7 +690,7 @@ def default_name(opts: dict) -> str:
 
 def answered(opts: argparse.Namespace) -> bool:
     """Was all that is asked to see the options? Then they have been printed."""
-    if not getattr(opts, "print_config", False):
+    if opts.list_weights or not getattr(opts, "print_config", False):
         return False
     print(table(opts))
     return True
