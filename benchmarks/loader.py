@@ -22,7 +22,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import av
 import numpy as np
 import simplejpeg
 import torch
@@ -65,6 +64,8 @@ def write_zip(path: Path, frames: Path) -> None:
 
 
 def write_video(path: Path, files: list[bytes]) -> None:
+    import av  # here and below: the frames alone need none
+
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.bit_rate = WIDTH, HEIGHT, 2_000_000
@@ -81,6 +82,8 @@ def decode(files: list[bytes]) -> None:
 
 
 def decode_video(path: Path) -> None:
+    import av
+
     with av.open(str(path)) as container:
         container.streams.video[0].codec_context.thread_count = 1
         for frame in container.decode(video=0):

@@ -17,6 +17,7 @@ from torch import nn
 from torchvision.models import get_model, get_model_weights
 
 from config import Preprocessing, UserError
+from models.layers import mean_over_positions
 from models.weights import Weights, find, load
 
 
@@ -120,7 +121,7 @@ class BNInception(nn.Module):
                 nn.init.zeros_(m.bias)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.head(self.features(image).mean(dim=(2, 3)))
+        return self.head(mean_over_positions(self.features(image)))
 
 
 @dataclass(frozen=True, kw_only=True)

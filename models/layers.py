@@ -33,11 +33,30 @@ def average_windows(x: torch.Tensor, window: tuple[int, int, int]) -> torch.Tens
 
 
 def mean_over_windows(x: torch.Tensor, window: tuple[int, int, int]) -> torch.Tensor:
-    """The mean of all windows: (N, C, T, H, W) -> (N, C).
+    """The mean of the averages of all windows, as above: (N, C, T, H, W) -> (N, C).
 
-    Not the mean over all positions: those in the middle lie in more windows.
+    Not the mean over all positions: those in the middle lie in more windows, and count as often.
     """
-    return average_windows(x, window).mean(dim=(2, 3, 4))
+    t, h, w = (windows_over(*dim, x.device) for dim in zip(x.shape[2:], window, strict=True))
+    counts = t[:, None, None] * h[:, None] * w
+    # like `mean_over_positions`; the gradient of avg_pool3d is contiguous, too
+    return (x.movedim(1, -1) * counts[..., None]).sum(dim=(1, 2, 3)) / counts.sum()
+
+
+def windows_over(size: int, window: int, device: torch.device) -> torch.Tensor:
+    """How many windows with stride 1 cover each of `size` positions."""
+    window = min(window, size)
+    behind = torch.arange(1, size + 1, device=device)
+    return torch.minimum(behind, behind.flip(0)).clamp(max=min(window, size - window + 1))
+
+
+def mean_over_positions(x: torch.Tensor) -> torch.Tensor:
+    """(N, C, ...) -> (N, C).
+
+    With the channels moved last: the gradient of a mean is laid out as its dimensions come, and a
+    contiguous one would slow down the convolutions before it, or be copied.
+    """
+    return x.movedim(1, -1).mean(dim=tuple(range(1, x.dim() - 1)))
 
 
 def squeeze_kernel(value: torch.Tensor) -> torch.Tensor:

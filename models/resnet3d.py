@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from config import Preprocessing, UserError
-from models.layers import init_weights, mean_over_windows, set_batch_norm
+from models.layers import init_weights, mean_over_positions, mean_over_windows, set_batch_norm
 from models.weights import Weights
 
 NUM_FEATURES = 2048
@@ -232,7 +232,7 @@ class ResNet3D(nn.Module):
         """Features (N, 2048) before the head, averaged over the clip."""
         x = self.features(clip)
         if self.head_window is None:
-            return x.mean(dim=(2, 3, 4))
+            return mean_over_positions(x)
         return mean_over_windows(x, self.head_window)
 
     def forward(self, clip: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,13 @@ from torch import nn
 
 from config import Preprocessing
 from models import i3d
-from models.layers import init_weights, mean_over_windows, set_batch_norm, squeeze_kernel
+from models.layers import (
+    init_weights,
+    mean_over_positions,
+    mean_over_windows,
+    set_batch_norm,
+    squeeze_kernel,
+)
 from models.weights import Weights
 
 BN_EPS = 1e-3
@@ -95,7 +101,7 @@ class Gate(nn.Module):
         nn.init.trunc_normal_(self.linear.weight, std=0.01)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weights = self.linear(x.mean(dim=(2, 3, 4))).sigmoid()
+        weights = self.linear(mean_over_positions(x)).sigmoid()
         return x * weights[:, :, None, None, None]
 
 

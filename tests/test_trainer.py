@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader
 
 from config import UserError
@@ -62,7 +63,7 @@ def make_trainer(model, lr=0.1, micro_batch=8, momentum=0.9, **changes):
         model,
         optimizer,
         schedule,
-        device=CPU,
+        device=changes.pop("device", CPU),
         precision="fp32",
         num_classes=6,
         clip_len=2,
@@ -194,6 +195,70 @@ def test_a_loss_that_is_not_finite_stops_at_the_next_logging_step(batches):
         train(trainer, loader_of(clips, labels), log_every=2)
     with pytest.raises(NonFiniteLoss):
         trainer.check_finite()
+
+
+class Waits(TorchFunctionMode):
+    """Notes what would wait for a GPU, had the tensors been there.
+
+    Integers do not count: indices and sizes are on the CPU in any run.
+    """
+
+    READS = ("item", "tolist", "cpu", "numpy", "nonzero", "equal", "__bool__", "__float__")
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") in self.READS and args[0].dtype != torch.long:
+            self.found.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+OFTEN_USED = {"mixup": 0.4, "clip_grad": 0.5, "label_smoothing": 0.1, "micro_batch": 3}
+
+
+def test_only_logging_steps_read_from_the_device(batches):
+    model = make_net()
+    trainer = make_trainer(model, ema=Ema(model, 0.9), **OFTEN_USED)
+    found = []
+    with Waits() as waits:
+        train(
+            trainer,
+            loader_of(*batches, batch_size=3),
+            log_every=3,
+            check=lambda: found.append(waits.found.copy()) or waits.found.clear(),
+        )
+    assert [len(of_step) > 0 for of_step in found] == [False, False, True, False, True]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_no_step_waits_for_the_gpu(batches):
+    device = torch.device("cuda")
+    model = make_net().to(device)
+    trainer = make_trainer(model, ema=Ema(model, 0.9), device=device, **OFTEN_USED)
+    trainer.classifier.to(device)
+    trainer.train_batch(*batches)  # the first one may find kernels
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        trainer.train_batch(*batches)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_copies_beside_the_computing_arrive_whole(batches):
+    device = torch.device("cuda")
+    trainer = make_trainer(make_net().to(device), device=device)
+    busy = torch.randn(4096, 4096, device=device)
+    for i in range(20):
+        large = torch.full((2**24,), i, dtype=torch.uint8)
+        busy = (busy @ busy).tanh()
+        (copy,) = trainer.copy(large)
+        assert copy.sum(dtype=torch.long).item() == i * 2**24
+        del copy
+    trainer.wait()
+    assert trainer.total.copy_time >= 0 and not trainer.copies
 
 
 def test_ema_is_the_average_that_it_says(batches):

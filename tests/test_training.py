@@ -132,31 +132,35 @@ def test_the_peak_of_a_gpu_is_found_by_its_name(monkeypatch, name, precision, pe
 
 @pytest.fixture
 def tf32():
-    """Both settings of torch, put back afterwards."""
-    backends = torch.backends.cuda.matmul, torch.backends.cudnn.conv
-    before = [backend.fp32_precision for backend in backends]
-    yield lambda: {backend.fp32_precision for backend in backends}
-    for backend, value in zip(backends, before, strict=True):
-        backend.fp32_precision = value
+    """What torch may round, read in the older way, too, as torch.compile does; put back after."""
+    yield lambda: {
+        torch.backends.cuda.matmul.fp32_precision == "tf32",
+        torch.backends.cudnn.conv.fp32_precision == "tf32",
+        torch.backends.cuda.matmul.allow_tf32,
+        torch.backends.cudnn.allow_tf32,
+        torch.get_float32_matmul_precision() == "high",
+    }
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
 
 
 @pytest.mark.parametrize(
-    "requested, has_bf16, precision, rest",
+    "requested, has_bf16, precision, rounds",
     [
-        ("auto", True, "bf16", "tf32"),
-        ("auto", False, "fp32", "ieee"),
-        ("fp32", True, "fp32", "ieee"),
-        ("tf32", True, "tf32", "tf32"),
-        ("fp16", False, "fp16", "tf32"),
+        ("auto", True, "bf16", True),
+        ("auto", False, "fp32", False),
+        ("fp32", True, "fp32", False),
+        ("tf32", True, "tf32", True),
+        ("fp16", False, "fp16", True),
     ],
 )
 def test_a_gpu_computes_in_what_was_asked_for(
-    monkeypatch, tf32, requested, has_bf16, precision, rest
+    monkeypatch, tf32, requested, has_bf16, precision, rounds
 ):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_bf16)
     net = torch.nn.Conv3d(3, 1, 1)
     assert choose_precision(requested, torch.device("cuda"), net, (1, 3, 2, 4, 4)) == precision
-    assert tf32() == {rest}
+    assert tf32() == {rounds}
 
 
 def test_float16_computes_in_half_precision_inside_the_wrapped_forward():

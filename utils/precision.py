@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import warnings
 from pathlib import Path
 
 import torch
@@ -36,9 +37,7 @@ def choose_precision(
     if device.type == "cuda":
         precision = _on_gpu(requested)
         # what autocast leaves in float32 may be rounded, too, unless float32 was asked for
-        fast = "ieee" if precision == "fp32" else "tf32"
-        torch.backends.cuda.matmul.fp32_precision = fast
-        torch.backends.cudnn.conv.fp32_precision = fast
+        allow_tf32(precision != "fp32")
         return precision
     if requested in ("tf32", "fp16"):
         raise UserError(f"--precision {requested} is for GPUs; on a CPU there are fp32 and bf16")
@@ -62,6 +61,17 @@ def _on_gpu(requested: str) -> str:
         return "bf16"
     log.info("precision: float32, because this GPU does not compute in bfloat16")
     return "fp32"
+
+
+def allow_tf32(allowed: bool) -> None:
+    """In products and convolutions.
+
+    By torch's older functions, which set what the newer ones would: torch.compile reads both in
+    some releases, and fails where only the newer ones were used (pytorch/pytorch#166387).
+    """
+    warnings.filterwarnings("ignore", "Please use the new API settings to control TF32")
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def cpu_is_fast_in_bf16() -> bool:

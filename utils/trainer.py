@@ -121,6 +121,7 @@ class Trainer:
         self.clips_per_s_at_peak = clips_per_s_at_peak
         self.epoch = self.step = 0
         self.total, self.recent = Averages(device), Averages(device)
+        self.copying = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.copies: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []  # not yet timed
 
     def train_epoch(
@@ -256,14 +257,23 @@ class Trainer:
         torch.manual_seed(random.Random(key).getrandbits(63))
 
     def copy(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
-        """The tensors on the device, and a note of how long that took."""
+        """The tensors on the device, and a note of how long it waited for them.
+
+        They travel beside the computing, since the host is ahead of the device by a step or so; and
+        from pinned memory, where the loader has put its batches, as others would hold up the host.
+        """
         if self.device.type != "cuda":
             return list(tensors)
+        with torch.cuda.stream(self.copying):
+            copies = [t.pin_memory().to(self.device, non_blocking=True) for t in tensors]
+        computing = torch.cuda.current_stream(self.device)
         events = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        events[0].record()
-        copies = [tensor.to(self.device, non_blocking=True) for tensor in tensors]
-        events[1].record()
+        events[0].record(computing)
+        computing.wait_stream(self.copying)
+        events[1].record(computing)
         self.copies.append(events)
+        for copy in copies:
+            copy.record_stream(computing)  # or its memory may be used again too early
         return copies
 
     def forward(
@@ -272,7 +282,7 @@ class Trainer:
         """The loss of the clips in `part`, summed; blended here: floats of the batch need room."""
         inputs, targets = clips[part], labels[part]
         if blend:
-            partners = blend.partners[part].to(self.device)
+            (partners,) = self.copy(blend.partners[part])
             inputs = torch.lerp(clips[partners].float(), inputs.float(), blend.share)
         logits = self.classifier(inputs)
         loss = self.loss_of(logits, targets)

@@ -1,0 +1,129 @@
+"""benchmarks/gpu.py, so small that a CPU runs it; a GPU's profile from made-up events."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.autograd import DeviceType
+
+from benchmarks import gpu
+
+ROOT = Path(__file__).resolve().parents[1]
+BEST = "bf16, channels last"
+
+
+def rows_of(folder, *argv):
+    """Of a run with --tiny, as it saves them."""
+    command = [sys.executable, "benchmarks/gpu.py", *argv, "--tiny", "--save", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = [
+        json.loads(path.read_text()) for path in sorted(folder.glob(f"*_gpu_{argv[0]}_*.json"))
+    ]
+    assert [result["rows"][0]["network"] for result in found] == sorted(found[0]["options"]["only"])
+    rows = [row for result in found for row in result["rows"]]
+    assert all(f"| {row['network']} | {row['way']} |" in done.stdout for row in rows)
+    return rows, found[0]["options"]
+
+
+def test_training_measures_every_way_of_every_network(tmp_path):
+    ways = ["plain", "torch's default, contiguous", "bf16 compiled, channels last"]
+    networks = ["torchvision r3d_18", "tsn"]  # as their files are sorted
+    rows, options = rows_of(tmp_path, "training", "--only", *networks, "--ways", *ways)
+    assert [(row["network"], row["way"]) for row in rows] == [
+        (n, w) for n in networks for w in ways
+    ]
+    peak = 1e12 * options["matrix_tflop_per_s"]
+    for row in rows:
+        rate = row["clips_per_s"]
+        assert rate == pytest.approx(1000 * row["batch"] / row["step_ms"])
+        assert row["utilization_%"] == pytest.approx(100e9 * rate * row["gflop_a_clip"] / peak)
+        assert row["memory_gb"] > 0
+
+
+def test_a_profile_names_the_largest_kernels(tmp_path):
+    (row,), _ = rows_of(tmp_path, "profile", "--only", "tsn")
+    assert row["way"] == BEST
+    assert any("convolution_backward" in row[f"kernel {i}"] for i in (1, 2, 3))
+    assert 0 < row["copies"] < row["launches"]
+
+
+def test_loading_compares_the_sources_of_clips(tmp_path):
+    rows, _ = rows_of(tmp_path, "loading", "--only", "tsn")
+    assert [row["source"] for row in rows] == [
+        "frames",
+        "packed zip",
+        "torchvision, on the device",
+    ]
+    assert all(row["clips_per_s"] > 0 and 0 <= row["device_waits_%"] < 100 for row in rows)
+
+
+def test_a_network_that_does_not_fit_is_a_row(monkeypatch, capsys):
+    def step_of(name, way, size, opts):
+        if size > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return lambda: None
+
+    monkeypatch.setattr(gpu, "step_of", step_of)
+    monkeypatch.setattr(gpu, "peak_rates", lambda opts: (1e12, 1e9))
+    gpu.main(["training", "--tiny", "--only", "tsn", "--ways", BEST, "--batch-sizes", "4", "2"])
+    printed = [line for line in capsys.readouterr().out.splitlines() if "| tsn" in line]
+    assert ["out of memory" in line for line in printed] == [True, False]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_without_a_gpu_it_says_so(capsys):
+    with pytest.raises(SystemExit) as stop:
+        gpu.main(["training"])
+    assert stop.value.code == 2
+    assert "there is no GPU; --tiny shows on a CPU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "kernel, copies",
+    [
+        ("Memcpy HtoD (Pinned -> Device)", True),
+        ("void cudnn::engines_precompiled::nchwToNhwcKernel<__half, __half, float, true>", True),
+        ("void at::native::elementwise_kernel<128, 4, at::native::direct_copy_kernel_cuda", True),
+        ("sm90_xmma_dgrad_implicit_gemm_indexed_bf16bf16_bf16f32_nhwckrsc_nhwc_tilesize", False),
+        ("triton_poi_fused__to_copy_12", True),
+        ("triton_red_fused__to_copy_native_batch_norm_backward_threshold_backward_3", False),
+    ],
+)
+def test_kernels_that_only_move_numbers_are_known_by_name(kernel, copies):
+    assert gpu.is_copy(kernel) == copies
+
+
+def event(name, device, start, taken=0.0, annotation=False):
+    return SimpleNamespace(
+        name=name,
+        device_type=device,
+        time_range=SimpleNamespace(start=start, end=start + taken),
+        self_device_time_total=taken,
+        self_cpu_time_total=0.0,
+        is_user_annotation=annotation,
+    )
+
+
+def test_the_profile_of_a_gpu_counts_kernels_launches_and_waits():
+    host, device = DeviceType.CPU, DeviceType.CUDA
+    events = [
+        event(gpu.MARK, host, 0, 100),
+        event(gpu.MARK, device, 0, 500, annotation=True),
+        *(event("cudaLaunchKernel", host, t) for t in (1, 2, 3)),
+        event("cuLaunchKernelEx", host, 4),
+        event("cudaStreamSynchronize", host, 50),
+        event("cudaDeviceSynchronize", host, 200),  # of the profiler, after the steps
+        event("void at::native::gemm", device, 10, 300),
+        event("void at::native::gemm", device, 320, 300),
+        event("Memcpy HtoD (Pinned -> Device)", device, 700, 200),
+    ]
+    row = gpu.summary(events, steps=2, on_gpu=True)
+    assert row["device_ms"] == pytest.approx(0.4)
+    assert (row["launches"], row["waits_of_host"], row["copies"]) == (2, 0.5, 0.5)
+    assert row["copies_%"] == 25
+    assert row["kernel 1"] == "75 % gemm"
