@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import startup
 from config import Recipe
 from pt_dataset.browse import NAMES
 from pt_dataset.clip_dataset import ClipShape
@@ -84,3 +85,11 @@ def test_a_run_imports_no_torchvision_and_no_ffmpeg_unless_it_needs_them(tmp_pat
 def test_browse_knows_all_that_a_recipe_says_of_clips():
     of_recipe = {field.name for field in fields(Recipe)}
     assert set(NAMES) == {f.name for f in fields(ClipShape)} & of_recipe | {"flip_prob"}
+
+
+@pytest.mark.slow
+def test_every_wait_is_measured():
+    seconds = {row["what"]: row["seconds"] for row in startup.measure(1, 100)}
+    assert [name for name in seconds if "a list of" in name] == ["a list of 100 entries"]
+    assert seconds["main.py --help"] < seconds["import torch"]
+    assert seconds["import torch"] < seconds["i3d on the demo set, first step"]
