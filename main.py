@@ -21,19 +21,20 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from opts import FIXED, parse_opts, table
+from opts import answered, parse_opts
 
-# --help and a wrong option are answered before torch takes its seconds to import; by one process
-if __name__ == "__main__" and os.environ.get("RANK", "0") == "0":
-    parse_opts()
+# --help, --print-config and a wrong option are answered by one process, before torch takes its
+# seconds to import
+if __name__ == "__main__" and os.environ.get("RANK", "0") == "0" and answered(parse_opts()):
+    sys.exit()
 
 import torch
 from torch import nn
 
-from config import ARCHS, RUNS, Preprocessing, UserError
+from config import ARCHS, RUNS, UserError
 from models import build_model, weights
 from pt_dataset.clip_dataset import ClipShape, VideoLists, check_clips, read_dataset
 from pt_dataset.datalist import Video
@@ -65,11 +66,21 @@ from utils.normalize import ClipClassifier, Normalize
 from utils.optim import build_optimizer, set_rates
 from utils.precise_bn import measure_norms
 from utils.precision import choose_precision
+from utils.resolve import (
+    CLIP_OPTIONS,
+    check_resumed,
+    check_shares,
+    clips_at_once,
+    entry_of,
+    pick_device,
+    preprocessing_of,
+    share_size,
+    short_side_range,
+    split_views,
+)
 from utils.schedule import Schedule
 from utils.trainer import NonFiniteLoss, Trainer
 
-# part of the preprocessing
-CLIP_OPTIONS = ("clip_len", "stride", "snippet_len", "target_fps", "modality", "crop_size")
 AUGMENTATION = ("crop", "crop_area", "crop_ratio", "crop_scales", "color_jitter")
 SCHEDULE_OPTIONS = ("epochs", "schedule", "lr_steps", "warmup_epochs", "plateau_patience")
 OPTIMIZER_OPTIONS = ("lr", "momentum", "nesterov", "weight_decay", "decay_norm")
@@ -119,8 +130,7 @@ def main(argv: list[str] | None = None) -> int:
     if opts.use:
         loggers.set_up_console()
         return getattr(use, opts.use)(opts, pick_device(opts.device))
-    if opts.print_config:
-        print(table(opts))
+    if answered(opts):
         return 0
     with distributed.joined():
         opts = distributed.from_main(lambda: opts)
@@ -258,11 +268,6 @@ def set_up(opts: argparse.Namespace) -> Run:
     )
 
 
-def clips_at_once(opts: argparse.Namespace) -> int:
-    """Clips that a process has on its devices at the same time, as far as the options say."""
-    return share_size(opts) if opts.micro_batch in (None, "auto") else opts.micro_batch
-
-
 def train(run: Run, stop: GracefulStop) -> int:
     """All epochs that are left, each with its validation, then the evaluation of the end."""
     opts, folder = run.opts, run.folder
@@ -361,23 +366,6 @@ def build_logger(run: Run, trainer: Trainer) -> loggers.Logger:
         server=opts.visdom_server,
         port=opts.visdom_port,
         env=opts.visdom_env,
-    )
-
-
-def entry_of(opts: argparse.Namespace, state: dict) -> weights.Weights:
-    """A checkpoint as weights to start from, whose head may be replaced."""
-    if state["arch"] != opts.arch:
-        raise UserError(f"{opts.resume} is a checkpoint of {state['arch']}, not of {opts.arch}")
-    network = state["ema"]["average"] if state["ema"] else state["model"]
-    return weights.Weights(
-        url=opts.resume,
-        read=lambda path: network,
-        convert=dict,
-        arch_args=state["arch_args"],
-        preprocessing=Preprocessing(**state["preprocessing"]),
-        license="",
-        source=opts.resume,
-        accuracy="",
     )
 
 
@@ -525,11 +513,6 @@ def clips_per_s_at_peak(run: Run) -> float | None:
         devices = torch.cuda.device_count()
     # the backward pass multiplies twice as much as the forward pass
     return devices * peak / (3 * flops.forward_flops(run.model, one_clip))
-
-
-def share_size(opts: argparse.Namespace) -> int:
-    """The most clips of a batch that one process has."""
-    return -(-opts.batch_size // distributed.world_size())
 
 
 def pick_micro_batch(run: Run, optimizer: torch.optim.Optimizer) -> int:
@@ -680,12 +663,6 @@ def view_loader_of(
     return run.view_loaders[key]
 
 
-def split_views(views: str) -> tuple[int | None, int]:
-    """Clips (None: the whole video) and crops of `views` such as "10x3" or "allx1"."""
-    clips, crops = views.split("x")
-    return None if clips == "all" else int(clips), int(crops)
-
-
 def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
     """Evaluates the test list, writes the results and prints them with their protocol."""
     videos, opts = run.lists.test, run.opts
@@ -722,122 +699,6 @@ def probe(run: Run, of_weights: str, check: Callable[[], None]) -> None:
     log.info(probe_time.table(result))
     log.info(protocol)
     log.info(f"written: {', '.join(map(str, probe_time.write(run.folder, result)))}")
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of `--device`; "auto" is the GPUs if there are any.
-
-    Of several processes on a machine each has a GPU of its own.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if distributed.launched() and name.startswith("cuda"):
-        num_gpus = torch.cuda.device_count()
-        if distributed.local_rank() >= num_gpus:
-            raise UserError(
-                f"process {distributed.local_rank() + 1} on this machine has no GPU of its own, "
-                f"there are {num_gpus}: torchrun --nproc_per_node={num_gpus}, or --device cpu"
-            )
-        if ":" in name:
-            raise UserError(
-                f"--device {name} is for one process; of several each takes the next GPU, those of "
-                "CUDA_VISIBLE_DEVICES where that is set"
-            )
-        name = f"cuda:{distributed.local_rank()}"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-        if distributed.launched() and device.type == "cuda":
-            torch.cuda.set_device(device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from None
-    return device
-
-
-def check_shares(opts: argparse.Namespace, device: torch.device) -> None:
-    """Can the batch be split over the processes of this run?
-
-    Raises:
-        UserError: it cannot.
-    """
-    num_processes = distributed.world_size()
-    if opts.batch_size < num_processes:
-        raise UserError(
-            f"--batch-size {opts.batch_size} is less than a clip for each of {num_processes} "
-            "processes"
-        )
-    if not opts.sync_bn or opts.evaluate:
-        return
-    if num_processes == 1 or device.type != "cuda":
-        raise UserError(
-            "--sync-bn is for several processes with a GPU each, started by torchrun; "
-            "--no-sync-bn goes on without it"
-        )
-    if opts.batch_size % num_processes:
-        raise UserError(
-            f"--sync-bn needs a --batch-size that is a multiple of the {num_processes} processes"
-        )
-
-
-def preprocessing_of(
-    opts: argparse.Namespace, entry: weights.Weights | None, resumed: dict | None
-) -> dict:
-    """Everything between a file and the network; a checkpoint's own comes before the recipe's."""
-    clip = {name: getattr(opts, name) for name in CLIP_OPTIONS} | {"resize": opts.resize}
-    clip["short_side"] = opts.short_side[0]
-    typed = {name: value for name, value in clip.items() if name in opts.given}
-    recipe = Preprocessing(**clip, mean=opts.mean, std=opts.std)
-    if not (entry or resumed):
-        return asdict(recipe)
-    theirs = Preprocessing(**resumed["preprocessing"]) if resumed else entry.preprocessing
-    if theirs.modality != opts.modality:
-        if resumed or not ARCHS[opts.arch].cross_modality:
-            raise UserError(
-                f"the weights {opts.resume if resumed else opts.pretrained} are for --modality "
-                f"{theirs.modality}, not for {opts.modality}"
-            )
-        typed |= {name: clip[name] for name in ("modality", "clip_len", "snippet_len")}
-    preprocessing = replace(theirs, **typed)
-    if opts.modality == "flow" != theirs.modality:
-        preprocessing = preprocessing.of_flow()
-    if entry:
-        for name, value in asdict(recipe).items():
-            theirs = getattr(preprocessing, name)
-            if theirs != (tuple(value) if isinstance(value, list) else value):  # JSON has no tuples
-                log.info(
-                    f"preprocessing: {name} {theirs}, as {opts.pretrained or opts.resume} "
-                    f"was trained; the recipe would have {value}"
-                )
-    return asdict(preprocessing)
-
-
-def short_side_range(opts: argparse.Namespace, preprocessing: dict) -> tuple[int, int]:
-    """The short sides of training; a recipe's range holds only where it suits the weights'."""
-    side = preprocessing["short_side"]
-    return tuple(opts.short_side) if opts.short_side[0] == side else (side, side)
-
-
-def check_resumed(opts: argparse.Namespace, resumed: dict) -> None:
-    """Can this run go on from that checkpoint?
-
-    Raises:
-        UserError: it cannot, because something asked for would change what it has done so far.
-    """
-    if resumed["arch"] != opts.arch:
-        raise UserError(f"{opts.resume} is a checkpoint of {resumed['arch']}, not of {opts.arch}")
-    if opts.evaluate:
-        return
-    for name in FIXED:
-        if name in opts.changed:
-            old, new = opts.changed[name]
-            flag = "--" + name.replace("_", "-")
-            raise UserError(
-                f"{opts.resume} was not trained with {flag} {new} but with {old}, which cannot be "
-                "changed afterwards; start a new run with another --name"
-            )
-    # torch loads the state of SGD into AdamW without a word
-    if ("betas" in resumed["optimizer"]["param_groups"][0]) != (opts.optimizer == "adamw"):
-        raise UserError(f"{opts.resume} was not trained with --optimizer {opts.optimizer}")
 
 
 def start_run_folder(folder: Path, opts: argparse.Namespace) -> None:

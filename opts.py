@@ -688,6 +688,14 @@ def default_name(opts: dict) -> str:
     return name if opts["splits"] else f"{name}_{opts['split']}"
 
 
+def answered(opts: argparse.Namespace) -> bool:
+    """Was all that is asked to see the options? Then they have been printed."""
+    if opts.list_weights or not getattr(opts, "print_config", False):
+        return False
+    print(table(opts))
+    return True
+
+
 def table(opts: argparse.Namespace) -> str:
     """Every option with its value and where that came from, a line each."""
     rows = [

@@ -10,19 +10,25 @@ red and v as green; gray is no motion.
 import argparse
 import random
 import sys
-from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 # so that the file runs as a script too
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from config import ARCHS, CROPS, RESIZES, Recipe, UserError, find_recipe
+from config import ARCHS, CROPS, RESIZES, UserError, find_recipe
 from pt_dataset import sampling
-from pt_dataset.clip_dataset import ClipShape, TrainClips, VideoLists, check_clips, read_dataset
 
-NAMES = [f.name for f in fields(ClipShape) if f.name in Recipe.__dataclass_fields__] + ["flip_prob"]
+if TYPE_CHECKING:
+    from pt_dataset.clip_dataset import TrainClips, VideoLists
+
+# of a recipe, what decides over clips
+NAMES = (
+    *("clip_len", "stride", "snippet_len", "target_fps", "modality", "resize", "short_side"),
+    *("crop_size", "crop", "crop_area", "crop_ratio", "crop_scales", "flip_prob", "color_jitter"),
+)
 CHOICES = {"crop": CROPS, "resize": RESIZES, "modality": ("rgb", "flow", "rgbdiff")}
 NARGS = {"short_side": "+", "crop_scales": "+"}  # of the others, as many as the recipe has
 OF_NONE = {"target_fps": float}  # the type of what is None in every recipe
@@ -65,7 +71,9 @@ def pictures(clip: np.ndarray) -> np.ndarray:
     return np.concatenate([clip[..., :2], blue], axis=-1)
 
 
-def draw(lists: VideoLists, clips: TrainClips, indices: list[int], columns: int, out: Path) -> None:
+def draw(
+    lists: "VideoLists", clips: "TrainClips", indices: list[int], columns: int, out: Path
+) -> None:
     """Writes the picture of the clips of some videos."""
     from matplotlib.figure import Figure  # here, since nothing else of pt_dataset needs it
 
@@ -112,6 +120,9 @@ def check(values: dict) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Raises UserError where the lists, the videos or an option are of no use."""
     args = vars(build_parser().parse_args(argv))
+    # after the options, since it brings torch
+    from pt_dataset.clip_dataset import ClipShape, TrainClips, check_clips, read_dataset
+
     for name in ("num", "columns", "clip_len", "stride", "crop_size"):
         if args.get(name, 1) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1")

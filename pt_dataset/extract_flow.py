@@ -21,7 +21,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
-import cv2
 import numpy as np
 import simplejpeg
 
@@ -68,6 +67,8 @@ def to_pixels(flow: np.ndarray, bound: float) -> np.ndarray:
 
 def flow_fields(frames: np.ndarray) -> list[np.ndarray]:
     """Flow from each of `frames`, uint8 (T, H, W, 3), to the next: T - 1 times (H, W, 2) pixels."""
+    import cv2  # here and below, since --help need not wait for it
+
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     return [dis.calc(before, after, None) for before, after in zip(gray, gray[1:], strict=False)]
@@ -80,6 +81,8 @@ def write_flow(video: str, settings: dict, folder: Path) -> int:
         ValueError: the video has no flow, with the reason.
         OSError: a picture cannot be written.
     """
+    import cv2
+
     cv2.setNumThreads(1)  # the pool keeps the other cores busy
     num_frames = count_frames(video)
     if num_frames < 2:

@@ -16,13 +16,12 @@ from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
-import av
 import numpy as np
 import simplejpeg
-from av.video.reformatter import VideoReformatter
 
 from config import UserError
 from pt_dataset.jobs import (
@@ -34,7 +33,9 @@ from pt_dataset.jobs import (
     walk,
 )
 from pt_dataset.sources import VIDEO_NAME
-from pt_dataset.video_file import open_video, reason, timed_frames
+
+if TYPE_CHECKING:
+    import av
 
 ROUNDING = Fraction(1, 1000)  # s; Matroska rounds times to it, no frame may miss its tick by that
 
@@ -49,7 +50,7 @@ def find_videos(src: Path, dst: Path) -> tuple[list[Path], int]:
     return sorted(videos), num_others
 
 
-def at_rate(frames: Iterator[tuple], fps: Fraction | None) -> Iterator[tuple[av.VideoFrame, int]]:
+def at_rate(frames: Iterator[tuple], fps: Fraction | None) -> Iterator[tuple["av.VideoFrame", int]]:
     """Frames and how often to write each: once, or at all ticks k / fps while it is on screen."""
     num_ticks, first, held = 0, None, None
     for time, frame in frames:
@@ -70,8 +71,8 @@ def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
     return round(width * scale), round(height * scale)
 
 
-def encode(frame: av.VideoFrame, size: tuple[int, int], quality: int, scaler: VideoReformatter):
-    """The JPEG bytes of a frame, scaled to `size` (width, height) and then turned upright."""
+def encode(frame: "av.VideoFrame", size: tuple[int, int], quality: int, scaler) -> bytes:
+    """The JPEG of a frame, scaled by `scaler` to `size` (width, height) and then turned upright."""
     # to the very planes that a JPEG stores, without RGB in between: twice as fast
     jpeg_planes = {"format": "yuvj420p", "dst_colorspace": "ITU601", "dst_color_range": "JPEG"}
     scaled = scaler.reformat(frame, *size, **jpeg_planes, interpolation="BICUBIC", threads=1)
@@ -93,8 +94,12 @@ def write_frames(video: Path, folder: Path, settings: dict) -> int:
         ValueError: the video is broken, with the reason.
         OSError: a frame cannot be written.
     """
+    import av  # here, since --help need not wait for FFmpeg
+
+    from pt_dataset.video_file import open_video, reason, timed_frames
+
     fps = settings["fps"] and Fraction(settings["fps"])
-    num_frames, size, scaler = 0, None, VideoReformatter()
+    num_frames, size, scaler = 0, None, av.video.reformatter.VideoReformatter()
     try:
         with open_video(video) as container:
             for frame, count in at_rate(timed_frames(container), fps):

@@ -114,7 +114,8 @@ def write(data_root: Path) -> Path:
     temporary = data_root / f".demo.{os.getpid()}"
     temporary.mkdir(parents=True)
     try:
-        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        # forked, as the loader's processes are: a spawned one would import main.py, all of torch
+        with ProcessPoolExecutor(mp_context=get_context("fork")) as pool:
             for part, num_videos in NUM_VIDEOS.items():
                 jobs = pool.map(
                     partial(write_video, temporary, part), range(num_videos), chunksize=16

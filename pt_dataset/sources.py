@@ -19,9 +19,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from config import UserError
-from pt_dataset import video_file
 from pt_dataset.frame_order import FLOW_PREFIXES, FRAME_NAME, by_kind, in_order
-from pt_dataset.video_file import VIDEO_NAME
 from pt_dataset.zip_frames import ZipFrames, open_archive
 
 __all__ = [
@@ -41,6 +39,10 @@ __all__ = [
     "zip_videos",
 ]
 
+VIDEO_NAME = re.compile(
+    r"[^.].*\.(3gp|asf|avi|divx|flv|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)",
+    re.IGNORECASE,
+)
 # what Pillow raises on bad files
 PICTURE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 ARCHIVE = re.compile(r"\.zip(?=/|$)", re.IGNORECASE)
@@ -155,7 +157,11 @@ def count_frames(video: str) -> int:
     Raises:
         UserError: the video cannot be used.
     """
-    return video_file.count_frames(video) if is_video_file(video) else len(open_frames(video))
+    if is_video_file(video):
+        from pt_dataset import video_file  # here and below, since few data sets need FFmpeg
+
+        return video_file.count_frames(video)
+    return len(open_frames(video))
 
 
 def count_flow(flow: str) -> int:
@@ -165,7 +171,11 @@ def count_flow(flow: str) -> int:
 
 def frame_rate(video: str) -> float | None:
     """Frames a second of a video file; None of frames, which do not tell."""
-    return video_file.frame_rate(video) if is_video_file(video) else None
+    if not is_video_file(video):
+        return None
+    from pt_dataset import video_file
+
+    return video_file.frame_rate(video)
 
 
 def whole(height: int, width: int) -> Cut:
@@ -203,6 +213,8 @@ def read_crops(
         UserError: the video cannot be used.
     """
     if is_video_file(video):
+        from pt_dataset import video_file
+
         return video_file.read(video, indices, num_frames, cut_for, out)
     frames = open_frames(video)
     if num_frames > len(frames):

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as tvf
+import torch.nn.functional as F
 
 Window = tuple[slice, slice]  # rows and columns
 ALL = (slice(None), slice(None))
@@ -31,7 +30,8 @@ def resize(clip: np.ndarray, height: int, width: int, antialias: bool = True) ->
         return clip
     # a contiguous, channels-last view: of others torch makes slower copies
     frames = torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2)
-    return tvf.resize(frames, [height, width], antialias=antialias).permute(0, 2, 3, 1).numpy()
+    resized = F.interpolate(frames, (height, width), mode="bilinear", antialias=antialias)
+    return resized.permute(0, 2, 3, 1).numpy()
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,8 @@ def random_resized_crop(
     antialias: bool = True,
 ) -> Crops:
     """A window of a random share of the frame and random width / height, resized: torchvision's."""
+    from torchvision.transforms import v2  # here and below, since it takes as long as torch
+
     with torch_draws_from(rng):
         draw = v2.RandomResizedCrop(size, area, ratio).make_params
         drawn = draw([torch.empty(1, height, width, device="meta")])
@@ -141,6 +143,8 @@ def jitter_color(
     """Changes brightness, contrast, saturation and hue in random order: torchvision's."""
     if not any(strengths):
         return clip
+    from torchvision.transforms import v2
+
     with torch_draws_from(rng):
         jittered = v2.ColorJitter(*strengths)(clip.permute(0, 3, 1, 2))
     return jittered.permute(0, 2, 3, 1).contiguous()

@@ -18,10 +18,6 @@ from av.video.reformatter import VideoReformatter
 
 from config import UserError
 
-VIDEO_NAME = re.compile(
-    r"[^.].*\.(3gp|asf|avi|divx|flv|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)",
-    re.IGNORECASE,
-)
 CUT_OFF = Fraction(95, 100)  # of the duration in the header; a shorter file is not complete
 
 

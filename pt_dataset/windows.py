@@ -17,7 +17,7 @@ from pt_dataset import sampling
 from pt_dataset.clip_dataset import ClipShape, ViewClips
 from pt_dataset.datalist import Video, provide_classes, read_classes, read_list
 from pt_dataset.find_videos import find, find_flow, measure
-from pt_dataset.loader import ignore_signals
+from pt_dataset.loader import set_up_worker
 from pt_dataset.sources import (
     VIDEO_NAME,
     count_frames,
@@ -130,7 +130,7 @@ def part_loader(
         batch_size=None,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=ignore_signals,
+        worker_init_fn=set_up_worker,
         generator=torch.Generator(),  # nothing here is random
     )
 

@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"main", "opts", "config", "models", "pt_dataset", "utils"}
-JOINTS = {ROOT / "main.py", ROOT / "utils" / "use.py"}  # these join the layers
+# these join the layers
+JOINTS = {ROOT / "main.py", *(ROOT / "utils" / name for name in ("resolve.py", "use.py"))}
 FILES = [
     *ROOT.glob("*.py"),
     *(f for d in ("models", "pt_dataset", "utils") for f in (ROOT / d).rglob("*.py")),

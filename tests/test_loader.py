@@ -487,7 +487,7 @@ def runs(pid):
 ABANDON = """
 import os, signal, time
 from torch.utils.data import DataLoader, Dataset
-from pt_dataset.loader import ignore_signals
+from pt_dataset.loader import set_up_worker
 
 class Stuck(Dataset):
     def __len__(self):
@@ -495,7 +495,7 @@ class Stuck(Dataset):
     def __getitem__(self, index):  # as if a disk never answered
         time.sleep(1000)
 
-batches = iter(DataLoader(Stuck(), num_workers=2, worker_init_fn=ignore_signals))
+batches = iter(DataLoader(Stuck(), num_workers=2, worker_init_fn=set_up_worker))
 time.sleep(2)
 print(*[worker.pid for worker in batches._workers], flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

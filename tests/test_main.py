@@ -14,9 +14,10 @@ import torch
 from conftest import TINY_RUN, add_flow
 
 from config import Preprocessing, UserError
-from main import main, preprocessing_of, short_side_range
+from main import main
 from models import weights
 from opts import parse_opts
+from utils.resolve import preprocessing_of, short_side_range
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = Path("saved_model/i3d_tiny_1")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from config import ARCHS, RECIPES, Arch, Recipe, find_recipe, recipe_key
-from opts import parse_opts, table
+from opts import answered, parse_opts, table
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,6 +43,15 @@ def test_the_command_line_wins_over_the_recipe():
     opts = parse_opts(["--arch", "i3d", "--dataset", "demo", "--epochs", "3", "--short-side", "70"])
     assert (opts.epochs, opts.short_side) == (3, (70, 70))
     assert {"epochs", "short_side", "arch", "dataset"} == opts.given
+
+
+def test_only_a_run_has_options_to_print(capsys):
+    assert answered(parse_opts(["--arch", "i3d", "--dataset", "demo", "--print-config"]))
+    assert "recipe ('i3d', 'demo', 'scratch')" in capsys.readouterr().out
+    assert not answered(parse_opts(["--arch", "i3d", "--dataset", "demo"]))
+    assert not answered(parse_opts(["--list-weights", "--print-config"]))
+    assert not answered(parse_opts(["--resume", "last.pth", "--predict", "a.mp4"]))
+    assert capsys.readouterr().out == ""
 
 
 def test_augmentation_is_that_of_the_paper():

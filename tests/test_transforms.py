@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import functional as tvf
 
 from pt_dataset.transforms import (
     corner_crop,
@@ -85,6 +86,22 @@ def test_resizing_agrees_with_pillow():
     clip = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), dtype=np.uint8)
     expected = np.asarray(Image.fromarray(clip[1]).resize((40, 30), Image.Resampling.BILINEAR))
     assert np.abs(resize(clip, 30, 40)[1].astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize("frames, channels", [(1, 3), (4, 3), (1, 2), (3, 1)])
+def test_resizing_is_that_of_torchvision(frames, channels, antialias):
+    rng = np.random.default_rng(0)
+    clip = rng.integers(0, 256, (frames, 60, 80, channels), dtype=np.uint8)
+    for source in (clip, clip[:, 3:-2, 5:-4]):  # a part of each frame, too
+        for size in ((30, 40), (47, 33), (59, 133), (120, 7)):
+            channels_first = torch.from_numpy(source).permute(0, 3, 1, 2)
+            expected = tvf.resize(channels_first, size, antialias=antialias).permute(0, 2, 3, 1)
+            if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
+                assert np.array_equal(resize(source, *size, antialias), expected)
+            else:  # there torchvision computes in float32
+                error = resize(source, *size, antialias).astype(int) - expected.numpy()
+                assert np.abs(error).max() <= 1
 
 
 def test_resizing_without_antialias_looks_at_the_nearest_pixels_only():

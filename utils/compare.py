@@ -111,7 +111,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("files", nargs=2, type=Path, metavar=("A.npz", "B.npz"))
+    parser.add_argument("a", type=Path, metavar="A.npz")
+    parser.add_argument("b", type=Path, metavar="B.npz")
     parser.add_argument(
         "--group-regex", metavar="RE", help="what the path of a video says of its group (UCF101's)"
     )
@@ -121,7 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Raises UserError where the files do not belong together or an option is of no use."""
     args = build_parser().parse_args(argv)
-    path_a, path_b = args.files
+    path_a, path_b = args.a, args.b
     try:
         regex = re.compile(args.group_regex or UCF_GROUP)
     except re.error as error:
@@ -135,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
     if num_groups < 2:
         raise UserError(f"the {len(a.names)} videos are one group, which has no spread")
     found = compare(a, b, groups)
-    for name, path, one, top1 in zip("AB", args.files, (a, b), found["top1"], strict=True):
+    for name, path, one, top1 in zip("AB", (path_a, path_b), (a, b), found["top1"], strict=True):
         print(f"{name}: {path}: top-1 {top1:.1f} %; {one.protocol}")
     low, high = found["interval"]
     drawn = f"{num_groups} groups" if groups else "single videos"

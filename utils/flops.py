@@ -4,7 +4,6 @@ import copy
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 # dense multiply-adds x 2 a second by part of the name, first match; NVIDIA's data sheets, without
 # sparsity; fp32 is that of the plain cores
@@ -24,6 +23,8 @@ def forward_flops(model: nn.Module, clip_shape: tuple[int, ...]) -> int:
     Args:
         clip_shape: (N, C, T, H, W).
     """
+    from torch.utils.flop_counter import FlopCounterMode  # here, since it brings all of Triton
+
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         copy.deepcopy(model).to("meta").eval()(torch.empty(clip_shape, device="meta"))

@@ -10,18 +10,23 @@ folder of files like those of an evaluation.
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
-import torch
-
 from config import UserError
-from utils.evaluator import describe, result_of, write_results
 from utils.scores import Scores, aligned, load_scores
 
+if TYPE_CHECKING:
+    import torch
 
-def fuse(a: Scores, b: Scores, weights: tuple[float, float]) -> tuple[torch.Tensor, dict]:
+
+def fuse(a: Scores, b: Scores, weights: tuple[float, float]) -> tuple["torch.Tensor", dict]:
     """The weighted mean of both (videos, classes), whose order is that of the sum; its result."""
+    import torch  # here and below, since --help need not wait for it
+
+    from utils.evaluator import result_of
+
     fused = (weights[0] * a.scores + weights[1] * b.scores) / sum(weights)
     kinds = {"scores": "softmax scores", "logits": "logits"}
     protocol = (
@@ -36,7 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("files", nargs=2, type=Path, metavar=("A.npz", "B.npz"))
+    parser.add_argument("a", type=Path, metavar="A.npz")
+    parser.add_argument("b", type=Path, metavar="B.npz")
     parser.add_argument(
         "--weights", nargs=2, type=float, default=(1.0, 1.0), metavar=("A", "B"), help="(1 1)"
     )
@@ -47,7 +53,11 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Raises UserError where the files do not belong together or an option is of no use."""
     args = build_parser().parse_args(argv)
-    path_a, path_b = args.files
+    import torch
+
+    from utils.evaluator import describe, result_of, write_results
+
+    path_a, path_b = args.a, args.b
     if not (min(args.weights) >= 0 < sum(args.weights) < float("inf")):
         raise UserError("--weights must be two numbers, none below 0 and one above")
     if args.out and args.out.exists():

@@ -9,8 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+
 from config import UserError
-from utils.loggers import Visdom, read_options
 from utils.visdom_logger import GOES_ON, TRIES
 
 
@@ -20,6 +21,8 @@ def replay(run_dir: Path, server: str, port: int, env: str | None = None) -> lis
     Raises:
         UserError: this is no folder of a run, or there is no server to show it.
     """
+    from utils.loggers import Visdom, read_options  # here, since it brings torch
+
     run_dir = run_dir.resolve()
     if not (run_dir / "options.json").is_file():
         raise UserError(f"{run_dir} is not the folder of a run: it has no options.json")

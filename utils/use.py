@@ -23,8 +23,10 @@ from utils import annotate, checkpoint, evaluator, features, inference, predicti
 from utils import export as exporting
 from utils.normalize import ClipClassifier, Normalize
 from utils.precision import choose_precision
+from utils.resolve import CLIP_OPTIONS, split_views
 
 NUM_CLIPS = 10  # of a video, unless --views says otherwise: what most papers average
+VIEWS = f"{NUM_CLIPS}x1"
 AT_ONCE = 4  # windows that are decoded together
 log = logging.getLogger("video")
 
@@ -88,9 +90,8 @@ def load_network(opts: argparse.Namespace, device: torch.device) -> Network:
             f"--crop-size {preprocessing.crop_size} is more than the short side of "
             f"{preprocessing.short_side}"
         )
-    of_clip = ("clip_len", "stride", "snippet_len", "target_fps", "modality", "crop_size")
     clip = ClipShape(
-        **{name: getattr(preprocessing, name) for name in (*of_clip, "resize", "antialias")},
+        **{name: getattr(preprocessing, name) for name in (*CLIP_OPTIONS, "resize", "antialias")},
         short_side=(preprocessing.short_side,) * 2,
     )
     precision = "fp32" if opts.precision == "auto" and device.type == "cpu" else opts.precision
@@ -110,12 +111,6 @@ def load_network(opts: argparse.Namespace, device: torch.device) -> Network:
         device=device,
         precision=precision,
     )
-
-
-def views_of(views: str | None) -> tuple[int | None, int]:
-    """Clips (None: the whole video) and crops of --views."""
-    clips, crops = (views or f"{NUM_CLIPS}x1").split("x")
-    return None if clips == "all" else int(clips), int(crops)
 
 
 def predict(opts: argparse.Namespace, device: torch.device) -> int:
@@ -164,7 +159,7 @@ def predict_videos(
 ) -> tuple[list[prediction.Prediction], list[tuple[str, str]]]:
     """Softmax scores averaged over the views of each window, and over the windows of each video."""
     parts = [part for video in videos for part in parts_to_predict(video, network.clip, opts)]
-    _, num_crops = views_of(opts.views)
+    _, num_crops = split_views(opts.views or VIEWS)
     predictions, problems = [], []
     for video, answers in by_video(network, network.classifier(), parts, num_crops, opts):
         if isinstance(answers, str):
@@ -209,7 +204,7 @@ def by_video(
 
 def parts_to_predict(video: Video, clip: ClipShape, opts: argparse.Namespace) -> list[windows.Part]:
     """The whole video, or overlapping windows of it, each half a window later than the last."""
-    num_clips, _ = views_of(opts.views)
+    num_clips, _ = split_views(opts.views or VIEWS)
     length = clip.length(video)
     if not opts.sliding_window:
         return [windows.Part(video, [(0, length)], clip.view_indices(video, num_clips))]
@@ -229,7 +224,7 @@ def what_was_done(network: Network, opts: argparse.Namespace) -> dict:
     if opts.sliding_window:
         about["windows"] = f"{opts.sliding_window:g} s, one every {opts.sliding_window / 2:g} s"
     if opts.views or not opts.sliding_window:
-        views = opts.views or f"{NUM_CLIPS}x1"
+        views = opts.views or VIEWS
         words = evaluator.protocol_in_words(views, vars(network.preprocessing))
         about["protocol"] = words.removeprefix("video accuracy, ")
     return about | {"preprocessing": vars(network.preprocessing)}

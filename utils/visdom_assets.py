@@ -7,6 +7,7 @@ time limit, and dies when it cannot. We fetch them once, from npm with pinned ch
 with visdom's own downloader. Nothing that is fetched is executed here.
 """
 
+import argparse
 import base64
 import hashlib
 import importlib.metadata
@@ -272,4 +273,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()  # knows --help alone
     sys.exit(main())

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+
 from utils import visdom_assets
 
 ROOT = Path(__file__).resolve().parents[1]
