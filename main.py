@@ -472,6 +472,7 @@ def loader_of(run: Run) -> Loader:
         run.lists,
         run.clip,
         shard=(distributed.rank(), distributed.world_size()),
+        gather=distributed.gather,
         equal_shares=run.opts.sync_bn,
         **{name: getattr(run.opts, name) for name in names},
     )
@@ -675,6 +676,7 @@ def view_loader_of(
             num_clips=num_clips,
             num_crops=num_crops,
             shard=(distributed.rank(), distributed.world_size()),
+            gather=distributed.gather,
             **options | {"batch_size": run.opts.view_batch or clips_at_once(run.opts)},
         )
     return run.view_loaders[key]
@@ -691,9 +693,7 @@ def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
     videos, opts = run.lists.test, run.opts
     views, average, full_crop = opts.views, opts.average, opts.full_crop
     scores, labels, _ = score(run, videos, views, "evaluate", check, average, full_crop)
-    skipped = set().union(
-        *distributed.gather(view_loader_of(run, videos, views, full_crop).skipped)
-    )
+    skipped = view_loader_of(run, videos, views, full_crop).skipped
     if not distributed.is_main():
         return
     words = evaluator.protocol_in_words(views, run.preprocessing, average, full_crop)

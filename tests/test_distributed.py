@@ -529,6 +529,44 @@ def test_an_error_ends_all_processes_and_is_said_once(in_tiny_set, fault, argv, 
     assert "Traceback" not in text
 
 
+def bad_share_of_a_pair(root):
+    """Of six videos two are bad, and with this seed both in the share of the first process."""
+    with distributed.joined():
+        lists, said = read_dataset("tiny", root), []
+        for share in (0.34, 0.33):
+            loader = train_loader(
+                lists,
+                SHAPE,
+                batch_size=4,
+                flip_prob=0,
+                seed=6,
+                workers=0,
+                on_bad_frame="nearest",
+                max_bad_share=share,
+                shard=(distributed.rank(), distributed.world_size()),
+                gather=distributed.gather,
+            )
+            try:
+                seen = [indices.tolist() for _, _, indices in loader]
+            except UserError as error:
+                seen = str(error)
+            said.append((seen, sorted(loader.faults)))
+        torch.save(said, f"rank{distributed.rank()}.pt")
+
+
+def test_the_share_of_bad_videos_is_that_of_all_processes(in_tiny_set):
+    for name in ("down/train_2", "up/train_1"):
+        for number in range(2, 11):
+            Path(f"data/tiny/frames/{name}/image_{number:05d}.jpg").write_bytes(b"")
+    assert finish(start_ranks(bad_share_of_a_pair, "data")) == [0, 0]
+    first, second = (torch.load(f"rank{rank}.pt", weights_only=False) for rank in (0, 1))
+    assert {1, 2} <= set(sum(first[0][0], []))  # the shares in which they are
+    assert not {1, 2} & set(sum(second[0][0], []))
+    assert first[0][1] == second[0][1] == [1, 2]
+    assert first[1] == second[1]  # both end at once, with the same words
+    assert "2 of 6 videos are bad, more than --max-bad-share 0.33, the first: " in first[1][0]
+
+
 @pytest.mark.slow
 def test_a_killed_process_ends_the_others_in_one_sentence(in_set_of_24):  # noqa: F811
     argv = [*RUN, "--epochs", "100", "--log-every", "1", "--name", "two"]
