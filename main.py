@@ -132,14 +132,7 @@ def main(argv: list[str] | None = None) -> int:
         with GracefulStop() as stop:
             if run.opts.head_only:
                 return train_heads(run, stop)
-            if not run.opts.evaluate:
-                return train(run, stop)
-            if run.opts.probe_time:
-                probe(run, weights_in_words(run.resumed), stop.check)
-                return 0
-            report(run, weights_in_words(run.resumed), stop.check)
-            log.info(f"scores and predictions: {run.folder}")
-            return 0
+            return evaluate(run, stop) if run.opts.evaluate else train(run, stop)
 
 
 def train_splits(opts: argparse.Namespace, argv: list[str]) -> int:
@@ -348,6 +341,21 @@ def train_epochs(
     return 0
 
 
+def evaluate(run: Run, stop: GracefulStop) -> int:
+    """The test list, or the probe of time on it; returns the exit status."""
+    of_weights = weights_in_words(run.resumed)
+    try:
+        if run.opts.probe_time:
+            probe(run, of_weights, stop.check)
+        else:
+            report(run, of_weights, stop.check)
+            log.info(f"scores and predictions: {run.folder}")
+    except Stop as request:
+        log.info(f"{request}; nothing was written; the same command starts again")
+        return request.status
+    return 0
+
+
 def build_logger(run: Run, trainer: Trainer) -> loggers.Logger:
     """Of all processes the main one alone logs."""
     opts = run.opts
@@ -386,6 +394,7 @@ def train_heads(run: Run, stop: GracefulStop) -> int:
     opts, views = run.opts, run.opts.views
     if getattr(run.model, "consensus", "avg") != "avg":
         raise UserError("--head-only needs a head that follows the features: --consensus avg")
+    loader = loader_of(run)  # what it refuses, before the work
     try:
         of_train, of_val, of_test = (
             features_of(run, videos, desc, stop.check)
@@ -418,7 +427,7 @@ def train_heads(run: Run, stop: GracefulStop) -> int:
     log.info(f"heads after {head.EPOCHS} epochs:\n{head.table(top1)}")
     best = heads[max(top1, key=top1.get)]
     run.model.head.load_state_dict(best.state_dict())
-    trainer = build_trainer(run, loader_of(run))
+    trainer = build_trainer(run, loader)
     saver = Saver(run, trainer, 0, 0)
     chosen_on = run.chosen_on if len(heads) > 1 else None
     saver.save("last.pth", chosen_on=chosen_on)

@@ -214,7 +214,7 @@ def train_loader(
         equal_shares: as EpochBatches has it.
 
     Raises:
-        UserError: there is no room for a batch that waits.
+        UserError: there are too few videos, or there is no room for a batch that waits.
     """
     clips = TrainClips(lists.train, shape, lists.flipped_labels(), flip_prob, seed, on_bad_frame)
     batches = EpochBatches(
@@ -226,6 +226,11 @@ def train_loader(
         equal_shares=equal_shares,
         shard=shard,
     )
+    if not len(batches):
+        raise UserError(
+            f"{lists.train_list}: {len(clips)} training videos make no batch of {batch_size} to "
+            "train on: add videos, or take a smaller --batch-size"
+        )
     share_bytes = -(-batch_size // shard[1]) * clip_bytes(shape)
     batches = _batches(clips, batches, workers, share_bytes, start_method)
     return Loader(batches, "training", max_bad_share, training=True, gather=gather)

@@ -242,6 +242,18 @@ def test_a_run_that_cannot_start_says_why_and_leaves_no_folder(in_tiny_set, argv
     assert not Path("saved_model").exists()
 
 
+@pytest.mark.parametrize("argv", [[], ["--plan"]])
+def test_videos_that_make_no_batch_to_train_on_are_refused(in_tiny_set, argv):
+    path = in_tiny_set / "data/tiny/trainlist01.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[:1]))
+    with pytest.raises(
+        UserError, match=r"trainlist01.json: 1 training videos make no batch of 3 to train on: add"
+    ):
+        main([*TINY_RUN, *argv])
+    assert not Path("saved_model").exists()
+    assert main([*TINY_RUN, "--batch-size", "1", "--epochs", "1"]) == 0
+
+
 def test_a_checkpoint_of_another_architecture_or_of_other_classes_is_refused(trained):
     state = torch.load(RUN / "last.pth", weights_only=True)
     torch.save(state | {"arch": "s3d"}, "other.pth")

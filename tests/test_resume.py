@@ -189,6 +189,23 @@ def test_a_signal_to_all_processes_of_a_run_lets_it_save(in_set_of_24):
     assert checkpoint.load(Path("saved_model/all/last.pth"))["step"] >= 2
 
 
+@pytest.mark.parametrize("argv", [[], ["--probe-time"]], ids=["evaluate", "probe-time"])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_an_evaluation_in_one_sentence(untrained, monkeypatch, capsys, argv, signum):
+    def forward(self, clips):
+        os.kill(os.getpid(), signum)
+        return torch.zeros(len(clips), 2)
+
+    monkeypatch.setattr("utils.normalize.ClipClassifier.forward", forward)
+    before = signal.getsignal(signum)
+    argv = ["--resume", str(untrained), "--evaluate", *argv, "--arch", "tsn", "--dataset", "tiny"]
+    status = main.main([*argv, *"--data-root data --device cpu --workers 0".split()])
+    assert status == {signal.SIGTERM: PREEMPTED, signal.SIGINT: INTERRUPTED}[signum]
+    assert "nothing was written; the same command starts again" in capsys.readouterr().out
+    assert [path.name for path in untrained.parent.iterdir()] == ["net.pth"]
+    assert signal.getsignal(signum) == before
+
+
 @pytest.mark.slow
 def test_a_full_disk_keeps_the_old_checkpoint_and_says_so(in_set_of_24):
     argv = [*RUN, "--epochs", "1", "--name", "full", "--checkpoint-steps", "2"]
