@@ -953,6 +953,11 @@ def message_of(error: Exception) -> str | None:
             "another process of this run has ended; torchrun --max-restarts starts all again, and "
             "--resume auto goes on from the last checkpoint"
         )
+    if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
+        return (
+            "batch norm cannot train on one clip at a time that is as small as this; take a larger "
+            "--batch-size, --micro-batch, --clip-len or --crop-size"
+        )
     if isinstance(error, OSError):  # a full disk, a file that may not be read
         return str(error)
     return None

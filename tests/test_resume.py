@@ -199,7 +199,7 @@ def test_a_signal_ends_an_evaluation_in_one_sentence(untrained, monkeypatch, cap
     monkeypatch.setattr("utils.normalize.ClipClassifier.forward", forward)
     before = signal.getsignal(signum)
     argv = ["--resume", str(untrained), "--evaluate", *argv, "--arch", "tsn", "--dataset", "tiny"]
-    status = main.main([*argv, *"--data-root data --device cpu --workers 0".split()])
+    status = main.main([*argv, "--data-root", "data", "--device", "cpu", "--workers", "0"])
     assert status == {signal.SIGTERM: PREEMPTED, signal.SIGINT: INTERRUPTED}[signum]
     assert "nothing was written; the same command starts again" in capsys.readouterr().out
     assert [path.name for path in untrained.parent.iterdir()] == ["net.pth"]
