@@ -159,7 +159,6 @@ def test_more_bad_videos_than_the_share_end_the_epoch(tiny_set):
 
 
 def test_each_epoch_says_what_was_done_and_to_which_files(tiny_set, caplog):
-    logging.getLogger("video").propagate = True
     for i in range(4):
         damage(tiny_set, f"train_{i}")
     with caplog.at_level(logging.INFO, "video"):
