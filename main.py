@@ -496,6 +496,7 @@ def build_trainer(run: Run, loader: Loader) -> Trainer:
 
     optimizer = build_optimizer(run.model, opts.optimizer, **chosen(OPTIMIZER_OPTIONS))
     schedule = Schedule(optimizer, steps_per_epoch=len(loader), **chosen(SCHEDULE_OPTIONS))
+    ema = Ema(run.model, opts.ema) if opts.ema else None  # in memory when micro-batches are tried
     trainer = Trainer(
         run.classifier,
         run.model,
@@ -506,7 +507,7 @@ def build_trainer(run: Run, loader: Loader) -> Trainer:
         num_classes=len(run.lists.class_names),
         clip_len=run.clip.clip_len,
         micro_batch=pick_micro_batch(run, optimizer),
-        ema=Ema(run.model, opts.ema) if opts.ema else None,
+        ema=ema,
         frozen=run.frozen,
         clips_per_s_at_peak=clips_per_s_at_peak(run),
         **chosen(TRAINER_OPTIONS),
@@ -545,6 +546,8 @@ def share_size(opts: argparse.Namespace) -> int:
 def pick_micro_batch(run: Run, optimizer: torch.optim.Optimizer) -> int:
     """How many clips go through the network at once, in each process."""
     asked, most = run.opts.micro_batch, share_size(run.opts)
+    mixup = run.opts.mixup > 0
+    on_device = run.opts.batch_size if mixup else most  # a partner may be in another share
     if asked != "auto":
         return min(asked or most, most)
     if run.device.type != "cuda":
@@ -554,7 +557,8 @@ def pick_micro_batch(run: Run, optimizer: torch.optim.Optimizer) -> int:
     classifier = distributed.unwrapped(run.classifier)
 
     def fits(size: int) -> bool:
-        return memory.fits_on_gpu(classifier, optimizer, clip_shape, size, run.device)
+        how = {"batch_size": on_device, "mixup": mixup}
+        return memory.fits_on_gpu(classifier, optimizer, clip_shape, size, run.device, **how)
 
     # a resumed run keeps its own, and with it the statistics of batch norm
     if run.resumed:

@@ -410,6 +410,8 @@ def test_two_processes_make_one_run_and_count_seven_of_seven_videos(in_set_of_7,
     np.testing.assert_allclose(scores, alone["scores"], atol=1e-5)
     assert result_of("two")["top1"] == first["top1"]
     validated = json.loads(lines("two", "metrics.jsonl")[0])
+    of_true_class = alone["scores"][range(7), alone["labels"]]  # after the softmax of one view
+    assert validated["val/loss"] == pytest.approx(-np.log(of_true_class).mean(), abs=1e-5)
     hits = (alone["scores"].argmax(1) == alone["labels"]).mean()
     assert validated["val/top1"] == pytest.approx(100 * hits)  # the same views, 1x1
 

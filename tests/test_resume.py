@@ -20,6 +20,7 @@ from config import UserError
 from utils import checkpoint
 from utils.interrupt import INTERRUPTED, PREEMPTED
 from utils.loggers import JsonLines, read_lines
+from utils.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 # its processes start in a moment: the server has imported torch already
@@ -151,6 +152,26 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits(in_set_of_24, kills
     assert [m["epoch"] for m in without_times(lines("killed", "metrics.jsonl"))] == list(
         range(1, int(epochs) + 1)
     )
+
+
+def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_bits(in_tiny_set, monkeypatch):
+    argv = [*RUN, *ALL_AT_ONCE, "--epochs", "2", "--log-every", "1", "--batch-size", "2"]
+    assert main.main([*argv, "--name", "whole"]) == 0
+    step, state = Trainer.train_batch, Path("saved_model/stopped/last.pth")
+
+    def stopped_at_5(self, clips, labels):
+        lr = step(self, clips, labels)
+        if self.step == 5:  # the second of three of the second epoch
+            os.kill(os.getpid(), signal.SIGTERM)
+        return lr
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_batch", stopped_at_5)
+        assert main.main([*argv, "--name", "stopped"]) == 75
+    assert (checkpoint.load(state)["epoch"], checkpoint.load(state)["step"]) == (1, 5)
+    assert main.main([*argv, "--name", "stopped"]) == 0
+    assert "resumed at step 2 of 3 of epoch 2" in "".join(lines("stopped", "log.txt"))
+    assert_same_run("stopped", "whole")
 
 
 @pytest.mark.slow
