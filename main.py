@@ -266,7 +266,7 @@ def train(run: Run, stop: GracefulStop) -> int:
     for line in (*in_words(run, trainer, len(loader)), *resumed_in_words(run, len(loader))):
         log.info(line)
     logger = build_logger(run, trainer)
-    saver = Saver(run, trainer, opts.checkpoint_minutes, opts.checkpoint_steps)
+    saver = Saver(run, trainer, loader, opts.checkpoint_minutes, opts.checkpoint_steps)
     try:
         if not distributed.from_main((folder / "last.pth").exists):
             saver.save("last.pth")  # from now on there is always one to go on from
@@ -428,7 +428,7 @@ def train_heads(run: Run, stop: GracefulStop) -> int:
     best = heads[max(top1, key=top1.get)]
     run.model.head.load_state_dict(best.state_dict())
     trainer = build_trainer(run, loader)
-    saver = Saver(run, trainer, 0, 0)
+    saver = Saver(run, trainer, loader, 0, 0)
     chosen_on = run.chosen_on if len(heads) > 1 else None
     saver.save("last.pth", chosen_on=chosen_on)
     scores = head.scores_of(best, of_test[0], opts.average)
@@ -520,6 +520,7 @@ def build_trainer(run: Run, loader: Loader) -> Trainer:
                 "start a new run with another --name"
             )
         trainer.load_state_dict(run.resumed)
+        loader.faults = run.resumed.get("faults", {})  # older checkpoints do not have them
         for group in optimizer.param_groups:  # --lr and --weight-decay count anew
             set_rates(group, opts.lr, opts.weight_decay)
     return trainer
@@ -576,8 +577,9 @@ class Saver:
         steps: how many steps may lie between two; 0: any number.
     """
 
-    def __init__(self, run: Run, trainer: Trainer, minutes: float, steps: int):
-        self.run, self.trainer, self.minutes, self.steps = run, trainer, minutes, steps
+    def __init__(self, run: Run, trainer: Trainer, loader: Loader, minutes: float, steps: int):
+        self.run, self.trainer, self.loader = run, trainer, loader
+        self.minutes, self.steps = minutes, steps
         self.saved_at = time.monotonic()
 
     def save_if_due(self) -> None:
@@ -607,6 +609,7 @@ class Saver:
             "precision": self.run.precision,
             "micro_batch": self.trainer.micro_batch,
             "chosen_on": chosen_on,
+            "faults": self.loader.faults,  # of the epoch in hand
         }
 
 

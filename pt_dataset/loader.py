@@ -99,7 +99,7 @@ class Loader:
         gather: the faults of all processes, from those of this one.
 
     Attributes:
-        faults: those of all processes since the epoch began.
+        faults: those of all processes since the epoch began; set where an epoch goes on.
     """
 
     def __init__(
@@ -123,7 +123,8 @@ class Loader:
         Raises:
             UserError: too many videos have a fault, or all of them.
         """
-        self.faults = {}
+        if not self.batch_sampler.start:
+            self.faults = {}
         try:
             for *batch, faults in self.batches:
                 if self.batches.dataset.on_bad_frame != "stop":  # with which there are none
