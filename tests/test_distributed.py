@@ -570,6 +570,21 @@ def test_the_share_of_bad_videos_is_that_of_all_processes(in_tiny_set):
 
 
 @pytest.mark.slow
+def test_videos_that_any_process_leaves_out_are_said_and_counted_by_the_first(in_tiny_set):
+    for name in ("train_0", "train_2", "test_2"):  # the last is in the share of the second
+        for frame in Path("data/tiny/frames/down", name).iterdir():
+            frame.write_bytes(b"")
+    argv = [*RUN, "--epochs", "1", "--name", "two", "--batch-size", "4", "--view-batch", "2"]
+    argv += ["--on-bad-frame", "skip", "--max-bad-share", "0.34"]
+    assert finish(start_ranks(run_main, argv)) == [0, 0], said()
+    log = Path("saved_model/two/log.txt").read_text()
+    assert "training: 2 of 6 videos were left out: " in log
+    assert log.count("evaluation: 1 of 4 videos were left out: ") == 2, log
+    result = result_of("two")
+    assert (result["num_videos"], result["num_skipped"]) == (3, 1)
+
+
+@pytest.mark.slow
 def test_a_killed_process_ends_the_others_in_one_sentence(in_set_of_24):  # noqa: F811
     argv = [*RUN, "--epochs", "100", "--log-every", "1", "--name", "two"]
     processes = start_ranks(run_main, argv)
