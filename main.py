@@ -142,14 +142,7 @@ def main(argv: list[str] | None = None) -> int:
         with GracefulStop() as stop:
             if run.opts.head_only:
                 return train_heads(run, stop)
-            if not run.opts.evaluate:
-                return train(run, stop)
-            if run.opts.probe_time:
-                probe(run, weights_in_words(run.resumed), stop.check)
-                return 0
-            report(run, weights_in_words(run.resumed), stop.check)
-            log.info(f"scores and predictions: {run.folder}")
-            return 0
+            return evaluate(run, stop) if run.opts.evaluate else train(run, stop)
 
 
 def train_splits(opts: argparse.Namespace, argv: list[str]) -> int:
@@ -278,7 +271,7 @@ def train(run: Run, stop: GracefulStop) -> int:
     for line in (*in_words(run, trainer, len(loader)), *resumed_in_words(run, len(loader))):
         log.info(line)
     logger = build_logger(run, trainer)
-    saver = Saver(run, trainer, opts.checkpoint_minutes, opts.checkpoint_steps)
+    saver = Saver(run, trainer, loader, opts.checkpoint_minutes, opts.checkpoint_steps)
     try:
         if not distributed.from_main((folder / "last.pth").exists):
             saver.save("last.pth")  # from now on there is always one to go on from
@@ -353,6 +346,21 @@ def train_epochs(
     return 0
 
 
+def evaluate(run: Run, stop: GracefulStop) -> int:
+    """The test list, or the probe of time on it; returns the exit status."""
+    of_weights = weights_in_words(run.resumed)
+    try:
+        if run.opts.probe_time:
+            probe(run, of_weights, stop.check)
+        else:
+            report(run, of_weights, stop.check)
+            log.info(f"scores and predictions: {run.folder}")
+    except Stop as request:
+        log.info(f"{request}; nothing was written; the same command starts again")
+        return request.status
+    return 0
+
+
 def build_logger(run: Run, trainer: Trainer) -> loggers.Logger:
     """Of all processes the main one alone logs."""
     opts = run.opts
@@ -374,6 +382,7 @@ def train_heads(run: Run, stop: GracefulStop) -> int:
     opts, views = run.opts, run.opts.views
     if getattr(run.model, "consensus", "avg") != "avg":
         raise UserError("--head-only needs a head that follows the features: --consensus avg")
+    loader = loader_of(run)  # what it refuses, before the work
     try:
         of_train, of_val, of_test = (
             features_of(run, videos, desc, stop.check)
@@ -406,8 +415,8 @@ def train_heads(run: Run, stop: GracefulStop) -> int:
     log.info(f"heads after {head.EPOCHS} epochs:\n{head.table(top1)}")
     best = heads[max(top1, key=top1.get)]
     run.model.head.load_state_dict(best.state_dict())
-    trainer = build_trainer(run, loader_of(run))
-    saver = Saver(run, trainer, 0, 0)
+    trainer = build_trainer(run, loader)
+    saver = Saver(run, trainer, loader, 0, 0)
     chosen_on = run.chosen_on if len(heads) > 1 else None
     saver.save("last.pth", chosen_on=chosen_on)
     scores = head.scores_of(best, of_test[0], opts.average)
@@ -460,6 +469,7 @@ def loader_of(run: Run) -> Loader:
         run.lists,
         run.clip,
         shard=(distributed.rank(), distributed.world_size()),
+        gather=distributed.gather,
         equal_shares=run.opts.sync_bn,
         **{name: getattr(run.opts, name) for name in names},
     )
@@ -474,6 +484,7 @@ def build_trainer(run: Run, loader: Loader) -> Trainer:
 
     optimizer = build_optimizer(run.model, opts.optimizer, **chosen(OPTIMIZER_OPTIONS))
     schedule = Schedule(optimizer, steps_per_epoch=len(loader), **chosen(SCHEDULE_OPTIONS))
+    ema = Ema(run.model, opts.ema) if opts.ema else None  # in memory when micro-batches are tried
     trainer = Trainer(
         run.classifier,
         run.model,
@@ -484,7 +495,7 @@ def build_trainer(run: Run, loader: Loader) -> Trainer:
         num_classes=len(run.lists.class_names),
         clip_len=run.clip.clip_len,
         micro_batch=pick_micro_batch(run, optimizer),
-        ema=Ema(run.model, opts.ema) if opts.ema else None,
+        ema=ema,
         frozen=run.frozen,
         clips_per_s_at_peak=clips_per_s_at_peak(run),
         **chosen(TRAINER_OPTIONS),
@@ -497,6 +508,7 @@ def build_trainer(run: Run, loader: Loader) -> Trainer:
                 "start a new run with another --name"
             )
         trainer.load_state_dict(run.resumed)
+        loader.faults = run.resumed.get("faults", {})  # older checkpoints do not have them
         for group in optimizer.param_groups:  # --lr and --weight-decay count anew
             set_rates(group, opts.lr, opts.weight_decay)
     return trainer
@@ -518,6 +530,8 @@ def clips_per_s_at_peak(run: Run) -> float | None:
 def pick_micro_batch(run: Run, optimizer: torch.optim.Optimizer) -> int:
     """How many clips go through the network at once, in each process."""
     asked, most = run.opts.micro_batch, share_size(run.opts)
+    mixup = run.opts.mixup > 0
+    on_device = run.opts.batch_size if mixup else most  # a partner may be in another share
     if asked != "auto":
         return min(asked or most, most)
     if run.device.type != "cuda":
@@ -527,7 +541,8 @@ def pick_micro_batch(run: Run, optimizer: torch.optim.Optimizer) -> int:
     classifier = distributed.unwrapped(run.classifier)
 
     def fits(size: int) -> bool:
-        return memory.fits_on_gpu(classifier, optimizer, clip_shape, size, run.device)
+        how = {"batch_size": on_device, "mixup": mixup}
+        return memory.fits_on_gpu(classifier, optimizer, clip_shape, size, run.device, **how)
 
     # a resumed run keeps its own, and with it the statistics of batch norm
     if run.resumed:
@@ -545,8 +560,9 @@ class Saver:
         steps: how many steps may lie between two; 0: any number.
     """
 
-    def __init__(self, run: Run, trainer: Trainer, minutes: float, steps: int):
-        self.run, self.trainer, self.minutes, self.steps = run, trainer, minutes, steps
+    def __init__(self, run: Run, trainer: Trainer, loader: Loader, minutes: float, steps: int):
+        self.run, self.trainer, self.loader = run, trainer, loader
+        self.minutes, self.steps = minutes, steps
         self.saved_at = time.monotonic()
 
     def save_if_due(self) -> None:
@@ -576,6 +592,7 @@ class Saver:
             "precision": self.run.precision,
             "micro_batch": self.trainer.micro_batch,
             "chosen_on": chosen_on,
+            "faults": self.loader.faults,  # of the epoch in hand
         }
 
 
@@ -658,6 +675,7 @@ def view_loader_of(
             num_clips=num_clips,
             num_crops=num_crops,
             shard=(distributed.rank(), distributed.world_size()),
+            gather=distributed.gather,
             **options | {"batch_size": run.opts.view_batch or clips_at_once(run.opts)},
         )
     return run.view_loaders[key]
@@ -668,9 +686,7 @@ def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
     videos, opts = run.lists.test, run.opts
     views, average, full_crop = opts.views, opts.average, opts.full_crop
     scores, labels, _ = score(run, videos, views, "evaluate", check, average, full_crop)
-    skipped = set().union(
-        *distributed.gather(view_loader_of(run, videos, views, full_crop).skipped)
-    )
+    skipped = view_loader_of(run, videos, views, full_crop).skipped
     if not distributed.is_main():
         return
     words = evaluator.protocol_in_words(views, run.preprocessing, average, full_crop)
@@ -804,6 +820,11 @@ def message_of(error: Exception) -> str | None:
         return (
             "another process of this run has ended; torchrun --max-restarts starts all again, and "
             "--resume auto goes on from the last checkpoint"
+        )
+    if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
+        return (
+            "batch norm cannot train on one clip at a time that is as small as this; take a larger "
+            "--batch-size, --micro-batch, --clip-len or --crop-size"
         )
     if isinstance(error, OSError):  # a full disk, a file that may not be read
         return str(error)

@@ -764,6 +764,11 @@ def check(opts: dict, recipe: Recipe) -> None:
         raise ValueError("--compile and --checkpoint-activations do not go together: choose one")
     if opts["sync_bn"] and opts["checkpoint_activations"]:
         raise ValueError("--sync-bn and --checkpoint-activations do not go together: choose one")
+    if opts["sync_bn"] and opts["on_bad_frame"] == "skip" and not opts["evaluate"]:
+        raise ValueError(
+            "--sync-bn and --on-bad-frame skip do not go together, since a process whose clips are "
+            "all left out would keep the others waiting: choose one, or --on-bad-frame nearest"
+        )
     if opts["nesterov"] and opts["momentum"] == 0:
         raise ValueError("--nesterov needs a --momentum above 0")
     if opts["ema"] == 1:

@@ -11,7 +11,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -27,6 +27,7 @@ MEMORY_SHARE = 0.25  # of the free memory, for batches that wait
 SHM = Path("/dev/shm")  # where Linux keeps them; in containers it may be as small as 64 MB
 SHM_SHARE = 0.5  # the rest is for the batch in use, and for other programs
 NAMED = 3  # faults that are told one by one
+Faults = dict[int, str]  # index of a video -> what was wrong with it
 log = logging.getLogger("video")
 
 
@@ -92,20 +93,28 @@ class Loader:
     Args:
         batches: of `collate`.
         name: of the list, for messages.
-        max_bad_share: of the videos that may have a fault in one epoch.
+        max_bad_share: of the videos of all processes that may have a fault in one epoch.
         training: a batch without clips counts as a step, and one with a single clip left has none,
             since batch norm cannot train on it. Batches without clips come in evaluation, too: the
             processes of a run have equally many.
+        gather: the faults of all processes, from those of this one.
 
     Attributes:
-        faults: index of a video -> what was wrong with it, since the epoch began.
+        faults: those of all processes since the epoch began; set where an epoch goes on.
     """
 
-    def __init__(self, batches: DataLoader, name: str, max_bad_share: float, training: bool):
+    def __init__(
+        self,
+        batches: DataLoader,
+        name: str,
+        max_bad_share: float,
+        training: bool,
+        gather: Callable[[Faults], list[Faults]],
+    ):
         self.batches, self.name, self.max_bad_share = batches, name, max_bad_share
-        self.training = training
+        self.training, self.gather = training, gather
         self.batch_sampler = batches.batch_sampler
-        self.faults: dict[int, str] = {}
+        self.faults: Faults = {}
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -115,11 +124,15 @@ class Loader:
         Raises:
             UserError: too many videos have a fault, or all of them.
         """
-        self.faults = {}
+        if not self.batch_sampler.start:
+            self.faults = {}
         try:
             for *batch, faults in self.batches:
-                self.faults |= faults
-                self.check_share()
+                if self.batches.dataset.on_bad_frame != "stop":  # with which there are none
+                    # at every batch: too many end all processes at the same one
+                    for of_one in self.gather(faults):
+                        self.faults |= of_one
+                    self.check_share()
                 if self.training and len(batch[1]) == 1 < self.batch_sampler.least:
                     batch = [tensor[:0] for tensor in batch]
                 yield tuple(batch)
@@ -151,9 +164,7 @@ class Loader:
         return "store the frames on a faster disk, or with a smaller short side"
 
     def check_share(self) -> None:
-        # of those that this process sees
-        num_videos = -(-len(self.batches.dataset) // self.batch_sampler.shard[1])
-        bad = len(self.faults)
+        bad, num_videos = len(self.faults), len(self.batches.dataset)
         if bad == num_videos or bad > self.max_bad_share * num_videos:
             raise UserError(
                 f"{self.name}: {bad} of {num_videos} videos are bad, more than --max-bad-share "
@@ -172,6 +183,11 @@ class Loader:
         )
 
 
+def alone(faults: Faults) -> list[Faults]:
+    """The faults of all processes, where there is one."""
+    return [faults]
+
+
 def train_loader(
     lists: VideoLists,
     shape: ClipShape,
@@ -183,6 +199,7 @@ def train_loader(
     on_bad_frame: str = "stop",
     max_bad_share: float = 0.01,
     shard: tuple[int, int] = (0, 1),
+    gather: Callable[[Faults], list[Faults]] = alone,
     equal_shares: bool = False,
     start_method: str | None = None,
 ) -> Loader:
@@ -195,10 +212,11 @@ def train_loader(
     Args:
         batch_size: of all processes of a run together.
         shard: rank of this process, and how many there are.
+        gather: as Loader has it.
         equal_shares: as EpochBatches has it.
 
     Raises:
-        UserError: there is no room for a batch that waits.
+        UserError: there are too few videos, or there is no room for a batch that waits.
     """
     clips = TrainClips(lists.train, shape, lists.flipped_labels(), flip_prob, seed, on_bad_frame)
     batches = EpochBatches(
@@ -210,9 +228,14 @@ def train_loader(
         equal_shares=equal_shares,
         shard=shard,
     )
+    if not len(batches):
+        raise UserError(
+            f"{lists.train_list}: {len(clips)} training videos make no batch of {batch_size} to "
+            "train on: add videos, or take a smaller --batch-size"
+        )
     share_bytes = -(-batch_size // shard[1]) * clip_bytes(shape)
     batches = _batches(clips, batches, workers, share_bytes, start_method)
-    return Loader(batches, "training", max_bad_share, training=True)
+    return Loader(batches, "training", max_bad_share, training=True, gather=gather)
 
 
 def view_loader(
@@ -226,11 +249,13 @@ def view_loader(
     on_bad_frame: str = "stop",
     max_bad_share: float = 0.01,
     shard: tuple[int, int] = (0, 1),
+    gather: Callable[[Faults], list[Faults]] = alone,
     start_method: str | None = None,
 ) -> Loader:
     """Batches of views, uint8 (N, V, T, S, S, C), in list order; N * V is about `batch_size`.
 
-    Of several processes each (`shard`: its rank, and how many there are) has batches of that size.
+    Of several processes each (`shard`: its rank, and how many there are) has batches of that size;
+    `gather` as Loader has it.
     Whole videos (`num_clips` None) come one by one, since T differs.
 
     Raises:
@@ -246,7 +271,7 @@ def view_loader(
         num_bytes = num_crops * longest * clip_bytes(shape) // shape.clip_len
     sampler = EpochBatches(len(clips), batch_size * shard[1], shard=shard)
     batches = _batches(clips, sampler, workers, num_bytes, start_method)
-    return Loader(batches, "evaluation", max_bad_share, training=False)
+    return Loader(batches, "evaluation", max_bad_share, training=False, gather=gather)
 
 
 def clip_bytes(shape: ClipShape) -> int:

@@ -1,6 +1,7 @@
 """Tiny data sets that every test can write for itself, and the reference data."""
 
 import json
+import logging
 import math
 import os
 import zlib
@@ -26,6 +27,18 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def quiet_machine(monkeypatch, tmp_path):
     """No test writes into the user's cache or starts a visdom server on the usual port."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def fresh_state():
+    """No test depends on those before it: random numbers and the log of runs start anew."""
+    torch.manual_seed(0)
+    yield
+    log = logging.getLogger("video")  # as set_up_console leaves it
+    for handler in log.handlers[:]:
+        log.removeHandler(handler)
+        handler.close()
+    log.propagate, logging.raiseExceptions = True, True
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import shutil
+import signal
 import zipfile
 from pathlib import Path
 
@@ -17,6 +19,9 @@ from pt_dataset import sampling
 from pt_dataset.clip_dataset import read_dataset
 from pt_dataset.loader import train_loader, view_loader
 from pt_dataset.sources import BadFrame, read_frames
+from utils import checkpoint
+from utils.interrupt import PREEMPTED
+from utils.trainer import Trainer
 
 RUN = Path("saved_model/i3d_tiny_1")
 BEAR = ["--max-bad-share", "0.5", "--on-bad-frame"]
@@ -159,7 +164,6 @@ def test_more_bad_videos_than_the_share_end_the_epoch(tiny_set):
 
 
 def test_each_epoch_says_what_was_done_and_to_which_files(tiny_set, caplog):
-    logging.getLogger("video").propagate = True
     for i in range(4):
         damage(tiny_set, f"train_{i}")
     with caplog.at_level(logging.INFO, "video"):
@@ -187,6 +191,25 @@ def test_a_run_that_skips_counts_what_it_left_out_and_leaves_the_data_alone(in_t
     steps = [json.loads(line) for line in (RUN / "metrics.jsonl").read_text().splitlines()]
     assert [m["step"] for m in steps] == [3, 6]
     assert sorted((in_tiny_set / "data").rglob("*")) == before
+
+
+def test_an_epoch_that_goes_on_remembers_the_bad_videos_before_the_stop(in_tiny_set, monkeypatch):
+    for i in range(6):
+        damage(in_tiny_set / "data", f"train_{i}", [1])
+    argv = [*TINY_RUN, "--clip-len", "10", "--batch-size", "2", "--epochs", "1"]
+    argv += ["--precision", "fp32", "--resume", "auto", "--on-bad-frame", "nearest"]
+    step = Trainer.train_batch
+
+    def stopped(self, clips, labels):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, clips, labels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_batch", stopped)
+        assert main([*argv, "--max-bad-share", "0.7"]) == PREEMPTED
+    assert len(checkpoint.load(RUN / "last.pth")["faults"]) == 2
+    with pytest.raises(UserError, match="6 of 6 videos are bad"):  # four since the stop
+        main([*argv, "--max-bad-share", "0.7"])
 
 
 def cut_off_zip(folder, root):

@@ -53,6 +53,16 @@ def test_what_is_no_checkpoint_is_one_clear_error(tmp_path, content, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("where", ["model", "ema"])
+def test_weights_that_are_not_finite_are_refused(tmp_path, where, value):
+    bad = {"w": torch.tensor([1, value])}
+    state = STATE | ({"model": bad} if where == "model" else {"ema": {"average": bad}})
+    checkpoint.save(state, tmp_path / "last.pth")
+    with pytest.raises(UserError, match="last.pth holds weights that are not finite: its training"):
+        checkpoint.load(tmp_path / "last.pth")
+
+
 def test_random_states_come_back():
     state = checkpoint.rng_state()
     first = torch.rand(3)

@@ -410,6 +410,8 @@ def test_two_processes_make_one_run_and_count_seven_of_seven_videos(in_set_of_7,
     np.testing.assert_allclose(scores, alone["scores"], atol=1e-5)
     assert result_of("two")["top1"] == first["top1"]
     validated = json.loads(lines("two", "metrics.jsonl")[0])
+    of_true_class = alone["scores"][range(7), alone["labels"]]  # after the softmax of one view
+    assert validated["val/loss"] == pytest.approx(-np.log(of_true_class).mean(), abs=1e-5)
     hits = (alone["scores"].argmax(1) == alone["labels"]).mean()
     assert validated["val/top1"] == pytest.approx(100 * hits)  # the same views, 1x1
 
@@ -527,6 +529,59 @@ def test_an_error_ends_all_processes_and_is_said_once(in_tiny_set, fault, argv, 
     assert text.count("error: ") == 1, text
     assert message in text
     assert "Traceback" not in text
+
+
+def bad_share_of_a_pair(root):
+    """Of six videos two are bad, and with this seed both in the share of the first process."""
+    with distributed.joined():
+        lists, said = read_dataset("tiny", root), []
+        for share in (0.34, 0.33):
+            loader = train_loader(
+                lists,
+                SHAPE,
+                batch_size=4,
+                flip_prob=0,
+                seed=6,
+                workers=0,
+                on_bad_frame="nearest",
+                max_bad_share=share,
+                shard=(distributed.rank(), distributed.world_size()),
+                gather=distributed.gather,
+            )
+            try:
+                seen = [indices.tolist() for _, _, indices in loader]
+            except UserError as error:
+                seen = str(error)
+            said.append((seen, sorted(loader.faults)))
+        torch.save(said, f"rank{distributed.rank()}.pt")
+
+
+def test_the_share_of_bad_videos_is_that_of_all_processes(in_tiny_set):
+    for name in ("down/train_2", "up/train_1"):
+        for number in range(2, 11):
+            Path(f"data/tiny/frames/{name}/image_{number:05d}.jpg").write_bytes(b"")
+    assert finish(start_ranks(bad_share_of_a_pair, "data")) == [0, 0]
+    first, second = (torch.load(f"rank{rank}.pt", weights_only=False) for rank in (0, 1))
+    assert {1, 2} <= set(sum(first[0][0], []))  # the shares in which they are
+    assert not {1, 2} & set(sum(second[0][0], []))
+    assert first[0][1] == second[0][1] == [1, 2]
+    assert first[1] == second[1]  # both end at once, with the same words
+    assert "2 of 6 videos are bad, more than --max-bad-share 0.33, the first: " in first[1][0]
+
+
+@pytest.mark.slow
+def test_videos_that_any_process_leaves_out_are_said_and_counted_by_the_first(in_tiny_set):
+    for name in ("train_0", "train_2", "test_2"):  # the last is in the share of the second
+        for frame in Path("data/tiny/frames/down", name).iterdir():
+            frame.write_bytes(b"")
+    argv = [*RUN, "--epochs", "1", "--name", "two", "--batch-size", "4", "--view-batch", "2"]
+    argv += ["--on-bad-frame", "skip", "--max-bad-share", "0.34"]
+    assert finish(start_ranks(run_main, argv)) == [0, 0], said()
+    log = Path("saved_model/two/log.txt").read_text()
+    assert "training: 2 of 6 videos were left out: " in log
+    assert log.count("evaluation: 1 of 4 videos were left out: ") == 2, log
+    result = result_of("two")
+    assert (result["num_videos"], result["num_skipped"]) == (3, 1)
 
 
 @pytest.mark.slow

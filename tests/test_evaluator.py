@@ -135,7 +135,7 @@ def test_an_evaluation_leaves_all_its_files(tmp_path):
     logits = 3 * torch.eye(4)[PREDICTED]
     labels = torch.from_numpy(LABELS)
     names = [f"data/v{i}" for i in range(6)]
-    result = result_of(logits, labels, "how", "logits")
+    result = result_of(logits, labels, "how", "logits", num_skipped=2)
     folder = tmp_path / "run"
     folder.mkdir()
     write_results(folder, result, logits, labels, names, NAMES)
@@ -147,6 +147,7 @@ def test_an_evaluation_leaves_all_its_files(tmp_path):
     first = json.loads((folder / "predictions.json").read_text())[0]["predictions"][0]
     assert first == {"class_name": "a", "score": pytest.approx(np.e**3 / (np.e**3 + 3), abs=1e-5)}
     saved = load_scores(folder / "scores.npz")
+    assert saved.num_skipped == 2
     assert (saved.average, saved.protocol, saved.names, saved.class_names) == (
         *("logits", "how"),
         names,
@@ -168,11 +169,27 @@ def test_an_evaluation_leaves_all_its_files(tmp_path):
         }
 
 
+def test_no_old_result_stands_beside_the_scores_of_an_evaluation_that_was_killed(
+    tmp_path, monkeypatch
+):
+    logits, labels, names = torch.eye(4), torch.arange(4), list("wxyz")
+    how = result_of(logits, labels, "how"), logits, labels, names, NAMES
+    write_results(tmp_path, *how)
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("utils.evaluator.save_scores", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_results(tmp_path, *how)
+    assert not (tmp_path / "result.json").exists()
+
+
 @pytest.mark.parametrize("num_classes", [2, 60])
 def test_the_picture_shows_where_the_confusions_are(tmp_path, num_classes):
     """A dark diagonal of as many cells as there are classes, each large enough for its label."""
-    names = [f"class number {i}" for i in range(num_classes)]
-    draw_confusion(tmp_path / "a.png", 5 * np.eye(num_classes, dtype=int), names, "title " * 40)
+    names = [f"class $number_{i}$" for i in range(num_classes)]  # no formula
+    draw_confusion(tmp_path / "a.png", 5 * np.eye(num_classes, dtype=int), names, "ti$t_$le " * 40)
     pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).astype(int)
     dark = (pixels - (8, 48, 107) == 0).all(axis=2)  # the end of the color map
     rows = np.flatnonzero(dark.sum(axis=1) > 5)

@@ -198,6 +198,18 @@ def test_heads_learn_and_their_checkpoint_is_a_normal_one(untrained, capsys):
     assert printed.count("computed before") == 1  # the test list, which is the validation list
 
 
+def test_heads_are_trained_without_the_videos_that_are_left_out(untrained):
+    """One view a batch: the batch of a bad video has nothing in it."""
+    for name in ("down/train_2", "up/test_1"):
+        for file in Path("data/tiny/frames", name).iterdir():
+            file.write_bytes(b"")
+    argv = [*TINY_TSN, "--head-only", "--resume", str(untrained), "--name", "heads", "--views", "1"]
+    argv += ["--precision", "fp32", "--no-visdom", "--view-batch", "1", "--on-bad-frame", "skip"]
+    assert main([*argv, "--max-bad-share", "0.3"]) == 0
+    result = json.loads(Path("saved_model/heads/result.json").read_text())
+    assert (result["num_videos"], result["num_skipped"]) == (3, 1)
+
+
 def test_a_damaged_cache_is_named(tmp_path):
     (tmp_path / "x.pt").write_bytes(b"half")
     with pytest.raises(UserError, match=r"x.pt is damaged .*; delete it"):

@@ -48,6 +48,21 @@ def test_weights_decide_as_by_hand():
     assert "1 x and 3 x the averaged softmax scores of two runs" in result["protocol"]
 
 
+def test_videos_that_were_left_out_are_counted(files, capsys):
+    save_scores(Path("rgb.npz"), replace(RGB, num_skipped=2))
+    main([*files, "--out", "fused"])
+    out = capsys.readouterr().out
+    assert out.count("on 3 videos (2 skipped)") == 2  # of RGB, and of both
+    assert json.loads(Path("fused/result.json").read_text())["num_skipped"] == 2
+    assert load_scores(Path("fused/scores.npz")).num_skipped == 2
+
+
+def test_scores_written_before_that_was_counted_can_be_read(files):
+    old = {name: value for name, value in vars(RGB).items() if name != "num_skipped"}
+    np.savez("rgb.npz", **old)
+    assert load_scores(Path("rgb.npz")).num_skipped == 0
+
+
 def test_the_result_is_like_that_of_an_evaluation_and_can_be_fused_again(files, capsys):
     main([*files, "--weights", "1", "1.5", "--out", "fused"])
     out = capsys.readouterr().out

@@ -421,7 +421,6 @@ def test_the_memory_of_a_process_does_not_grow_with_the_clips(tiny_set):
 
 
 def test_batches_that_wait_fit_into_the_free_memory(monkeypatch, caplog):
-    logging.getLogger("video").propagate = True
     room = {"shm": 100e9, "memory": 100e9}
     monkeypatch.setattr(loader_module, "free_shm", lambda: room["shm"])
     monkeypatch.setattr(loader_module, "free_memory", lambda: room["memory"])

@@ -142,6 +142,13 @@ def test_tensorboard_gets_the_same_numbers_and_a_resume_continues_them(in_tiny_s
     assert events.Tags()["images"] == ["mistakes"]
 
 
+def test_a_run_may_have_any_name_in_the_picture_of_its_curves(tmp_path):
+    run = tmp_path / "$run_$"  # to matplotlib a formula, and a wrong one
+    run.mkdir()
+    loggers.CurvesPng(run).log_epoch({}, validated([]))
+    assert (run / "curves.png").stat().st_size > 5000
+
+
 def test_without_tensorboard_one_sentence_says_so_before_anything_is_made(in_tiny_set, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(UserError, match="pip install tensorboard"):

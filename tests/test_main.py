@@ -243,6 +243,16 @@ def test_a_run_that_cannot_start_says_why_and_leaves_no_folder(in_tiny_set, argv
     assert not Path("saved_model").exists()
 
 
+@pytest.mark.parametrize("argv", [[], ["--plan"]])
+def test_videos_that_make_no_batch_to_train_on_are_refused(in_tiny_set, argv):
+    path = in_tiny_set / "data/tiny/trainlist01.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[:1]))
+    with pytest.raises(UserError, match="list01.json: 1 training videos make no batch of 3 to"):
+        main([*TINY_RUN, *argv])
+    assert not Path("saved_model").exists()
+    assert main([*TINY_RUN, "--batch-size", "1", "--clip-len", "16", "--epochs", "1"]) == 0
+
+
 def test_a_checkpoint_of_another_architecture_or_of_other_classes_is_refused(trained):
     state = torch.load(RUN / "last.pth", weights_only=True)
     torch.save(state | {"arch": "s3d"}, "other.pth")
@@ -335,6 +345,13 @@ def test_ctrl_c_saves_a_checkpoint_that_goes_on(in_tiny_set):
         "cpu",
     ]
     assert main(argv) == 0
+
+
+def test_a_clip_too_small_for_batch_norm_is_one_sentence(in_tiny_set):
+    status, _, err = run(*TINY_RUN, "--batch-size", "1")
+    assert status == 1
+    assert err.strip().splitlines()[-1].startswith("error: batch norm cannot train on one clip")
+    assert "Traceback" not in err
 
 
 def test_the_exit_status_of_a_user_error_is_one_and_of_a_wrong_option_two(in_tiny_set):

@@ -143,6 +143,10 @@ def test_a_resumed_run_stays_on_its_page_and_one_that_branches_off_does_not(tmp_
             ["--arch", "i3d", "--dataset", "demo", "--sync-bn", "--checkpoint-activations"],
             "--sync-bn and --checkpoint-activations do not go together",
         ),
+        (
+            ["--arch", "i3d", "--dataset", "demo", "--sync-bn", "--on-bad-frame", "skip"],
+            "--sync-bn and --on-bad-frame skip do not go together",
+        ),
         (["--arch", "i3d", "--resume", "auto"], "--resume auto needs --name, or --arch and"),
         (["--arch", "i3d", "--dataset", "a/b"], "not a path"),
         (["--arch", "i3d", "--dataset", "demo", "--name", "../x"], "is not the name of a folder"),
@@ -153,6 +157,15 @@ def test_a_wrong_command_line_says_what_is_wrong(argv, message, capsys):
         parse_opts(argv)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_run_that_synchronized_batch_norm_can_be_evaluated_without_its_bad_videos(tmp_path):
+    saved = {"arch": "i3d", "dataset": "x", "sync_bn": True}
+    (tmp_path / "options.json").write_text(json.dumps(saved))
+    argv = ["--resume", str(tmp_path / "last.pth"), "--on-bad-frame", "skip"]
+    assert parse_opts([*argv, "--evaluate"]).on_bad_frame == "skip"
+    with pytest.raises(SystemExit):
+        parse_opts(argv)
 
 
 def test_help_answers_at_once():

@@ -20,6 +20,7 @@ from config import UserError
 from utils import checkpoint
 from utils.interrupt import INTERRUPTED, PREEMPTED
 from utils.loggers import JsonLines, read_lines
+from utils.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 # its processes start in a moment: the server has imported torch already
@@ -153,6 +154,26 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits(in_set_of_24, kills
     )
 
 
+def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_bits(in_tiny_set, monkeypatch):
+    argv = [*RUN, *ALL_AT_ONCE, "--epochs", "2", "--log-every", "1", "--batch-size", "2"]
+    assert main.main([*argv, "--name", "whole"]) == 0
+    step, state = Trainer.train_batch, Path("saved_model/stopped/last.pth")
+
+    def stopped_at_5(self, clips, labels):
+        lr = step(self, clips, labels)
+        if self.step == 5:  # the second of three of the second epoch
+            os.kill(os.getpid(), signal.SIGTERM)
+        return lr
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_batch", stopped_at_5)
+        assert main.main([*argv, "--name", "stopped"]) == 75
+    assert (checkpoint.load(state)["epoch"], checkpoint.load(state)["step"]) == (1, 5)
+    assert main.main([*argv, "--name", "stopped"]) == 0
+    assert "resumed at step 2 of 3 of epoch 2" in "".join(lines("stopped", "log.txt"))
+    assert_same_run("stopped", "whole")
+
+
 @pytest.mark.slow
 def test_signals_save_inside_an_epoch_and_the_run_goes_on_to_the_same_bits(in_set_of_24):
     argv = [*RUN, "--epochs", "1", "--log-every", "1"]
@@ -187,6 +208,23 @@ def test_a_signal_to_all_processes_of_a_run_lets_it_save(in_set_of_24):
     process.join(30)
     assert process.exitcode == PREEMPTED
     assert checkpoint.load(Path("saved_model/all/last.pth"))["step"] >= 2
+
+
+@pytest.mark.parametrize("argv", [[], ["--probe-time"]], ids=["evaluate", "probe-time"])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_an_evaluation_in_one_sentence(untrained, monkeypatch, capsys, argv, signum):
+    def forward(self, clips):
+        os.kill(os.getpid(), signum)
+        return torch.zeros(len(clips), 2)
+
+    monkeypatch.setattr("utils.normalize.ClipClassifier.forward", forward)
+    before = signal.getsignal(signum)
+    argv = ["--resume", str(untrained), "--evaluate", *argv, "--arch", "tsn", "--dataset", "tiny"]
+    status = main.main([*argv, "--data-root", "data", "--device", "cpu", "--workers", "0"])
+    assert status == {signal.SIGTERM: PREEMPTED, signal.SIGINT: INTERRUPTED}[signum]
+    assert "nothing was written; the same command starts again" in capsys.readouterr().out
+    assert [path.name for path in untrained.parent.iterdir()] == ["net.pth"]
+    assert signal.getsignal(signum) == before
 
 
 @pytest.mark.slow

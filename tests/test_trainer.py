@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from config import UserError
 from utils.ema import Ema
 from utils.freeze import freeze_norms, freeze_until, keep_in_evaluation
-from utils.memory import checkpoint_activations, largest_micro_batch
+from utils.memory import checkpoint_activations, fits_on_gpu, largest_micro_batch
 from utils.mixup import draw_blend
 from utils.normalize import Normalize
 from utils.optim import build_optimizer
@@ -298,6 +298,32 @@ def test_ema_comes_back_from_a_checkpoint():
 def test_the_largest_micro_batch_of_equal_parts_that_fits_is_found(fitting):
     size = largest_micro_batch(lambda n: n <= fitting, 16)
     assert size == {1: 1, 2: 2, 5: 4, 16: 16, 100: 16}[fitting]
+
+
+@pytest.mark.parametrize("mixup", [False, True])
+def test_the_size_that_fits_is_found_by_running_out_of_memory_and_leaves_no_trace(mixup):
+    """Beside the whole batch of 12, and floats where clips are blended."""
+    trainer = make_trainer(make_net())
+    before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    random_state, tried = torch.get_rng_state(), []
+
+    def room_for_four(classifier, inputs, logits):
+        (clips,) = inputs
+        assert clips.dtype == (torch.float32 if mixup else torch.uint8)
+        assert mixup or len(clips.untyped_storage()) == 12 * 2 * 4 * 4 * 3
+        tried.append(len(clips))
+        torch.rand(1)  # as dropout
+        if len(clips) > 4:
+            raise torch.OutOfMemoryError
+
+    trainer.classifier.register_forward_hook(room_for_four)
+    args = trainer.classifier, trainer.optimizer, (2, 4, 4, 3)
+    how = {"batch_size": 12, "mixup": mixup}
+    assert largest_micro_batch(lambda n: fits_on_gpu(*args, n, CPU, **how), 12) == 3
+    assert tried == [12, 6, 3]
+    assert all(torch.equal(value, before[key]) for key, value in trainer.model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(p.grad is None for p in trainer.parameters)
 
 
 def test_a_clip_that_does_not_fit_is_an_error():

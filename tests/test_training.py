@@ -15,6 +15,7 @@ from utils.flops import forward_flops, peak_flops
 from utils.normalize import ClipClassifier, Normalize
 from utils.plan import bottleneck, hours, suggestions
 from utils.precision import choose_precision
+from utils.trainer import Trainer
 
 CPU = torch.device("cpu")
 METRICS = {"clips_per_s": 20.0, "memory_gb": 30.0} | {
@@ -62,8 +63,16 @@ def test_a_plateau_of_the_test_loss_is_a_choice_made_on_the_test_list(in_tiny_se
     ]
 
 
-def test_a_plan_leaves_nothing_behind(in_tiny_set, capsys):
+def test_a_plan_takes_20_steps_and_leaves_nothing_behind(in_tiny_set, monkeypatch, capsys):
+    step, seen = Trainer.train_batch, []
+
+    def counted(self, clips, labels):
+        seen.append(len(clips))
+        return step(self, clips, labels)
+
+    monkeypatch.setattr(Trainer, "train_batch", counted)
     assert main([*RUN, "--epochs", "1000", "--plan"]) == 0
+    assert seen == [3] * 20
     assert not Path("saved_model").exists()
     out = capsys.readouterr().out
     assert "plan: about" in out

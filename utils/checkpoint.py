@@ -65,7 +65,7 @@ def load(path: Path) -> dict:
     """A checkpoint of this project, on the CPU.
 
     Raises:
-        UserError: no such file, not a checkpoint, or one of another project.
+        UserError: no such file, not a checkpoint, one of another project, or weights of no use.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -80,6 +80,13 @@ def load(path: Path) -> dict:
         raise UserError(
             f"{path} is not a checkpoint of this project (it lacks {', '.join(missing[:3])}); "
             "public weights are given with --pretrained and --pretrained-file"
+        )
+    averaged = state["ema"]["average"] if state["ema"] else {}
+    values = [*state["model"].values(), *averaged.values()]
+    if not all(value.isfinite().all() for value in values):
+        raise UserError(
+            f"{path} holds weights that are not finite: its training had failed; take an earlier "
+            "checkpoint, or train again with a lower --lr"
         )
     return state
 

@@ -71,9 +71,10 @@ def draw_confusion(path: Path, matrix: np.ndarray, class_names: list[str], title
     axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
     # a rare confusion is to be seen, too
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
-    axes.set_xticks(range(num_classes), class_names, rotation=90, fontsize=72 * font)
-    axes.set_yticks(range(num_classes), class_names, fontsize=72 * font)
-    of_figure = {"fontsize": 72 * large, "ha": "center", "va": "center"}
+    of_class = {"fontsize": 72 * font, "parse_math": False}  # a name may hold a $
+    axes.set_xticks(range(num_classes), class_names, rotation=90, **of_class)
+    axes.set_yticks(range(num_classes), class_names, **of_class)
+    of_figure = {"fontsize": 72 * large, "ha": "center", "va": "center", "parse_math": False}
     figure.text((left + side / 2) / width, large / height, "predicted", **of_figure)
     middle = (bottom + side / 2) / height
     figure.text(large / width, middle, "true class", rotation=90, **of_figure)

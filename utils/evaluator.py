@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from utils import confusion, distributed
+from utils.checkpoint import write_whole
 from utils.metrics import mean_class_accuracy, num_correct, top_k, wilson_interval
 from utils.scores import Scores, save_scores
 
@@ -155,8 +156,9 @@ def write_results(
 
     predictions.json has the five best classes of each video with their scores, scores.npz the
     scores or logits of all; per_class.csv, confusion.csv and confusion.png say what is taken for
-    what; result.json comes last.
+    what; result.json comes last, and an old one goes first: it never stands beside other scores.
     """
+    (folder / "result.json").unlink(missing_ok=True)
     shown = scores.softmax(dim=1) if result["average"] == "logits" else scores
     best = shown.topk(min(5, scores.shape[1]), dim=1)
     predictions = [
@@ -174,7 +176,7 @@ def write_results(
     ]
     text = json.dumps(predictions, indent=1, ensure_ascii=False)
     (folder / "predictions.json").write_text(text + "\n", encoding="utf-8")
-    how = result["average"], result["protocol"]
+    how = result["average"], result["protocol"], result["num_skipped"]
     save_scores(
         folder / "scores.npz", Scores(scores.numpy(), labels.numpy(), names, class_names, *how)
     )
@@ -183,4 +185,4 @@ def write_results(
     confusion.write_per_class(folder / "per_class.csv", matrix, class_names)
     confusion.write_confusion(folder / "confusion.csv", matrix, class_names)
     confusion.draw_confusion(folder / "confusion.png", matrix, class_names, describe(result))
-    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_whole(folder / "result.json", (json.dumps(result, indent=1) + "\n").encode())

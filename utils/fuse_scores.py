@@ -33,8 +33,9 @@ def fuse(a: Scores, b: Scores, weights: tuple[float, float]) -> tuple["torch.Ten
         f"{weights[0]:g} x and {weights[1]:g} x the averaged {kinds[a.average]} of two runs, the "
         f"first: {a.protocol}; the second: {b.protocol}"
     )
-    fused = torch.from_numpy(fused)
-    return fused, result_of(fused, torch.from_numpy(a.labels), protocol, a.average)
+    fused, labels = torch.from_numpy(fused), torch.from_numpy(a.labels)
+    num_skipped = max(a.num_skipped, b.num_skipped)  # the same videos, where the lists were
+    return fused, result_of(fused, labels, protocol, a.average, num_skipped)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -72,7 +73,8 @@ def main(argv: list[str] | None = None) -> None:
     fused, result = fuse(a, b, args.weights)
     labels = torch.from_numpy(a.labels)
     for path, one in ((path_a, a), (path_b, b)):
-        alone = result_of(torch.from_numpy(one.scores), labels, one.protocol, one.average)
+        how = one.protocol, one.average, one.num_skipped
+        alone = result_of(torch.from_numpy(one.scores), labels, *how)
         print(f"{path}: {describe(alone)}")
     print(f"both: {describe(result)}")
     if args.out:

@@ -36,10 +36,11 @@ def compute_features(
     features, labels, indices = [], [], []
     for views, label, index in tqdm(loader, desc, unit="batch", leave=False, dynamic_ncols=True):
         n = len(views)
-        found = extractor(views.flatten(0, 1).to(device, non_blocking=True))
-        features.append(found.unflatten(0, (n, -1)).cpu())
-        labels.append(label)
-        indices.append(index)
+        if n:  # else all are bad
+            found = extractor(views.flatten(0, 1).to(device, non_blocking=True))
+            features.append(found.unflatten(0, (n, -1)).cpu())
+            labels.append(label)
+            indices.append(index)
         check()
     return torch.cat(features), torch.cat(labels), torch.cat(indices)
 

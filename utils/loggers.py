@@ -184,7 +184,7 @@ class CurvesPng(Logger):
             axes.grid(alpha=0.3)
             if axes.lines:
                 axes.legend()
-        figure.suptitle(self.run_dir.name)
+        figure.suptitle(self.run_dir.name, parse_math=False)  # it may hold a $
         temporary = self.run_dir / ".curves.png"
         figure.savefig(temporary, format="png", dpi=100)
         temporary.replace(self.run_dir / "curves.png")

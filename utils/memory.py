@@ -37,10 +37,17 @@ def fits_on_gpu(
     clip_shape: tuple[int, ...],
     size: int,
     device: torch.device,
+    *,
+    batch_size: int,
+    mixup: bool,
 ) -> bool:
     """Can the gradient of `size` uint8 clips of `clip_shape` be computed beside the optimizer?
 
     Leaves weights, batch norm and random numbers as they were.
+
+    Args:
+        batch_size: clips that are on the device, `size` at a time in the network.
+        mixup: are they blended, in floats, on their way into it?
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     num_states = 2 if "betas" in optimizer.defaults else 1  # tensors that a step will keep of each
@@ -51,7 +58,10 @@ def fits_on_gpu(
     try:
         with torch.random.fork_rng(devices=gpus):
             states = [torch.empty_like(p) for p in parameters for _ in range(num_states)]
-            clips = torch.zeros((size, *clip_shape), dtype=torch.uint8, device=device)
+            batch = torch.zeros((batch_size, *clip_shape), dtype=torch.uint8, device=device)
+            clips = batch[:size]
+            if mixup:  # as the trainer blends
+                clips = torch.lerp(clips.float(), clips.float(), 0.5)
             classifier(clips).sum().backward()
             del states
         return True

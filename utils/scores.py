@@ -23,6 +23,7 @@ class Scores:
     class_names: list[str]
     average: str  # "scores", averaged after the softmax, or "logits", before it
     protocol: str  # in words
+    num_skipped: int = 0  # videos that are not among them
 
 
 def save_scores(path: Path, scores: Scores) -> None:
@@ -33,7 +34,8 @@ def load_scores(path: Path) -> Scores:
     """Raises UserError if there is no such file, or one of something else."""
     try:
         with np.load(path) as file:
-            arrays = {name: file[name] for name in Scores.__dataclass_fields__}
+            arrays = {"num_skipped": 0} | dict(file)  # older files do not have it
+            arrays = {name: arrays[name] for name in Scores.__dataclass_fields__}
     except FileNotFoundError:
         raise UserError(f"no file {path}; --evaluate writes it beside a checkpoint") from None
     except (*NOT_OURS, OSError, zipfile.BadZipFile) as error:
@@ -41,7 +43,8 @@ def load_scores(path: Path) -> Scores:
             f"{path} is not the scores.npz of an evaluation ({error}); evaluate again"
         ) from None
     texts = {name: arrays[name].tolist() for name in ("names", "class_names")}
-    return Scores(**arrays | texts | {name: str(arrays[name]) for name in ("average", "protocol")})
+    texts |= {name: str(arrays[name]) for name in ("average", "protocol")}
+    return Scores(**arrays | texts | {"num_skipped": int(arrays["num_skipped"])})
 
 
 def aligned(a: Scores, b: Scores, path_a: Path, path_b: Path) -> Scores:

@@ -15,7 +15,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from numbers import Real
 from pathlib import Path
 from urllib.parse import quote
@@ -125,11 +125,6 @@ class VisdomLogger:
                     steps.append(float(step))
                     values.append(float(value))
                     self._stale.add(WINDOW_OF[metric])
-
-    def load(self, history: Iterable[tuple[dict, float]]) -> None:
-        """Put back the curves of the run that is resumed; call it before `log`."""
-        for metrics, step in history:
-            self.log(metrics, step)
 
     def tables(self, title: str, *tables: dict) -> None:
         """Show tables of names and values side by side, in place of what stood there."""
