@@ -213,7 +213,7 @@ def test_the_picture_shows_where_the_confusions_are(tmp_path, num_classes):
         (
             "tsn",
             SEGMENTS,
-            "logits of 25 segments of 1 frame aggregated, logits averaged over 10 crops (5 of them "
+            "25 segments of 1 frame as one input, logits averaged over 10 crops (5 of them "
             "mirrored), 224 px out of short side 256",
         ),
         ("clip", CLIPS, "softmax averaged over 1 center clip x 1 center crop of 32 frames"),

@@ -107,7 +107,7 @@ def test_a_checkpoint_is_plain_and_complete(trained):
         (
             ["--arch", "tsn", "--clip-len", "15", "--backbone", "resnet18", "--views", "2x10"],
             10,
-            "logits of 2 segments of 5 fields of flow aggregated, softmax averaged over 10 crops",
+            "2 segments of 5 fields of flow as one input, softmax averaged over 10 crops",
         ),
     ],
     ids=["i3d", "tsn"],
@@ -370,7 +370,7 @@ def test_the_exit_status_of_a_user_error_is_one_and_of_a_wrong_option_two(in_tin
         (["--arch", "resnet3d", "--non-local", "5"], "2 evenly spaced clips x 1 center crop"),
         (
             ["--arch", "tsn", "--backbone", "resnet18", "--clip-len", "3", "--snippet-len", "1"],
-            "logits of 2 segments of 1 frame aggregated",
+            "2 segments of 1 frame as one input",
         ),
     ],
     ids=lambda value: value[1] if isinstance(value, list) else "",

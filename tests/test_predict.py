@@ -100,7 +100,7 @@ def test_a_checkpoint_alone_says_what_evaluation_says(untrained, monkeypatch):
         scores = {p["class_name"]: p["score"] for p in by_path[str(path)]}
         np.testing.assert_allclose([scores["down"], scores["up"]], expected, atol=2e-5)
     assert len({p[0]["score"] for p in by_path.values()}) > 1
-    assert "2 segments of 1 frame aggregated, softmax averaged over 3 crops" in found["protocol"]
+    assert "2 segments of 1 frame as one input, softmax averaged over 3 crops" in found["protocol"]
 
 
 def test_averaged_weights_are_used_where_there_are_some(untrained):

@@ -112,8 +112,8 @@ def protocol_in_words(
     if snippet_len := preprocessing["snippet_len"]:
         segments = int(clips) if clips != "1" else preprocessing["clip_len"] // snippet_len
         return (
-            f"video accuracy, logits of {segments} segments of {plural(snippet_len, unit)} "
-            f"aggregated, {averaged} averaged over {of_crops}, {pixels}"
+            f"video accuracy, {segments} segments of {plural(snippet_len, unit)} as one input, "
+            f"{averaged} averaged over {of_crops}, {pixels}"
         )
     of_clips = {"1": "1 center clip", "all": "the whole video as 1 clip"}
     of_clips = of_clips.get(clips, f"{clips} evenly spaced clips")
