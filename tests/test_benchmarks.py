@@ -242,7 +242,8 @@ def test_a_result_of_models_has_a_row_for_each_way(tmp_path, run_here):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The image decoding")  # it is one of those compared
-def test_a_result_of_loader_has_a_row_for_each_way(tmp_path, run_here):
+def test_a_result_of_loader_has_a_row_for_each_way(tmp_path, run_here, monkeypatch):
+    monkeypatch.setattr(loader, "CLIPS_A_CORE", 4)
     run_here(loader, "--repeats", "1", "--workers", "1", "--save", str(tmp_path))
     rows = {row["what"]: row for row in results.last("loader", tmp_path)["rows"]}
     assert all(row["frames/s"] > 0 for row in rows.values())
