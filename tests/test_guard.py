@@ -34,7 +34,7 @@ def test_without_a_last_result_nothing_is_slower():
 def test_a_planted_slowdown_is_found_and_named(tmp_path, monkeypatch, capsys):
     for group in ("networks", "training", "starting"):
         monkeypatch.setattr(guard, group, lambda *folder: {})
-    assert guard.main(["--repeats", "5", "--save", str(tmp_path), "--against", str(tmp_path)]) == 0
+    assert guard.main(["--repeats", "1", "--save", str(tmp_path), "--against", str(tmp_path)]) == 0
     assert "nothing to compare with" in capsys.readouterr().out
     rows = results.last("guard", tmp_path)["rows"]
     assert all(0.5 < row["ratio"] < 4 for row in rows)
@@ -46,6 +46,6 @@ def test_a_planted_slowdown_is_found_and_named(tmp_path, monkeypatch, capsys):
         return decode_into(data, out)
 
     monkeypatch.setattr(sources, "decode_into", twice)
-    assert guard.main(["--repeats", "5", "--against", str(tmp_path)]) == 1
+    assert guard.main(["--repeats", "1", "--against", str(tmp_path)]) == 1
     errors = capsys.readouterr().err
     assert "clip of 64 frames / decoding alone" in errors
