@@ -11,12 +11,12 @@ Ratios of another machine are another matter: it says so where the processor is 
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import loader, results
+from benchmarks.models import run_once
+from benchmarks.startup import python
 from models import build_model
 from pt_dataset.datalist import Video, list_text, read_list
 from utils.normalize import ClipClassifier, Normalize, to_channels_last
@@ -69,30 +71,24 @@ def loading(folder: Path) -> dict[str, Pair]:
     }
     pairs = {
         f"{name} / decoding alone": Pair(
-            loader.items(*of)[1], lambda: loader.decode(files), 0.15, times=8
+            loader.items(*of)[1], lambda: loader.decode(files), 0.12, times=8
         )
         for name, of in shapes.items()
     }
     from_video = loader.items(video, loader.CLIP)[1]
     return pairs | {
         "clip from a video / decoding alone": Pair(
-            from_video, lambda: loader.decode_video(video), 0.15, times=8
+            from_video, lambda: loader.decode_video(video), 0.12, times=8
         )
     }
 
 
 def step_of(network: torch.nn.Module, shape: torch.Size = CLIPS) -> Callable[[], None]:
-    """Forward and backward of one batch of floats, channels-last as in training."""
+    """Forward and backward of one batch of noise, channels-last as in training."""
     network, layout = to_channels_last(network.train()), torch.channels_last
     if len(shape) == 5:
         layout = torch.channels_last_3d
-    batch = torch.randn(shape).contiguous(memory_format=layout)
-
-    def step() -> None:
-        network(batch).square().sum().backward()
-        network.zero_grad(set_to_none=True)
-
-    return step
+    return partial(run_once, network, torch.randn(shape).contiguous(memory_format=layout))
 
 
 def networks() -> dict[str, Pair]:
@@ -147,7 +143,7 @@ def training() -> dict[str, Pair]:
         cross_entropy(bare(clips), labels).backward()
         bare_optimizer.step()
 
-    ours = lambda: trainer.train_batch(clips, labels)  # noqa: E731
+    ours = partial(trainer.train_batch, clips, labels)
     return {"a step of the trainer / a bare step": Pair(ours, bare_step, 0.1)}
 
 
@@ -156,10 +152,6 @@ def starting(folder: Path) -> dict[str, Pair]:
     path = folder / "list.json"
     video = Video(str(folder / "frames"), 0, "a", loader.NUM_FRAMES)
     path.write_text(list_text([video] * LIST_LENGTH, folder))
-
-    def python(*words: str) -> Callable[[], object]:
-        command = [sys.executable, *words]
-        return lambda: subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
     return {
         "main.py --help / import torch": Pair(
@@ -197,7 +189,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=results.positive, default=7)
     parser.add_argument(
         "--against",
         type=Path,

@@ -10,7 +10,6 @@ import os
 import platform
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import date
@@ -132,9 +131,9 @@ def finish(name: str, opts: argparse.Namespace, rows: list[dict]) -> None:
     if opts.save is None:
         return
     machine = environment()
-    options = {key: value for key, value in vars(opts).items() if key != "save"}
-    result = {"benchmark": name, "command": sys.argv[1:], "options": options}
-    result |= {"environment": machine, "rows": rows}
+    # folders are of one machine, and change no figure
+    options = {key: value for key, value in vars(opts).items() if not isinstance(value, Path)}
+    result = {"benchmark": name, "options": options, "environment": machine, "rows": rows}
     opts.save.mkdir(parents=True, exist_ok=True)
     path = opts.save / f"{machine['date']}_{name}.json"
     path.write_text(json.dumps(result, indent=1, default=str) + "\n")

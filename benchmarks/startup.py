@@ -93,8 +93,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--entries", type=int, default=1_000_000, help="of the longest list")
+    parser.add_argument("--repeats", type=results.positive, default=5)
+    parser.add_argument(
+        "--entries", type=results.positive, default=1_000_000, help="of the longest list"
+    )
     results.add_save(parser)
     opts = parser.parse_args()
     results.finish("startup", opts, measure(opts.repeats, opts.entries))

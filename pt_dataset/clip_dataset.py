@@ -7,6 +7,7 @@ epoch, index).
 import functools
 import math
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -254,7 +255,7 @@ class Sample(NamedTuple):
     fault: str | None = None  # what was wrong with the video
 
 
-class Clips(Dataset):
+class Clips(Dataset, ABC):
     """(epoch, index) -> Sample.
 
     Args:
@@ -288,11 +289,11 @@ class Clips(Dataset):
                 bad.add(error.index)
         raise UserError(f"{video.path} has no frame that can be decoded; {fault}")
 
+    @abstractmethod
     def make(
         self, video: Video, epoch: int, index: int, bad: set[int], out: np.ndarray | None
     ) -> tuple[torch.Tensor, int]:
         """The clip and its label, always the same, without the frames in `bad`."""
-        raise NotImplementedError
 
     def without(self, bad: set[int], video: Video, indices: list[int]) -> list[int]:
         """The indices with good frames in the place of bad ones."""

@@ -154,8 +154,10 @@ def make_folder(
         raise UserError(f"no video of {frames} can be used ({problems[0]}); {WHAT_FRAMES_IS}")
     if sides is None:
         groups = {video: groups[video] for video in videos}
-        by_chance = split_groups(groups, val_fraction, seed)
-        splits = split_folds(groups, folds, seed) if folds else [by_chance]
+        if folds:
+            splits = split_folds(groups, folds, seed)
+        else:
+            splits = [split_groups(groups, val_fraction, seed)]
     else:
         splits = [sides]
     named = {v: entry._replace(class_name=class_by_name[v]) for v, entry in sorted(videos.items())}
@@ -166,6 +168,11 @@ def make_folder(
     print_flow(videos.values())
     more = f", to {folds:02}" if folds else ""
     print(f"lists: {folder}/trainlist01.json and testlist01.json{more}")
+    older = sorted(
+        path.name for path in folder.glob("*list[0-9][0-9].json") if path.stem not in lists
+    )
+    if older:
+        print(f"warning: {', '.join(older)} there are of an earlier call, not of this split")
     order = "of --classes" if classes else "of the lists" if train_list else "of the names"
     print(f"labels: 0 to {len(class_names) - 1}, in the order {order} as in classes.txt")
     print_next_step(name, data_root, range(1, folds + 1) if folds else ())

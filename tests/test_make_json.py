@@ -156,6 +156,15 @@ def test_folds_have_as_many_videos_of_each_class_as_can_be():
     assert folds != split_folds(groups, 4, seed=1)
 
 
+def test_lists_of_more_folds_before_are_told(frames, capsys):
+    add_class(frames, "a", 6)
+    assert make("--folds", 3) == 0
+    assert "warning" not in capsys.readouterr().out
+    assert make() == 0
+    older = "testlist02.json, testlist03.json, trainlist02.json, trainlist03.json"
+    assert f"warning: {older} there are of an earlier call" in capsys.readouterr().out
+
+
 def test_more_folds_than_groups_are_an_error(frames, capsys):
     add_class(frames, "a", 3)
     assert make("--folds", 4) == 1

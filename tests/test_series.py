@@ -93,6 +93,15 @@ def test_lists_that_share_a_video_are_not_counted_together(caplog):
     assert "pooled" not in caplog.text
 
 
+def test_a_series_whose_first_folder_is_gone_still_has_its_mean(caplog):
+    series(Runs(fails=3))
+    shutil.rmtree("saved_model/net_set_1")
+    with caplog.at_level("INFO", "video"):
+        assert series(Runs()) == 0
+    assert json.loads(FILE.read_text())["top1"]["mean"] == 83
+    assert "not counted together: no file saved_model/net_set_1/scores.npz" in caplog.text
+
+
 def test_a_series_that_was_cut_goes_on_with_the_split_that_is_missing():
     assert series(Runs(fails=2)) == 130
     assert "top1" not in json.loads(FILE.read_text())  # no mean of a part

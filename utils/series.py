@@ -7,7 +7,7 @@ together, as one test set: its interval is narrower than any of a split.
 import json
 import logging
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from config import UserError
@@ -62,8 +62,7 @@ def run_series(
         results[str(split)] = distributed.from_main(lambda folder=folder: result_in(folder))
     results = {str(split): results[str(split)] for split in splits}
     protocol = common_protocol(results, file)
-    scores = [load_scores(folder / "scores.npz") for folder in folders.values()]
-    together = pooled(scores)
+    together = distributed.from_main(lambda: pooled_of(folders.values()))
     write(file, {"splits": results} | summary(results) | ({"pooled": together} if together else {}))
     for split, result in results.items():
         log.info(f"split {split}: {describe(result)}")
@@ -121,6 +120,15 @@ def summary_in_words(results: dict[str, dict]) -> str:
         for name, value in summary(results).items()
     ]
     return f"mean over splits {', '.join(results)}: {', '.join(numbers)}"
+
+
+def pooled_of(folders: Iterable[Path]) -> dict | None:
+    """The same as `pooled`; a folder may have been removed since its split was done."""
+    try:
+        return pooled([load_scores(folder / "scores.npz") for folder in folders])
+    except UserError as error:
+        log.info(f"the test lists are not counted together: {error}")
+        return None
 
 
 def pooled(parts: list[Scores]) -> dict | None:
