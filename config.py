@@ -1,13 +1,39 @@
-"""Architectures, recipes and data sets as plain data, each number with its source or reason."""
+"""What every room knows: errors and whole files; recipes, architectures and data sets as data.
 
+Each number of a recipe has its source or reason beside it.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 RUNS = Path("saved_model")  # folder of all runs, below the working folder
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 
 class UserError(ValueError):
     """Something that the user can mend, in one sentence: what is wrong, where, what to do."""
+
+
+@contextlib.contextmanager
+def whole(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a name to write to in place of `path`, which becomes what was written, or stays.
+
+    A reader finds the old file or the new one at any moment, even if the machine stops. Of several
+    entered in an ExitStack, none is replaced before all are written.
+    """
+    path = Path(path)
+    # one name, so that what a kill leaves is overwritten; short enough where that of `path` is not
+    temporary = path.with_name(f".{path.name[:60]}.partial")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)
