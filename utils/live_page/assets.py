@@ -1,6 +1,6 @@
 """The browser files of visdom 0.2.4, in a static folder of our own.
 
-    python -m utils.visdom_assets        # once, after visdom is installed; `make install` does it
+    python -m utils.live_page.assets     # once, after visdom is installed; `make install` does it
 
 visdom's release carries no JavaScript libraries: its server fetches them at each start, without a
 time limit, and dies when it cannot. We fetch them once, from npm with pinned checksums, or else
@@ -198,7 +198,7 @@ def _fill(static: Path) -> str:
     except AssetsError as error:
         raise AssetsError(
             f"visdom's page cannot be shown, its browser files are missing ({reason}; {error}): "
-            "once npm is installed and the network is there, run python -m utils.visdom_assets"
+            "once npm is installed and the network is there, run python -m utils.live_page.assets"
         ) from None
 
 
