@@ -83,7 +83,7 @@ class Page:
         self._closing = threading.Event()
         self._start_server()
         # a daemon: a run that fails must not wait for a server before it can end
-        self._thread = threading.Thread(target=self._run, name="visdom", daemon=True)
+        self._thread = threading.Thread(target=self._run_thread, name="visdom", daemon=True)
         self._thread.start()
         atexit.register(self.close)  # or a script that forgets it would lose the last second
 
@@ -159,7 +159,7 @@ class Page:
 
     # The thread. Everything below runs in it, where waiting for the server costs the run nothing.
 
-    def _run(self) -> None:
+    def _run_thread(self) -> None:
         wait = 0.0
         try:
             while not self._closing.wait(wait):  # a pause that `close` cuts short

@@ -14,11 +14,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it also runs as a script
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # so that it also runs as a script
 
 from utils.live_page import assets
 
-ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"  # anyone who reaches the server can write to it
 ENV_PATH = Path("saved_model/.visdom")  # where runs keep what they showed
 LOG = "server.log"  # in the folder of the data
