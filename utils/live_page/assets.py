@@ -231,7 +231,9 @@ def _extract(tarball: Path, files: dict[str, str], static: Path) -> None:
         for source, name in files.items():
             target = static / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(tar.extractfile(f"package/{source}").read())
+            file = tar.extractfile(f"package/{source}")
+            assert file is not None  # the pinned tarball holds a file of that name
+            target.write_bytes(file.read())
 
 
 def _from_visdom(static: Path) -> None:
