@@ -42,6 +42,7 @@ from pt_dataset.groups import hold_out
 from pt_dataset.loader import Loader, train_loader, view_loader
 from pt_dataset.windows import ORDERS, OrderedClips
 from utils import (
+    build,
     checkpoint,
     distributed,
     evaluator,
@@ -160,7 +161,7 @@ def set_up(opts: argparse.Namespace) -> Run:
     """Everything that can fail before the first step, in an order that leaves nothing behind."""
     if distributed.is_main():
         loggers.set_up_console()
-    loggers.check_installed(opts.logger)
+    build.check_installed(opts.logger)
     resumed = entry = None
     if opts.resume:  # the run folder need not be there on other machines
         resumed = distributed.from_main(lambda: checkpoint.load(Path(opts.resume)))
@@ -366,7 +367,7 @@ def build_logger(run: Run, trainer: Trainer) -> loggers.Logger:
     opts = run.opts
     if not distributed.is_main():
         return loggers.Logger()
-    return loggers.build(
+    return build.build_logger(
         run.folder,
         trainer.step,
         trainer.epoch,
