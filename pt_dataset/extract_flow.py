@@ -26,14 +26,14 @@ import simplejpeg
 
 from config import UserError
 from pt_dataset.frame_order import FRAME_NAME, by_kind
-from pt_dataset.jobs import (
+from pt_dataset.listing.folders import (
     check_settings,
-    exit_status,
-    fill_folder,
     fill_folders,
     result_folders,
     walk,
+    whole_folder,
 )
+from pt_dataset.listing.pool import exit_status
 from pt_dataset.sources import VIDEO_NAME, count_frames, read_frames, zip_videos
 
 # a JPEG of any quality keeps it, TSN subtracts it, and the usual tools for TV-L1 write it
@@ -103,12 +103,18 @@ def write_flow(video: str, settings: dict, folder: Path) -> int:
     return num_frames - 1
 
 
-def extract(src: Path, dst: Path, settings: dict, video: Path, folder: Path) -> tuple:
+def compute_flow(
+    src: Path, dst: Path, settings: dict, video: Path, folder: Path
+) -> tuple[Path, int, str]:
     """A job of the pool; returns the video, its number of fields, and why it has none or ""."""
-    return video, *fill_folder(dst / folder, partial(write_flow, str(src / video), settings))
+    try:
+        with whole_folder(dst / folder) as unfinished:
+            return video, write_flow(str(src / video), settings, unfinished), ""
+    except ValueError as error:
+        return video, 0, str(error)
 
 
-def run(*, src: Path, dst: Path, bound: float, quality: int, workers: int) -> int:
+def compute_flows(*, src: Path, dst: Path, bound: float, quality: int, workers: int) -> int:
     """Computes the flow of all videos that have none yet and returns the exit status."""
     src, dst = src.absolute(), dst.absolute()
     if not src.is_dir() and not (src.is_file() and src.suffix.lower() == ".zip"):
@@ -126,7 +132,7 @@ def run(*, src: Path, dst: Path, bound: float, quality: int, workers: int) -> in
     settings = {"bound": bound, "quality": quality}
     check_settings(dst / "extract_flow.json", settings, "flow", num_before > 0)
 
-    job = partial(extract, src, dst, settings)
+    job = partial(compute_flow, src, dst, settings)
     num_fields, broken = fill_folders(job, todo, dst, workers, "computing flow")
     for _, reason in broken:
         print(f"no flow: {reason}", file=sys.stderr)
@@ -163,7 +169,7 @@ def parse_opts(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """The tool; returns its exit status."""
     opts = parse_opts(argv)
-    return exit_status(run, opts.dst, **vars(opts))
+    return exit_status(compute_flows, opts.dst, **vars(opts))
 
 
 if __name__ == "__main__":

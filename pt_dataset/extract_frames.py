@@ -24,14 +24,14 @@ import numpy as np
 import simplejpeg
 
 from config import UserError
-from pt_dataset.jobs import (
+from pt_dataset.listing.folders import (
     check_settings,
-    exit_status,
-    fill_folder,
     fill_folders,
     result_folders,
     walk,
+    whole_folder,
 )
+from pt_dataset.listing.pool import exit_status
 from pt_dataset.sources import VIDEO_NAME
 
 if TYPE_CHECKING:
@@ -116,13 +116,18 @@ def write_frames(video: Path, folder: Path, settings: dict) -> int:
     return num_frames
 
 
-def extract(src: Path, dst: Path, settings: dict, video: Path, folder: Path) -> tuple:
+def extract_video(
+    src: Path, dst: Path, settings: dict, video: Path, folder: Path
+) -> tuple[Path, int, str]:
     """A job of the pool; returns the video, its number of frames, and why it is broken or ""."""
-    count, reason = fill_folder(dst / folder, partial(write_frames, src / video, settings=settings))
-    return video, count, reason
+    try:
+        with whole_folder(dst / folder) as unfinished:
+            return video, write_frames(src / video, unfinished, settings), ""
+    except ValueError as error:
+        return video, 0, str(error)
 
 
-def run(
+def extract_videos(
     *, src: Path, dst: Path, short_side: int, fps: Fraction | None, quality: int, workers: int
 ) -> int:
     """Extracts all videos that are not finished and returns the exit status."""
@@ -140,7 +145,7 @@ def run(
     settings = {"short_side": short_side, "fps": fps and str(fps), "quality": quality}
     check_settings(dst / "extract_frames.json", settings, "frames", num_before > 0)
 
-    job = partial(extract, src, dst, settings)
+    job = partial(extract_video, src, dst, settings)
     num_frames, broken = fill_folders(job, todo, dst, workers, "extracting")
     for video, why in broken:
         print(f"broken: {src / video}: {why}", file=sys.stderr)
@@ -187,7 +192,7 @@ def parse_opts(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """The tool; returns its exit status."""
     opts = parse_opts(argv)
-    return exit_status(run, opts.dst, **vars(opts))
+    return exit_status(extract_videos, opts.dst, **vars(opts))
 
 
 if __name__ == "__main__":

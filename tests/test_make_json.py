@@ -11,7 +11,7 @@ import pytest
 
 from pt_dataset import make_json
 from pt_dataset.datalist import read_classes, read_list
-from pt_dataset.splits import split_folds, split_groups
+from pt_dataset.listing.splits import split_folds, split_groups
 
 ROOT = Path(__file__).resolve().parents[1]
 UT_MANIFEST = ROOT.parent / "shared" / "real" / "ut_interaction" / "manifest.csv"
@@ -162,7 +162,7 @@ def test_lists_of_more_folds_before_are_told(frames, capsys):
     assert "warning" not in capsys.readouterr().out
     assert make() == 0
     older = "testlist02.json, testlist03.json, trainlist02.json, trainlist03.json"
-    assert f"warning: {older} there are of an earlier call" in capsys.readouterr().out
+    assert f"warning: {older} are left from an earlier call" in capsys.readouterr().out
 
 
 def test_more_folds_than_groups_are_an_error(frames, capsys):
