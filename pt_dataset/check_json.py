@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also 
 from tqdm import tqdm
 
 from config import UserError, group_of, whole
-from pt_dataset.datalist import check_entry, load_array, read_classes, resolve, write_list
+from pt_dataset.datalist import entry_problem, load_array, read_classes, resolve, write_list
 from pt_dataset.listing.check_video import Checked, check_video, error_text
 from pt_dataset.listing.pool import exit_status, run_jobs
 from pt_dataset.video_list import Video
@@ -130,10 +130,9 @@ def read_entries(data: DataList, entries: list) -> None:
     named = [entry for entry in entries if isinstance(entry, dict) and "class_name" in entry]
     classes = {entry["class_name"] for entry in named if isinstance(entry["class_name"], str)}
     for i, entry in enumerate(entries):
-        try:
-            check_entry("the entry", entry, classes)
-        except UserError as error:
-            data.add_finding("bad entry", str(error), i)
+        problem = entry_problem(entry, classes)
+        if problem:
+            data.add_finding("bad entry", f"the entry{problem}", i)
         else:
             data.videos[i] = Video(**{key: entry[key] for key in Video._fields if key in entry})
 

@@ -8,7 +8,7 @@ decides: a label that disagrees with classes.txt is replaced.
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from config import DATASETS, UserError, whole
@@ -61,41 +61,40 @@ def read_list(path: Path, class_names: list[str]) -> tuple[VideoList, int]:
     entries, folder = load_array(path), path.parent
     labels = {name: label for label, name in enumerate(class_names)}
     for i, entry in enumerate(entries):
-        check_entry(f"{path}: entry {i}", entry, labels)
-    paths = resolve([entry["path"] for entry in entries], folder)
-    flow_paths = resolve([entry.get("flow_path") for entry in entries], folder)
-    videos, num_remapped = [], 0
-    for entry, path, flow_path in zip(entries, paths, flow_paths, strict=True):
-        name, num_frames, fps = entry["class_name"], entry["num_frames"], entry.get("fps")
-        videos.append(Video(path, labels[name], name, num_frames, fps, flow_path))
-        num_remapped += entry["label"] != labels[name]
-    return VideoList(videos), num_remapped
+        problem = entry_problem(entry, labels)
+        if problem:
+            raise UserError(f"{path}: entry {i}{problem}")
+    columns = {key: [entry.get(key) for entry in entries] for key in Video._fields}
+    given, columns["label"] = columns["label"], [labels[name] for name in columns["class_name"]]
+    num_remapped = sum(a != b for a, b in zip(given, columns["label"], strict=True))
+    for key in ("path", "flow_path"):
+        columns[key] = resolve(columns[key], folder)
+    return VideoList.from_columns(**columns), num_remapped
 
 
-def check_entry(where: str, entry: object, labels: dict[str, int]) -> None:
-    """Raises UserError, which begins with `where`, if an entry cannot be used."""
+def entry_problem(entry: object, labels: Collection[str]) -> str:
+    """Why an entry cannot be used, to be put right after what names it; "" for a good one.
+
+    Args:
+        labels: the known classes.
+    """
     if not isinstance(entry, dict):
-        raise UserError(f"{where} is not an object with the keys {', '.join(KEYS)}")
+        return f" is not an object with the keys {', '.join(KEYS)}"
     for key, kind in KEYS.items():
         if key not in entry:
-            raise UserError(
-                f"{where} has no '{key}'; pt_dataset/make_json.py writes complete lists"
-            )
+            return f" has no '{key}'; pt_dataset/make_json.py writes complete lists"
         if type(entry[key]) is not kind:  # True is an int to isinstance
-            raise UserError(f"{where}: '{key}' is {entry[key]!r}, which is no {kind.__name__}")
+            return f": '{key}' is {entry[key]!r}, which is no {kind.__name__}"
     if entry["class_name"] not in labels:
-        raise UserError(
-            f"{where}: class '{entry['class_name']}' is not among the {len(labels)} of classes.txt"
-        )
+        return f": class '{entry['class_name']}' is not among the {len(labels)} of classes.txt"
     if not 1 <= entry["num_frames"] <= MOST_FRAMES:
-        raise UserError(
-            f"{where}: '{entry['path']}' has {entry['num_frames']} frames; remove it from the list"
-        )
+        return f": '{entry['path']}' has {entry['num_frames']} frames; remove it from the list"
     fps, flow_path = entry.get("fps"), entry.get("flow_path")
     if fps is not None and not (type(fps) in (float, int) and 0 < fps < float("inf")):
-        raise UserError(f"{where}: 'fps' is {fps!r}, which is no number of frames a second")
+        return f": 'fps' is {fps!r}, which is no number of frames a second"
     if flow_path is not None and type(flow_path) is not str:
-        raise UserError(f"{where}: 'flow_path' is {flow_path!r}, which is no str")
+        return f": 'flow_path' is {flow_path!r}, which is no str"
+    return ""
 
 
 def write_list(path: Path, videos: Iterable[Video]) -> None:
@@ -145,6 +144,7 @@ def any_case(root: Path, name: str) -> Path:
 
 
 def load_array(path: Path) -> list:
+    """The entries of a list, whatever they are."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

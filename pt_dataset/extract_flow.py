@@ -16,7 +16,6 @@ import argparse
 import os
 import shlex
 import sys
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
@@ -26,13 +25,7 @@ import simplejpeg
 
 from config import UserError
 from pt_dataset.frame_order import FRAME_NAME, by_kind
-from pt_dataset.listing.folders import (
-    check_settings,
-    fill_folders,
-    result_folders,
-    walk,
-    whole_folder,
-)
+from pt_dataset.listing.folders import fill_folders, result_folders, walk
 from pt_dataset.listing.pool import exit_status
 from pt_dataset.sources import VIDEO_NAME, count_frames, read_frames, zip_videos
 
@@ -74,7 +67,7 @@ def flow_fields(frames: np.ndarray) -> list[np.ndarray]:
     return [dis.calc(before, after, None) for before, after in zip(gray, gray[1:], strict=False)]
 
 
-def write_flow(video: str, settings: dict, folder: Path) -> int:
+def write_flow(video: Path, folder: Path, settings: dict) -> int:
     """Writes the flow of `video` into `folder` and returns the number of fields.
 
     Raises:
@@ -84,13 +77,13 @@ def write_flow(video: str, settings: dict, folder: Path) -> int:
     import cv2
 
     cv2.setNumThreads(1)  # the pool keeps the other cores busy
-    num_frames = count_frames(video)
+    num_frames = count_frames(str(video))
     if num_frames < 2:
         raise ValueError(f"{video}: a single frame, so there is no flow")
     for start in range(0, num_frames - 1, CHUNK):
         # a chunk ends with the first frame of the next
         indices = list(range(start, min(start + CHUNK + 1, num_frames)))
-        frames = read_frames(video, indices, num_frames)
+        frames = read_frames(str(video), indices, num_frames)
         if max(frames.shape[1:3]) < 12:
             raise ValueError(f"{video}: frames of under 12 pixels are too small for DIS")
         fields = flow_fields(frames)
@@ -101,17 +94,6 @@ def write_flow(video: str, settings: dict, folder: Path) -> int:
                 data = simplejpeg.encode_jpeg(picture, settings["quality"], "GRAY", "GRAY")
                 (folder / f"flow_{axis}_{number:05d}.jpg").write_bytes(data)
     return num_frames - 1
-
-
-def compute_flow(
-    src: Path, dst: Path, settings: dict, video: Path, folder: Path
-) -> tuple[Path, int, str]:
-    """A job of the pool; returns the video, its number of fields, and why it has none or ""."""
-    try:
-        with whole_folder(dst / folder) as unfinished:
-            return video, write_flow(str(src / video), settings, unfinished), ""
-    except ValueError as error:
-        return video, 0, str(error)
 
 
 def compute_flows(*, src: Path, dst: Path, bound: float, quality: int, workers: int) -> int:
@@ -126,25 +108,26 @@ def compute_flows(*, src: Path, dst: Path, bound: float, quality: int, workers: 
         raise UserError(f"{src} has frames in it; name the folder that has the folders of frames")
     if not videos + frame_folders:
         raise UserError(f"{src} has no frames or videos in it ({num_others} other files)")
-    folders = result_folders(videos, frame_folders)
-    todo = [(video, folder) for video, folder in folders.items() if not (dst / folder).is_dir()]
-    num_before = len(folders) - len(todo)
-    settings = {"bound": bound, "quality": quality}
-    check_settings(dst / "extract_flow.json", settings, "flow", num_before > 0)
-
-    job = partial(compute_flow, src, dst, settings)
-    num_fields, broken = fill_folders(job, todo, dst, workers, "computing flow")
-    for _, reason in broken:
-        print(f"no flow: {reason}", file=sys.stderr)
-    num_done = len(todo) - len(broken)
-    print(
-        f"flow of {num_done} videos computed ({num_fields} fields), {num_before} finished before, "
-        f"{len(broken)} without flow, {num_others} other files ignored"
+    filled = fill_folders(
+        write_flow,
+        result_folders(videos, frame_folders),
+        {"bound": bound, "quality": quality},
+        src=src,
+        dst=dst,
+        tool="extract_flow",
+        what="flow",
+        workers=workers,
     )
-    if num_before + num_done:
+    for _, why in filled.broken:
+        print(f"no flow: {why}", file=sys.stderr)
+    print(
+        f"flow of {filled.num_done} videos computed ({filled.total} fields), {filled.num_before} "
+        f"finished before, {len(filled.broken)} without flow, {num_others} other files ignored"
+    )
+    if filled.num_before + filled.num_done:
         words = shlex.join(["folder", "NAME", str(src), "--flow", str(dst)])
         print(f"next: python pt_dataset/make_json.py {words}")
-    return 1 if broken else 0
+    return 1 if filled.broken else 0
 
 
 def parse_opts(argv: list[str] | None) -> argparse.Namespace:

@@ -14,7 +14,6 @@ import shlex
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,13 +23,7 @@ import numpy as np
 import simplejpeg
 
 from config import UserError
-from pt_dataset.listing.folders import (
-    check_settings,
-    fill_folders,
-    result_folders,
-    walk,
-    whole_folder,
-)
+from pt_dataset.listing.folders import fill_folders, result_folders, walk
 from pt_dataset.listing.pool import exit_status
 from pt_dataset.sources import VIDEO_NAME
 
@@ -116,17 +109,6 @@ def write_frames(video: Path, folder: Path, settings: dict) -> int:
     return num_frames
 
 
-def extract_video(
-    src: Path, dst: Path, settings: dict, video: Path, folder: Path
-) -> tuple[Path, int, str]:
-    """A job of the pool; returns the video, its number of frames, and why it is broken or ""."""
-    try:
-        with whole_folder(dst / folder) as unfinished:
-            return video, write_frames(src / video, unfinished, settings), ""
-    except ValueError as error:
-        return video, 0, str(error)
-
-
 def extract_videos(
     *, src: Path, dst: Path, short_side: int, fps: Fraction | None, quality: int, workers: int
 ) -> int:
@@ -139,24 +121,25 @@ def extract_videos(
     videos, num_others = find_videos(src, dst)
     if not videos:
         raise UserError(f"{src} has no videos in it ({num_others} other files)")
-    folders = result_folders(videos)
-    todo = [(video, folder) for video, folder in folders.items() if not (dst / folder).is_dir()]
-    num_before = len(videos) - len(todo)
-    settings = {"short_side": short_side, "fps": fps and str(fps), "quality": quality}
-    check_settings(dst / "extract_frames.json", settings, "frames", num_before > 0)
-
-    job = partial(extract_video, src, dst, settings)
-    num_frames, broken = fill_folders(job, todo, dst, workers, "extracting")
-    for video, why in broken:
-        print(f"broken: {src / video}: {why}", file=sys.stderr)
-    num_done = len(todo) - len(broken)
-    print(
-        f"{num_done} videos extracted ({num_frames} frames), {num_before} finished before, "
-        f"{len(broken)} broken, {num_others} other files ignored"
+    filled = fill_folders(
+        write_frames,
+        result_folders(videos),
+        {"short_side": short_side, "fps": fps and str(fps), "quality": quality},
+        src=src,
+        dst=dst,
+        tool="extract_frames",
+        what="frames",
+        workers=workers,
     )
-    if num_before + num_done:
+    for video, why in filled.broken:
+        print(f"broken: {video}: {why}", file=sys.stderr)
+    print(
+        f"{filled.num_done} videos extracted ({filled.total} frames), {filled.num_before} finished "
+        f"before, {len(filled.broken)} broken, {num_others} other files ignored"
+    )
+    if filled.num_before + filled.num_done:
         print(f"next: python pt_dataset/make_json.py folder NAME {shlex.quote(str(dst))}")
-    return 1 if broken else 0
+    return 1 if filled.broken else 0
 
 
 def rate(text: str) -> Fraction:

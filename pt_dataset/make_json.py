@@ -28,10 +28,17 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
 from config import DATASETS, UserError, whole
-from pt_dataset.datalist import CLASS_FILES, any_case, list_text, read_classes, read_list
+from pt_dataset.datalist import any_case, list_text
 from pt_dataset.listing.find_videos import FORMS, Found, find_flow, find_videos, measure_videos
 from pt_dataset.listing.groups import require_group
-from pt_dataset.listing.known_sets import ID_LISTS, LOOKED_FOR, RULES, Assignment, find_files
+from pt_dataset.listing.known_sets import (
+    LOOKED_FOR,
+    RULES,
+    Assignment,
+    has_videos,
+    kinetics400_videos,
+    known_classes,
+)
 from pt_dataset.listing.pool import exit_status
 from pt_dataset.listing.splits import (
     class_of,
@@ -41,7 +48,6 @@ from pt_dataset.listing.splits import (
     split_folds,
     split_groups,
 )
-from pt_dataset.sources import VIDEO_NAME
 from pt_dataset.video_list import Video
 
 DATA_ROOT = Path("videos_dataset")  # below the working folder
@@ -249,36 +255,6 @@ def print_class_sizes(class_names: list[str], lists: dict[str, list[Video]]) -> 
             print(f"{name} has no video of: {', '.join(without)}")
 
 
-def known_classes(name: str, folder: Path) -> list[str]:
-    """The class names of a public set, which a class file in `folder` must not contradict."""
-    classes, own = read_classes(CLASS_FILES / name / "classes.txt"), folder / "classes.txt"
-    if own.exists() and read_classes(own) != classes:
-        raise UserError(
-            f"{own} has other classes or another order than {name}; move it away, or make lists "
-            f"of your own with make_json.py folder"
-        )
-    return classes
-
-
-def kinetics400_videos(folder: Path) -> dict[str, Video]:
-    """The videos on the lists of Kinetics-400 in `folder`, by names like those of its folders.
-
-    Raises:
-        UserError: there are no such lists.
-    """
-    classes, videos = read_classes(CLASS_FILES / "kinetics400" / "classes.txt"), {}
-    for side in ("train", "test"):
-        path = folder / f"{side}list01.json"
-        if not path.exists():
-            raise UserError(
-                f"no list {path}, of which kinetics200 is a part; make the lists of kinetics400 "
-                "first, or name its videos as FRAMES"
-            )
-        for video in read_list(path, classes)[0]:
-            videos[f"{side}/{video.class_name}/{Path(video.path).stem}"] = video
-    return videos
-
-
 def list_known_set(
     *, name: str, frames: Path | None, data_root: Path, annotations: Path | None, flow: Path | None
 ) -> int:
@@ -329,17 +305,6 @@ def print_known_lists(lists: dict[str, list[Video]], plan: Assignment, num_class
             f"{list_name}: {len(entries)} of the official {plan.list_sizes[list_name]} videos are "
             f"there, of {num_found} of the {num_classes} classes"
         )
-
-
-def has_videos(name: str, folder: Path) -> bool:
-    """Whether the folder of a public set has its videos, or for kinetics200 their ids, in it."""
-    if name == "kinetics200":
-        return ID_LISTS["train"] in find_files(folder, ID_LISTS["train"])
-    entries = [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
-    return any(
-        path.is_dir() or path.suffix.lower() == ".zip" or VIDEO_NAME.fullmatch(path.name)
-        for path in entries
-    )
 
 
 def list_known_sets(*, data_root: Path) -> int:

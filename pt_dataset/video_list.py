@@ -47,16 +47,25 @@ class VideoList(Sequence[Video]):
 
     def __init__(self, videos: Iterable[Video]):
         columns = list(zip(*videos, strict=True)) or [()] * len(Video._fields)
-        paths, labels, class_names, num_frames, fps, flow_paths = columns
-        self._paths = Texts(paths)
-        self._labels = np.array(labels, np.int32)
+        self._pack(**dict(zip(Video._fields, columns, strict=True)))
+
+    @classmethod
+    def from_columns(cls, **columns: Sequence) -> "VideoList":
+        """The same from a column for each field of `Video`, without an object for each video."""
+        videos = cls.__new__(cls)
+        videos._pack(**columns)
+        return videos
+
+    def _pack(self, path, label, class_name, num_frames, fps, flow_path):
+        self._paths = Texts(path)
+        self._labels = np.array(label, np.int32)
         self._num_frames = np.array(num_frames, np.int32)
-        self._class_names = list(dict.fromkeys(class_names))
+        self._class_names = list(dict.fromkeys(class_name))
         numbers = {name: i for i, name in enumerate(self._class_names)}
-        self._classes = np.array([numbers[name] for name in class_names], np.int32)
+        self._classes = np.array([numbers[name] for name in class_name], np.int32)
         # most lists have none of these
         self._fps = np.array(fps, np.float64) if any(fps) else None  # None becomes nan
-        self._flow_paths = Texts(flow_paths) if any(flow_paths) else None
+        self._flow_paths = Texts(flow_path) if any(flow_path) else None
 
     def __len__(self) -> int:
         return len(self._labels)

@@ -159,11 +159,10 @@ def _add_zip(path: str, name: str, found: Found) -> None:
         for above, _, own in _steps(member):
             in_folder[above].add(own)
     for member, count in members.items():
-        flow_steps = [
-            step for step in _steps(member) if step.own in UV and in_folder[step.above] == UV
-        ]
-        if flow_steps:
-            above, below, _ = flow_steps[0]
+        steps = (step for step in _steps(member) if step.own in UV)
+        flow_step = next((step for step in steps if in_folder[step.above] == UV), None)
+        if flow_step:
+            above, below, _ = flow_step
             found.flow_paths[below] = _join(path, _join(above, _join("{}", below)))
             continue
         found.add_video(_join(name, member), _join(path, member))

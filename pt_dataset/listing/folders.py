@@ -9,11 +9,15 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
 from config import UserError, whole
 from pt_dataset.listing.pool import run_jobs
+
+# write(video, folder, settings) -> how many pictures; a ValueError says why a video is broken
+Writer = Callable[[Path, Path, dict], int]
 
 
 def walk(src: Path, dst: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -83,38 +87,62 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     unfinished.rename(folder)
 
 
+class Filled(NamedTuple):
+    """What `fill_folders` did."""
+
+    num_done: int
+    num_before: int  # were there already
+    total: int  # frames, or fields of flow, of those that are done
+    broken: list[tuple[Path, str]]  # videos that could not be done, and why, sorted
+
+
 def fill_folders(
-    job: Callable[..., tuple[Path, int, str]],
-    todo: list[tuple[Path, Path]],
+    write: Writer,
+    folders: dict[Path, Path],
+    settings: dict,
+    *,
+    src: Path,
     dst: Path,
+    tool: str,
+    what: str,
     workers: int,
-    verb: str,
-) -> tuple[int, list[tuple[Path, str]]]:
-    """Runs job(video, folder) -> (video, count, reason) for each of `todo`, with progress.
+) -> Filled:
+    """Fills a folder below `dst` for each video below `src` that has none yet, with progress.
 
     Args:
-        job: fills dst/folder, a `whole_folder`.
-        todo: videos and their folders below `dst`.
-        dst: where the folders are.
+        write: makes the pictures of one video.
+        folders: the folder of each video, see `result_folders`.
+        settings: as for `check_settings`.
+        tool: names the file of the settings.
+        what: what the folders have in them.
         workers: processes.
-        verb: what the progress bar says.
-
-    Returns:
-        the sum of the counts, and the videos without a folder with the reason, sorted.
     """
+    todo = [(video, folder) for video, folder in folders.items() if not (dst / folder).is_dir()]
+    num_before = len(folders) - len(todo)
+    check_settings(dst / f"{tool}.json", settings, what, num_before > 0)
     parents = {(dst / folder).parent for _, folder in todo}
     remove_unfinished(parents)
-    results = run_jobs(job, todo, workers)
+    jobs = [(write, src / video, dst / folder, settings) for video, folder in todo]
+    results = run_jobs(fill_folder, jobs, workers)
     total, broken = 0, []
     try:
-        for video, count, reason in tqdm(results, verb, len(todo), unit="video", disable=not todo):
+        for video, count, reason in tqdm(results, what, len(todo), unit="video", disable=not todo):
             total += count
             if reason:
                 broken.append((video, reason))
     finally:
         results.close()
         remove_unfinished(parents)
-    return total, sorted(broken)
+    return Filled(len(todo) - len(broken), num_before, total, sorted(broken))
+
+
+def fill_folder(write: Writer, video: Path, folder: Path, settings: dict) -> tuple[Path, int, str]:
+    """A job of the pool; returns the video, how many pictures, and why it is broken or ""."""
+    try:
+        with whole_folder(folder) as unfinished:
+            return video, write(video, unfinished, settings), ""
+    except ValueError as error:
+        return video, 0, str(error)
 
 
 def remove_unfinished(parents: set[Path]) -> None:

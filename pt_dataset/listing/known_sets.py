@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from config import DATASETS, UCF_NAME, UserError
+from pt_dataset.datalist import CLASS_FILES, read_classes, read_list
+from pt_dataset.sources import VIDEO_NAME
+from pt_dataset.video_list import Video
 
 SIDES = {"train": "train", "val": "test", "validation": "test", "validate": "test", "test": "test"}
 UCF_TEST_GROUPS = {1: range(1, 8), 2: range(8, 15), 3: range(15, 22)}  # of 25; by split
@@ -288,3 +291,44 @@ RULES = {
     "kinetics400": kinetics400,
     "kinetics200": kinetics200,  # after the set that it is a part of
 }
+
+
+def known_classes(name: str, folder: Path) -> list[str]:
+    """The class names of a public set, which a class file in `folder` must not contradict."""
+    classes, own = read_classes(CLASS_FILES / name / "classes.txt"), folder / "classes.txt"
+    if own.exists() and read_classes(own) != classes:
+        raise UserError(
+            f"{own} has other classes or another order than {name}; move it away, or make lists "
+            f"of your own with make_json.py folder"
+        )
+    return classes
+
+
+def kinetics400_videos(folder: Path) -> dict[str, Video]:
+    """The videos on the lists of Kinetics-400 in `folder`, by names like those of its folders.
+
+    Raises:
+        UserError: there are no such lists.
+    """
+    classes, videos = read_classes(CLASS_FILES / "kinetics400" / "classes.txt"), {}
+    for side in ("train", "test"):
+        path = folder / f"{side}list01.json"
+        if not path.exists():
+            raise UserError(
+                f"no list {path}, of which kinetics200 is a part; make the lists of kinetics400 "
+                "first, or name its videos as FRAMES"
+            )
+        for video in read_list(path, classes)[0]:
+            videos[f"{side}/{video.class_name}/{Path(video.path).stem}"] = video
+    return videos
+
+
+def has_videos(name: str, folder: Path) -> bool:
+    """Whether the folder of a public set has its videos, or for kinetics200 their ids, in it."""
+    if name == "kinetics200":
+        return ID_LISTS["train"] in find_files(folder, ID_LISTS["train"])
+    entries = [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
+    return any(
+        path.is_dir() or path.suffix.lower() == ".zip" or VIDEO_NAME.fullmatch(path.name)
+        for path in entries
+    )
