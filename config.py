@@ -7,14 +7,17 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
+from typing import TypeVar
 
 RUNS = Path("saved_model")  # folder of all runs, below the working folder
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 # UCF101: v_Biking_g01_c02 is a clip of the first group of Biking, of one recording; numbers start
 # anew in each class
 UCF_NAME = re.compile(r"(?:v_(?P<class_name>\w+))?_(?P<number>g\d+)_c\d+", re.IGNORECASE)
+LOW_HIGH = ("LOW", "HIGH")
+T = TypeVar("T")
 
 
 class UserError(ValueError):
@@ -53,6 +56,51 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def option(default=MISSING, help: str = "", **facts):
+    """A field of a dataclass that is an option of the command line, too: all that is known of it.
+
+    Args:
+        default: MISSING where every recipe has its own.
+        help: for --help, which adds the default itself.
+        **facts: as far as they do not follow from the annotation: `low` and `high`, limits of a
+            number, both allowed; `choices`; `metavar`; `nargs`; `resumed`, what a run that goes on
+            does: it keeps the value of the run before unless another is typed (the default),
+            cannot have another one ("fixed"), or has its own ("own").
+    """
+    return field(default=default, metadata={"help": help, **facts})
+
+
+def part(kind: type[T], values: object) -> T:
+    """The dataclass `kind` with those attributes of `values` that it has fields for."""
+    return kind(**{f.name: getattr(values, f.name) for f in fields(kind)})
+
+
+@dataclass(frozen=True)
+class Views:
+    """Clips and crops of a video in evaluation, written "10x3", or "allx1" for a whole video."""
+
+    clips: int | None  # None: the whole video is one clip
+    crops: int
+
+    def __str__(self) -> str:
+        return f"{self.clips or 'all'}x{self.crops}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Views":
+        """CLIPSxCROPS, or CLIPS alone, where CLIPS may be "all".
+
+        Raises:
+            ValueError: it is neither, in a sentence.
+        """
+        clips, _, crops = text.partition("x")
+        some = clips.isdecimal() and int(clips) > 0
+        if not (some or clips == "all") or (crops or "1") not in ("1", "3", "10"):
+            raise ValueError(
+                f"'{text}' is not CLIPSxCROPS with 1, 3 or 10 crops, such as 10x3, or all"
+            )
+        return cls(int(clips) if some else None, int(crops or 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,101 +151,186 @@ ARCHS = {
 }
 
 
-RESIZES = ("short_side", "square")  # square: both sides, whatever the aspect ratio
-CROPS = ("random", "resized", "corners")  # how training crops, see Recipe.crop
-AVERAGES = ("scores", "logits")  # after the softmax, or before it
+RESIZES = ("short_side", "square")
+CROPS = ("random", "resized", "corners")
+AVERAGES = ("scores", "logits")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preprocessing:
+class Clip:
+    """Which frames of a video a network sees."""
+
+    modality: str = option(
+        "rgb", "flow: lists with a 'flow_path'; rgbdiff: of tsn", choices=("rgb", "flow", "rgbdiff")
+    )
+    clip_len: int = option(help="frames the network sees", low=1, metavar="N")
+    stride: int = option(1, "source frames between two of them", low=1, metavar="N")
+    target_fps: float | None = option(
+        None,
+        "--stride counts frames at this rate, whatever that of a video (its own)",
+        low=0.1,
+        metavar="FPS",
+    )
+    snippet_len: int = option(
+        0, "frames of each segment of the video; 0: consecutive clips", low=0, metavar="N"
+    )
+    resize: str = option("short_side", "square: whatever the aspect ratio", choices=RESIZES)
+    crop_size: int = option(224, "what the network sees of a frame", low=1, metavar="PX")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing(Clip):
     """Everything between a file and a network; it travels with weights and checkpoints."""
 
-    clip_len: int  # frames the network sees
-    stride: int = 1  # source frames from one of them to the next
-    snippet_len: int = 0  # 0: a clip is consecutive; else so many frames of each segment of a video
-    target_fps: float | None = None  # `stride` counts frames at this rate; None: at the video's own
-    modality: str = (
-        "rgb"  # "flow": fields u, v of 0 to 255; "rgbdiff": RGB, for the network to subtract
-    )
     short_side: int = 256  # of the resized frame
-    crop_size: int = 224
-    resize: str = "short_side"  # one of RESIZES
     interpolation: str = "bilinear"
     antialias: bool = True
     channel_order: str = "RGB"  # or "BGR"
     value_range: tuple[float, float] = (0.0, 1.0)  # of black and white, before mean and std
-    mean: tuple[float, ...]
+    mean: tuple[float, ...]  # one a channel; of flow fields u, v of 0 to 255
     std: tuple[float, ...]
     fps: float | None = None  # frames a second that the weights were trained with, if they care
 
-    def of_flow(self) -> "Preprocessing":
+    def for_flow(self) -> "Preprocessing":
         """What a network expects that starts from these weights, of RGB, and sees flow.
 
         Source: the authors' tsn-pytorch: 128 for pixels of 0 to 255, else 0.5 with the mean
         deviation of the three colors.
         """
-        fields = 2 * self.snippet_len
+        channels = 2 * self.snippet_len
         mean = 128.0 if self.value_range == (0.0, 255.0) else 0.5
         std = round(sum(self.std) / len(self.std), 3)
         return replace(
-            self, modality="flow", channel_order="RGB", mean=(mean,) * fields, std=(std,) * fields
+            self,
+            modality="flow",
+            channel_order="RGB",
+            mean=(mean,) * channels,
+            std=(std,) * channels,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How an architecture is trained; each field is also an option of main.py."""
+class Augmentation:
+    """How clips of training vary; evaluation always resizes to the lowest short side and crops."""
 
-    # clip, in frames and pixels
-    clip_len: int  # frames the network sees
-    stride: int = 1  # source frames from one of them to the next
-    snippet_len: int = 0  # see Preprocessing
-    target_fps: float | None = None  # see Preprocessing
-    modality: str = "rgb"  # a key of Arch.modalities
-    resize: str = "short_side"  # see Preprocessing
-    short_side: tuple[int, int] = (256, 256)  # the resized frame's, drawn from [low, high]
-    crop_size: int = 224
-    # augmentation; evaluation always resizes to short_side and crops
-    # "random": anywhere on the resized frame; "resized": any window, resized to crop_size;
-    # "corners": a window at one of 13 fixed places, resized
-    crop: str = "random"
-    crop_area: tuple[float, float] = (0.08, 1.0)  # "resized": share of the frame
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)  # "resized": width / height
-    crop_scales: tuple[float, ...] = (1.0, 0.875, 0.75, 0.66)  # "corners": of the short side
-    flip_prob: float = 0.5  # horizontal flips, where the data set allows them
-    # the most that brightness, contrast and saturation (shares) and hue (of a turn) change
-    color_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    short_side: tuple[int, int] = option(
+        (256, 256),
+        "frames are resized to it; two: a range; with other --crop than random in evaluation only",
+        low=1,
+        nargs="+",
+        metavar="PX",
+    )
+    crop: str = option(
+        "random",
+        "in training: at any place of the resized frame; any window, resized; one at 13 fixed "
+        "places, resized",
+        choices=CROPS,
+    )
+    crop_area: tuple[float, float] = option(
+        (0.08, 1.0), "--crop resized: share of the frame", low=0.01, high=1, metavar=LOW_HIGH
+    )
+    crop_ratio: tuple[float, float] = option(
+        (3 / 4, 4 / 3), "--crop resized: width / height", low=0.1, high=10, metavar=LOW_HIGH
+    )
+    crop_scales: tuple[float, ...] = option(
+        (1.0, 0.875, 0.75, 0.66),
+        "--crop corners: sides of the window as shares of the short side, in order",
+        low=0.01,
+        high=1,
+        metavar="S",
+    )
+    flip_prob: float = option(
+        0.5, "horizontal flips, where the data set allows them", low=0, high=1, metavar="P"
+    )
+    color_jitter: tuple[float, float, float, float] = option(
+        (0.0, 0.0, 0.0, 0.0),
+        "the most that each changes; hue in turns of the color wheel, 0.5 at most",
+        low=0,
+        high=1,
+        metavar=("BRIGHTNESS", "CONTRAST", "SATURATION", "HUE"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The network, beside the arguments of its class."""
+
+    dropout: float = option(0.5, low=0, high=1, metavar="P")
+    bn_momentum: float = option(0.1, "weight of the newest batch in batch norm", low=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimization:
+    """Steps of the optimizer, and their sizes."""
+
+    epochs: int = option(low=1, metavar="N")
+    batch_size: int = option(
+        help="clips a step, over all devices", low=1, metavar="N", resumed="fixed"
+    )
+    optimizer: str = option("sgd", choices=("sgd", "adamw"), resumed="fixed")
+    lr: float = option(
+        help="learning rate for the batch size in use; the recipe's is scaled to it", low=0
+    )
+    momentum: float = option(0.9, "of SGD", low=0, high=1)
+    nesterov: bool = option(False, "of SGD")
+    weight_decay: float = option(1e-4, low=0)
+    decay_norm: bool = option(True, "weight decay on batch norm, too")
+    clip_grad: float = option(0, "longest gradient; 0: any", low=0, metavar="NORM")
+    schedule: str = option("step", choices=("step", "cosine", "plateau"))
+    lr_steps: tuple[int, ...] = option(
+        (), "a tenth of lr after each", low=1, nargs="*", metavar="EPOCH"
+    )
+    plateau_patience: int = option(
+        5,
+        "without a better validation loss before a tenth of lr",
+        low=1,
+        metavar="EPOCHS",
+    )
+    warmup_epochs: float = option(0, "lr rises linearly from near zero", low=0, metavar="N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regularization:
+    """What keeps a network from learning its training videos by heart."""
+
+    ema: float = option(
+        0,
+        "evaluate weights averaged over the steps, such as 0.999; 0: the last weights",
+        low=0,
+        high=1,
+        metavar="DECAY",
+    )
+    label_smoothing: float = option(0, low=0, high=1, metavar="P")
+    mixup: float = option(0, "blend pairs of clips; 0: none", low=0, metavar="ALPHA")
+    freeze: str | None = option(
+        None, "train only what follows this stage of the network", metavar="STAGE"
+    )
+    freeze_bn: bool = option(False, "batch norm stays as it starts")
+    precise_bn: int = option(
+        0, "measure batch norm anew on so many before each evaluation", low=0, metavar="BATCHES"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is evaluated at the end."""
+
+    views: Views = option(
+        Views(10, 1),
+        "of each video: 1, 3 or 10 crops; all: the whole video as one clip",
+        metavar="CLIPSxCROPS",
+    )
+    average: str = option("scores", "of the views; scores: after softmax", choices=AVERAGES)
+    full_crop: bool = option(False, "crops as large as the short side, not of --crop-size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Clip, Augmentation, Network, Optimization, Regularization, Evaluation):
+    """How an architecture is trained; all but these fields are options of main.py."""
+
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)  # of pixels scaled to [0, 1]
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
-    # model
     arch_args: dict = field(default_factory=dict)  # of the network, see Arch.options
-    dropout: float = 0.5
-    bn_momentum: float = 0.1  # weight of the newest batch in the running statistics
-    # optimization
-    epochs: int
-    batch_size: int
-    optimizer: str = "sgd"
-    lr: float  # for this batch size
-    momentum: float = 0.9  # of SGD
-    nesterov: bool = False
-    weight_decay: float = 1e-4
-    decay_norm: bool = True  # False: no weight decay on the scale and shift of batch norm
-    clip_grad: float = 0  # longest gradient (L2 norm over all parameters); 0: any
-    schedule: str = "step"  # see utils/schedule.py
-    lr_steps: tuple[int, ...] = ()  # epochs after which "step" divides lr by 10
-    plateau_patience: int = 5  # epochs without a better validation loss before "plateau" does
-    warmup_epochs: float = 0  # lr rises linearly from near zero
-    ema: float = 0  # decay a step of the averaged weights that are evaluated; 0: none
-    # regularization
-    label_smoothing: float = 0
-    mixup: float = 0  # alpha of its beta distribution; 0: none
-    freeze: str | None = None  # stages up to this one keep the weights they start with
-    freeze_bn: bool = False  # batch norm keeps its statistics, scale and shift
-    precise_bn: int = 0  # batches that measure batch norm anew before each evaluation
-    # evaluation
-    views: str = "10x1"  # clips x crops a video at the end of the run; "all": the whole video
-    average: str = "scores"  # what is averaged over the views, one of AVERAGES
-    full_crop: bool = False  # are those crops as large as the short side, or of crop_size?
     expected: str = ""  # published accuracy with its protocol, printed at the start of a run
 
 
@@ -226,7 +359,7 @@ RESNET_SCRATCH = Recipe(
     precise_bn=200,
     schedule="cosine",
     warmup_epochs=34,
-    views="10x3",
+    views=Views(10, 3),
 )
 # arXiv:1711.07971 sec. 4.1 and video-nonlocal-net: 150k, 150k and 100k steps of 64 clips, which are
 # 104 epochs of 246k videos; 32 of 64 consecutive frames
@@ -259,7 +392,7 @@ TSN_SCRATCH = Recipe(
     batch_size=128,
     lr=0.01,
     weight_decay=5e-4,
-    views="25x10",
+    views=Views(25, 10),
 )
 # MMAction's configurations of the authors' BNInception; their Caffe solvers say 1e-3 and 40, too
 TSN_IMAGENET = replace(TSN_SCRATCH, lr=0.001, clip_grad=40, arch_args={"partial_bn": True})
@@ -286,7 +419,7 @@ DEMO = Recipe(
     weight_decay=1e-2,
     schedule="cosine",
     warmup_epochs=1,
-    views="3x1",
+    views=Views(3, 1),
 )
 RECIPES = {  # (architecture, data set, start) before (architecture, start)
     ("i3d", "scratch"): I3D_SCRATCH,
@@ -391,44 +524,43 @@ RECIPES = {  # (architecture, data set, start) before (architecture, start)
     ("resnet3d", "demo", "scratch"): DEMO,
     # the middle of eight segments of three frames each: all that a network without time can use
     ("tsn", "demo", "scratch"): replace(
-        DEMO, stride=1, snippet_len=1, arch_args={"backbone": "resnet18"}, views="1x1"
+        DEMO, stride=1, snippet_len=1, arch_args={"backbone": "resnet18"}, views=Views(1, 1)
     ),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """How a paper evaluates; all but the source are fields of Recipe."""
+class Protocol(Evaluation):
+    """How a paper evaluates."""
 
-    views: str
-    average: str = "scores"
-    full_crop: bool = False
     source: str
 
 
 PROTOCOLS = {
     "i3d": Protocol(
-        views="allx1",
+        views=Views(None, 1),
         average="logits",
         source="arXiv:1705.07750 sec. 2.5 and the authors' code: the whole video, 250 frames at 25 "
         "a second, is one clip of which the network averages the logits in time; center crop",
     ),
     "s3d": Protocol(
-        views="allx1", average="logits", source="arXiv:1712.04851: as I3D, all frames, center crop"
+        views=Views(None, 1),
+        average="logits",
+        source="arXiv:1712.04851: as I3D, all frames, center crop",
     ),
     "nonlocal": Protocol(
-        views="10x3",
+        views=Views(10, 3),
         full_crop=True,
         source="arXiv:1711.07971 sec. 4.1: 10 clips at short side 256, softmax averaged; the whole "
         "frame as three crops of 256 x 256, as in the authors' code",
     ),
     "tsn": Protocol(
-        views="25x10",
+        views=Views(25, 10),
         average="logits",
         source="arXiv:1608.00859 and the authors' tsn-pytorch: 25 segments, four corners and the "
         "center, mirrored, too",
     ),
-    "clip": Protocol(views="1x1", source="one center clip, as validation between epochs"),
+    "clip": Protocol(views=Views(1, 1), source="one center clip, as validation between epochs"),
 }
 
 

@@ -34,7 +34,7 @@ if __name__ == "__main__" and os.environ.get("RANK", "0") == "0" and answered(pa
 import torch
 from torch import nn
 
-from config import ARCHS, RUNS, UserError
+from config import ARCHS, RUNS, UserError, Views
 from models import build_model, weights
 from pt_dataset.clip_dataset import ClipShape, VideoLists, check_clips, read_dataset
 from pt_dataset.loader import Loader, train_loader, view_loader
@@ -75,7 +75,6 @@ from utils.resolve import (
     preprocessing_of,
     share_size,
     short_side_range,
-    split_views,
 )
 from utils.schedule import Schedule
 from utils.trainer import NonFiniteLoss, Trainer
@@ -206,7 +205,7 @@ def set_up(opts: argparse.Namespace) -> Run:
         **{name: getattr(opts, name) for name in AUGMENTATION},
         short_side=short_side_range(opts, preprocessing),
     )
-    check_clips(lists, clip, num_crops=split_views(opts.views)[1])
+    check_clips(lists, clip, num_crops=opts.views.crops)
 
     # model
     arch_args = {"dropout": opts.dropout, "bn_momentum": opts.bn_momentum} | opts.arch_args
@@ -321,7 +320,8 @@ def train_epochs(
             )
             with weights_to_evaluate(run, trainer, loader):
                 mistakes, desc = Mistakes(run.lists.class_names), f"validate {trainer.epoch + 1}"
-                scores = score(run, run.validation, "1x1", desc, stop.check, on_batch=mistakes.add)
+                one = Views(1, 1)
+                scores = score(run, run.validation, one, desc, stop.check, on_batch=mistakes.add)
             mistakes = mistakes.of_all_processes()
             metrics |= evaluator.validation_metrics(*scores)
             trainer.schedule.losses.append(metrics["val/loss"])
@@ -442,7 +442,7 @@ def features_of(
 ) -> head.Features:
     """Features of the views of `videos`, from the cache where they are the same."""
     opts = run.opts
-    if opts.views.startswith("all"):
+    if opts.views.clips is None:
         raise UserError("--head-only needs --views with a number of clips, such as 5x1")
     inner = run.classifier.module if isinstance(run.classifier, nn.DataParallel) else run.classifier
     extractor = ClipClassifier(FeatureNetwork(run.model), inner.normalize, run.precision)
@@ -451,7 +451,7 @@ def features_of(
         weights=digest_of(run.model),
         videos=[(*video[:2], *video[3:]) for video in videos],
         preprocessing=run.preprocessing,
-        views=[opts.views, opts.full_crop],
+        views=[str(opts.views), opts.full_crop],
         precision=run.precision,
         on_bad_frame=opts.on_bad_frame,
     )
@@ -645,14 +645,14 @@ def print_plan(run: Run) -> int:
 def score(
     run: Run,
     videos: Sequence[Video],
-    views: str,
+    views: Views,
     desc: str,
     check: Callable[[], None],
     average: str = "scores",
     full_crop: bool = False,
     on_batch: Callable[..., None] = lambda *batch: None,
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """What evaluator.score_videos says of `videos`, seen in `views` such as "10x3"."""
+    """What evaluator.score_videos says of `videos`, seen in `views`."""
     loader = view_loader_of(run, videos, views, full_crop)
     how = {"average": average, "view_batch": run.opts.view_batch or clips_at_once(run.opts)}
     return evaluator.score_videos(
@@ -661,20 +661,19 @@ def score(
 
 
 def view_loader_of(
-    run: Run, videos: Sequence[Video], views: str, full_crop: bool = False
+    run: Run, videos: Sequence[Video], views: Views, full_crop: bool = False
 ) -> Loader:
     """The loader of `videos`, the same one each time, so that its processes start only once."""
     key = id(videos), views, full_crop
     if key not in run.view_loaders:
-        num_clips, num_crops = split_views(views)
         side = run.preprocessing["short_side"]
         crop_size = side if full_crop else run.clip.crop_size
         options = {name: getattr(run.opts, name) for name in LOADER_OPTIONS}
         run.view_loaders[key] = view_loader(
             videos,
             replace(run.clip, short_side=(side, side), crop_size=crop_size),
-            num_clips=num_clips,
-            num_crops=num_crops,
+            num_clips=views.clips,
+            num_crops=views.crops,
             shard=(distributed.rank(), distributed.world_size()),
             gather=distributed.gather,
             **options | {"batch_size": run.opts.view_batch or clips_at_once(run.opts)},
@@ -722,7 +721,7 @@ def start_run_folder(folder: Path, opts: argparse.Namespace) -> None:
     """Makes the folder and writes the options there; from here on log.txt keeps the run's lines."""
     folder.mkdir(parents=True, exist_ok=True)
     options = {name: value for name, value in vars(opts).items() if name in opts.sources}
-    content = json.dumps(options, indent=1) + "\n"
+    content = json.dumps(options, indent=1, default=str) + "\n"
     checkpoint.write_whole(folder / "options.json", content.encode())
     loggers.set_up_console(folder)
 

@@ -3,7 +3,7 @@
 import argparse
 import json
 import os
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 from config import (
@@ -13,8 +13,11 @@ from config import (
     PROTOCOLS,
     RESIZES,
     RUNS,
+    Evaluation,
     Recipe,
+    Views,
     find_recipe,
+    part,
     recipe_key,
 )
 
@@ -136,15 +139,12 @@ def micro_batch(text: str) -> int | str:
     return text if text == "auto" else number(int, 1)(text)
 
 
-def views(text: str) -> str:
+def views(text: str) -> Views:
     """An argparse type: CLIPSxCROPS, or CLIPS alone, where CLIPS may be "all"."""
-    clips, _, crops = text.partition("x")
-    some = clips.isdecimal() and int(clips) > 0
-    if not (some or clips == "all") or (crops or "1") not in ("1", "3", "10"):
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is not CLIPSxCROPS with 1, 3 or 10 crops, such as 10x3, or all"
-        )
-    return f"{clips}x{crops or 1}"
+    try:
+        return Views.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -598,8 +598,8 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--modality {modality} is not for {opts['arch']}, but {known}")
     of_recipe = opts["arch"], opts["dataset"], start_of(opts["pretrained"])
     key, recipe = recipe_key(*of_recipe), find_recipe(*of_recipe, modality)
-    opts = DEFAULTS | asdict(recipe) | inherited | preset(given) | given
-    sources = dict.fromkeys(opts, "default") | dict.fromkeys(asdict(recipe), f"recipe {key}")
+    opts = DEFAULTS | vars(recipe) | inherited | preset(given) | given
+    sources = dict.fromkeys(opts, "default") | dict.fromkeys(vars(recipe), f"recipe {key}")
     sources |= dict.fromkeys(inherited, "resumed run")
     sources |= dict.fromkeys(preset(given), f"protocol {opts['protocol']}")
     sources |= dict.fromkeys(given, "command line")
@@ -620,7 +620,7 @@ def parse_opts(argv: list[str] | None = None) -> argparse.Namespace:
     changed = {
         name: (inherited[name], value)
         for name, value in same.items()
-        if json.dumps(value) != json.dumps(inherited[name])  # JSON has no tuples
+        if as_json(value) != as_json(inherited[name])  # which has no tuples
     }
     how = {"given": set(given), "sources": sources, "changed": changed, "auto": auto, "use": None}
     return argparse.Namespace(**opts, **how)
@@ -707,6 +707,10 @@ def table(opts: argparse.Namespace) -> str:
     return "\n".join(f"{n:{widths[0]}}  {v:{widths[1]}}  {source}" for n, v, source in rows)
 
 
+def as_json(value: object) -> str:
+    return json.dumps(value, default=str)
+
+
 def check_splits(given: dict) -> None:
     """Turns a series of one split into a plain run of it."""
     splits = given.get("splits", ())
@@ -726,8 +730,7 @@ def preset(given: dict) -> dict:
     """The options that a typed --protocol stands for."""
     if "protocol" not in given:
         return {}
-    values = asdict(PROTOCOLS[given["protocol"]])
-    return {name: values[name] for name in ("views", "average", "full_crop")}
+    return vars(part(Evaluation, PROTOCOLS[given["protocol"]]))
 
 
 def start_of(pretrained: str | None) -> str:
@@ -791,7 +794,7 @@ def check_clips(opts: dict, recipe: Recipe) -> None:
         )
     if segments and opts["target_fps"]:
         raise ValueError("--target-fps is for consecutive clips, and --snippet-len makes segments")
-    if segments and opts["views"].startswith("all"):
+    if segments and opts["views"].clips is None:
         raise ValueError(
             "--views all is for consecutive clips, as are --protocol i3d and s3d, and "
             "--snippet-len makes segments"
@@ -815,6 +818,7 @@ def saved_options(checkpoint: str) -> dict:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     known = DEFAULTS.keys() | {f.name for f in fields(Recipe)}
-    return {
+    saved = {
         name: value for name, value in saved.items() if name in known and name not in NOT_INHERITED
     }
+    return saved | ({"views": Views.parse(saved["views"])} if "views" in saved else {})

@@ -135,12 +135,12 @@ def test_weights_of_rgb_that_start_flow_get_its_pixels():
         value_range=(0.0, 255.0),
         mean=(104.0, 117.0, 128.0),
         std=(1.0,) * 3,
-    ).of_flow()
+    ).for_flow()
     assert (bninception.mean, bninception.std) == ((128.0,) * 10, (1.0,) * 10)
     assert bninception.channel_order == "RGB"  # u and v must not be swapped
     torchvision = Preprocessing(
         clip_len=15, snippet_len=5, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
-    ).of_flow()
+    ).for_flow()
     assert (torchvision.mean, torchvision.std) == ((0.5,) * 10, (0.226,) * 10)
 
 

@@ -2,7 +2,7 @@ import json
 import resource
 import subprocess
 import sys
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ def test_options_default_to_the_recipe(key):
     argv = ["--arch", arch, "--dataset", dataset]
     weights = {"scratch": [], "imagenet": ["imagenet"], "kinetics": ["some"]}[start]
     opts = vars(parse_opts(argv + [part for name in weights for part in ("--pretrained", name)]))
-    recipe = asdict(find_recipe(arch, dataset, start))
+    recipe = vars(find_recipe(arch, dataset, start))
     assert {name: opts[name] for name in recipe} == recipe
 
 
@@ -62,7 +62,11 @@ def test_augmentation_is_that_of_the_paper():
     assert opts("--arch", "s3d").resize == "square"
     assert opts("--arch", "resnet3d").short_side == (256, 320)
     tsn = opts("--arch", "tsn")
-    assert (tsn.crop, tsn.crop_scales, tsn.views) == ("corners", (1, 0.875, 0.75, 0.66), "25x10")
+    assert (tsn.crop, tsn.crop_scales, str(tsn.views)) == (
+        "corners",
+        (1, 0.875, 0.75, 0.66),
+        "25x10",
+    )
 
 
 def test_a_modality_changes_the_recipe():
@@ -77,7 +81,7 @@ def test_a_modality_changes_the_recipe():
 
 def test_views_of_whole_videos_and_ten_crops():
     argv = ["--arch", "i3d", "--dataset", "x", "--views"]
-    assert [parse_opts([*argv, v]).views for v in ("all", "allx3", "2x10", "4")] == [
+    assert [str(parse_opts([*argv, v]).views) for v in ("all", "allx3", "2x10", "4")] == [
         *("allx1", "allx3", "2x10", "4x1")
     ]
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from config import Views
 from utils import confusion, distributed
 from utils.checkpoint import write_whole
 from utils.metrics import mean_class_accuracy, num_correct, top_k, wilson_interval
@@ -98,31 +99,29 @@ def result_of(
 
 
 def protocol_in_words(
-    views: str, preprocessing: dict, average: str = "scores", full_crop: bool = False
+    views: Views, preprocessing: dict, average: str = "scores", full_crop: bool = False
 ) -> str:
-    """What was averaged over what, for `views` such as "10x3"."""
+    """What was averaged over what."""
     averaged = "logits" if average == "logits" else "softmax"
-    clips, crops = views.split("x")
-    of_crops = {"1": "1 center crop", "10": "10 crops (5 of them mirrored)"}
-    of_crops = of_crops.get(crops, f"{crops} crops")
+    crops = {1: "1 center crop", 10: "10 crops (5 of them mirrored)"}
+    crops = crops.get(views.crops, f"{views.crops} crops")
     unit = "field of flow" if preprocessing["modality"] == "flow" else "frame"
     side = "both sides" if preprocessing["resize"] == "square" else "short side"
     crop_size = preprocessing["short_side" if full_crop else "crop_size"]
     pixels = f"{crop_size} px out of {side} {preprocessing['short_side']}"
     if snippet_len := preprocessing["snippet_len"]:
-        segments = int(clips) if clips != "1" else preprocessing["clip_len"] // snippet_len
+        segments = views.clips if views.clips != 1 else preprocessing["clip_len"] // snippet_len
         return (
             f"video accuracy, {segments} segments of {plural(snippet_len, unit)} as one input, "
-            f"{averaged} averaged over {of_crops}, {pixels}"
+            f"{averaged} averaged over {crops}, {pixels}"
         )
-    of_clips = {"1": "1 center clip", "all": "the whole video as 1 clip"}
-    of_clips = of_clips.get(clips, f"{clips} evenly spaced clips")
-    frames = "" if clips == "all" else f" of {plural(preprocessing['clip_len'], unit)}"
+    clips = {1: "1 center clip", None: "the whole video as 1 clip"}
+    clips = clips.get(views.clips, f"{views.clips} evenly spaced clips")
+    frames = "" if views.clips is None else f" of {plural(preprocessing['clip_len'], unit)}"
     rate = preprocessing["target_fps"]
     stride = f"stride {preprocessing['stride']}" + (f" at {rate:g} frames/s" if rate else "")
     return (
-        f"video accuracy, {averaged} averaged over {of_clips} x {of_crops}{frames} ({stride}), "
-        f"{pixels}"
+        f"video accuracy, {averaged} averaged over {clips} x {crops}{frames} ({stride}), {pixels}"
     )
 
 

@@ -106,7 +106,7 @@ def preprocessing_of(
         typed |= {name: clip[name] for name in ("modality", "clip_len", "snippet_len")}
     preprocessing = replace(theirs, **typed)
     if opts.modality == "flow" != theirs.modality:
-        preprocessing = preprocessing.of_flow()
+        preprocessing = preprocessing.for_flow()
     if entry:
         for name, value in asdict(recipe).items():
             theirs = getattr(preprocessing, name)
@@ -157,9 +157,3 @@ def share_size(opts: argparse.Namespace) -> int:
 def clips_at_once(opts: argparse.Namespace) -> int:
     """Clips that a process has on its devices at the same time, as far as the options say."""
     return share_size(opts) if opts.micro_batch in (None, "auto") else opts.micro_batch
-
-
-def split_views(views: str) -> tuple[int | None, int]:
-    """Clips (None: the whole video) and crops of `views` such as "10x3" or "allx1"."""
-    clips, crops = views.split("x")
-    return None if clips == "all" else int(clips), int(crops)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from config import ARCHS, Preprocessing, UserError
+from config import ARCHS, Preprocessing, UserError, Views
 from models import build_model, weights
 from opts import USE_CLIP_OPTIONS
 from pt_dataset import windows
@@ -24,10 +24,10 @@ from utils import annotate, checkpoint, evaluator, features, inference, predicti
 from utils import export as exporting
 from utils.normalize import ClipClassifier, Normalize
 from utils.precision import choose_precision
-from utils.resolve import CLIP_OPTIONS, split_views
+from utils.resolve import CLIP_OPTIONS
 
 NUM_CLIPS = 10  # of a video, unless --views says otherwise: what most papers average
-VIEWS = f"{NUM_CLIPS}x1"
+VIEWS = Views(NUM_CLIPS, 1)
 AT_ONCE = 4  # windows that are decoded together
 log = logging.getLogger("video")
 
@@ -160,7 +160,7 @@ def predict_videos(
 ) -> tuple[list[prediction.Prediction], list[tuple[str, str]]]:
     """Softmax scores averaged over the views of each window, and over the windows of each video."""
     parts = [part for video in videos for part in parts_to_predict(video, network.clip, opts)]
-    _, num_crops = split_views(opts.views or VIEWS)
+    num_crops = (opts.views or VIEWS).crops
     predictions, problems = [], []
     for video, answers in by_video(network, network.classifier(), parts, num_crops, opts):
         if isinstance(answers, str):
@@ -205,7 +205,7 @@ def by_video(
 
 def parts_to_predict(video: Video, clip: ClipShape, opts: argparse.Namespace) -> list[windows.Part]:
     """The whole video, or overlapping windows of it, each half a window later than the last."""
-    num_clips, _ = split_views(opts.views or VIEWS)
+    num_clips = (opts.views or VIEWS).clips
     length = clip.length(video)
     if not opts.sliding_window:
         return [windows.Part(video, [(0, length)], clip.view_indices(video, num_clips))]
