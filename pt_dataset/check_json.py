@@ -166,7 +166,7 @@ def check_some(
     return [(*at, check_video(video, sample)) for at, video in zip(which, videos, strict=True)]
 
 
-def check_all(lists: list[DataList], sample: int | None, workers: int) -> None:
+def check_all_videos(lists: list[DataList], sample: int | None, workers: int) -> None:
     """Checks the videos of all lists, and adds to each what was found."""
     todo = []
     for n, data in enumerate(lists):
@@ -387,7 +387,7 @@ def check_lists(
 ) -> int:
     """Checks the lists, prints what was found and returns the exit status."""
     loaded = [load_list(path, classes) for path in lists]
-    check_all(loaded, sample, workers)
+    check_all_videos(loaded, sample, workers)
     for data in loaded:
         check_entries(data)
         check_split(data, loaded, classes)

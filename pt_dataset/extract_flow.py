@@ -34,7 +34,7 @@ NO_MOTION = 128
 CHUNK = 16  # fields; more would only need more memory
 
 
-def find_videos(src: Path, dst: Path) -> tuple[list[Path], list[Path], int]:
+def inputs_below(src: Path, dst: Path) -> tuple[list[Path], list[Path], int]:
     """Video files and folders of frames below `src`, relative, and the number of other files."""
     if src.is_file():
         return [], sorted(map(Path, zip_videos(src))), 0
@@ -103,7 +103,7 @@ def compute_flows(*, src: Path, dst: Path, bound: float, quality: int, workers: 
         raise UserError(f"{src} is no folder or zip; SRC has a folder of frames for each video")
     if os.path.realpath(src) == os.path.realpath(dst):
         raise UserError(f"{dst} is SRC itself; name another folder for the flow")
-    videos, frame_folders, num_others = find_videos(src, dst)
+    videos, frame_folders, num_others = inputs_below(src, dst)
     if Path() in frame_folders:
         raise UserError(f"{src} has frames in it; name the folder that has the folders of frames")
     if not videos + frame_folders:

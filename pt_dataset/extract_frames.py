@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 ROUNDING = Fraction(1, 1000)  # s; Matroska rounds times to it, no frame may miss its tick by that
 
 
-def find_videos(src: Path, dst: Path) -> tuple[list[Path], int]:
+def videos_below(src: Path, dst: Path) -> tuple[list[Path], int]:
     """Videos below `src` but not in `dst`, relative and sorted, and the number of other files."""
     videos, num_others = [], 0
     for folder, names in walk(src, dst):
@@ -64,7 +64,7 @@ def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
     return round(width * scale), round(height * scale)
 
 
-def encode(frame: "av.VideoFrame", size: tuple[int, int], quality: int, scaler) -> bytes:
+def encode_jpeg(frame: "av.VideoFrame", size: tuple[int, int], quality: int, scaler) -> bytes:
     """The JPEG of a frame, scaled by `scaler` to `size` (width, height) and then turned upright."""
     # to the very planes that a JPEG stores, without RGB in between: twice as fast
     jpeg_planes = {"format": "yuvj420p", "dst_colorspace": "ITU601", "dst_color_range": "JPEG"}
@@ -97,7 +97,7 @@ def write_frames(video: Path, folder: Path, settings: dict) -> int:
         with open_video(video) as container:
             for frame, count in at_rate(timed_frames(container), fps):
                 size = size or scaled_size(frame.width, frame.height, settings["short_side"])
-                data = encode(frame, size, settings["quality"], scaler)
+                data = encode_jpeg(frame, size, settings["quality"], scaler)
                 for _ in range(count):
                     num_frames += 1
                     (folder / f"image_{num_frames:05d}.jpg").write_bytes(data)
@@ -118,7 +118,7 @@ def extract_videos(
         raise UserError(f"{src} is no folder; SRC has the videos in it, or a folder a class")
     if os.path.realpath(src) == os.path.realpath(dst):
         raise UserError(f"{dst} is SRC itself; name another folder for the frames")
-    videos, num_others = find_videos(src, dst)
+    videos, num_others = videos_below(src, dst)
     if not videos:
         raise UserError(f"{src} has no videos in it ({num_others} other files)")
     filled = fill_folders(

@@ -51,7 +51,7 @@ from pt_dataset.listing.splits import (
 from pt_dataset.video_list import Video
 
 DATA_ROOT = Path("videos_dataset")  # below the working folder
-WHAT_FRAMES_IS = f"FRAMES needs a folder a class with the videos in it: {FORMS}"
+WHAT_FRAMES_IS = f"FRAMES needs a folder for each class with its videos in it: {FORMS}"
 
 
 def check_can_write(folder: Path) -> None:
@@ -362,7 +362,7 @@ def add_own_videos(commands) -> None:
     """The command `folder`, with its options."""
     parser = commands.add_parser(
         "folder",
-        help="your own videos, in a folder a class",
+        help="your own videos, in a folder for each class",
         description="Lists of your own videos. " + WHAT_FRAMES_IS + ".",
         allow_abbrev=False,
     )

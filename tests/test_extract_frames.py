@@ -143,7 +143,7 @@ def test_frames_have_exactly_the_short_side(tmp_path, size, short_side, expected
 
 
 def jpeg_of(frame, size, quality):
-    data = extract_frames.encode(frame, size, quality, VideoReformatter())
+    data = extract_frames.encode_jpeg(frame, size, quality, VideoReformatter())
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from config import INTERRUPTED
 from pt_dataset import make_json
 from pt_dataset.datalist import read_classes, read_list
 from pt_dataset.listing.splits import split_folds, split_groups
@@ -461,7 +462,24 @@ def test_the_exit_status_from_any_folder(frames, args, status, words):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("tool", ["make_json", "extract_frames"])
+def test_ctrl_c_is_one_sentence(frames, capsys, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    add_class(frames, "a", 2)
+    monkeypatch.setattr(make_json, "measure_videos", interrupt)
+    assert make() == INTERRUPTED
+    assert capsys.readouterr().err == "stopped; no list is left half written\n"
+    assert not Path("videos_dataset").exists()
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        *("make_json", "extract_frames", "extract_flow", "check_json", "pack_frames"),
+        *("make_demo", "browse"),
+    ],
+)
 def test_tools_are_modules_too(tool):
     args = [sys.executable, "-m", f"pt_dataset.{tool}", "--help"]
     assert subprocess.run(args, cwd=ROOT, capture_output=True).returncode == 0

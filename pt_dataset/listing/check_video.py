@@ -127,17 +127,17 @@ def decoded_sizes(
     for start in range(0, len(indices), CHUNK):
         chunk = indices[start : start + CHUNK]
         try:
-            size = decode(path, count, chunk, is_flow).shape[1:3]
+            size = decode_pictures(path, count, chunk, is_flow).shape[1:3]
             yield from ((index, size, "") for index in chunk)
         except (UserError, OSError):  # one of them is bad, or of another size: which?
             for index in chunk:
                 try:
-                    yield index, decode(path, count, [index], is_flow).shape[1:3], ""
+                    yield index, decode_pictures(path, count, [index], is_flow).shape[1:3], ""
                 except (UserError, OSError) as error:
                     yield index, None, error_text(error, path)
 
 
-def decode(path: str, count: int, indices: list[int], is_flow: bool) -> np.ndarray:
+def decode_pictures(path: str, count: int, indices: list[int], is_flow: bool) -> np.ndarray:
     """Pixels (T, H, W, C) of some of the `count` pictures of a video, or of its flow."""
     if is_flow:
         return read_flow(path, indices, num_frames=count + 1)  # one more frame than fields
