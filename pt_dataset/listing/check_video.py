@@ -44,7 +44,8 @@ def check_video(video: Video, sample: int | None) -> Checked:
             return Checked(None, None, [Problem("missing", f"{video.path} does not exist")])
         num_frames = count_frames(video.path)
     except (UserError, OSError) as error:
-        kind = {EmptyVideo: "empty", FrameGap: "gap"}.get(type(error), "unusable")
+        is_empty, has_gap = isinstance(error, EmptyVideo), isinstance(error, FrameGap)
+        kind = "empty" if is_empty else "gap" if has_gap else "unusable"
         return Checked(None, None, [Problem(kind, error_text(error, video.path))])
     problems, first = [], first_number(video.path)
     if video.num_frames != num_frames:

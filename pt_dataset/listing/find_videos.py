@@ -233,8 +233,11 @@ def find_flow(frames: Path, found: Found, flow: Path | None) -> dict[str, str]:
     for folder in [flow] if flow else [path for path in beside if path.exists()]:
         flow_paths |= find_videos(folder).flow_paths
     names = Names(flow_paths)
-    matches = {name: flow_paths.get(names.find(name)) for name in found.paths}
-    matches = {name: path for name, path in matches.items() if path}
+    matches = {}
+    for name in found.paths:
+        flow_name = names.find(name)
+        if flow_name is not None:
+            matches[name] = flow_paths[flow_name]
     if flow and not matches:
         raise UserError(
             f"{flow} has no flow of these videos; it needs u/VIDEO and v/VIDEO, or VIDEO with "
