@@ -82,6 +82,24 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
+def read_csv(path: Path, columns: set[str]) -> list[tuple[str, dict[str, str]]] | None:
+    """The rows of a CSV file, each with where it stands; None if one of `columns` is missing.
+
+    Raises:
+        UserError: it is no CSV file in UTF-8.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            delimiter = max(",;\t", key=file.readline().count)  # Excel's depends on the country
+            file.seek(0)
+            rows = csv.DictReader(file, skipinitialspace=True, delimiter=delimiter)
+            if not columns <= set(rows.fieldnames or ()):
+                return None
+            return [(f"{path}: line {rows.line_num}", row) for row in rows]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is no CSV file in UTF-8: {error}") from None
+
+
 def one_place(names: Collection[str], key=last) -> dict[str, str]:
     """Names by what identifies a video in its data set.
 
@@ -226,24 +244,20 @@ def read_kinetics(folder: Path, labels: Labels) -> tuple[list[Path], dict[str, t
     """
     files, official = [], {}
     for path in find_files(folder, "*.csv").values():
-        try:
-            with open(path, encoding="utf-8-sig", newline="") as file:
-                rows = csv.DictReader(file, skipinitialspace=True)
-                if not set(rows.fieldnames or ()) >= CSV_COLUMNS:
-                    continue
-                files.append(path)
-                for row in rows:
-                    side, label = row["split"], labels.find(row["label"])
-                    if side == "test":
-                        continue
-                    if side not in SIDES or label is None:
-                        raise UserError(
-                            f"{path}: line {rows.line_num}: split '{side}', label "
-                            f"'{row['label']}': no such split or class in Kinetics-400"
-                        )
-                    official[row["youtube_id"]] = (SIDES[side], label)
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{path} is no CSV file in UTF-8: {error}") from None
+        rows = read_csv(path, CSV_COLUMNS)
+        if rows is None:
+            continue
+        files.append(path)
+        for where, row in rows:
+            side, label = row["split"], labels.find(row["label"] or "")
+            if side == "test":
+                continue
+            if side not in SIDES or label is None:
+                raise UserError(
+                    f"{where}: split '{side}', label '{row['label']}': no such split or class in "
+                    "Kinetics-400"
+                )
+            official[row["youtube_id"]] = (SIDES[side], label)
     return files, official
 
 

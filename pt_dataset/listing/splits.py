@@ -1,16 +1,15 @@
 """On which list a video of one's own goes: by chance, by groups, or as a file says."""
 
-import csv
 import os
 import random
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 from config import UserError
 from pt_dataset.datalist import read_classes
 from pt_dataset.listing.find_videos import Names
-from pt_dataset.listing.known_sets import SIDES, read_lines
+from pt_dataset.listing.known_sets import SIDES, read_csv, read_lines
 
 
 def class_of(path: str) -> str:
@@ -114,10 +113,17 @@ def read_split_file(path: Path, videos: Collection[str]) -> dict[str, str]:
         UserError: there is no such file or column, `split` has an unknown word, a video has two
             sides, or none of the paths is a video.
     """
+    if not path.is_file():
+        raise UserError(f"no file {path}")
+    rows = read_csv(path, {"path", "split"})
+    if rows is None:
+        raise UserError(f"{path} needs a first line that names the columns path and split")
     sides, num_missing = {}, 0
-    for where, name, word in read_split_rows(path):
+    for where, row in rows:
+        word = (row["split"] or "").strip().lower()
         if word not in SIDES:
             raise UserError(f"{where}: split is '{word}', not one of {', '.join(SIDES)}")
+        name = os.path.normpath((row["path"] or "").strip())
         video = name if name in videos else os.path.splitext(name)[0]
         if video not in videos:
             num_missing += 1
@@ -125,24 +131,6 @@ def read_split_file(path: Path, videos: Collection[str]) -> dict[str, str]:
             raise UserError(f"{where}: {video} is in train and in test")
     report_split(str(path), len(sides), num_missing, videos)
     return sides
-
-
-def read_split_rows(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Where it stands, for messages, path and lower-case split of each row of a CSV file."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            delimiter = max(",;\t", key=file.readline().count)  # Excel's depends on the country
-            file.seek(0)
-            reader = csv.DictReader(file, skipinitialspace=True, delimiter=delimiter)
-            if not {"path", "split"} <= set(reader.fieldnames or ()):
-                raise UserError(f"{path} needs a first line that names the columns path and split")
-            for row in reader:
-                name = os.path.normpath((row["path"] or "").strip())
-                yield f"{path}: line {reader.line_num}", name, (row["split"] or "").strip().lower()
-    except FileNotFoundError:
-        raise UserError(f"no file {path}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is no CSV file in UTF-8: {error}") from None
 
 
 def report_split(source: str, num_found: int, num_missing: int, videos: Collection[str]) -> None:
