@@ -37,9 +37,8 @@ from torch import nn
 from config import ARCHS, RUNS, UserError, Views
 from models import build_model, weights
 from pt_dataset.clip_dataset import ClipShape, VideoLists, check_clips, read_dataset
-from pt_dataset.datalist import Video
-from pt_dataset.groups import hold_out
 from pt_dataset.loader import Loader, train_loader, view_loader
+from pt_dataset.video_list import Video
 from pt_dataset.windows import ORDERS, OrderedClips
 from utils import (
     build,
@@ -190,6 +189,8 @@ def set_up(opts: argparse.Namespace) -> Run:
         )
     validation, chosen_on = lists.test, str(lists.test_list)
     if opts.val_groups:
+        from pt_dataset.listing.groups import hold_out
+
         kept, validation, groups = hold_out(lists.train, opts.val_groups)
         chosen_on = f"groups {', '.join(groups)} of {lists.train_list}"
         lists = replace(lists, train=kept)
