@@ -1,4 +1,4 @@
-"""What every architecture and every catalogue entry must keep; a new one is tested by existing."""
+"""What every architecture and every entry of WEIGHTS must keep; a new one is tested by existing."""
 
 import pytest
 import torch
@@ -6,9 +6,9 @@ import torch
 from config import ARCHS, Preprocessing
 from main import main
 from models import build_model
-from models.weights import catalogue
+from models.weights import public_weights
 
-ENTRIES = [(arch, name) for arch in ARCHS for name in catalogue(arch)]
+ENTRIES = [(arch, name) for arch in ARCHS for name in public_weights(arch)]
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -51,8 +51,8 @@ def test_every_option_of_an_architecture_is_an_argument_of_its_network(arch):
 
 
 @pytest.mark.parametrize("arch, name", ENTRIES, ids=str)
-def test_a_catalogue_entry_is_complete(arch, name):
-    entry = catalogue(arch)[name]
+def test_a_public_checkpoint_is_complete(arch, name):
+    entry = public_weights(arch)[name]
     assert entry.url.startswith("http")
     assert isinstance(entry.preprocessing, Preprocessing)
     assert len(entry.preprocessing.mean) == len(entry.preprocessing.std)
@@ -64,7 +64,7 @@ def test_a_catalogue_entry_is_complete(arch, name):
     assert set(entry.head) <= model.state_dict().keys()
 
 
-def test_the_catalogue_can_be_listed(capsys):
+def test_public_weights_can_be_listed(capsys):
     assert main(["--list-weights"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for _, name in ENTRIES)

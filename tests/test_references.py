@@ -9,20 +9,20 @@ from conftest import reference_clip, reference_state, relative
 from config import ARCHS
 from models import build_model
 from models.backbones import build_backbone
-from models.weights import catalogue
+from models.weights import public_weights
 
 MAKERS = ("_piergiaj", "_hassony2", "_kylemin", "_pytorchvideo", "_mmaction2", "_cadene")
 ENTRIES = [
     (arch, name)
     for arch in (*ARCHS, "backbones")
-    for name in catalogue(arch)
+    for name in public_weights(arch)
     if name.endswith(MAKERS)
 ]
 
 
 def network_from(arch, name, file):
     if arch == "backbones":
-        backbone = catalogue(arch)[name].arch_args["name"]
+        backbone = public_weights(arch)[name].arch_args["name"]
         return build_backbone(backbone, weights=name, weights_file=str(file))
     return build_model(arch, weights=name, weights_file=str(file))
 

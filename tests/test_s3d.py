@@ -11,8 +11,9 @@ from torch import nn
 
 from models import build_model
 from models.i3d import I3D
-from models.s3d import S3D, WEIGHTS, ConvBnRelu3d, FlatConv3d, Gate, from_i3d
+from models.s3d import S3D, ConvBnRelu3d, FlatConv3d, Gate
 from models.weights import load_exactly
+from models.weights.s3d import WEIGHTS, from_i3d
 
 
 def randomize(model):

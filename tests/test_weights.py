@@ -12,8 +12,8 @@ import torch
 
 from config import UserError
 from models import build_model, weights
-from models.i3d import WEIGHTS, convert_piergiaj
-from models.weights import fetch, load_exactly, read_state
+from models.weights import fetch, load_exactly, public_weights, read_state
+from models.weights.i3d import WEIGHTS, convert_piergiaj
 
 
 def public_i3d(num_classes=4):
@@ -141,7 +141,7 @@ def test_unknown_names_are_answered_with_the_known_ones():
     ],
 )
 def test_imagenet_is_that_of_the_network_asked_for(arch, asked, found):
-    assert weights.find("imagenet", arch, asked) is weights.catalogue(arch)[found]
+    assert weights.find("imagenet", arch, asked) is public_weights(arch)[found]
 
 
 def test_conversion_names_every_tensor_once():
