@@ -49,9 +49,11 @@ class ConvBn3d(nn.Sequential):
         kernel_size: tuple[int, int, int],
         stride: tuple[int, int, int] = (1, 1, 1),
     ):
-        padding = tuple(k // 2 for k in kernel_size)
-        conv = nn.Conv3d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
-        super().__init__(OrderedDict(conv=conv, bn=nn.BatchNorm3d(out_channels)))
+        super().__init__()
+        t, h, w = kernel_size
+        padding = (t // 2, h // 2, w // 2)
+        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        self.bn = nn.BatchNorm3d(out_channels)
 
 
 class Bottleneck(nn.Module):
@@ -129,8 +131,8 @@ class NonLocal(nn.Module):
             pairs = F.relu(F.linear(theta, w_theta) + F.linear(phi, w_phi).transpose(1, 2))
             return pairs / phi.shape[1] @ g
         # fused: under autocast the products keep float32 up to the softmax
-        heads = (m.unsqueeze(1) for m in (theta, phi, g))
-        return F.scaled_dot_product_attention(*heads, scale=self.scale).squeeze(1)
+        theta, phi, g = theta.unsqueeze(1), phi.unsqueeze(1), g.unsqueeze(1)
+        return F.scaled_dot_product_attention(theta, phi, g, scale=self.scale).squeeze(1)
 
 
 class ResNet3D(nn.Module):
@@ -192,7 +194,7 @@ class ResNet3D(nn.Module):
         self.head_window = head_window
         conv1_kernel = (1 if inflate == "none" else 5, 7, 7)
         self.features = nn.Sequential(
-            OrderedDict(
+            OrderedDict[str, nn.Module](
                 stem=ConvBn3d(in_channels, 64, conv1_kernel, (conv1_stride, 2, 2)),
                 relu=nn.ReLU(inplace=True),
                 pool1=nn.MaxPool3d(

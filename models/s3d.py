@@ -57,7 +57,8 @@ class ConvBnRelu3d(nn.Module):
     ):
         super().__init__()
         self.pads_itself = padding == "symmetric" or max(stride) == 1  # the two are then the same
-        pad = [k // 2 if self.pads_itself else 0 for k in kernel_size]
+        t, h, w = kernel_size
+        pad = (t // 2, h // 2, w // 2) if self.pads_itself else (0, 0, 0)
         self.conv = FlatConv3d(in_channels, out_channels, kernel_size, stride, pad, bias=False)
         self.bn = nn.BatchNorm3d(out_channels)
 

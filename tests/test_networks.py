@@ -1,12 +1,15 @@
 """What every architecture and every entry of WEIGHTS must keep; a new one is tested by existing."""
 
+import sys
+from types import ModuleType
+
 import pytest
 import torch
 
-from config import ARCHS, Preprocessing
+from config import ARCHS, Arch, Preprocessing, UserError
 from main import main
 from models import build_model
-from models.weights import public_weights
+from models.weights import find, public_weights
 
 ENTRIES = [(arch, name) for arch in ARCHS for name in public_weights(arch)]
 
@@ -68,3 +71,24 @@ def test_public_weights_can_be_listed(capsys):
     assert main(["--list-weights"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for _, name in ENTRIES)
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """A network as one file in models/ and its entry in ARCHS: it has no public weights."""
+    module = ModuleType("models.plain")
+    module.Plain = lambda num_classes: torch.nn.Linear(3, num_classes)
+    monkeypatch.setitem(sys.modules, "models.plain", module)
+    monkeypatch.setitem(ARCHS, "plain", Arch(network="Plain", title="for tests"))
+
+
+def test_a_network_without_public_weights_needs_no_file_of_them(plain, capsys):
+    assert build_model("plain", 5)(torch.zeros(2, 3)).shape == (2, 5)
+    assert public_weights("plain") == {}
+    for name in ("imagenet", "i3d_rgb_piergiaj"):
+        with pytest.raises(UserError, match=f"^no weights '{name}' for plain; there are none$"):
+            find(name, "plain")
+    with pytest.raises(UserError, match="there are none"):
+        build_model("plain", weights="imagenet")
+    assert main(["--list-weights"]) == 0
+    assert "plain" not in capsys.readouterr().out

@@ -127,8 +127,8 @@ def test_a_file_that_is_no_state_dict_is_one_clear_error(tmp_path, content, monk
 def test_unknown_names_are_answered_with_the_known_ones():
     with pytest.raises(UserError, match="no weights 'x' for i3d; there are i3d_rgb_piergiaj"):
         build_model("i3d", weights="x")
-    with pytest.raises(UserError, match="unknown architecture 'c3d'; there are i3d"):
-        build_model("c3d")
+    with pytest.raises(UserError, match="unknown architecture 'nothing'; there are .*i3d"):
+        build_model("nothing")
 
 
 @pytest.mark.parametrize(
