@@ -1,24 +1,23 @@
 """2-D networks for TSN: torchvision's, and Inception with batch norm, on which TSN was published.
 
 Paper:   Ioffe and Szegedy, Batch Normalization, ICML 2015, arXiv:1502.03167 (BNInception)
-Weights: ImageNet; torchvision's first ones, and a PyTorch port of the Caffe BNInception of TSN's
-    authors, which has biases in its convolutions and pools with ceil_mode
+Weights: ImageNet (weights/backbones.py); torchvision's first ones, and a PyTorch port of the Caffe
+    BNInception of TSN's authors, which has biases in its convolutions and pools with ceil_mode
 Input:   images (N, 3, H, W), normalized as the weights were trained; H and W >= 32, of
     inception_v3 >= 75
 Output:  logits (N, num_classes)
 """
 
-import re
 from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models import get_model, get_model_weights
+from torchvision.models import get_model
 
-from config import Preprocessing, UserError
+from config import UserError
 from models.layers import mean_over_positions
-from models.weights import Weights, find, load
+from models.weights import find, load
 
 
 class ConvBnRelu2d(nn.Module):
@@ -118,7 +117,8 @@ class BNInception(nn.Module):
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, nonlinearity="relu")
-                nn.init.zeros_(m.bias)
+                if m.bias is not None:
+                    nn.init.zeros_(m.bias)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.head(mean_over_positions(self.features(image)))
@@ -132,28 +132,22 @@ class Backbone:
     classifier: str = "fc"  # the last layer
     first_conv: str = "conv1"
     has_batch_norm: bool = True
-    preprocessing: Preprocessing  # of its ImageNet weights
     build_args: dict = field(default_factory=dict)  # of torchvision's function
 
 
-IMAGENET = Preprocessing(clip_len=1, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-# weights that Google trained; torchvision changes ImageNet's normalization into theirs inside
-# (`transform_input`), which is off here, so that other inputs than RGB are possible
-GOOGLE = replace(IMAGENET, mean=(0.5,) * 3, std=(0.5,) * 3)
 NO_AUX = {"aux_logits": False, "init_weights": True}
 VGG = Backbone(
     num_features=4096,
     classifier="classifier.6",
     first_conv="features.0",
     has_batch_norm=False,
-    preprocessing=IMAGENET,
 )
 BACKBONES = {
-    "resnet18": Backbone(num_features=512, preprocessing=IMAGENET),
-    "resnet34": Backbone(num_features=512, preprocessing=IMAGENET),
-    "resnet50": Backbone(num_features=2048, preprocessing=IMAGENET),
-    "resnet101": Backbone(num_features=2048, preprocessing=IMAGENET),
-    "resnet152": Backbone(num_features=2048, preprocessing=IMAGENET),
+    "resnet18": Backbone(num_features=512),
+    "resnet34": Backbone(num_features=512),
+    "resnet50": Backbone(num_features=2048),
+    "resnet101": Backbone(num_features=2048),
+    "resnet152": Backbone(num_features=2048),
     "vgg16": VGG,
     "vgg16_bn": replace(VGG, has_batch_norm=True),
     "vgg19": VGG,
@@ -161,23 +155,13 @@ BACKBONES = {
     "inception_v3": Backbone(
         num_features=2048,
         first_conv="Conv2d_1a_3x3.conv",
-        preprocessing=replace(GOOGLE, short_side=341, crop_size=299),
         build_args=NO_AUX,
     ),
-    "googlenet": Backbone(
-        num_features=1024, first_conv="conv1.conv", preprocessing=GOOGLE, build_args=NO_AUX
-    ),
+    "googlenet": Backbone(num_features=1024, first_conv="conv1.conv", build_args=NO_AUX),
     "bninception": Backbone(
         num_features=1024,
         classifier="head",
         first_conv="features.conv_1.conv",
-        preprocessing=replace(
-            IMAGENET,
-            channel_order="BGR",
-            value_range=(0.0, 255.0),
-            mean=(104.0, 117.0, 128.0),
-            std=(1.0, 1.0, 1.0),
-        ),
     ),
 }
 
@@ -190,7 +174,7 @@ def build_backbone(
     Args:
         name: a key of BACKBONES.
         num_classes: outputs of the classifier.
-        weights: a name of WEIGHTS, or None to start from scratch.
+        weights: a name of models.weights.backbones.WEIGHTS, or None to start from scratch.
         weights_file: where the file of `weights` is, instead of pretrained/.
     """
     if name not in BACKBONES:
@@ -206,81 +190,3 @@ def build_backbone(
     if entry:
         load(network, entry, weights_file)
     return network
-
-
-def convert_torchvision(state: dict) -> dict:
-    """Their keys are ours, but for the auxiliary classifiers, which only training ever used."""
-    return {
-        key: value
-        for key, value in state.items()
-        if not key.startswith(("aux1.", "aux2.", "AuxLogits."))
-    }
-
-
-def convert_cadene(state: dict) -> dict:
-    """`inception_3a_double_3x3_1_bn.weight` -> `features.mixed_3a.branch2.1.bn.weight`."""
-    branches = {
-        "1x1": "branch0",
-        "3x3_reduce": "branch1.0",
-        "3x3": "branch1.1",
-        "double_3x3_reduce": "branch2.0",
-        "double_3x3_1": "branch2.1",
-        "double_3x3_2": "branch2.2",
-        "pool_proj": "branch3.1",
-    }
-    layers = {
-        "conv1_7x7_s2": "conv_1",
-        "conv2_3x3_reduce": "conv_2_reduce",
-        "conv2_3x3": "conv_2",
-    }
-    converted = {}
-    for key, value in state.items():
-        layer, tensor = key.rsplit(".", 1)
-        if layer == "last_linear":
-            converted[f"head.{tensor}"] = value
-            continue
-        kind = "bn" if layer.endswith("_bn") else "conv"
-        if kind == "bn" and value.dim() == 2:  # (1, C) in files of old versions
-            value = value.squeeze(0)
-        layer = layer.removesuffix("_bn")
-        if block := re.fullmatch(r"inception_(\d\w)_(.+)", layer):
-            layer = f"mixed_{block[1]}.{branches.get(block[2], block[2])}"
-        converted[f"features.{layers.get(layer, layer)}.{kind}.{tensor}"] = value
-    return converted
-
-
-def torchvision_weights(name: str) -> Weights:
-    """torchvision's first ImageNet weights of a network; their URL ends in the checksum's start."""
-    theirs = get_model_weights(name).IMAGENET1K_V1
-    accuracy = theirs.meta["_metrics"]["ImageNet-1K"]
-    backbone = BACKBONES[name]
-    return Weights(
-        url=theirs.url,
-        sha256=re.search(r"-([0-9a-f]{8})\.pth$", theirs.url)[1],
-        convert=convert_torchvision,
-        arch_args={"name": name},
-        head=(f"{backbone.classifier}.weight", f"{backbone.classifier}.bias"),
-        classes="imagenet",
-        preprocessing=backbone.preprocessing,
-        license="BSD-3-Clause",
-        source="https://github.com/pytorch/vision",
-        accuracy=f"{accuracy['acc@1']:.2f} / {accuracy['acc@5']:.2f} "
-        "(ImageNet validation, 1 center crop)",
-    )
-
-
-WEIGHTS = {
-    "bninception_cadene": Weights(
-        url="http://data.lip6.fr/cadene/pretrainedmodels/bn_inception-52deb4733.pth",
-        sha256="52deb473314542a5c2f87e9e6f26f4ca42fe863d15f986414dbae8c2dfdd2353",
-        convert=convert_cadene,
-        arch_args={"name": "bninception"},
-        classes="imagenet",
-        preprocessing=BACKBONES["bninception"].preprocessing,
-        license="BSD-3-Clause",
-        source="https://github.com/Cadene/pretrained-models.pytorch",
-        accuracy="73.52 / 91.56 (ImageNet validation, 1 center crop)",
-    )
-} | {
-    f"{name}_torchvision": torchvision_weights(name) for name in BACKBONES if name != "bninception"
-}

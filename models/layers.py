@@ -28,8 +28,8 @@ def init_weights(module: nn.Module) -> None:
 
 def average_windows(x: torch.Tensor, window: tuple[int, int, int]) -> torch.Tensor:
     """Average pool with stride 1; windows larger than x are cut to it."""
-    window = tuple(min(w, size) for w, size in zip(window, x.shape[2:], strict=True))
-    return nn.functional.avg_pool3d(x, window, stride=1)
+    cut = [min(w, size) for w, size in zip(window, x.shape[2:], strict=True)]
+    return nn.functional.avg_pool3d(x, cut, stride=1)
 
 
 def mean_over_windows(x: torch.Tensor, window: tuple[int, int, int]) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """TSN: a 2-D network on a few frames from all over the video, and the consensus of its scores.
 
 Paper:   Wang et al., Temporal Segment Networks, ECCV 2016, arXiv:1608.00859
-Weights: MMAction2's for Kinetics-400; or the backbone's for ImageNet, which is how the paper starts
+Weights: MMAction2's for Kinetics-400, or the backbone's for ImageNet, which is how the paper starts
+    (weights/tsn.py)
 Input:   clips (N, C, T, H, W), normalized as the backbone's weights were, H and W as it takes them
     (backbones.py); T follows from the number of segments, which is free:
     rgb      C = 3, one frame a segment, T = segments
@@ -13,25 +14,17 @@ Input:   clips (N, C, T, H, W), normalized as the backbone's weights were, H and
 Output:  logits (N, num_classes)
 """
 
-import logging
-import re
-from dataclasses import replace
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from config import UserError
-from models import backbones
 from models.backbones import BACKBONES, build_backbone
-from models.weights import Weights
 
 CHANNELS = {"rgb": 3, "flow": 10, "rgbdiff": 3}  # of a clip, by modality
 DIFF_FRAMES = 6  # of a segment of rgbdiff
 CONSENSUS = ("avg", "max", "topk", "rnn", "cnn")
 GRU_FEATURES = 512
-log = logging.getLogger("video")
 
 
 class TSN(nn.Module):
@@ -236,85 +229,3 @@ def with_inputs(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
     if new.bias is not None:
         nn.init.zeros_(new.bias)
     return new
-
-
-def adapt(state: dict, model: TSN) -> dict:
-    """Weights of RGB and averages, in our keys -> those of this modality and consensus.
-
-    Cross-modality initialization, arXiv:1608.00859 sec. 3.2: where the first convolution has other
-    inputs, each of them gets the mean over theirs. What only this consensus has stays new.
-    """
-    state = dict(state)
-    ours = model.state_dict()
-    key = f"backbone.{model.first_conv}.weight"
-    theirs, num_inputs = state.get(key), ours[key].shape[1]
-    if theirs is not None and theirs.dim() == 4 and theirs.shape[1] != num_inputs:
-        log.info(
-            f"cross-modality initialization: each of {num_inputs} inputs gets the mean weight of "
-            f"{theirs.shape[1]}"
-        )
-        state[key] = theirs.mean(dim=1, keepdim=True).repeat(1, num_inputs, 1, 1)
-    new = [name for name in ours if name.startswith(("gru.", "temporal_conv."))]
-    if model.consensus == "rnn":  # its head reads other features
-        new += [name for name in ("head.weight", "head.bias") if name in state]
-    if new:
-        log.info(f"the consensus {model.consensus} starts anew: {', '.join(new)}")
-    return state | {name: ours[name] for name in new}
-
-
-def convert_mmaction2(state: dict) -> dict:
-    """`backbone.layer1.0.conv1.bn.weight` -> `backbone.layer1.0.bn1.weight`."""
-    converted = {}
-    for key, value in state.items():
-        key = key.replace("cls_head.fc_cls.", "head.")
-        key = key.replace("downsample.conv.", "downsample.0.")
-        key = key.replace("downsample.bn.", "downsample.1.")
-        key = re.sub(r"conv(\d)\.conv\.", r"conv\1.", key)
-        key = re.sub(r"conv(\d)\.bn\.", r"bn\1.", key)
-        converted[key] = value
-    return converted
-
-
-def convert_backbone(state: dict, entry: Weights) -> dict:
-    """A backbone's own state dict -> ours, with its classifier as the head."""
-    prefix = entry.head[0].removesuffix("weight")  # "fc." or deeper
-    return {
-        f"head.{key.removeprefix(prefix)}" if key.startswith(prefix) else f"backbone.{key}": value
-        for key, value in entry.convert(state).items()
-    }
-
-
-def imagenet_weights(entry: Weights) -> Weights:
-    """The start from a backbone's ImageNet weights."""
-    name = entry.arch_args["name"]
-    partial_bn = {"partial_bn": True} if BACKBONES[name].has_batch_norm else {}
-    return replace(
-        entry,
-        convert=partial(convert_backbone, entry=entry),
-        adapt=adapt,
-        arch_args={"backbone": name} | partial_bn,
-        head=("head.weight", "head.bias"),
-        preprocessing=replace(entry.preprocessing, clip_len=3, snippet_len=1),
-    )
-
-
-WEIGHTS = {
-    "tsn_r50_mmaction2": Weights(
-        url="https://download.openmmlab.com/mmaction/v1.0/recognition/tsn/"
-        "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb/"
-        "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb_20220906-cd10898e.pth",
-        sha256="cd10898e",
-        convert=convert_mmaction2,
-        adapt=adapt,
-        arch_args={"backbone": "resnet50"},
-        preprocessing=replace(backbones.IMAGENET, clip_len=3, snippet_len=1),
-        license="Apache-2.0",
-        source="https://github.com/open-mmlab/mmaction2/tree/main/configs/recognition/tsn",
-        accuracy="72.83 / 90.65 (Kinetics-400 validation, 25 segments x 10 crops)",
-    )
-}
-# the first one is the paper's, and what "imagenet" means unless another backbone is asked for
-WEIGHTS |= {
-    f"imagenet_{entry.arch_args['name']}": imagenet_weights(entry)
-    for entry in backbones.WEIGHTS.values()
-}

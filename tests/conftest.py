@@ -1,8 +1,7 @@
-"""Tiny data sets that every test can write for itself, and the reference data."""
+"""Tiny data sets that every test can write for itself."""
 
 import json
 import logging
-import math
 import os
 import zlib
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from config import Preprocessing
@@ -43,9 +41,9 @@ def fresh_state():
 
 @pytest.fixture
 def shared():
-    """The folder of reference data and real videos."""
+    """The folder of real videos; all other reference data is in tests/golden."""
     if not SHARED.exists():
-        pytest.skip("the reference data is not on this machine")
+        pytest.skip("the real videos are not on this machine")
     return SHARED
 
 
@@ -140,35 +138,6 @@ def untrained(in_tiny_set):
     path.parent.mkdir()
     checkpoint.save(state, path)
     return path
-
-
-def reference_state(keys):
-    """Weights for a public checkpoint format (name -> shape), the same on every machine."""
-    state = {}
-    for name, shape in keys.items():
-        g = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-        if name.endswith("num_batches_tracked"):
-            state[name] = torch.zeros((), dtype=torch.long)
-        elif name.endswith("running_var"):
-            state[name] = 0.8 + 0.4 * torch.rand(shape, generator=g)
-        elif name.endswith(("running_mean", "bias")):
-            state[name] = 0.1 * torch.randn(shape, generator=g)
-        elif len(shape) == 1:
-            state[name] = 0.7 + 0.4 * torch.rand(shape, generator=g)
-        else:
-            gain = 0.1 if "non_local" in name else 1.0
-            state[name] = torch.randn(shape, generator=g) * (2 / math.prod(shape[1:])) ** 0.5 * gain
-    return state
-
-
-def reference_clip(shape, seed, scale):
-    """A smooth picture that moves, (N, C, T, H, W)."""
-    g = torch.Generator().manual_seed(seed)
-    n, c, t, h, w = shape
-    low = torch.randn(n, c, h // 16, w // 16, generator=g)
-    picture = F.interpolate(low, size=(h, w), mode="bilinear", align_corners=False)
-    clip = torch.stack([picture.roll(4 * i, dims=-1) for i in range(t)], dim=2)
-    return scale * (2 * clip + 0.2 * torch.randn(clip.shape, generator=g))
 
 
 def relative(a, b):

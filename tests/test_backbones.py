@@ -8,7 +8,8 @@ from torch import nn
 from torchvision.models import get_model
 
 from config import UserError
-from models.backbones import BACKBONES, WEIGHTS, HalvingMaxPool, build_backbone
+from models.backbones import BACKBONES, HalvingMaxPool, build_backbone
+from models.weights.backbones import IMAGENET, WEIGHTS
 
 
 def public_bninception():
@@ -72,16 +73,16 @@ def test_normalization_by_one_half_is_torchvisions_transform_input(name):
     theirs = get_model(name, weights=None, init_weights=True, transform_input=True).eval()
     theirs.load_state_dict(ours.state_dict(), strict=False)
     pixels = torch.rand(2, 3, 80, 80)
-    imagenet, half = BACKBONES["resnet50"].preprocessing, BACKBONES[name].preprocessing
+    half = WEIGHTS[f"{name}_torchvision"].preprocessing
 
     def normalized(preprocessing):
         mean, std = torch.tensor([preprocessing.mean, preprocessing.std]).view(2, 1, 3, 1, 1)
         return (pixels - mean) / std
 
     with torch.inference_mode():
-        expected = theirs(normalized(imagenet))
+        expected = theirs(normalized(IMAGENET))
         assert relative(ours(normalized(half)), expected) < 1e-5
-        assert relative(ours(normalized(imagenet)), expected) > 1e-3
+        assert relative(ours(normalized(IMAGENET)), expected) > 1e-3
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -89,7 +90,7 @@ def test_what_tsn_needs_to_know_is_true(name):
     backbone = BACKBONES[name]
     with torch.device("meta"):
         model = build_backbone(name, num_classes=7)
-        image = torch.empty(2, 3, *[backbone.preprocessing.crop_size] * 2)
+        image = torch.empty(2, 3, 299, 299)  # which all can take
     convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]

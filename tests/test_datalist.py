@@ -5,6 +5,7 @@ import tracemalloc
 from collections.abc import Sequence
 
 import pytest
+from golden import UCF101_LISTS, is_published, kinetics_entries, ucf101_entries
 
 from config import DATASETS, UserError
 from pt_dataset.datalist import (
@@ -174,34 +175,32 @@ def test_a_new_data_root_gets_the_class_file_of_a_known_set(tmp_path):
     assert not provide_classes(tmp_path / "mine").exists()
 
 
-def test_known_sets_have_the_class_names_of_their_networks(shared):
+def test_known_sets_have_the_class_names_of_their_networks():
     for name, spec in DATASETS.items():
         if name != "demo":
-            names = read_classes(CLASS_FILES / name / "classes.txt")
-            assert names == read_classes(shared / "reference" / "classes" / f"{name}.txt")
-            assert len(names) == spec.num_classes
+            path = CLASS_FILES / name / "classes.txt"
+            assert is_published(path.read_bytes(), f"{name}.txt")
+            assert len(read_classes(path)) == spec.num_classes
 
 
-@pytest.mark.parametrize(
-    "name, classes, entries, remapped",
-    [
-        ("ucf101_trainlist01", "ucf101", 9537, 0),
-        ("ucf101_testlist01", "ucf101", 3783, 0),
-        ("ucf101_trainlist02", "ucf101", 9586, 0),
-        ("ucf101_testlist02", "ucf101", 3734, 0),
-        ("ucf101_trainlist03", "ucf101", 9624, 0),
-        ("ucf101_testlist03", "ucf101", 3696, 0),
-        ("kinetics400_val_datalist", "kinetics400", 18512, None),  # labels in directory order
-        ("kinetics200_val_datalist_200", "kinetics200", 4730, None),
-    ],
-)
-def test_the_lists_of_the_original_project_parse(shared, name, classes, entries, remapped):
-    class_names = read_classes(shared / "reference" / "classes" / f"{classes}.txt")
-    path = shared / "reference" / "datalists" / f"{name}.json"
-    videos, num_remapped = read_list(path, class_names)
-    if remapped is None:
-        own = {entry["class_name"]: entry["label"] for entry in json.loads(path.read_text())}
-        remapped = sum(own[video.class_name] != video.label for video in videos)
-        assert remapped > 0.9 * entries
-    assert (len(videos), num_remapped) == (entries, remapped)
+@pytest.mark.parametrize("name", UCF101_LISTS)
+def test_the_lists_of_the_original_project_parse(tmp_path, name):
+    text = json.dumps(ucf101_entries(name))
+    assert is_published(text.encode(), f"ucf101_{name}.json")
+    (tmp_path / "list.json").write_text(text)
+    class_names = read_classes(CLASS_FILES / "ucf101" / "classes.txt")
+    videos, num_remapped = read_list(tmp_path / "list.json", class_names)
+    assert (len(videos), num_remapped) == (DATASETS["ucf101"].list_sizes[name], 0)
     assert all(class_names[video.label] == video.class_name for video in videos)
+
+
+@pytest.mark.parametrize("name", ["kinetics400", "kinetics200"])
+def test_labels_in_another_order_than_the_classes_are_remapped(tmp_path, name):
+    entries = kinetics_entries(f"{name}_val")  # which were numbered as directories came
+    (tmp_path / "list.json").write_text(json.dumps(entries))
+    class_names = read_classes(CLASS_FILES / name / "classes.txt")
+    videos, num_remapped = read_list(tmp_path / "list.json", class_names)
+    assert {video.class_name for video in videos} == set(class_names)
+    assert [class_names[video.label] for video in videos] == [e["class_name"] for e in entries]
+    changed = [v.label != e["label"] for v, e in zip(videos, entries, strict=True)]
+    assert 0.9 * len(entries) < sum(changed) == num_remapped

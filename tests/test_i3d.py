@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from conftest import reference_state, relative
+from conftest import relative
+from golden import reference_state
 from torch import nn
 
 from models import build_model

@@ -6,14 +6,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from golden import UCF101_LISTS, is_published, kinetics_entries, ucf101_entries
 
 from config import DATASETS
 from pt_dataset import make_json
 from pt_dataset.datalist import CLASS_FILES, read_classes, read_list
 from pt_dataset.listing.known_sets import RULES, Labels
 from tests.conftest import write_frames
-
-UCF_LISTS = [f"{side}list{split:02d}" for split in (1, 2, 3) for side in ("train", "test")]
 
 
 @pytest.fixture
@@ -43,18 +42,15 @@ def read(name, list_name="trainlist01", root=Path("videos_dataset")):
     }
 
 
-def reference_ucf101(shared):
+@pytest.fixture
+def ucf101():
     """{list: {video: (class, label)}} of the published lists."""
     lists = {}
-    for name in UCF_LISTS:
-        entries = json.loads((shared / f"reference/datalists/ucf101_{name}.json").read_text())
+    for name in UCF101_LISTS:
+        entries = ucf101_entries(name)
+        assert is_published(json.dumps(entries).encode(), f"ucf101_{name}.json")
         lists[name] = {Path(e["path"]).name: (e["class_name"], e["label"]) for e in entries}
     return lists
-
-
-@pytest.fixture
-def ucf101(shared):
-    return reference_ucf101(shared)
 
 
 def test_ucf101_from_one_zip_gives_the_published_lists_by_the_group_rule(ucf101, root, capsys):
@@ -62,7 +58,7 @@ def test_ucf101_from_one_zip_gives_the_published_lists_by_the_group_rule(ucf101,
         for video in ucf101["trainlist01"] | ucf101["testlist01"]:
             archive.writestr(f"jpegs_256/{video}/frame000001.jpg", "")
     assert make("ucf101", "ucf101.zip") == 0
-    for name in UCF_LISTS:
+    for name in UCF101_LISTS:
         assert {k: v[:2] for k, v in read("ucf101", name).items()} == ucf101[name]
     out = capsys.readouterr().out
     assert "trainlist02: 9586 of the official 9586 videos are there, of 101 of the 101" in out
@@ -301,10 +297,8 @@ def test_wrong_id_lists_are_one_sentence(root, capsys, name):
     assert f"ids has no {name}; get it" in capsys.readouterr().err
 
 
-def test_the_published_lists_of_mini_kinetics_are_found_again_by_their_ids(shared, root):
-    entries = json.loads(
-        (shared / "reference/datalists/kinetics200_val_datalist_200.json").read_text()
-    )
+def test_the_published_lists_of_mini_kinetics_are_found_again_by_their_ids(root):
+    entries = kinetics_entries("kinetics200_val")
     Path("ids").mkdir()
     ids = [Path(entry["path"]).name[:11] for entry in entries]
     Path("ids/val_ytid_list.txt").write_text("\n".join(ids))

@@ -1,14 +1,17 @@
-"""What every architecture and every catalogue entry must keep; a new one is tested by existing."""
+"""What every architecture and every entry of WEIGHTS must keep; a new one is tested by existing."""
+
+import sys
+from types import ModuleType
 
 import pytest
 import torch
 
-from config import ARCHS, Preprocessing
+from config import ARCHS, Arch, Preprocessing, UserError
 from main import main
 from models import build_model
-from models.weights import catalogue
+from models.weights import find, public_weights
 
-ENTRIES = [(arch, name) for arch in ARCHS for name in catalogue(arch)]
+ENTRIES = [(arch, name) for arch in ARCHS for name in public_weights(arch)]
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -51,8 +54,8 @@ def test_every_option_of_an_architecture_is_an_argument_of_its_network(arch):
 
 
 @pytest.mark.parametrize("arch, name", ENTRIES, ids=str)
-def test_a_catalogue_entry_is_complete(arch, name):
-    entry = catalogue(arch)[name]
+def test_a_public_checkpoint_is_complete(arch, name):
+    entry = public_weights(arch)[name]
     assert entry.url.startswith("http")
     assert isinstance(entry.preprocessing, Preprocessing)
     assert len(entry.preprocessing.mean) == len(entry.preprocessing.std)
@@ -64,7 +67,28 @@ def test_a_catalogue_entry_is_complete(arch, name):
     assert set(entry.head) <= model.state_dict().keys()
 
 
-def test_the_catalogue_can_be_listed(capsys):
+def test_public_weights_can_be_listed(capsys):
     assert main(["--list-weights"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for _, name in ENTRIES)
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """A network as one file in models/ and its entry in ARCHS: it has no public weights."""
+    module = ModuleType("models.plain")
+    module.Plain = lambda num_classes: torch.nn.Linear(3, num_classes)
+    monkeypatch.setitem(sys.modules, "models.plain", module)
+    monkeypatch.setitem(ARCHS, "plain", Arch(network="Plain", title="for tests"))
+
+
+def test_a_network_without_public_weights_needs_no_file_of_them(plain, capsys):
+    assert build_model("plain", 5)(torch.zeros(2, 3)).shape == (2, 5)
+    assert public_weights("plain") == {}
+    for name in ("imagenet", "i3d_rgb_piergiaj"):
+        with pytest.raises(UserError, match=f"^no weights '{name}' for plain; there are none$"):
+            find(name, "plain")
+    with pytest.raises(UserError, match="there are none"):
+        build_model("plain", weights="imagenet")
+    assert main(["--list-weights"]) == 0
+    assert "plain" not in capsys.readouterr().out

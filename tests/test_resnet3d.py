@@ -14,16 +14,9 @@ from torch import nn
 
 from config import UserError
 from models import build_model
-from models.resnet3d import (
-    MODES,
-    SUBSAMPLE,
-    WEIGHTS,
-    NonLocal,
-    ResNet3D,
-    inflate_2d,
-    read_caffe2_pickle,
-    start_as_identity,
-)
+from models.resnet3d import MODES, SUBSAMPLE, NonLocal, ResNet3D, start_as_identity
+from models.weights.caffe2 import read_caffe2_pickle
+from models.weights.resnet3d import WEIGHTS, inflate_2d
 
 LAST = torch.channels_last_3d  # twice as fast as contiguous memory on a CPU
 # what the three releases set, and a stem with all of it

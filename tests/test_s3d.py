@@ -1,4 +1,3 @@
-import json
 import math
 from itertools import pairwise
 
@@ -6,17 +5,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from conftest import reference_clip, reference_state, relative
+from conftest import relative
+from golden import read_golden, reference_clip, reference_state
 from torch import nn
 
 from models import build_model
 from models.i3d import I3D
-from models.s3d import S3D, WEIGHTS, ConvBnRelu3d, FlatConv3d, Gate, from_i3d
+from models.s3d import S3D, ConvBnRelu3d, FlatConv3d, Gate
 from models.weights import load_exactly
+from models.weights.s3d import WEIGHTS, from_i3d
 
 
 def randomize(model):
-    """Weights and batch norm statistics that no symmetry hides, without the shared data."""
+    """Weights and batch norm statistics that no symmetry hides."""
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     model.load_state_dict(reference_state(shapes))
     return model.eval()
@@ -250,8 +251,8 @@ def test_from_i3d_training_starts_close_to_i3d_too():
 
 
 @pytest.mark.parametrize("source", ["i3d_rgb_piergiaj", "imagenet"])
-def test_the_public_files_of_i3d_are_starts(shared, tmp_path, source):
-    keys = json.loads((shared / "reference/checkpoints/i3d_rgb_piergiaj.json").read_text())["keys"]
+def test_the_public_files_of_i3d_are_starts(tmp_path, source):
+    keys = read_golden("i3d_rgb_piergiaj").keys
     if source == "imagenet":
         googlenet = torchvision.models.googlenet(init_weights=False)
         keys = {name: value.shape for name, value in googlenet.state_dict().items()}

@@ -9,8 +9,9 @@ from torch import nn
 from config import UserError
 from models import build_model
 from models.backbones import BACKBONES, build_backbone
-from models.tsn import CONSENSUS, TSN, WEIGHTS, adapt
-from models.weights import load_exactly
+from models.tsn import CONSENSUS, TSN
+from models.weights import backbones, load_exactly
+from models.weights.tsn import WEIGHTS, adapt
 
 
 def tiny(**args):
@@ -24,7 +25,7 @@ def tiny(**args):
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_backbone_gives_features_and_logits(name):
     backbone = BACKBONES[name]
-    size = backbone.preprocessing.crop_size
+    size = WEIGHTS[f"imagenet_{name}"].preprocessing.crop_size
     with torch.device("meta"):
         model = TSN(num_classes=5, backbone=name)
         clip = torch.empty(2, 3, 3, size, size)
@@ -276,7 +277,8 @@ def test_a_file_that_lacks_a_tensor_is_an_error(tmp_path, key, consensus):
 
 
 def test_each_backbone_has_an_entry_with_what_its_weights_expect():
-    for name, backbone in BACKBONES.items():
+    for backbone in backbones.WEIGHTS.values():
+        name = backbone.arch_args["name"]
         entry = WEIGHTS[f"imagenet_{name}"]
         assert entry.arch_args["backbone"] == name
         assert entry.preprocessing.mean == backbone.preprocessing.mean

@@ -1,13 +1,18 @@
-"""Public checkpoints as data, and their exact loading."""
+"""Public checkpoints as data, and their exact loading.
+
+A network's own are in the file of its name beside this one: the conversion of their keys, and
+WEIGHTS, a table of them. A network without public checkpoints has no such file.
+"""
 
 import hashlib
 import http.client
+import importlib.util
 import logging
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +20,8 @@ from tqdm import tqdm
 
 from config import ARCHS, Preprocessing, UserError
 
-FOLDER = Path(__file__).resolve().parents[1] / "pretrained"
+State = dict[str, torch.Tensor]
+FOLDER = Path(__file__).resolve().parents[2] / "pretrained"
 log = logging.getLogger("video")
 
 
@@ -25,10 +31,10 @@ class Weights:
 
     url: str
     sha256: str = ""  # of the file, or how it begins; empty where none was published
-    read: Callable[[Path], dict] | None = None  # reads a file that torch.load does not
-    convert: Callable[[dict], dict]  # their state dict -> ours
-    # what is left to convert once the network is known, such as inflation
-    adapt: Callable[[dict, nn.Module], dict] | None = None
+    read: Callable[[Path], State] | None = None  # reads a file that torch.load does not
+    convert: Callable[[State], State]  # their state dict -> ours
+    # what is left to convert once the network is known (of the entry's own class), say inflation
+    adapt: Callable[[State, Any], State] | None = None
     arch_args: dict = field(default_factory=dict)
     head: tuple[str, ...] = ("head.weight", "head.bias")  # replaced where the class count differs
     classes: str = "kinetics400"  # what the labels of its head mean
@@ -38,18 +44,21 @@ class Weights:
     accuracy: str  # published, in percent, with its protocol
 
 
-def catalogue(arch: str) -> dict[str, Weights]:
-    """The public checkpoints of an architecture by name; they stand in its own file."""
-    return import_module(f"models.{arch}").WEIGHTS
+def public_weights(arch: str) -> dict[str, Weights]:
+    """The public checkpoints of an architecture, by name."""
+    module = f"models.weights.{arch}"
+    if importlib.util.find_spec(module) is None:
+        return {}
+    return importlib.import_module(module).WEIGHTS
 
 
 def find(name: str, arch: str, arch_args: dict | None = None) -> Weights:
-    """The entry `name` of the catalogue of `arch`.
+    """The public checkpoint `name` of `arch`.
 
     "imagenet" has an entry a depth or backbone, each setting that in its `arch_args`: it is the
     entry of the network that the given `arch_args` ask for, or else that of the paper.
     """
-    entries = catalogue(arch)
+    entries = public_weights(arch)
     if name == "imagenet":
         for entry in (e for n, e in entries.items() if n.startswith("imagenet")):
             if all((arch_args or {}).get(k, v) == v for k, v in identity(entry).items()):
@@ -69,7 +78,7 @@ def table() -> str:
     """All public checkpoints, a few lines each."""
     lines = []
     for arch in ARCHS:
-        for name, entry in catalogue(arch).items():
+        for name, entry in public_weights(arch).items():
             lines += [
                 f"{name} ({arch}), {entry.license}",
                 f"    accuracy: {entry.accuracy}",
@@ -98,7 +107,7 @@ def load(model: nn.Module, entry: Weights, path: str | None = None) -> None:
     load_exactly(model, state)
 
 
-def load_exactly(model: nn.Module, state: dict) -> None:
+def load_exactly(model: nn.Module, state: State) -> None:
     """load_state_dict that lists both sides; `num_batches_tracked` entries may be absent."""
     ours = model.state_dict()
     state = {key: ours[key] for key in ours if key.endswith("num_batches_tracked")} | state
@@ -118,7 +127,7 @@ def load_exactly(model: nn.Module, state: dict) -> None:
     model.load_state_dict(state)
 
 
-def read_state(path: Path) -> dict:
+def read_state(path: Path) -> State:
     """The state dict in a file, whatever wraps it and whether or not keys begin with `module.`."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -140,6 +149,7 @@ def fetch(entry: Weights) -> Path:
     path = FOLDER / entry.url.rsplit("/", 1)[1]
     if path.exists():
         return path
+    # no `config.whole`, which takes away what is not complete: a download goes on with that
     partial = path.with_suffix(".part")
     try:
         size = download(entry.url, partial)

@@ -1,0 +1,50 @@
+"""Arrays out of a file of Caffe2, which is a pickle, with nothing executed."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from config import UserError
+from models.weights import State
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Reads numpy arrays in plain containers; whatever else a pickle names is refused.
+
+    A pickle can call any function that it names, so one from elsewhere could do anything.
+    """
+
+    reconstruct = np.empty(0).__reduce__()[0]
+    allowed = {
+        ("numpy.core.multiarray", "_reconstruct"): reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): reconstruct,
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("_codecs", "encode"): lambda text, _: text.encode("latin1"),  # of Python 3's bytes
+    }
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) not in self.allowed:
+            raise UserError(f"it names {module}.{name}, which is no part of an array")
+        return self.allowed[module, name]
+
+
+def read_caffe2_pickle(path: Path) -> State:
+    """The arrays in a file of Caffe2, a pickle of Python 2, without running what it says."""
+    try:
+        with open(path, "rb") as file:
+            content = ArrayUnpickler(file, encoding="latin1").load()
+        blobs = content["blobs"].items()
+        return {
+            name: torch.from_numpy(value.astype(np.float32))
+            for name, value in blobs
+            if isinstance(value, np.ndarray)
+        }
+    except FileNotFoundError:
+        raise UserError(f"no weight file {path}") from None
+    except UserError as error:
+        raise UserError(f"{path} is not safe to read: {error}") from None
+    except Exception as error:  # a file that is no pickle can end in almost any
+        raise UserError(f"{path} is no file of arrays ({type(error).__name__})") from None
