@@ -3,13 +3,16 @@
 Each number of a recipe has its source or reason beside it.
 """
 
+import argparse
 import contextlib
+import math
 import os
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
+USES = ("predict", "extract_features", "export")  # what a trained network is good for
 RUNS = Path("saved_model")  # folder of all runs, below the working folder
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 LOW_HIGH = ("LOW", "HIGH")
@@ -48,9 +51,74 @@ def option(default=MISSING, help: str = "", **facts):
         **facts: as far as they do not follow from the annotation: `low` and `high`, limits of a
             number, both allowed; `choices`; `metavar`; `nargs`; `resumed`, what a run that goes on
             does: it keeps the value of the run before unless another is typed (the default),
-            cannot have another one ("fixed"), or has its own ("own").
+            cannot have another one ("fixed"), or has its own ("own"); `only_with`, options of
+            which one must be typed, too; `also_with`, the USES of a network that it goes with.
     """
     return field(default=default, metadata={"help": help, **facts})
+
+
+def flag(name: str) -> str:
+    """An option as it is typed."""
+    return "--" + name.replace("_", "-")
+
+
+def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
+    """Adds the options among the fields of `kind`: a group under its name and docstring.
+
+    What is not typed is not in the namespace; `in_form` makes the rest what the fields are.
+    """
+    recipe = {f.name for f in fields(Recipe)}
+    options = [f for f in fields(kind) if "help" in f.metadata]
+    about = f"{kind.__doc__}{' Defaults are those of the recipe.' * (options[0].name in recipe)}"
+    group = parser.add_argument_group(kind.__name__.lower(), about)
+    for f in options:
+        syntax, help = _syntax(f), f.metadata["help"]
+        said = f.default in (None, ()) or syntax.get("action") == "store_true"
+        if f.name not in recipe and not said:
+            values = f.default if isinstance(f.default, tuple) else (f.default,)
+            help += f" (default: {' '.join(map(str, values))})"
+        group.add_argument(flag(f.name), help=help, default=argparse.SUPPRESS, **syntax)
+
+
+def _syntax(f: Field) -> dict[str, Any]:
+    """What argparse is told of an option, from its annotation and its facts."""
+    kind, *others = get_args(f.type) or (f.type,)  # tuple[int, ...], int | None; or int
+    if kind is bool:  # what a resumed run keeps can be taken back
+        own = f.metadata.get("resumed") == "own"
+        return {"action": "store_true" if own else argparse.BooleanOptionalAction}
+    low, high = f.metadata.get("low", -math.inf), f.metadata.get("high", math.inf)
+    words = [word for other in others for word in get_args(other)]  # int | Literal["auto"]
+
+    def parse(text: str):
+        try:
+            value = text if text in words else getattr(kind, "parse", kind)(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        if isinstance(value, int | float) and not low <= value <= high:
+            limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+            raise argparse.ArgumentTypeError(f"{text} must be {limits}")
+        return value
+
+    parse.__name__ = kind.__name__  # argparse names it where `kind` itself fails
+    syntax = {"type": parse, "metavar": None if "choices" in f.metadata else {int: "N"}.get(kind)}
+    if get_origin(f.type) is tuple:
+        syntax["nargs"] = "+" if ... in others else 1 + len(others)
+    known = ("choices", "metavar", "nargs")
+    return syntax | {name: f.metadata[name] for name in known if name in f.metadata}
+
+
+def in_form(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Values by name, from argparse or a JSON file, in the form that the fields of `kind` have."""
+    formed = dict(values)
+    for f in fields(kind):
+        value = values.get(f.name)
+        if isinstance(value, list):
+            if len(value) == 1 and ... not in get_args(f.type):  # of a range, one is both
+                value *= 2
+            formed[f.name] = tuple(value)
+        elif f.type is Views and isinstance(value, str):
+            formed[f.name] = Views.parse(value)
+    return formed
 
 
 def part(kind: type[T], values: object) -> T:
@@ -73,12 +141,12 @@ class Views:
         """CLIPSxCROPS, or CLIPS alone, where CLIPS may be "all".
 
         Raises:
-            ValueError: it is neither, in a sentence.
+            UserError: it is neither.
         """
         clips, _, crops = text.partition("x")
         some = clips.isdecimal() and int(clips) > 0
         if not (some or clips == "all") or (crops or "1") not in ("1", "3", "10"):
-            raise ValueError(
+            raise UserError(
                 f"'{text}' is not CLIPSxCROPS with 1, 3 or 10 crops, such as 10x3, or all"
             )
         return cls(int(clips) if some else None, int(crops or 1))
@@ -144,19 +212,22 @@ class Clip:
     modality: str = option(
         "rgb", "flow: lists with a 'flow_path'; rgbdiff: of tsn", choices=("rgb", "flow", "rgbdiff")
     )
-    clip_len: int = option(help="frames the network sees", low=1, metavar="N")
-    stride: int = option(1, "source frames between two of them", low=1, metavar="N")
+    clip_len: int = option(help="frames the network sees", low=1, also_with=USES)
+    stride: int = option(1, "source frames between two of them", low=1, also_with=USES)
     target_fps: float | None = option(
         None,
         "--stride counts frames at this rate, whatever that of a video (its own)",
         low=0.1,
         metavar="FPS",
+        also_with=USES,
     )
-    snippet_len: int = option(
-        0, "frames of each segment of the video; 0: consecutive clips", low=0, metavar="N"
+    snippet_len: int = option(0, "frames of each segment of the video; 0: consecutive clips", low=0)
+    resize: str = option(
+        "short_side", "square: whatever the aspect ratio", choices=RESIZES, also_with=USES
     )
-    resize: str = option("short_side", "square: whatever the aspect ratio", choices=RESIZES)
-    crop_size: int = option(224, "what the network sees of a frame", low=1, metavar="PX")
+    crop_size: int = option(
+        224, "what the network sees of a frame", low=1, metavar="PX", also_with=USES
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +271,7 @@ class Augmentation:
         low=1,
         nargs="+",
         metavar="PX",
+        also_with=USES,
     )
     crop: str = option(
         "random",
@@ -232,11 +304,36 @@ class Augmentation:
     )
 
 
+def check_augmentation(clip: Clip, augmentation: Augmentation) -> None:
+    """Combinations that no single option of theirs can see.
+
+    Raises:
+        UserError: one that cannot be.
+    """
+    low, *_, high = augmentation.short_side
+    if len(augmentation.short_side) > 2 or low > high:
+        raise UserError("--short-side takes one number, or the lowest and the highest of a range")
+    if clip.crop_size > low:
+        raise UserError(f"--crop-size {clip.crop_size} is more than the short side of {low}")
+    for name, (low, high) in (
+        ("--crop-area", augmentation.crop_area),
+        ("--crop-ratio", augmentation.crop_ratio),
+    ):
+        if low > high:
+            raise UserError(f"{name} takes the lowest, then the highest")
+    if any(augmentation.color_jitter) and clip.modality == "flow":
+        raise UserError("--color-jitter is for RGB frames, not for flow")
+    if augmentation.color_jitter[3] > 0.5:
+        raise UserError("--color-jitter: the hue changes by half a turn, 0.5, at most")
+    if clip.snippet_len and clip.clip_len % clip.snippet_len:
+        raise UserError("--clip-len must be a multiple of --snippet-len: frames of all segments")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Network:
     """The network, beside the arguments of its class."""
 
-    dropout: float = option(0.5, low=0, high=1, metavar="P")
+    dropout: float = option(0.5, "of the features before the head", low=0, high=1, metavar="P")
     bn_momentum: float = option(0.1, "weight of the newest batch in batch norm", low=0, high=1)
 
 
@@ -244,20 +341,24 @@ class Network:
 class Optimization:
     """Steps of the optimizer, and their sizes."""
 
-    epochs: int = option(low=1, metavar="N")
+    epochs: int = option(help="times that each training video is seen", low=1)
     batch_size: int = option(
-        help="clips a step, over all devices", low=1, metavar="N", resumed="fixed"
+        help="clips a step, over all devices", low=1, resumed="fixed", also_with=USES
     )
-    optimizer: str = option("sgd", choices=("sgd", "adamw"), resumed="fixed")
+    optimizer: str = option(
+        "sgd", "what makes steps of gradients", choices=("sgd", "adamw"), resumed="fixed"
+    )
     lr: float = option(
         help="learning rate for the batch size in use; the recipe's is scaled to it", low=0
     )
     momentum: float = option(0.9, "of SGD", low=0, high=1)
     nesterov: bool = option(False, "of SGD")
-    weight_decay: float = option(1e-4, low=0)
+    weight_decay: float = option(1e-4, "pull of each weight towards zero", low=0)
     decay_norm: bool = option(True, "weight decay on batch norm, too")
     clip_grad: float = option(0, "longest gradient; 0: any", low=0, metavar="NORM")
-    schedule: str = option("step", choices=("step", "cosine", "plateau"))
+    schedule: str = option(
+        "step", "how lr falls after the warm-up", choices=("step", "cosine", "plateau")
+    )
     lr_steps: tuple[int, ...] = option(
         (), "a tenth of lr after each", low=1, nargs="*", metavar="EPOCH"
     )
@@ -267,7 +368,9 @@ class Optimization:
         low=1,
         metavar="EPOCHS",
     )
-    warmup_epochs: float = option(0, "lr rises linearly from near zero", low=0, metavar="N")
+    warmup_epochs: float = option(
+        0, "lr rises linearly from near zero in so many", low=0, metavar="N"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,7 +384,9 @@ class Regularization:
         high=1,
         metavar="DECAY",
     )
-    label_smoothing: float = option(0, low=0, high=1, metavar="P")
+    label_smoothing: float = option(
+        0, "share of each label that goes to all classes", low=0, high=1, metavar="P"
+    )
     mixup: float = option(0, "blend pairs of clips; 0: none", low=0, metavar="ALPHA")
     freeze: str | None = option(
         None, "train only what follows this stage of the network", metavar="STAGE"
@@ -300,6 +405,7 @@ class Evaluation:
         Views(10, 1),
         "of each video: 1, 3 or 10 crops; all: the whole video as one clip",
         metavar="CLIPSxCROPS",
+        also_with=("predict",),
     )
     average: str = option("scores", "of the views; scores: after softmax", choices=AVERAGES)
     full_crop: bool = option(False, "crops as large as the short side, not of --crop-size")
