@@ -8,9 +8,9 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 USES = ("predict", "extract_features", "export")  # what a trained network is good for
 RUNS = Path("saved_model")  # folder of all runs, below the working folder
@@ -21,6 +21,12 @@ T = TypeVar("T")
 
 class UserError(ValueError):
     """Something that the user can mend, in one sentence: what is wrong, where, what to do."""
+
+
+def refuse(wrong: object, sentence: str) -> None:
+    """Raises UserError with that sentence if something is wrong."""
+    if wrong:
+        raise UserError(sentence)
 
 
 @contextlib.contextmanager
@@ -52,7 +58,8 @@ def option(default=MISSING, help: str = "", **facts):
             number, both allowed; `choices`; `metavar`; `nargs`; `resumed`, what a run that goes on
             does: it keeps the value of the run before unless another is typed (the default),
             cannot have another one ("fixed"), or has its own ("own"); `only_with`, options of
-            which one must be typed, too; `also_with`, the USES of a network that it goes with.
+            which one must be typed, too; `not_with`, one that must not be on; `also_with`, the
+            USES that it goes with; `action`, does it ask for something else than training?
     """
     return field(default=default, metadata={"help": help, **facts})
 
@@ -73,7 +80,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
     group = parser.add_argument_group(kind.__name__.lower(), about)
     for f in options:
         syntax, help = _syntax(f), f.metadata["help"]
-        said = f.default in (None, ()) or syntax.get("action") == "store_true"
+        said = f.default in (None, (), MISSING) or syntax.get("action") == "store_true"
         if f.name not in recipe and not said:
             values = f.default if isinstance(f.default, tuple) else (f.default,)
             help += f" (default: {' '.join(map(str, values))})"
@@ -200,6 +207,34 @@ ARCHS = {
 }
 
 
+def architecture() -> type:
+    """The arguments of the networks in ARCHS, as one more group of options."""
+    options = []
+    for name in dict.fromkeys(name for entry in ARCHS.values() for name in entry.options):
+        known = {arch: e.options[name] for arch, e in ARCHS.items() if name in e.options}
+        first, facts = next(iter(known.values())), {}
+        kind = type(first[0]) if isinstance(first, tuple) else first
+        if isinstance(first, tuple) and kind is not bool:
+            facts = {"choices": tuple(dict.fromkeys(v for vs in known.values() for v in vs))}
+        options.append((name, kind, option(None, f"of {', '.join(known)}", **facts)))
+    about = {"__doc__": "Arguments of the network, whose class has the defaults."}
+    return make_dataclass("Architecture", options, namespace=about)
+
+
+def typed_arch_args(arch: str, typed: dict[str, Any]) -> dict[str, Any]:
+    """The typed arguments of the network; raises UserError if one belongs to another."""
+    known = ARCHS[arch].options
+    for other, entry in ARCHS.items():
+        for name in entry.options.keys() & typed.keys() - known.keys():
+            raise UserError(f"{flag(name)} is an option of {other}, not of {arch}")
+    arch_args = {name: typed[name] for name in known if name in typed}
+    for name, value in arch_args.items():
+        if isinstance(known[name], tuple) and value not in known[name]:
+            among = ", ".join(map(str, known[name]))
+            raise UserError(f"{flag(name)} {value} is not for {arch}, but {among}")
+    return arch_args
+
+
 RESIZES = ("short_side", "square")
 CROPS = ("random", "resized", "corners")
 AVERAGES = ("scores", "logits")
@@ -310,23 +345,26 @@ def check_augmentation(clip: Clip, augmentation: Augmentation) -> None:
     Raises:
         UserError: one that cannot be.
     """
-    low, *_, high = augmentation.short_side
-    if len(augmentation.short_side) > 2 or low > high:
-        raise UserError("--short-side takes one number, or the lowest and the highest of a range")
-    if clip.crop_size > low:
-        raise UserError(f"--crop-size {clip.crop_size} is more than the short side of {low}")
-    for name, (low, high) in (
-        ("--crop-area", augmentation.crop_area),
-        ("--crop-ratio", augmentation.crop_ratio),
-    ):
-        if low > high:
-            raise UserError(f"{name} takes the lowest, then the highest")
-    if any(augmentation.color_jitter) and clip.modality == "flow":
-        raise UserError("--color-jitter is for RGB frames, not for flow")
-    if augmentation.color_jitter[3] > 0.5:
-        raise UserError("--color-jitter: the hue changes by half a turn, 0.5, at most")
-    if clip.snippet_len and clip.clip_len % clip.snippet_len:
-        raise UserError("--clip-len must be a multiple of --snippet-len: frames of all segments")
+    low, *_, high = sides = augmentation.short_side
+    refuse(
+        clip.snippet_len and clip.clip_len % clip.snippet_len,
+        "--clip-len must be a multiple of --snippet-len: frames of all segments",
+    )
+    refuse(
+        len(sides) > 2 or low > high,
+        "--short-side takes one number, or the lowest and the highest of a range",
+    )
+    refuse(
+        clip.crop_size > low, f"--crop-size {clip.crop_size} is more than the short side of {low}"
+    )
+    for name in ("crop_area", "crop_ratio"):
+        low, high = getattr(augmentation, name)
+        refuse(low > high, f"{flag(name)} takes the lowest, then the highest")
+    jitter = augmentation.color_jitter
+    refuse(
+        any(jitter) and clip.modality == "flow", "--color-jitter is for RGB frames, not for flow"
+    )
+    refuse(jitter[3] > 0.5, "--color-jitter: the hue changes by half a turn, 0.5, at most")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -419,6 +457,101 @@ class Recipe(Clip, Augmentation, Network, Optimization, Regularization, Evaluati
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     arch_args: dict = field(default_factory=dict)  # of the network, see Arch.options
     expected: str = ""  # published accuracy with its protocol, printed at the start of a run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What computes, and how."""
+
+    device: str = option(
+        "auto",
+        "auto (a GPU if there is one), cpu, cuda or cuda:N",
+        resumed="own",
+        also_with=USES,
+    )
+    precision: str = option(
+        "auto",
+        "auto: bf16 where it is fast and right",
+        choices=("auto", "fp32", "tf32", "bf16", "fp16"),
+        also_with=USES,
+    )
+    micro_batch: int | Literal["auto"] | None = option(
+        None,
+        "clips in the memory of a process at once, whose gradients add up to those of the batch; "
+        "auto: as many as fit on the GPU (default: the whole batch)",
+        low=1,
+    )
+    checkpoint_activations: bool = option(
+        False, "compute activations twice instead of keeping them: less memory, a third more time"
+    )
+    sync_bn: bool = option(
+        False,
+        "batch norm over the clips of all processes that torchrun starts; GPUs only",
+        not_with="checkpoint_activations",
+    )
+    compile: bool = option(False, "compile the network first", not_with="checkpoint_activations")
+    channels_last: bool = option(True, "memory format (channels last)")
+    seed: int = option(0, "of everything random", low=0, resumed="fixed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How videos are read."""
+
+    workers: int = option(
+        None,
+        "loader processes, of each process (default: one a core, 8 at most)",
+        low=0,
+        resumed="own",
+        also_with=USES,
+    )
+    on_bad_frame: str = option(
+        "stop",
+        "a frame that cannot be decoded ends the run (stop), is replaced by the nearest one that "
+        "can be, or its video is left out",
+        choices=("stop", "nearest", "skip"),
+    )
+    max_bad_share: float = option(
+        0.01,
+        "of the videos; with more bad ones the run ends in spite of --on-bad-frame",
+        low=0,
+        high=1,
+        metavar="SHARE",
+    )
+
+
+def default_workers() -> int:
+    """One a core, 8 at most, for each process that torchrun starts on this machine."""
+    cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(min(cores, 8), 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """They are saved after each epoch, and when a run is stopped."""
+
+    checkpoint_minutes: float = option(
+        30.0, "save inside an epoch when the last one is so old; 0: never", low=0, metavar="M"
+    )
+    checkpoint_steps: int = option(0, "save after every so many steps, too; 0: no", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """Where the numbers of a run are drawn, beside the files in its folder."""
+
+    log_every: int = option(10, "steps between two points", low=1, metavar="STEPS")
+    visdom_server: str = option(
+        "127.0.0.1", "where one is started if none listens", metavar="HOST", resumed="own"
+    )
+    visdom_port: int = option(8097, "of that", low=1, high=65535, metavar="PORT", resumed="own")
+    visdom_env: str | None = option(
+        None, "name of the page (default: the name of the run)", metavar="NAME"
+    )
+    no_visdom: bool = option(False, "curves go to the run folder only", resumed="own")
+    logger: tuple[str, ...] = option(
+        ("visdom",), "where the numbers go, too", choices=("visdom", "tensorboard")
+    )
 
 
 # short side 256, a random 224 px crop, one flip a video: arXiv:1705.07750 sec. 2.5
@@ -681,6 +814,13 @@ def find_recipe(arch: str, dataset: str, start: str, modality: str = "rgb") -> R
         return recipe
     changes = MODALITIES.get((arch, modality)) or MODALITIES[modality]
     return replace(recipe, modality=modality, expected="", **changes)
+
+
+def start_of(pretrained: str | None) -> str:
+    """What the name of the weights says of where a run starts; recipes are looked up by it."""
+    if pretrained is None:
+        return "scratch"
+    return "imagenet" if pretrained.startswith("imagenet") else "kinetics"
 
 
 @dataclass(frozen=True, kw_only=True)
