@@ -3,14 +3,17 @@
 Each number of a recipe has its source or reason beside it.
 """
 
+import argparse
 import contextlib
+import math
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
+USES = ("predict", "extract_features", "export")  # what a trained network is good for
 RUNS = Path("saved_model")  # folder of all runs, below the working folder
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 # UCF101: v_Biking_g01_c02 is a clip of the first group of Biking, of one recording; numbers start
@@ -37,6 +40,12 @@ def group_of(path: str, regex: re.Pattern[str] | None = None) -> str | None:
         return match[1 if regex.groups else 0] or None
     # archives differ in the case: HandStandPushups, HandstandPushups
     return f"{match['class_name']} {match['number']}".lower() if match["class_name"] else None
+
+
+def refuse(wrong: object, sentence: str) -> None:
+    """Raises UserError with that sentence if something is wrong."""
+    if wrong:
+        raise UserError(sentence)
 
 
 @contextlib.contextmanager
@@ -67,9 +76,75 @@ def option(default=MISSING, help: str = "", **facts):
         **facts: as far as they do not follow from the annotation: `low` and `high`, limits of a
             number, both allowed; `choices`; `metavar`; `nargs`; `resumed`, what a run that goes on
             does: it keeps the value of the run before unless another is typed (the default),
-            cannot have another one ("fixed"), or has its own ("own").
+            cannot have another one ("fixed"), or has its own ("own"); `only_with`, options of
+            which one must be typed, too; `not_with`, one that must not be on; `also_with`, the
+            USES that it goes with; `action`, does it ask for something else than training?
     """
     return field(default=default, metadata={"help": help, **facts})
+
+
+def flag(name: str) -> str:
+    """An option as it is typed."""
+    return "--" + name.replace("_", "-")
+
+
+def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
+    """Adds the options among the fields of `kind`: a group under its name and docstring.
+
+    What is not typed is not in the namespace; `in_form` makes the rest what the fields are.
+    """
+    recipe = {f.name for f in fields(Recipe)}
+    options = [f for f in fields(kind) if "help" in f.metadata]
+    about = f"{kind.__doc__}{' Defaults are those of the recipe.' * (options[0].name in recipe)}"
+    group = parser.add_argument_group(kind.__name__.lower(), about)
+    for f in options:
+        syntax, help = _syntax(f), f.metadata["help"]
+        said = f.default in (None, (), MISSING) or syntax.get("action") == "store_true"
+        if f.name not in recipe and not said:
+            values = f.default if isinstance(f.default, tuple) else (f.default,)
+            help += f" (default: {' '.join(map(str, values))})"
+        group.add_argument(flag(f.name), help=help, default=argparse.SUPPRESS, **syntax)
+
+
+def _syntax(f: Field) -> dict[str, Any]:
+    """What argparse is told of an option, from its annotation and its facts."""
+    kind, *others = get_args(f.type) or (f.type,)  # tuple[int, ...], int | None; or int
+    if kind is bool:  # what a resumed run keeps can be taken back
+        own = f.metadata.get("resumed") == "own"
+        return {"action": "store_true" if own else argparse.BooleanOptionalAction}
+    low, high = f.metadata.get("low", -math.inf), f.metadata.get("high", math.inf)
+    words = [word for other in others for word in get_args(other)]  # int | Literal["auto"]
+
+    def parse(text: str):
+        try:
+            value = text if text in words else getattr(kind, "parse", kind)(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        if isinstance(value, int | float) and not low <= value <= high:
+            limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+            raise argparse.ArgumentTypeError(f"{text} must be {limits}")
+        return value
+
+    parse.__name__ = kind.__name__  # argparse names it where `kind` itself fails
+    syntax = {"type": parse, "metavar": None if "choices" in f.metadata else {int: "N"}.get(kind)}
+    if get_origin(f.type) is tuple:
+        syntax["nargs"] = "+" if ... in others else 1 + len(others)
+    known = ("choices", "metavar", "nargs")
+    return syntax | {name: f.metadata[name] for name in known if name in f.metadata}
+
+
+def in_form(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Values by name, from argparse or a JSON file, in the form that the fields of `kind` have."""
+    formed = dict(values)
+    for f in fields(kind):
+        value = values.get(f.name)
+        if isinstance(value, list):
+            if len(value) == 1 and ... not in get_args(f.type):  # of a range, one is both
+                value *= 2
+            formed[f.name] = tuple(value)
+        elif f.type is Views and isinstance(value, str):
+            formed[f.name] = Views.parse(value)
+    return formed
 
 
 def part(kind: type[T], values: object) -> T:
@@ -92,12 +167,12 @@ class Views:
         """CLIPSxCROPS, or CLIPS alone, where CLIPS may be "all".
 
         Raises:
-            ValueError: it is neither, in a sentence.
+            UserError: it is neither.
         """
         clips, _, crops = text.partition("x")
         some = clips.isdecimal() and int(clips) > 0
         if not (some or clips == "all") or (crops or "1") not in ("1", "3", "10"):
-            raise ValueError(
+            raise UserError(
                 f"'{text}' is not CLIPSxCROPS with 1, 3 or 10 crops, such as 10x3, or all"
             )
         return cls(int(clips) if some else None, int(crops or 1))
@@ -151,6 +226,34 @@ ARCHS = {
 }
 
 
+def architecture() -> type:
+    """The arguments of the networks in ARCHS, as one more group of options."""
+    options = []
+    for name in dict.fromkeys(name for entry in ARCHS.values() for name in entry.options):
+        known = {arch: e.options[name] for arch, e in ARCHS.items() if name in e.options}
+        first, facts = next(iter(known.values())), {}
+        kind = type(first[0]) if isinstance(first, tuple) else first
+        if isinstance(first, tuple) and kind is not bool:
+            facts = {"choices": tuple(dict.fromkeys(v for vs in known.values() for v in vs))}
+        options.append((name, kind, option(None, f"of {', '.join(known)}", **facts)))
+    about = {"__doc__": "Arguments of the network, whose class has the defaults."}
+    return make_dataclass("Architecture", options, namespace=about)
+
+
+def typed_arch_args(arch: str, typed: dict[str, Any]) -> dict[str, Any]:
+    """The typed arguments of the network; raises UserError if one belongs to another."""
+    known = ARCHS[arch].options
+    for other, entry in ARCHS.items():
+        for name in entry.options.keys() & typed.keys() - known.keys():
+            raise UserError(f"{flag(name)} is an option of {other}, not of {arch}")
+    arch_args = {name: typed[name] for name in known if name in typed}
+    for name, value in arch_args.items():
+        if isinstance(known[name], tuple) and value not in known[name]:
+            among = ", ".join(map(str, known[name]))
+            raise UserError(f"{flag(name)} {value} is not for {arch}, but {among}")
+    return arch_args
+
+
 RESIZES = ("short_side", "square")
 CROPS = ("random", "resized", "corners")
 AVERAGES = ("scores", "logits")
@@ -163,19 +266,22 @@ class Clip:
     modality: str = option(
         "rgb", "flow: lists with a 'flow_path'; rgbdiff: of tsn", choices=("rgb", "flow", "rgbdiff")
     )
-    clip_len: int = option(help="frames the network sees", low=1, metavar="N")
-    stride: int = option(1, "source frames between two of them", low=1, metavar="N")
+    clip_len: int = option(help="frames the network sees", low=1, also_with=USES)
+    stride: int = option(1, "source frames between two of them", low=1, also_with=USES)
     target_fps: float | None = option(
         None,
         "--stride counts frames at this rate, whatever that of a video (its own)",
         low=0.1,
         metavar="FPS",
+        also_with=USES,
     )
-    snippet_len: int = option(
-        0, "frames of each segment of the video; 0: consecutive clips", low=0, metavar="N"
+    snippet_len: int = option(0, "frames of each segment of the video; 0: consecutive clips", low=0)
+    resize: str = option(
+        "short_side", "square: whatever the aspect ratio", choices=RESIZES, also_with=USES
     )
-    resize: str = option("short_side", "square: whatever the aspect ratio", choices=RESIZES)
-    crop_size: int = option(224, "what the network sees of a frame", low=1, metavar="PX")
+    crop_size: int = option(
+        224, "what the network sees of a frame", low=1, metavar="PX", also_with=USES
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +325,7 @@ class Augmentation:
         low=1,
         nargs="+",
         metavar="PX",
+        also_with=USES,
     )
     crop: str = option(
         "random",
@@ -251,11 +358,39 @@ class Augmentation:
     )
 
 
+def check_augmentation(clip: Clip, augmentation: Augmentation) -> None:
+    """Combinations that no single option of theirs can see.
+
+    Raises:
+        UserError: one that cannot be.
+    """
+    low, *_, high = sides = augmentation.short_side
+    refuse(
+        clip.snippet_len and clip.clip_len % clip.snippet_len,
+        "--clip-len must be a multiple of --snippet-len: frames of all segments",
+    )
+    refuse(
+        len(sides) > 2 or low > high,
+        "--short-side takes one number, or the lowest and the highest of a range",
+    )
+    refuse(
+        clip.crop_size > low, f"--crop-size {clip.crop_size} is more than the short side of {low}"
+    )
+    for name in ("crop_area", "crop_ratio"):
+        low, high = getattr(augmentation, name)
+        refuse(low > high, f"{flag(name)} takes the lowest, then the highest")
+    jitter = augmentation.color_jitter
+    refuse(
+        any(jitter) and clip.modality == "flow", "--color-jitter is for RGB frames, not for flow"
+    )
+    refuse(jitter[3] > 0.5, "--color-jitter: the hue changes by half a turn, 0.5, at most")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Network:
     """The network, beside the arguments of its class."""
 
-    dropout: float = option(0.5, low=0, high=1, metavar="P")
+    dropout: float = option(0.5, "of the features before the head", low=0, high=1, metavar="P")
     bn_momentum: float = option(0.1, "weight of the newest batch in batch norm", low=0, high=1)
 
 
@@ -263,20 +398,24 @@ class Network:
 class Optimization:
     """Steps of the optimizer, and their sizes."""
 
-    epochs: int = option(low=1, metavar="N")
+    epochs: int = option(help="times that each training video is seen", low=1)
     batch_size: int = option(
-        help="clips a step, over all devices", low=1, metavar="N", resumed="fixed"
+        help="clips a step, over all devices", low=1, resumed="fixed", also_with=USES
     )
-    optimizer: str = option("sgd", choices=("sgd", "adamw"), resumed="fixed")
+    optimizer: str = option(
+        "sgd", "what makes steps of gradients", choices=("sgd", "adamw"), resumed="fixed"
+    )
     lr: float = option(
         help="learning rate for the batch size in use; the recipe's is scaled to it", low=0
     )
     momentum: float = option(0.9, "of SGD", low=0, high=1)
     nesterov: bool = option(False, "of SGD")
-    weight_decay: float = option(1e-4, low=0)
+    weight_decay: float = option(1e-4, "pull of each weight towards zero", low=0)
     decay_norm: bool = option(True, "weight decay on batch norm, too")
     clip_grad: float = option(0, "longest gradient; 0: any", low=0, metavar="NORM")
-    schedule: str = option("step", choices=("step", "cosine", "plateau"))
+    schedule: str = option(
+        "step", "how lr falls after the warm-up", choices=("step", "cosine", "plateau")
+    )
     lr_steps: tuple[int, ...] = option(
         (), "a tenth of lr after each", low=1, nargs="*", metavar="EPOCH"
     )
@@ -286,7 +425,9 @@ class Optimization:
         low=1,
         metavar="EPOCHS",
     )
-    warmup_epochs: float = option(0, "lr rises linearly from near zero", low=0, metavar="N")
+    warmup_epochs: float = option(
+        0, "lr rises linearly from near zero in so many", low=0, metavar="N"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,7 +441,9 @@ class Regularization:
         high=1,
         metavar="DECAY",
     )
-    label_smoothing: float = option(0, low=0, high=1, metavar="P")
+    label_smoothing: float = option(
+        0, "share of each label that goes to all classes", low=0, high=1, metavar="P"
+    )
     mixup: float = option(0, "blend pairs of clips; 0: none", low=0, metavar="ALPHA")
     freeze: str | None = option(
         None, "train only what follows this stage of the network", metavar="STAGE"
@@ -319,6 +462,7 @@ class Evaluation:
         Views(10, 1),
         "of each video: 1, 3 or 10 crops; all: the whole video as one clip",
         metavar="CLIPSxCROPS",
+        also_with=("predict",),
     )
     average: str = option("scores", "of the views; scores: after softmax", choices=AVERAGES)
     full_crop: bool = option(False, "crops as large as the short side, not of --crop-size")
@@ -332,6 +476,101 @@ class Recipe(Clip, Augmentation, Network, Optimization, Regularization, Evaluati
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     arch_args: dict = field(default_factory=dict)  # of the network, see Arch.options
     expected: str = ""  # published accuracy with its protocol, printed at the start of a run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What computes, and how."""
+
+    device: str = option(
+        "auto",
+        "auto (a GPU if there is one), cpu, cuda or cuda:N",
+        resumed="own",
+        also_with=USES,
+    )
+    precision: str = option(
+        "auto",
+        "auto: bf16 where it is fast and right",
+        choices=("auto", "fp32", "tf32", "bf16", "fp16"),
+        also_with=USES,
+    )
+    micro_batch: int | Literal["auto"] | None = option(
+        None,
+        "clips in the memory of a process at once, whose gradients add up to those of the batch; "
+        "auto: as many as fit on the GPU (default: the whole batch)",
+        low=1,
+    )
+    checkpoint_activations: bool = option(
+        False, "compute activations twice instead of keeping them: less memory, a third more time"
+    )
+    sync_bn: bool = option(
+        False,
+        "batch norm over the clips of all processes that torchrun starts; GPUs only",
+        not_with="checkpoint_activations",
+    )
+    compile: bool = option(False, "compile the network first", not_with="checkpoint_activations")
+    channels_last: bool = option(True, "memory format (channels last)")
+    seed: int = option(0, "of everything random", low=0, resumed="fixed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How videos are read."""
+
+    workers: int = option(
+        None,
+        "loader processes, of each process (default: one a core, 8 at most)",
+        low=0,
+        resumed="own",
+        also_with=USES,
+    )
+    on_bad_frame: str = option(
+        "stop",
+        "a frame that cannot be decoded ends the run (stop), is replaced by the nearest one that "
+        "can be, or its video is left out",
+        choices=("stop", "nearest", "skip"),
+    )
+    max_bad_share: float = option(
+        0.01,
+        "of the videos; with more bad ones the run ends in spite of --on-bad-frame",
+        low=0,
+        high=1,
+        metavar="SHARE",
+    )
+
+
+def default_workers() -> int:
+    """One a core, 8 at most, for each process that torchrun starts on this machine."""
+    cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(min(cores, 8), 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """They are saved after each epoch, and when a run is stopped."""
+
+    checkpoint_minutes: float = option(
+        30.0, "save inside an epoch when the last one is so old; 0: never", low=0, metavar="M"
+    )
+    checkpoint_steps: int = option(0, "save after every so many steps, too; 0: no", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """Where the numbers of a run are drawn, beside the files in its folder."""
+
+    log_every: int = option(10, "steps between two points", low=1, metavar="STEPS")
+    visdom_server: str = option(
+        "127.0.0.1", "where one is started if none listens", metavar="HOST", resumed="own"
+    )
+    visdom_port: int = option(8097, "of that", low=1, high=65535, metavar="PORT", resumed="own")
+    visdom_env: str | None = option(
+        None, "name of the page (default: the name of the run)", metavar="NAME"
+    )
+    no_visdom: bool = option(False, "curves go to the run folder only", resumed="own")
+    logger: tuple[str, ...] = option(
+        ("visdom",), "where the numbers go, too", choices=("visdom", "tensorboard")
+    )
 
 
 # short side 256, a random 224 px crop, one flip a video: arXiv:1705.07750 sec. 2.5
@@ -594,6 +833,13 @@ def find_recipe(arch: str, dataset: str, start: str, modality: str = "rgb") -> R
         return recipe
     changes = MODALITIES.get((arch, modality)) or MODALITIES[modality]
     return replace(recipe, modality=modality, expected="", **changes)
+
+
+def start_of(pretrained: str | None) -> str:
+    """What the name of the weights says of where a run starts; recipes are looked up by it."""
+    if pretrained is None:
+        return "scratch"
+    return "imagenet" if pretrained.startswith("imagenet") else "kinetics"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,6 @@ python main.py --resume saved_model/i3d_ucf101_1/last.pth --predict clip.mp4
 python main.py --arch i3d --dataset ucf101 --pretrained i3d_rgb_piergiaj --head-only
 """
 
-import argparse
 import contextlib
 import errno
 import json
@@ -21,20 +20,23 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from opts import answered, parse_opts
+from opts import Options, config_table, parse_opts
 
 # --help, --print-config and a wrong option are answered by one process, before torch takes its
 # seconds to import
-if __name__ == "__main__" and os.environ.get("RANK", "0") == "0" and answered(parse_opts()):
-    sys.exit()
+if __name__ == "__main__" and os.environ.get("RANK", "0") == "0":
+    opts = parse_opts()
+    if opts.action == "print_config":
+        print(config_table(opts))
+        sys.exit()
 
 import torch
 from torch import nn
 
-from config import ARCHS, RUNS, UserError, Views
+from config import ARCHS, RUNS, USES, Loading, UserError, Views, part
 from models import build_model, weights
 from pt_dataset.clip_dataset import ClipShape, VideoLists, check_clips, read_dataset
 from pt_dataset.loader import Loader, train_loader, view_loader
@@ -67,7 +69,6 @@ from utils.optim import build_optimizer, set_rates
 from utils.precise_bn import measure_norms
 from utils.precision import choose_precision
 from utils.resolve import (
-    CLIP_OPTIONS,
     check_resumed,
     check_shares,
     clips_at_once,
@@ -80,11 +81,6 @@ from utils.resolve import (
 from utils.schedule import Schedule
 from utils.trainer import NonFiniteLoss, Trainer
 
-AUGMENTATION = ("crop", "crop_area", "crop_ratio", "crop_scales", "color_jitter")
-SCHEDULE_OPTIONS = ("epochs", "schedule", "lr_steps", "warmup_epochs", "plateau_patience")
-OPTIMIZER_OPTIONS = ("lr", "momentum", "nesterov", "weight_decay", "decay_norm")
-TRAINER_OPTIONS = ("clip_grad", "label_smoothing", "mixup", "seed")
-LOADER_OPTIONS = ("batch_size", "workers", "on_bad_frame", "max_bad_share")
 MUCH_WAITING = 0.1  # share of the time
 log = logging.getLogger("video")
 
@@ -93,7 +89,7 @@ log = logging.getLogger("video")
 class Run:
     """What training and evaluation share."""
 
-    opts: argparse.Namespace
+    opts: Options
     folder: Path
     device: torch.device
     resumed: dict | None  # the checkpoint of --resume
@@ -117,20 +113,21 @@ def main(argv: list[str] | None = None) -> int:
         UserError: something that the user can mend.
     """
     opts = parse_opts(argv)
-    if opts.list_weights:
+    if opts.action == "list_weights":
         print(weights.table())
         return 0
-    alone = opts.use or opts.head_only or opts.probe_time
+    if opts.action == "print_config":
+        print(config_table(opts))
+        return 0
+    alone = opts.action in USES or opts.head_only or opts.probe_time
     if alone and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError(
             "--predict, --extract-features, --export, --head-only and --probe-time run in one "
             "process: python main.py, without torchrun"
         )
-    if opts.use:
+    if opts.action in USES:
         loggers.set_up_console()
-        return getattr(use, opts.use)(opts, pick_device(opts.device))
-    if answered(opts):
-        return 0
+        return getattr(use, opts.action)(opts, pick_device(opts.device))
     with distributed.joined():
         opts = distributed.from_main(lambda: opts)
         if opts.splits:
@@ -144,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
             return evaluate(run, stop) if run.opts.evaluate else train(run, stop)
 
 
-def train_splits(opts: argparse.Namespace, argv: list[str]) -> int:
+def train_splits(opts: Options, argv: list[str]) -> int:
     """A run for each of --splits, or its evaluation; returns the exit status."""
     if distributed.is_main():
         loggers.set_up_console()
@@ -156,7 +153,7 @@ def train_splits(opts: argparse.Namespace, argv: list[str]) -> int:
     )
 
 
-def set_up(opts: argparse.Namespace) -> Run:
+def set_up(opts: Options) -> Run:
     """Everything that can fail before the first step, in an order that leaves nothing behind."""
     if distributed.is_main():
         loggers.set_up_console()
@@ -201,11 +198,8 @@ def set_up(opts: argparse.Namespace) -> Run:
     if opts.pretrained and not (entry or resumed):
         entry = weights.find(opts.pretrained, opts.arch, opts.arch_args)
     preprocessing = preprocessing_of(opts, entry, resumed)
-    clip = ClipShape(
-        **{name: preprocessing[name] for name in (*CLIP_OPTIONS, "resize", "antialias")},
-        **{name: getattr(opts, name) for name in AUGMENTATION},
-        short_side=short_side_range(opts, preprocessing),
-    )
+    known = vars(opts) | preprocessing | {"short_side": short_side_range(opts, preprocessing)}
+    clip = ClipShape(**{f.name: known[f.name] for f in fields(ClipShape)})
     check_clips(lists, clip, num_crops=opts.views.crops)
 
     # model
@@ -215,7 +209,7 @@ def set_up(opts: argparse.Namespace) -> Run:
     if entry and not opts.resume:
         start = {"weights": opts.pretrained, "weights_file": opts.pretrained_file}
     if entry or resumed:  # what weights were trained with comes before the recipe
-        typed = {name: value for name, value in arch_args.items() if name in opts.given}
+        typed = {name: value for name, value in arch_args.items() if opts.typed(name)}
         arch_args |= (resumed["arch_args"] if resumed else entry.arch_args) | typed
     with distributed.in_turn():
         model = build_model(opts.arch, len(lists.class_names), **start, **arch_args)
@@ -236,8 +230,13 @@ def set_up(opts: argparse.Namespace) -> Run:
         precision = choose_precision(opts.precision, device, model, batch_shape)
     precision = distributed.from_main(lambda: precision)  # where machines differ
     torch.backends.cudnn.benchmark = True  # clips have one shape: try the kernels, keep the best
-    pixels = (preprocessing[name] for name in ("mean", "std", "value_range", "channel_order"))
-    normalize = Normalize(*pixels, opts.channels_last)
+    normalize = Normalize(
+        preprocessing["mean"],
+        preprocessing["std"],
+        preprocessing["value_range"],
+        preprocessing["channel_order"],
+        opts.channels_last,
+    )
     classifier = ClipClassifier(model, normalize, precision).to(device)
     if device == torch.device("cuda") and torch.cuda.device_count() > 1:
         classifier = nn.DataParallel(classifier)
@@ -466,26 +465,40 @@ def features_of(
 
 
 def loader_of(run: Run) -> Loader:
-    names = (*LOADER_OPTIONS, "flip_prob", "seed")
     return train_loader(
         run.lists,
         run.clip,
+        batch_size=run.opts.batch_size,
+        flip_prob=run.opts.flip_prob,
+        seed=run.opts.seed,
         shard=(distributed.rank(), distributed.world_size()),
         gather=distributed.gather,
         equal_shares=run.opts.sync_bn,
-        **{name: getattr(run.opts, name) for name in names},
+        **vars(part(Loading, run.opts)),
     )
 
 
 def build_trainer(run: Run, loader: Loader) -> Trainer:
     """Optimizer, schedule and all else that moves with the steps, as the checkpoint left it."""
     opts = run.opts
-
-    def chosen(names: tuple[str, ...]) -> dict:
-        return {name: getattr(opts, name) for name in names}
-
-    optimizer = build_optimizer(run.model, opts.optimizer, **chosen(OPTIMIZER_OPTIONS))
-    schedule = Schedule(optimizer, steps_per_epoch=len(loader), **chosen(SCHEDULE_OPTIONS))
+    optimizer = build_optimizer(
+        run.model,
+        opts.optimizer,
+        lr=opts.lr,
+        momentum=opts.momentum,
+        nesterov=opts.nesterov,
+        weight_decay=opts.weight_decay,
+        decay_norm=opts.decay_norm,
+    )
+    schedule = Schedule(
+        optimizer,
+        steps_per_epoch=len(loader),
+        epochs=opts.epochs,
+        schedule=opts.schedule,
+        lr_steps=opts.lr_steps,
+        warmup_epochs=opts.warmup_epochs,
+        plateau_patience=opts.plateau_patience,
+    )
     ema = Ema(run.model, opts.ema) if opts.ema else None  # in memory when micro-batches are tried
     trainer = Trainer(
         run.classifier,
@@ -500,7 +513,10 @@ def build_trainer(run: Run, loader: Loader) -> Trainer:
         ema=ema,
         frozen=run.frozen,
         clips_per_s_at_peak=clips_per_s_at_peak(run),
-        **chosen(TRAINER_OPTIONS),
+        clip_grad=opts.clip_grad,
+        label_smoothing=opts.label_smoothing,
+        mixup=opts.mixup,
+        seed=opts.seed,
     )
     if run.resumed:
         if run.resumed["steps_per_epoch"] != len(loader):
@@ -669,7 +685,6 @@ def view_loader_of(
     if key not in run.view_loaders:
         side = run.preprocessing["short_side"]
         crop_size = side if full_crop else run.clip.crop_size
-        options = {name: getattr(run.opts, name) for name in LOADER_OPTIONS}
         run.view_loaders[key] = view_loader(
             videos,
             replace(run.clip, short_side=(side, side), crop_size=crop_size),
@@ -677,7 +692,8 @@ def view_loader_of(
             num_crops=views.crops,
             shard=(distributed.rank(), distributed.world_size()),
             gather=distributed.gather,
-            **options | {"batch_size": run.opts.view_batch or clips_at_once(run.opts)},
+            batch_size=run.opts.view_batch or clips_at_once(run.opts),
+            **vars(part(Loading, run.opts)),
         )
     return run.view_loaders[key]
 
@@ -718,11 +734,10 @@ def probe(run: Run, of_weights: str, check: Callable[[], None]) -> None:
     log.info(f"written: {', '.join(map(str, probe_time.write(run.folder, result)))}")
 
 
-def start_run_folder(folder: Path, opts: argparse.Namespace) -> None:
+def start_run_folder(folder: Path, opts: Options) -> None:
     """Makes the folder and writes the options there; from here on log.txt keeps the run's lines."""
     folder.mkdir(parents=True, exist_ok=True)
-    options = {name: value for name, value in vars(opts).items() if name in opts.sources}
-    content = json.dumps(options, indent=1, default=str) + "\n"
+    content = json.dumps(opts.values(), indent=1, default=str) + "\n"
     checkpoint.write_whole(folder / "options.json", content.encode())
     loggers.set_up_console(folder)
 

@@ -10,6 +10,7 @@ red and v as green; gray is no motion.
 import argparse
 import random
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,17 +19,14 @@ import numpy as np
 # so that the file runs as a script too
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from config import ARCHS, CROPS, RESIZES, UserError, find_recipe
+from config import ARCHS, CROPS, RESIZES, Augmentation, Clip, UserError, find_recipe
 from pt_dataset import sampling
 
 if TYPE_CHECKING:
     from pt_dataset.clip_dataset import TrainClips, VideoLists
 
 # of a recipe, what decides over clips
-NAMES = (
-    *("clip_len", "stride", "snippet_len", "target_fps", "modality", "resize", "short_side"),
-    *("crop_size", "crop", "crop_area", "crop_ratio", "crop_scales", "flip_prob", "color_jitter"),
-)
+NAMES = tuple(f.name for kind in (Clip, Augmentation) for f in fields(kind))
 CHOICES = {"crop": CROPS, "resize": RESIZES, "modality": ("rgb", "flow", "rgbdiff")}
 NARGS = {"short_side": "+", "crop_scales": "+"}  # of the others, as many as the recipe has
 OF_NONE = {"target_fps": float}  # the type of what is None in every recipe

@@ -1,10 +1,25 @@
 """What config.py gives to every room beside its tables."""
 
+import argparse
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import pytest
 
-from config import whole
+from config import (
+    RECIPES,
+    Augmentation,
+    Clip,
+    UserError,
+    Views,
+    add_options,
+    check_augmentation,
+    in_form,
+    option,
+    part,
+    whole,
+)
 
 
 def test_a_file_is_replaced_when_all_of_it_is_written(tmp_path):
@@ -40,3 +55,100 @@ def test_a_name_of_the_longest_length_can_be_written(tmp_path):
     with whole(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy:
+    """Every kind of option."""
+
+    count: int = option(3, "a number", low=1, high=9)
+    rate: float | None = option(None, "one that may be unknown", low=0.5)
+    size: int | Literal["auto"] | None = option(None, "or a word", low=1)
+    name: str = option("a", "a word of some", choices=("a", "b"))
+    kept: bool = option(True, "can be taken back")
+    own: bool = option(False, "for once", resumed="own")
+    ends: tuple[int, int] = option((1, 1), "a range", nargs="+", metavar="PX")
+    pair: tuple[float, float] = option((0.5, 1.0), "two numbers", metavar=("LOW", "HIGH"))
+    some: tuple[int, ...] = option((), "any number of them", nargs="*")
+    seen: Views = option(Views(1, 1), "a type of our own")
+    inner: int = 0  # no option
+
+
+def toy_parser():
+    parser = argparse.ArgumentParser(prog="toy")
+    add_options(parser, Toy)
+    return parser
+
+
+@pytest.mark.parametrize(
+    "argv, values",
+    [
+        ("", {}),
+        ("--count 9 --rate 0.5", {"count": 9, "rate": 0.5}),
+        ("--size auto", {"size": "auto"}),
+        ("--size 4", {"size": 4}),
+        ("--no-kept --own", {"kept": False, "own": True}),
+        ("--ends 3", {"ends": (3, 3)}),
+        ("--ends 3 4", {"ends": (3, 4)}),
+        ("--pair 1 2 --some", {"pair": (1.0, 2.0), "some": ()}),
+        ("--some 5", {"some": (5,)}),
+        ("--seen all", {"seen": Views(None, 1)}),
+    ],
+)
+def test_an_option_is_read_as_its_field_says(argv, values):
+    assert in_form(Toy, vars(toy_parser().parse_args(argv.split()))) == values
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        ("--count 0", "argument --count: 0 must be between 1 and 9"),
+        ("--count x", "argument --count: invalid int value: 'x'"),
+        ("--rate 0", "argument --rate: 0 must be at least 0.5"),
+        ("--rate nan", "argument --rate: nan must be at least 0.5"),
+        ("--size other", "invalid int value: 'other'"),
+        ("--name c", "invalid choice: 'c'"),
+        ("--pair 1", "expected 2 arguments"),
+        ("--seen 2x2", "argument --seen: '2x2' is not CLIPSxCROPS"),
+        ("--inner 1", "unrecognized arguments"),
+        ("--no-own", "unrecognized arguments"),
+    ],
+)
+def test_what_a_field_does_not_allow_is_refused(argv, message, capsys):
+    with pytest.raises(SystemExit):
+        toy_parser().parse_args(argv.split())
+    assert message in capsys.readouterr().err
+
+
+def test_help_says_the_defaults():
+    text = " ".join(toy_parser().format_help().split())
+    assert "toy: Every kind of option." in text
+    assert "--count N a number (default: 3)" in text
+    assert "--pair LOW HIGH two numbers (default: 0.5 1.0)" in text
+    assert "can be taken back (default: True)" in text
+    assert "--own for once --ends" in text  # nothing to say
+    assert "a type of our own (default: 1x1)" in text
+
+
+@pytest.mark.parametrize("key", RECIPES, ids=str)
+def test_every_recipe_has_clips_that_can_be(key):
+    check_augmentation(part(Clip, RECIPES[key]), part(Augmentation, RECIPES[key]))
+
+
+@pytest.mark.parametrize(
+    "clip, augmentation, message",
+    [
+        ({}, {"short_side": (70, 60)}, "--short-side takes one number, or the lowest and the hi"),
+        ({}, {"short_side": (60, 65, 70)}, "--short-side takes one number"),
+        ({"crop_size": 65}, {"short_side": (64, 64)}, "--crop-size 65 is more than the short side"),
+        ({}, {"crop_area": (0.5, 0.1)}, "--crop-area takes the lowest, then the highest"),
+        ({"modality": "flow"}, {"color_jitter": (1, 0, 0, 0)}, "for RGB frames, not for flow"),
+        ({}, {"color_jitter": (0, 0, 0, 0.6)}, "half a turn"),
+        ({"clip_len": 7, "snippet_len": 2}, {}, "must be a multiple of --snippet-len"),
+    ],
+)
+def test_combinations_that_cannot_be_are_refused(clip, augmentation, message):
+    recipe = RECIPES["i3d", "demo", "scratch"]
+    clip = replace(part(Clip, recipe), **clip)
+    with pytest.raises(UserError, match=message):
+        check_augmentation(clip, replace(part(Augmentation, recipe), **augmentation))

@@ -1,15 +1,17 @@
+import ast
 import json
+import pickle
 import resource
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
 
-from config import ARCHS, RECIPES, Arch, Recipe, find_recipe, recipe_key
+from config import ARCHS, RECIPES, USES, Arch, Recipe, UserError, find_recipe, recipe_key
 from models.weights import public_weights
-from opts import answered, parse_opts, table
+from opts import ACTIONS, GROUPS, OPTIONS, Options, build_parser, config_table, parse_opts
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,16 +45,40 @@ def test_every_recipe_value_can_be_overridden_or_is_fixed_by_the_weights():
 def test_the_command_line_wins_over_the_recipe():
     opts = parse_opts(["--arch", "i3d", "--dataset", "demo", "--epochs", "3", "--short-side", "70"])
     assert (opts.epochs, opts.short_side) == (3, (70, 70))
-    assert {"epochs", "short_side", "arch", "dataset"} == opts.given
+    typed = {name for name in opts.sources if opts.typed(name)}
+    assert typed == {"epochs", "short_side", "arch", "dataset"}
 
 
-def test_only_a_run_has_options_to_print(capsys):
-    assert answered(parse_opts(["--arch", "i3d", "--dataset", "demo", "--print-config"]))
-    assert "recipe ('i3d', 'demo', 'scratch')" in capsys.readouterr().out
-    assert not answered(parse_opts(["--arch", "i3d", "--dataset", "demo"]))
-    assert not answered(parse_opts(["--list-weights", "--print-config"]))
-    assert not answered(parse_opts(["--resume", "last.pth", "--predict", "a.mp4"]))
-    assert capsys.readouterr().out == ""
+@pytest.mark.parametrize(
+    "argv, action",
+    [
+        ("--arch i3d --dataset demo", "train"),
+        ("--arch i3d --dataset demo --print-config", "print_config"),
+        ("--arch i3d --dataset demo --plan", "plan"),
+        ("--arch i3d --dataset demo --pretrained w --head-only", "head_only"),
+        ("--arch i3d --dataset demo --resume a --evaluate", "evaluate"),
+        ("--arch i3d --dataset demo --resume a --evaluate --probe-time", "probe_time"),
+        ("--list-weights --print-config", "list_weights"),
+        ("--resume last.pth --predict a.mp4", "predict"),
+        ("--resume last.pth --extract-features out --videos a.mp4", "extract_features"),
+        ("--resume last.pth --export a.onnx", "export"),
+        ("--resume last.pth --predict a.mp4 --list-weights", "list_weights"),
+    ],
+)
+def test_the_options_say_what_is_asked_for_and_are_always_all_there(argv, action):
+    opts = parse_opts(argv.split())
+    assert opts.action == action
+    assert opts.action in ["train", *ACTIONS]
+    assert vars(opts).keys() >= OPTIONS.keys()
+    assert pickle.loads(pickle.dumps(opts)) == opts  # as other processes get it
+
+
+def test_a_network_at_work_has_no_recipe():
+    use = ["--resume", "a", "--predict"]
+    opts = parse_opts([*use, "x", "y", "--short-side", "70", "--views", "3"])
+    assert (opts.predict, opts.short_side, str(opts.views)) == (("x", "y"), (70, 70), "3x1")
+    assert (opts.batch_size, opts.clip_len, opts.lr) == (8, None, None)
+    assert parse_opts([*use, "x"]).views is None
 
 
 def test_augmentation_is_that_of_the_paper():
@@ -100,9 +126,9 @@ def test_a_resumed_run_stays_on_its_page_and_one_that_branches_off_does_not(tmp_
     (tmp_path / "options.json").write_text(json.dumps(saved))
     resume = ["--resume", str(tmp_path / "last.pth")]
     opts = parse_opts(resume)
-    assert (opts.visdom_env, opts.logger) == ("mine", ["tensorboard"])
+    assert (opts.visdom_env, opts.logger) == ("mine", ("tensorboard",))
     assert parse_opts([*resume, "--name", "other"]).visdom_env is None
-    assert parse_opts([*resume, "--logger", "visdom"]).logger == ["visdom"]
+    assert parse_opts([*resume, "--logger", "visdom"]).logger == ("visdom",)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +224,9 @@ def test_arguments_of_a_network_come_from_the_recipe_and_the_command_line(toy_ar
     assert parse_opts(toy_arch).arch_args == {"depth": 101, "top_k": 3}
     opts = parse_opts([*toy_arch, "--depth", "18", "--gates"])
     assert opts.arch_args == {"depth": 18, "top_k": 3, "gates": True}
-    assert {"depth", "gates"} <= opts.given
+    assert opts.typed("depth")
+    assert opts.typed("gates")
+    assert opts.values().items() >= {"depth": 18, "gates": True}.items()
 
 
 @pytest.mark.parametrize(
@@ -243,7 +271,9 @@ def test_every_value_says_where_it_comes_from(tmp_path):
         json.dumps({"arch": "i3d", "dataset": "demo", "epochs": 7, "lr": 0.5})
     )
     opts = parse_opts(["--resume", str(tmp_path / "last.pth"), "--workers", "3"])
-    sources = {line.split()[0]: line.split("  ")[-1].strip() for line in table(opts).splitlines()}
+    sources = {
+        line.split()[0]: line.split("  ")[-1].strip() for line in config_table(opts).splitlines()
+    }
     assert sources["epochs"] == "resumed run"
     assert sources["workers"] == "command line"
     assert sources["seed"] == "default"
@@ -268,6 +298,40 @@ def test_what_a_resumed_run_does_otherwise_is_known(tmp_path):
     assert opts.changed == {"lr": (0.5, 0.1)}
 
 
+def test_options_can_be_typed_afterwards(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv = ["--arch", "s3d", "--dataset", "x", "--gating", "--splits", "1", "2", "--lr", "3"]
+    opts = parse_opts(argv)
+    assert (opts.splits, opts.name) == ((1, 2), "s3d_x")
+    run = {"split": 2, "splits": (), "name": "s3d_x_2", "resume": "auto"}
+    one = opts.replaced(**run)
+    assert (one.split, one.name, one.resume, one.auto) == (2, "s3d_x_2", None, True)
+    assert (one.lr, one.arch_args) == (3, {"gating": True})
+    folder = tmp_path / "saved_model" / "s3d_x_2"
+    folder.mkdir(parents=True)
+    (folder / "last.pth").touch()
+    saved = {"arch": "s3d", "dataset": "x", "split": 2, "batch_size": 5}
+    (folder / "options.json").write_text(json.dumps(saved))
+    again = opts.replaced(**run)
+    assert (again.resume, again.batch_size) == ("saved_model/s3d_x_2/last.pth", 5)
+    assert opts.splits == (1, 2)
+    with pytest.raises(UserError, match="more than the short side"):
+        opts.replaced(crop_size=1000)
+
+
+def test_options_are_saved_as_they_were_and_read_as_they_are(tmp_path):
+    argv = ["--arch", "tsn", "--dataset", "x", "--views", "3x10", "--short-side", "250"]
+    opts = parse_opts([*argv, "--lr-steps", "3", "--logger", "tensorboard"])
+    saved = json.loads(json.dumps(opts.values(), default=str))
+    assert (saved["views"], saved["short_side"], saved["lr_steps"]) == ("3x10", [250, 250], [3])
+    assert not saved.keys() & (set(USES) | {"out", "videos", "action", "sources"})
+    (tmp_path / "options.json").write_text(json.dumps(saved))
+    resumed = parse_opts(["--resume", str(tmp_path / "last.pth")])
+    for name, value in opts.values().items():
+        if OPTIONS.get(name) and OPTIONS[name].metadata.get("resumed") != "own":
+            assert getattr(resumed, name) == value
+
+
 def test_resume_auto_finds_the_run_of_the_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     argv = ["--arch", "i3d", "--dataset", "x", "--resume", "auto"]
@@ -286,3 +350,82 @@ def test_a_recipe_is_looked_up_from_the_particular_to_the_general():
     assert find_recipe("i3d", "other", "scratch") is scratch
     assert find_recipe("i3d", "demo", "kinetics") is RECIPES["i3d", "kinetics"]
     assert find_recipe("i3d", "other", "imagenet") is scratch
+
+
+# facts of an option, and where they are used
+FACTS = {
+    "help": "config.add_options",
+    **dict.fromkeys(("low", "high", "choices", "metavar", "nargs"), "config._syntax"),
+    **dict.fromkeys(("resumed", "action", "only_with", "also_with", "not_with"), "opts"),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_option_says_all_that_is_known_of_it(name):
+    facts = OPTIONS[name].metadata
+    assert facts["help"]
+    assert facts.keys() <= FACTS.keys()
+    assert facts.get("resumed", "kept") in ("kept", "fixed", "own")
+    assert not (set(facts.get("only_with", ())) - OPTIONS.keys())
+    assert not (set(facts.get("also_with", ())) - set(USES))
+    assert facts.get("not_with", name) in OPTIONS
+
+
+def test_every_fact_that_an_option_may_have_is_one_of_some_option():
+    assert {fact for f in OPTIONS.values() for fact in f.metadata} == FACTS.keys()
+
+
+def test_every_option_is_declared_once_and_is_an_option_of_the_command_line():
+    declared = [name for kind in GROUPS for name in kind.__annotations__]
+    own_of_recipe = {"mean", "std", "arch_args", "expected"}
+    inherited = {f.name for f in fields(Recipe)} - own_of_recipe
+    assert len(set(declared)) == len(declared)
+    assert OPTIONS.keys() == {*declared, *inherited}
+    about_them = {"action", "sources", "changed", "auto"}
+    assert {f.name for f in fields(Options)} == OPTIONS.keys() | own_of_recipe | about_them
+    of_networks = {name for entry in ARCHS.values() for name in entry.options}
+    parsed = {action.dest for action in build_parser()._actions} - {"help"}
+    assert parsed == OPTIONS.keys() | of_networks
+
+
+def test_every_default_is_printed_by_the_help():
+    helps = {action.dest: action.help for action in build_parser()._actions}
+    recipe = {f.name for f in fields(Recipe)}
+    for name, f in OPTIONS.items():
+        if name in recipe or f.default is False and f.metadata.get("resumed") == "own":
+            assert "default" not in helps[name]
+        elif f.default not in (None, (), MISSING):
+            values = f.default if isinstance(f.default, tuple) else (f.default,)
+            assert helps[name].endswith(f" (default: {' '.join(map(str, values))})")
+
+
+def test_options_are_added_in_one_place():
+    for name in ("main.py", "opts.py", "config.py"):
+        calls = [
+            node
+            for node in ast.walk(ast.parse((ROOT / name).read_text()))
+            if isinstance(node, ast.Attribute) and node.attr == "add_argument"
+        ]
+        assert len(calls) == (name == "config.py"), name
+
+
+# not options of a group, but ...
+NAMED = {
+    USES: "actions, for which other options say that they go with them",
+    ("crop_area", "crop_ratio", "crop_scales"): "of which browse.py says the same",
+}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [ROOT / "main.py", ROOT / "opts.py", ROOT / "config.py"]
+    + sorted(file for room in ("utils", "pt_dataset") for file in (ROOT / room).rglob("*.py")),
+    ids=lambda file: str(file.relative_to(ROOT)),
+)
+def test_no_list_of_option_names_has_to_be_kept(file):
+    """A group of options travels as the dataclass that declares it."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Tuple | ast.List | ast.Set) and len(node.elts) >= 3:
+            names = tuple(e.value for e in node.elts if isinstance(e, ast.Constant))
+            if len(names) == len(node.elts) and names not in NAMED:
+                assert not set(names) <= OPTIONS.keys(), f"line {node.lineno}: {names}"

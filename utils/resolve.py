@@ -1,18 +1,15 @@
 """What the options come to once the machine, the weights and the checkpoint are known."""
 
-import argparse
 import logging
 from dataclasses import asdict, replace
 
 import torch
 
-from config import ARCHS, Preprocessing, UserError
+from config import ARCHS, Clip, Preprocessing, UserError, flag, part
 from models import weights
-from opts import FIXED
+from opts import OPTIONS, Options
 from utils import distributed
 
-# part of the preprocessing
-CLIP_OPTIONS = ("clip_len", "stride", "snippet_len", "target_fps", "modality", "crop_size")
 log = logging.getLogger("video")
 
 
@@ -46,7 +43,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def check_resumed(opts: argparse.Namespace, resumed: dict) -> None:
+def check_resumed(opts: Options, resumed: dict) -> None:
     """Can this run go on from that checkpoint?
 
     Raises:
@@ -56,20 +53,18 @@ def check_resumed(opts: argparse.Namespace, resumed: dict) -> None:
         raise UserError(f"{opts.resume} is a checkpoint of {resumed['arch']}, not of {opts.arch}")
     if opts.evaluate:
         return
-    for name in FIXED:
-        if name in opts.changed:
-            old, new = opts.changed[name]
-            flag = "--" + name.replace("_", "-")
+    for name, (old, new) in opts.changed.items():
+        if OPTIONS[name].metadata.get("resumed") == "fixed":
             raise UserError(
-                f"{opts.resume} was not trained with {flag} {new} but with {old}, which cannot be "
-                "changed afterwards; start a new run with another --name"
+                f"{opts.resume} was not trained with {flag(name)} {new} but with {old}, which "
+                "cannot be changed afterwards; start a new run with another --name"
             )
     # torch loads the state of SGD into AdamW without a word
     if ("betas" in resumed["optimizer"]["param_groups"][0]) != (opts.optimizer == "adamw"):
         raise UserError(f"{opts.resume} was not trained with --optimizer {opts.optimizer}")
 
 
-def entry_of(opts: argparse.Namespace, state: dict) -> weights.Weights:
+def entry_of(opts: Options, state: dict) -> weights.Weights:
     """A checkpoint as weights to start from, whose head may be replaced."""
     if state["arch"] != opts.arch:
         raise UserError(f"{opts.resume} is a checkpoint of {state['arch']}, not of {opts.arch}")
@@ -86,13 +81,10 @@ def entry_of(opts: argparse.Namespace, state: dict) -> weights.Weights:
     )
 
 
-def preprocessing_of(
-    opts: argparse.Namespace, entry: weights.Weights | None, resumed: dict | None
-) -> dict:
+def preprocessing_of(opts: Options, entry: weights.Weights | None, resumed: dict | None) -> dict:
     """Everything between a file and the network; a checkpoint's own comes before the recipe's."""
-    clip = {name: getattr(opts, name) for name in CLIP_OPTIONS} | {"resize": opts.resize}
-    clip["short_side"] = opts.short_side[0]
-    typed = {name: value for name, value in clip.items() if name in opts.given}
+    clip = vars(part(Clip, opts)) | {"short_side": opts.short_side[0]}
+    typed = {name: value for name, value in clip.items() if opts.typed(name)}
     recipe = Preprocessing(**clip, mean=opts.mean, std=opts.std)
     if not (entry or resumed):
         return asdict(recipe)
@@ -103,7 +95,11 @@ def preprocessing_of(
                 f"the weights {opts.resume if resumed else opts.pretrained} are for --modality "
                 f"{theirs.modality}, not for {opts.modality}"
             )
-        typed |= {name: clip[name] for name in ("modality", "clip_len", "snippet_len")}
+        typed |= {
+            "modality": opts.modality,
+            "clip_len": opts.clip_len,
+            "snippet_len": opts.snippet_len,
+        }
     preprocessing = replace(theirs, **typed)
     if opts.modality == "flow" != theirs.modality:
         preprocessing = preprocessing.for_flow()
@@ -118,13 +114,13 @@ def preprocessing_of(
     return asdict(preprocessing)
 
 
-def short_side_range(opts: argparse.Namespace, preprocessing: dict) -> tuple[int, int]:
+def short_side_range(opts: Options, preprocessing: dict) -> tuple[int, int]:
     """The short sides of training; a recipe's range holds only where it suits the weights'."""
     side = preprocessing["short_side"]
-    return tuple(opts.short_side) if opts.short_side[0] == side else (side, side)
+    return opts.short_side if opts.short_side[0] == side else (side, side)
 
 
-def check_shares(opts: argparse.Namespace, device: torch.device) -> None:
+def check_shares(opts: Options, device: torch.device) -> None:
     """Can the batch be split over the processes of this run?
 
     Raises:
@@ -149,11 +145,11 @@ def check_shares(opts: argparse.Namespace, device: torch.device) -> None:
         )
 
 
-def share_size(opts: argparse.Namespace) -> int:
+def share_size(opts: Options) -> int:
     """The most clips of a batch that one process has."""
     return -(-opts.batch_size // distributed.world_size())
 
 
-def clips_at_once(opts: argparse.Namespace) -> int:
+def clips_at_once(opts: Options) -> int:
     """Clips that a process has on its devices at the same time, as far as the options say."""
     return share_size(opts) if opts.micro_batch in (None, "auto") else opts.micro_batch

@@ -1,11 +1,10 @@
 """What can be done with a trained network: predict, extract features, export. Called by main.py."""
 
-import argparse
 import copy
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -13,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from config import ARCHS, Preprocessing, UserError, Views
+from config import ARCHS, Clip, Preprocessing, UserError, Views, part
 from models import build_model, weights
-from opts import USE_CLIP_OPTIONS
+from opts import Options
 from pt_dataset import windows
 from pt_dataset.clip_dataset import ClipShape
 from pt_dataset.datalist import CLASS_FILES, read_classes
@@ -24,7 +23,6 @@ from utils import annotate, checkpoint, evaluator, features, inference, predicti
 from utils import export as exporting
 from utils.normalize import ClipClassifier, Normalize
 from utils.precision import choose_precision
-from utils.resolve import CLIP_OPTIONS
 
 NUM_CLIPS = 10  # of a video, unless --views says otherwise: what most papers average
 VIEWS = Views(NUM_CLIPS, 1)
@@ -56,7 +54,7 @@ class Network:
         return ClipClassifier(network, self.normalize, self.precision).to(self.device).eval()
 
 
-def load_network(opts: argparse.Namespace, device: torch.device) -> Network:
+def load_network(opts: Options, device: torch.device) -> Network:
     """The network of --resume, or that of --arch and --pretrained, as `opts` asks for it."""
     if opts.resume:
         state = checkpoint.load(Path(opts.resume))
@@ -73,7 +71,7 @@ def load_network(opts: argparse.Namespace, device: torch.device) -> Network:
         entry = weights.find(opts.pretrained, arch, opts.arch_args)
         names = CLASS_FILES / entry.classes / "classes.txt"
         class_names = read_classes(names) if names.exists() else None
-        if opts.use == "predict" and class_names is None:
+        if opts.action == "predict" and class_names is None:
             raise UserError(
                 f"the weights {opts.pretrained} were trained on pictures and cannot name what "
                 "happens in a video; take weights of Kinetics (--list-weights) or a checkpoint of "
@@ -84,7 +82,9 @@ def load_network(opts: argparse.Namespace, device: torch.device) -> Network:
         start = {"weights": opts.pretrained, "weights_file": opts.pretrained_file}
         model = build_model(arch, len(class_names or range(1000)), **start, **arch_args)
         of_weights = opts.pretrained
-    typed = {name: getattr(opts, name) for name in USE_CLIP_OPTIONS if name in opts.given}
+    typed = {f.name: getattr(opts, f.name) for f in fields(Preprocessing) if opts.typed(f.name)}
+    if opts.typed("short_side"):
+        typed["short_side"] = opts.short_side[0]
     preprocessing = replace(preprocessing, **typed)
     if preprocessing.crop_size > preprocessing.short_side:
         raise UserError(
@@ -92,15 +92,20 @@ def load_network(opts: argparse.Namespace, device: torch.device) -> Network:
             f"{preprocessing.short_side}"
         )
     clip = ClipShape(
-        **{name: getattr(preprocessing, name) for name in (*CLIP_OPTIONS, "resize", "antialias")},
+        **vars(part(Clip, preprocessing)),
+        antialias=preprocessing.antialias,
         short_side=(preprocessing.short_side,) * 2,
     )
     precision = "fp32" if opts.precision == "auto" and device.type == "cpu" else opts.precision
     if precision != "fp32":
         batch = (opts.batch_size, *clip.network_input())
         precision = choose_precision(precision, device, model, batch)
-    pixels = ("mean", "std", "value_range", "channel_order")
-    normalize = Normalize(*(getattr(preprocessing, name) for name in pixels))
+    normalize = Normalize(
+        preprocessing.mean,
+        preprocessing.std,
+        preprocessing.value_range,
+        preprocessing.channel_order,
+    )
     return Network(
         arch=arch,
         model=model.eval(),
@@ -114,7 +119,7 @@ def load_network(opts: argparse.Namespace, device: torch.device) -> Network:
     )
 
 
-def predict(opts: argparse.Namespace, device: torch.device) -> int:
+def predict(opts: Options, device: torch.device) -> int:
     """The classes of videos; returns the exit status, 1 if some of them could not be used."""
     network = load_network(opts, device)
     videos, problems = usable_videos(
@@ -156,7 +161,7 @@ def usable_videos(
 
 
 def predict_videos(
-    network: Network, videos: list[Video], opts: argparse.Namespace
+    network: Network, videos: list[Video], opts: Options
 ) -> tuple[list[prediction.Prediction], list[tuple[str, str]]]:
     """Softmax scores averaged over the views of each window, and over the windows of each video."""
     parts = [part for video in videos for part in parts_to_predict(video, network.clip, opts)]
@@ -190,12 +195,12 @@ def by_video(
     function: nn.Module,
     parts: list[windows.Part],
     num_crops: int,
-    opts: argparse.Namespace,
+    opts: Options,
 ) -> Iterator[tuple[Video, list[tuple[windows.Part, torch.Tensor]] | str]]:
     """Videos with what `function` says (V, dim) of each of their parts, or with what is wrong."""
     loader = windows.part_loader(parts, network.clip, num_crops, opts.workers)
     answers = inference.outputs(
-        function, loader, network.device, opts.batch_size, opts.use, len(parts)
+        function, loader, network.device, opts.batch_size, opts.action, len(parts)
     )
     for _, group in groupby(answers, lambda answer: parts[answer[0]].video.path):
         found = [(parts[index], answer) for index, answer in group]
@@ -203,7 +208,7 @@ def by_video(
         yield found[0][0].video, errors[0] if errors else found
 
 
-def parts_to_predict(video: Video, clip: ClipShape, opts: argparse.Namespace) -> list[windows.Part]:
+def parts_to_predict(video: Video, clip: ClipShape, opts: Options) -> list[windows.Part]:
     """The whole video, or overlapping windows of it, each half a window later than the last."""
     num_clips = (opts.views or VIEWS).clips
     length = clip.length(video)
@@ -219,7 +224,7 @@ def parts_to_predict(video: Video, clip: ClipShape, opts: argparse.Namespace) ->
     ]
 
 
-def what_was_done(network: Network, opts: argparse.Namespace) -> dict:
+def what_was_done(network: Network, opts: Options) -> dict:
     """What predictions were made with, for their file."""
     about = {"weights": network.of_weights}
     if opts.sliding_window:
@@ -231,7 +236,7 @@ def what_was_done(network: Network, opts: argparse.Namespace) -> dict:
     return about | {"preprocessing": vars(network.preprocessing)}
 
 
-def extract_features(opts: argparse.Namespace, device: torch.device) -> int:
+def extract_features(opts: Options, device: torch.device) -> int:
     """A file of features for each video; those that are there already are left alone."""
     network = load_network(opts, device)
     if opts.window:
@@ -278,7 +283,7 @@ def feature_files(folder: Path, roots: list[str], videos: list[Video]) -> dict[s
     return paths
 
 
-def parts_to_extract(video: Video, clip: ClipShape, opts: argparse.Namespace) -> list[windows.Part]:
+def parts_to_extract(video: Video, clip: ClipShape, opts: Options) -> list[windows.Part]:
     """A few windows in a row at a time, so that what they share is decoded once."""
     length = clip.length(video)
     of_clip = length if clip.snippet_len else math.ceil(clip.clip_len * clip.step(video))
@@ -312,7 +317,7 @@ def exit_status(problems: list[tuple[str, str]]) -> int:
     return 1 if problems else 0
 
 
-def export(opts: argparse.Namespace, device: torch.device) -> int:
+def export(opts: Options, device: torch.device) -> int:
     """Writes the network for other software; it is always recorded on the CPU, in float32."""
     path = Path(opts.export)
     exporting.check_packages(path.suffix)
