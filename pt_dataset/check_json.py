@@ -36,17 +36,11 @@ from pt_dataset.datalist import (
     write_atomic,
     write_list,
 )
-from pt_dataset.frame_order import EmptyVideo, FrameGap
+from pt_dataset.formats.flow import count_flow, read_flow
+from pt_dataset.formats.frame_folder import frame_names
+from pt_dataset.formats.frame_names import FRAME_NAME, EmptyVideo, FrameGap
 from pt_dataset.jobs import exit_status, run_jobs
-from pt_dataset.sources import (
-    FRAME_NAME,
-    count_flow,
-    count_frames,
-    exists,
-    frame_names,
-    read_flow,
-    read_frames,
-)
+from pt_dataset.sources import count_frames, exists, read_frames
 
 # kinds of findings, in the order of the summary, and how bad they are. error: a training fails, or
 # an accuracy means something else than it seems to. warning: what one would rather know.

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also 
 from tqdm import tqdm
 
 from config import UserError
-from pt_dataset.frame_order import by_kind, has_frames, in_order
+from pt_dataset.formats.frame_names import by_kind, has_frames, in_order
 from pt_dataset.jobs import exit_status, walk
 
 MODE = 0o100644 << 16  # a plain file that all may read
