@@ -283,6 +283,13 @@ class Clip:
         224, "what the network sees of a frame", low=1, metavar="PX", also_with=USES
     )
 
+    def network_input(self) -> tuple[int, int, int, int]:
+        """The shape (C, T, S, S) of a clip on its way into the network."""
+        channels, frames = 2 if self.modality == "flow" else 3, self.clip_len
+        if self.modality == "flow" and self.snippet_len:  # the fields of a segment are channels
+            channels, frames = channels * self.snippet_len, frames // self.snippet_len
+        return channels, frames, self.crop_size, self.crop_size
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing(Clip):

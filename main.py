@@ -20,7 +20,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from opts import Options, config_table, parse_opts
@@ -36,12 +36,12 @@ if __name__ == "__main__" and os.environ.get("RANK", "0") == "0":
 import torch
 from torch import nn
 
-from config import ARCHS, RUNS, USES, Loading, UserError, Views, part
+from config import ARCHS, RUNS, Augmentation, Preprocessing, UserError, Views, part
 from models import build_model, weights
-from pt_dataset.clip_dataset import ClipShape, VideoLists, check_clips, read_dataset
+from pt_dataset.inputs.orders import ORDERS
 from pt_dataset.loader import Loader, train_loader, view_loader
 from pt_dataset.video_list import Video
-from pt_dataset.windows import ORDERS, OrderedClips
+from pt_dataset.video_lists import VideoLists, check_clips, read_dataset
 from utils import (
     build,
     checkpoint,
@@ -81,6 +81,10 @@ from utils.resolve import (
 from utils.schedule import Schedule
 from utils.trainer import NonFiniteLoss, Trainer
 
+SCHEDULE_OPTIONS = ("epochs", "schedule", "lr_steps", "warmup_epochs", "plateau_patience")
+OPTIMIZER_OPTIONS = ("lr", "momentum", "nesterov", "weight_decay", "decay_norm")
+TRAINER_OPTIONS = ("clip_grad", "label_smoothing", "mixup", "seed")
+LOADER_OPTIONS = ("batch_size", "workers", "on_bad_frame", "max_bad_share")
 MUCH_WAITING = 0.1  # share of the time
 log = logging.getLogger("video")
 
@@ -97,12 +101,14 @@ class Run:
     validation: Sequence[Video]  # what is evaluated after each epoch
     chosen_on: str  # where those videos come from, in words
     preprocessing: dict
-    clip: ClipShape
+    clip: Preprocessing
+    augmentation: Augmentation
     arch_args: dict
     model: nn.Module  # the plain network: its keys are the saved ones
     classifier: nn.Module  # from uint8 clips, wrapped for the devices
     precision: str
     frozen: list[nn.Module]  # parts that keep their weights
+    order: str = "normal"  # of the frames in evaluation, one of ORDERS
     view_loaders: dict[tuple, Loader] = field(default_factory=dict)  # of view_loader_of
 
 
@@ -198,8 +204,9 @@ def set_up(opts: Options) -> Run:
     if opts.pretrained and not (entry or resumed):
         entry = weights.find(opts.pretrained, opts.arch, opts.arch_args)
     preprocessing = preprocessing_of(opts, entry, resumed)
-    known = vars(opts) | preprocessing | {"short_side": short_side_range(opts, preprocessing)}
-    clip = ClipShape(**{f.name: known[f.name] for f in fields(ClipShape)})
+    clip = Preprocessing(**preprocessing)
+    sides = short_side_range(opts, preprocessing)
+    augmentation = replace(part(Augmentation, opts), short_side=sides)
     check_clips(lists, clip, num_crops=opts.views.crops)
 
     # model
@@ -253,6 +260,7 @@ def set_up(opts: Options) -> Run:
         chosen_on=chosen_on,
         preprocessing=preprocessing,
         clip=clip,
+        augmentation=augmentation,
         arch_args=arch_args,
         model=model,
         classifier=classifier,
@@ -465,12 +473,11 @@ def features_of(
 
 
 def loader_of(run: Run) -> Loader:
+    names = (*LOADER_OPTIONS, "seed")
     return train_loader(
         run.lists,
         run.clip,
-        batch_size=run.opts.batch_size,
-        flip_prob=run.opts.flip_prob,
-        seed=run.opts.seed,
+        run.augmentation,
         shard=(distributed.rank(), distributed.world_size()),
         gather=distributed.gather,
         equal_shares=run.opts.sync_bn,
@@ -683,13 +690,13 @@ def view_loader_of(
     """The loader of `videos`, the same one each time, so that its processes start only once."""
     key = id(videos), views, full_crop
     if key not in run.view_loaders:
-        side = run.preprocessing["short_side"]
-        crop_size = side if full_crop else run.clip.crop_size
+        clip = replace(run.clip, crop_size=run.clip.short_side) if full_crop else run.clip
+        options = {name: getattr(run.opts, name) for name in LOADER_OPTIONS}
         run.view_loaders[key] = view_loader(
             videos,
-            replace(run.clip, short_side=(side, side), crop_size=crop_size),
-            num_clips=views.clips,
-            num_crops=views.crops,
+            clip,
+            views,
+            order=run.order,
             shard=(distributed.rank(), distributed.world_size()),
             gather=distributed.gather,
             batch_size=run.opts.view_batch or clips_at_once(run.opts),
@@ -723,7 +730,7 @@ def probe(run: Run, of_weights: str, check: Callable[[], None]) -> None:
         )
     opts, scores = run.opts, {}
     for order in ORDERS:
-        ordered = replace(run, clip=OrderedClips(**vars(run.clip), order=order), view_loaders={})
+        ordered = replace(run, order=order, view_loaders={})
         how = opts.average, opts.full_crop
         scores[order], labels, _ = score(ordered, run.lists.test, opts.views, order, check, *how)
     words = evaluator.protocol_in_words(opts.views, run.preprocessing, *how)

@@ -36,7 +36,7 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import results
-from config import UserError
+from config import Augmentation, Preprocessing, UserError
 from models import build_model
 from utils.compile import compiled
 from utils.memory import peak_memory_gb
@@ -397,7 +397,6 @@ def from_loader(
 ) -> float:
     """Clips a second of epochs as main.py runs them, without their first steps."""
     from benchmarks.loader import lists_of
-    from pt_dataset.clip_dataset import ClipShape
     from pt_dataset.loader import train_loader
 
     network = network_of(name, opts)
@@ -405,15 +404,16 @@ def from_loader(
     every = 2 * max(opts.workers, 1)
     loader = train_loader(
         lists_of(video, size * every * 3),
-        ClipShape(
+        Preprocessing(
             clip_len=network.frames,
             stride=network.stride,
-            short_side=(256, 256),
             crop_size=network.crop,
             snippet_len=network.snippet_len,
+            mean=(0.5,) * 3,
+            std=(0.5,) * 3,
         ),
+        Augmentation(),
         batch_size=size,
-        flip_prob=0.5,
         seed=0,
         workers=opts.workers,
     )

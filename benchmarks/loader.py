@@ -33,13 +33,15 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import results
-from config import DatasetSpec
-from pt_dataset.clip_dataset import ClipShape, TrainClips, VideoLists
+from config import Augmentation, DatasetSpec, Preprocessing
+from pt_dataset.clip_dataset import TrainClips
 from pt_dataset.loader import collate, train_loader
 from pt_dataset.video_list import Video, VideoList
+from pt_dataset.video_lists import VideoLists
 
 NUM_FRAMES, WIDTH, HEIGHT, CROP = 64, 340, 256, 224
-CLIP = ClipShape(clip_len=NUM_FRAMES, stride=1, short_side=(256, 256), crop_size=CROP)
+CLIP = Preprocessing(clip_len=NUM_FRAMES, crop_size=CROP, mean=(0.5,) * 3, std=(0.5,) * 3)
+PLAIN = Augmentation()  # a random crop of the short side of 256, and flips
 SEGMENTS = replace(CLIP, clip_len=3, snippet_len=1)  # three frames spread over the video
 CLIPS_A_CORE = 24  # with all cores
 ALONE, CLASSIC = "decoding alone (simplejpeg)", "clip, the classic way"
@@ -141,21 +143,23 @@ def lists_of(video: Path | str, count: int = 1) -> VideoLists:
     return VideoLists(DatasetSpec(title=""), ["a"], videos, videos[:1], Path(), Path(), 0)
 
 
-def items(video: Path | str, shape: ClipShape) -> tuple[int, Callable[[], object]]:
+def items(
+    video: Path | str, clip: Preprocessing, augmentation: Augmentation = PLAIN
+) -> tuple[int, Callable[[], object]]:
     """Makes batches of one random clip, others each time; the seeds are always the same.
 
     Returns:
-        How many frames they have together, about NUM_FRAMES whatever `shape` is, and what makes
+        How many frames they have together, about NUM_FRAMES whatever `clip` is, and what makes
         them.
     """
-    clips = TrainClips(lists_of(video).train, shape, [0], flip_prob=0.5, seed=0)
-    epochs, count = iter(range(10**9)), NUM_FRAMES // shape.clip_len
+    clips = TrainClips(lists_of(video).train, clip, augmentation, [0], seed=0)
+    epochs, count = iter(range(10**9)), NUM_FRAMES // clip.clip_len
 
     def make() -> None:
         for _ in range(count):
             collate(clips.__getitems__([(next(epochs), 0)]))
 
-    return count * shape.clip_len, make
+    return count * clip.clip_len, make
 
 
 def one_core(folder: Path, files: list[bytes], repeats: int) -> list[dict]:
@@ -164,20 +168,20 @@ def one_core(folder: Path, files: list[bytes], repeats: int) -> list[dict]:
     write_zip(archive, frames)
     write_video(video, files)
     eight = replace(SEGMENTS, clip_len=8)
-    jittered, classic = replace(CLIP, short_side=(256, 320)), ClassicClips(frames, 1)
+    corners, classic = Augmentation(crop="corners"), ClassicClips(frames, 1)
     work = {  # name -> how many frames, what to do
         ALONE: (NUM_FRAMES, lambda: decode(files)),
         **{name: (NUM_FRAMES, run) for name, run in other_decoders(files).items()},
         CLASSIC: (NUM_FRAMES, lambda: default_collate([classic[0]])),
         "clip": items(frames, CLIP),
         "clip from a zip": items(f"{archive}/v", CLIP),
-        "clip, short side 256 to 320": items(frames, jittered),
-        "clip, any window, resized": items(frames, replace(CLIP, crop="resized")),
+        "clip, short side 256 to 320": items(frames, CLIP, Augmentation(short_side=(256, 320))),
+        "clip, any window, resized": items(frames, CLIP, Augmentation(crop="resized")),
         "3 segments": items(frames, SEGMENTS),
         "3 segments from a zip": items(f"{archive}/v", SEGMENTS),
-        "3 segments, corner crops": items(frames, replace(SEGMENTS, crop="corners")),
+        "3 segments, corner crops": items(frames, SEGMENTS, corners),
         "8 segments": items(frames, eight),
-        "8 segments, corner crops": items(frames, replace(eight, crop="corners")),
+        "8 segments, corner crops": items(frames, eight, corners),
         "video, decoding alone (PyAV)": (NUM_FRAMES, lambda: decode_video(video)),
         "clip from a video": items(video, CLIP),
     }
@@ -203,8 +207,8 @@ def all_cores(folder: Path, files: list[bytes], workers: int) -> list[dict]:
     ours = train_loader(
         lists_of(folder / "frames", count),
         CLIP,
+        PLAIN,
         batch_size=4,
-        flip_prob=0.5,
         seed=0,
         workers=workers,
     )

@@ -20,11 +20,11 @@ from PIL import Image
 
 from benchmarks.apart import clock, megabytes_since, peak_megabytes, private_megabytes, together
 from benchmarks.models import SMALLEST
-from config import DatasetSpec
+from config import Augmentation, DatasetSpec, Preprocessing
 from models import build_model
-from pt_dataset.clip_dataset import ClipShape, VideoLists, check_paths
 from pt_dataset.datalist import read_list
 from pt_dataset.loader import train_loader
+from pt_dataset.video_lists import VideoLists, check_paths
 from utils import distributed
 from utils.evaluator import score_videos
 from utils.normalize import ClipClassifier, Normalize
@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 FOLDERS = 1000  # of frames, which the entries of a list have in turn
 BATCHES = 50  # that a process of a loader makes before its memory is read
 VIEW_BATCH = 2
-SMALL = ClipShape(clip_len=1, stride=1, short_side=(16, 16), crop_size=16)
+SMALL = Preprocessing(clip_len=1, short_side=16, crop_size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 def classifier() -> ClipClassifier:
@@ -56,7 +56,13 @@ def list_cost(num_entries: int) -> dict[str, float]:
         videos, _ = read_list(path, ["a"])
         lists = VideoLists(DatasetSpec(title=""), ["a"], videos, videos[:1], path.parent, path, 0)
         loader = train_loader(
-            lists, SMALL, batch_size=20, flip_prob=0.5, seed=0, workers=1, start_method="fork"
+            lists,
+            SMALL,
+            Augmentation(short_side=(16, 16)),
+            batch_size=20,
+            seed=0,
+            workers=1,
+            start_method="fork",
         )
         read = time.process_time()
         check_paths(path, videos, some_missing=False)  # a sample of 100

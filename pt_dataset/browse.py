@@ -10,27 +10,38 @@ red and v as green; gray is no motion.
 import argparse
 import random
 import sys
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 
 # so that the file runs as a script too
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from config import ARCHS, CROPS, RESIZES, Augmentation, Clip, UserError, find_recipe
-from pt_dataset import sampling
+from config import (
+    ARCHS,
+    Augmentation,
+    Clip,
+    Preprocessing,
+    Recipe,
+    UserError,
+    add_options,
+    check_augmentation,
+    find_recipe,
+    in_form,
+    part,
+)
 
-if TYPE_CHECKING:
-    from pt_dataset.clip_dataset import TrainClips, VideoLists
-
-# of a recipe, what decides over clips
-NAMES = tuple(f.name for kind in (Clip, Augmentation) for f in fields(kind))
-CHOICES = {"crop": CROPS, "resize": RESIZES, "modality": ("rgb", "flow", "rgbdiff")}
-NARGS = {"short_side": "+", "crop_scales": "+"}  # of the others, as many as the recipe has
-OF_NONE = {"target_fps": float}  # the type of what is None in every recipe
 INCHES = 1.4  # a side of a picture
+
+
+class Row(NamedTuple):
+    """A clip to draw."""
+
+    title: str
+    frames: np.ndarray  # as the network sees them, uint8 (T, S, S, C)
+    sources: list[int]  # of each, its number in the video
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -45,53 +56,79 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--columns", type=int, default=8, metavar="N", help="frames of each (8)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of clips and chance (0)")
     parser.add_argument("--out", type=Path, default=Path("browse.png"), metavar="FILE")
-    group = parser.add_argument_group("recipe", "as in main.py, whose --help explains them")
-    recipe = find_recipe("i3d", "", "scratch")
-    for name in NAMES:
-        value = getattr(recipe, name)
-        several = isinstance(value, tuple)
-        group.add_argument(
-            "--" + name.replace("_", "-"),
-            type=OF_NONE.get(name) or type(value[0] if several else value),
-            nargs=NARGS.get(name) or (len(value) if several else None),
-            choices=CHOICES.get(name),
-            metavar=None if name in CHOICES else "X",
-            default=argparse.SUPPRESS,
-        )
+    for kind in (Clip, Augmentation):  # the options of main.py that decide over clips
+        add_options(parser, kind)
     return parser
 
 
-def pictures(clip: np.ndarray) -> np.ndarray:
+def chosen_recipe(args: dict) -> Recipe:
+    """The recipe of --arch with what was typed in the place of its own.
+
+    Raises:
+        UserError: options that cannot be combined.
+    """
+    modality = args.get("modality", "rgb")
+    if modality not in ARCHS[args["arch"]].modalities:
+        raise UserError(f"--modality {modality} is not for {args['arch']}")
+    recipe = find_recipe(args["arch"], args["dataset"], "scratch", modality)
+    typed = {name: value for name, value in args.items() if name in vars(recipe)}
+    recipe = replace(recipe, **in_form(Recipe, typed))
+    check_augmentation(recipe, recipe)
+    return recipe
+
+
+def training_rows(args: dict, recipe: Recipe) -> list[Row]:
+    """Clips of some videos of the training list, as the first epoch of a run has them."""
+    # after the options, since they bring torch
+    from pt_dataset import sampling
+    from pt_dataset.clip_dataset import TrainClips
+    from pt_dataset.video_lists import check_clips, read_dataset
+
+    clip = Preprocessing(
+        **vars(part(Clip, recipe)),
+        short_side=recipe.short_side[0],
+        mean=recipe.mean,
+        std=recipe.std,
+    )
+    lists, seed = read_dataset(args["dataset"], args["data_root"], args["split"]), args["seed"]
+    check_clips(lists, clip)
+    clips = TrainClips(lists.train, clip, part(Augmentation, recipe), lists.flipped_labels(), seed)
+    rows = []
+    num_clips = min(args["num"], len(clips))
+    for index in random.Random(seed).sample(range(len(clips)), num_clips):
+        seen, label, *_ = clips[0, index]
+        video = lists.train[index]
+        # the same first draw as that of the clip
+        sources = sampling.train_indices(video, clip, sampling.generator(seed, 0, index))
+        step = len(sources) // len(seen)  # of stacked flow, the first field of each segment
+        name = "/".join(Path(video.path).parts[-2:])
+        title = f"{lists.class_names[label]}: {name}"
+        rows.append(Row(title, seen.numpy(), sources[::step]))
+    return rows
+
+
+def rgb_pictures(frames: np.ndarray) -> np.ndarray:
     """RGB frames to look at, (T, S, S, 3): of flow, the first field of each frame."""
-    if clip.shape[-1] == 3:
-        return clip
-    blue = np.full_like(clip[..., :1], 128)
-    return np.concatenate([clip[..., :2], blue], axis=-1)
+    if frames.shape[-1] == 3:
+        return frames
+    blue = np.full_like(frames[..., :1], 128)
+    return np.concatenate([frames[..., :2], blue], axis=-1)
 
 
-def draw(
-    lists: "VideoLists", clips: "TrainClips", indices: list[int], columns: int, out: Path
-) -> None:
-    """Writes the picture of the clips of some videos."""
+def draw_rows(rows: list[Row], columns: int, out: Path) -> None:
+    """Writes the picture: a clip a row, at most so many frames of it."""
     from matplotlib.figure import Figure  # here, since nothing else of pt_dataset needs it
 
-    num_frames = len(clips[0, indices[0]].clip)
-    shown = np.unique(np.linspace(0, num_frames - 1, columns).round().astype(int))
-    size = (INCHES * len(shown), (INCHES + 0.6) * len(indices))
+    shown = np.unique(np.linspace(0, len(rows[0].frames) - 1, columns).round().astype(int))
+    size = (INCHES * len(shown), (INCHES + 0.6) * len(rows))
     figure = Figure(figsize=size, layout="constrained")
-    rows = figure.subfigures(len(indices), 1, squeeze=False)[:, 0]
-    for row, index in zip(rows, indices, strict=True):
-        clip, label, *_ = clips[0, index]
-        video = lists.train[index]
-        rng = sampling.generator(clips.seed, 0, index)
-        # the same first draw as that of the clip; of stacked flow, the first field of each segment
-        sources = clips.shape.train_indices(video, rng)[:: clips.shape.clip_len // num_frames]
-        title = f"{lists.class_names[label]}: {'/'.join(Path(video.path).parts[-2:])}"
-        row.suptitle(title, fontsize=9, parse_math=False)
-        frames = pictures(clip.numpy())
-        for axes, i in zip(row.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-            axes.imshow(frames[i])
-            axes.set_title(sources[i], fontsize=7)
+    parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    for place, row in zip(parts, rows, strict=True):
+        place.suptitle(row.title, fontsize=9, parse_math=False)
+        pictures = rgb_pictures(row.frames)
+        for axes, i in zip(place.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+            axes.imshow(pictures[i])
+            axes.set_title(row.sources[i], fontsize=7)
             axes.axis("off")
     try:
         figure.savefig(out, dpi=110)
@@ -99,47 +136,15 @@ def draw(
         raise UserError(f"{out} cannot be written: {error}") from None
 
 
-def check(values: dict) -> None:
-    """What main.py says of the same options."""
-    low, high = values["short_side"]
-    if not values["crop_size"] <= low <= high:
-        raise UserError("--short-side: the lowest and the highest, neither less than --crop-size")
-    jitter = values["color_jitter"]
-    if min(jitter) < 0 or max(jitter) > 1 or jitter[3] > 0.5:
-        raise UserError("--color-jitter takes four numbers from 0 to 1, the hue 0.5 at most")
-    for name in ("crop_area", "crop_ratio", "crop_scales"):
-        low, most = min(values[name]), 10 if name == "crop_ratio" else 1
-        if low <= 0 or max(values[name]) > most:
-            raise UserError(f"--{name.replace('_', '-')} takes numbers above 0, {most} at most")
-        if name != "crop_scales" and values[name][0] != low:
-            raise UserError(f"--{name.replace('_', '-')} takes the lowest, then the highest")
-
-
 def main(argv: list[str] | None = None) -> None:
     """Raises UserError where the lists, the videos or an option are of no use."""
     args = vars(build_parser().parse_args(argv))
-    # after the options, since it brings torch
-    from pt_dataset.clip_dataset import ClipShape, TrainClips, check_clips, read_dataset
-
-    for name in ("num", "columns", "clip_len", "stride", "crop_size"):
-        if args.get(name, 1) < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be at least 1")
-    modality = args.get("modality", "rgb")
-    if modality not in ARCHS[args["arch"]].modalities:
-        raise UserError(f"--modality {modality} is not for {args['arch']}")
-    recipe = find_recipe(args["arch"], args["dataset"], "scratch", modality)
-    values = {name: args.get(name, getattr(recipe, name)) for name in NAMES}
-    values["short_side"] = (values["short_side"][0], values["short_side"][-1])
-    check(values)
-    flip_prob = values.pop("flip_prob")
-    shape = ClipShape(**values)
-    lists = read_dataset(args["dataset"], args["data_root"], args["split"])
-    check_clips(lists, shape)
-    clips = TrainClips(lists.train, shape, lists.flipped_labels(), flip_prob, args["seed"])
-    num = min(args["num"], len(clips))
-    indices = random.Random(args["seed"]).sample(range(len(clips)), num)
-    draw(lists, clips, indices, args["columns"], args["out"])
-    print(f"{num} training clips of {args['dataset']}: {args['out']}")
+    for name in ("num", "columns"):
+        if args[name] < 1:
+            raise UserError(f"--{name} must be at least 1")
+    rows = training_rows(args, chosen_recipe(args))
+    draw_rows(rows, args["columns"], args["out"])
+    print(f"{len(rows)} training clips of {args['dataset']}: {args['out']}")
 
 
 if __name__ == "__main__":

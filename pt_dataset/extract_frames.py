@@ -89,7 +89,7 @@ def write_frames(video: Path, folder: Path, settings: dict) -> int:
     """
     import av  # here, since --help need not wait for FFmpeg
 
-    from pt_dataset.video_file import open_video, reason, timed_frames
+    from pt_dataset.formats.video_file import open_video, reason, timed_frames
 
     fps = settings["fps"] and Fraction(settings["fps"])
     num_frames, size, scaler = 0, None, av.video.reformatter.VideoReformatter()

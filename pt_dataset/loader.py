@@ -17,10 +17,12 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from config import UserError
-from pt_dataset.clip_dataset import Clips, ClipShape, Sample, TrainClips, VideoLists, ViewClips
+from config import Augmentation, Clip, Preprocessing, UserError, Views
+from pt_dataset import sampling
+from pt_dataset.clip_dataset import Clips, Sample, TrainClips, ViewClips
 from pt_dataset.sources import is_video_file
 from pt_dataset.video_list import Video
+from pt_dataset.video_lists import VideoLists
 
 AHEAD = 2  # batches that each process may hold
 MEMORY_SHARE = 0.25  # of the free memory, for batches that wait
@@ -190,10 +192,10 @@ def alone(faults: Faults) -> list[Faults]:
 
 def train_loader(
     lists: VideoLists,
-    shape: ClipShape,
+    clip: Preprocessing,
+    augmentation: Augmentation,
     *,
     batch_size: int,
-    flip_prob: float,
     seed: int,
     workers: int,
     on_bad_frame: str = "stop",
@@ -218,7 +220,8 @@ def train_loader(
     Raises:
         UserError: there are too few videos, or there is no room for a batch that waits.
     """
-    clips = TrainClips(lists.train, shape, lists.flipped_labels(), flip_prob, seed, on_bad_frame)
+    flipped_labels = lists.flipped_labels()
+    clips = TrainClips(lists.train, clip, augmentation, flipped_labels, seed, on_bad_frame)
     batches = EpochBatches(
         len(clips),
         batch_size,
@@ -233,17 +236,16 @@ def train_loader(
             f"{lists.train_list}: {len(clips)} training videos make no batch of {batch_size} to "
             "train on: add videos, or take a smaller --batch-size"
         )
-    share_bytes = -(-batch_size // shard[1]) * clip_bytes(shape)
+    share_bytes = -(-batch_size // shard[1]) * clip_bytes(clip)
     batches = _batches(clips, batches, workers, share_bytes, start_method)
     return Loader(batches, "training", max_bad_share, training=True, gather=gather)
 
 
 def view_loader(
     videos: Sequence[Video],
-    shape: ClipShape,
+    clip: Preprocessing,
+    views: Views,
     *,
-    num_clips: int | None,
-    num_crops: int,
     batch_size: int,
     workers: int,
     on_bad_frame: str = "stop",
@@ -251,31 +253,32 @@ def view_loader(
     shard: tuple[int, int] = (0, 1),
     gather: Callable[[Faults], list[Faults]] = alone,
     start_method: str | None = None,
+    order: str = "normal",
 ) -> Loader:
     """Batches of views, uint8 (N, V, T, S, S, C), in list order; N * V is about `batch_size`.
 
     Of several processes each (`shard`: its rank, and how many there are) has batches of that size;
     `gather` as Loader has it.
-    Whole videos (`num_clips` None) come one by one, since T differs.
+    Whole videos (views.clips None) come one by one, since T differs. `order` as ViewClips has it.
 
     Raises:
         UserError: there is no room for a batch that waits.
     """
-    clips = ViewClips(videos, shape, num_clips, num_crops, on_bad_frame)
-    if num_clips:
-        batch_size = max(batch_size // (num_clips * num_crops), 1)
-        num_bytes = batch_size * num_clips * num_crops * clip_bytes(shape)
+    clips = ViewClips(videos, clip, views, on_bad_frame, order)
+    if views.clips:
+        batch_size = max(batch_size // (views.clips * views.crops), 1)
+        num_bytes = batch_size * views.clips * views.crops * clip_bytes(clip)
     else:
         batch_size = 1
-        longest = max((len(shape.view_indices(video, None)[0]) for video in videos), default=0)
-        num_bytes = num_crops * longest * clip_bytes(shape) // shape.clip_len
+        lengths = (len(sampling.view_indices(video, clip, None)[0]) for video in videos)
+        num_bytes = views.crops * max(lengths, default=0) * clip_bytes(clip) // clip.clip_len
     sampler = EpochBatches(len(clips), batch_size * shard[1], shard=shard)
     batches = _batches(clips, sampler, workers, num_bytes, start_method)
     return Loader(batches, "evaluation", max_bad_share, training=False, gather=gather)
 
 
-def clip_bytes(shape: ClipShape) -> int:
-    return math.prod(shape.network_input())
+def clip_bytes(clip: Clip) -> int:
+    return math.prod(clip.network_input())
 
 
 def _batches(

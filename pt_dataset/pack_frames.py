@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also 
 from tqdm import tqdm
 
 from config import UserError, whole
-from pt_dataset.frame_order import by_kind, has_frames, in_order
+from pt_dataset.formats.frame_names import by_kind, has_frames, in_order
 from pt_dataset.listing.folders import walk
 from pt_dataset.listing.pool import exit_status
 

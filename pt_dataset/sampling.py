@@ -1,13 +1,56 @@
-"""Frame counts -> frame indices: pure integers, and chance only from the generator passed in."""
+"""Frame counts -> frame indices: pure integers, and chance only from the generator passed in.
+
+The first two functions choose among those below them by what a clip is.
+"""
 
 import random
 from fractions import Fraction
+
+from config import Clip
+from pt_dataset.video_list import Video
 
 
 def generator(seed: int, epoch: int, index: int, view: int = 0) -> random.Random:
     """The generator of one clip: a pure function of its arguments, whatever process asks."""
     # a string is seeded through SHA-512, the same everywhere, not through hash()
     return random.Random(f"{seed} {epoch} {index} {view}")
+
+
+def train_indices(video: Video, clip: Clip, rng: random.Random) -> list[int]:
+    """The frames, or fields of flow, of one random clip."""
+    if clip.snippet_len:
+        num_segments = clip.clip_len // clip.snippet_len
+        return random_segments(length(video, clip), num_segments, clip.snippet_len, rng)
+    return random_clip(length(video, clip), clip.clip_len, step(video, clip), rng)
+
+
+def view_indices(video: Video, clip: Clip, num_clips: int | None) -> list[list[int]]:
+    """The frames of the clips of evaluation; None: one clip, the whole video.
+
+    Of segments, one clip with `num_clips` of them, or if that is 1, as many as in training.
+    """
+    num_frames = length(video, clip)
+    if not clip.snippet_len:
+        if num_clips is None:
+            return [whole_video(num_frames, clip.clip_len, step(video, clip))]
+        return spaced_clips(num_frames, clip.clip_len, step(video, clip), num_clips)
+    if num_clips == 1:
+        num_segments = clip.clip_len // clip.snippet_len
+        return [center_segments(num_frames, num_segments, clip.snippet_len)]
+    return [test_segments(num_frames, num_clips, clip.snippet_len)]
+
+
+def length(video: Video, clip: Clip) -> int:
+    """How many frames a video has, or how many fields of flow lie between them."""
+    return video.num_frames - 1 if clip.modality == "flow" else video.num_frames
+
+
+def step(video: Video, clip: Clip) -> int | Fraction:
+    """Source frames from one frame of a clip to the next."""
+    if clip.target_fps is None:
+        return clip.stride
+    assert video.fps is not None  # as video_lists.check_clips and inputs.paths.usable see to
+    return resampled_stride(clip.stride, video.fps, clip.target_fps)
 
 
 def resampled_stride(stride: int, fps: float, target_fps: float) -> int | Fraction:

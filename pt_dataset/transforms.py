@@ -1,17 +1,22 @@
-"""Which part of a frame the network sees, with one set of parameters a clip.
+"""Which part of a frame the network sees, and how clips of training vary.
 
-The functions of augmentation and evaluation draw or compute `Crops` from the height and width of a
+Crops, with one set of parameters a clip, are drawn or computed from the height and width of a
 frame; `Crops` cuts them out of uint8 frames (T, H, W, C), C is 3 for RGB and 2 for flow.
+
+To add an augmentation, write a field into config.Augmentation, whose default changes nothing, and
+a function here, decorated with `clip_augmentation`.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+from config import Augmentation, Preprocessing
 
 Window = tuple[slice, slice]  # rows and columns
 ALL = (slice(None), slice(None))
@@ -28,8 +33,10 @@ def resize(clip: np.ndarray, height: int, width: int, antialias: bool = True) ->
     """Bilinear, on uint8."""
     if clip.shape[1:3] == (height, width):
         return clip
-    # a contiguous, channels-last view: of others torch makes slower copies
-    frames = torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2)
+    # a contiguous, channels-last view: of others torch makes slower copies. Splitting the rows
+    # gives the frames a stride of torch's: NumPy's may be 0 for a single one, and hide that view
+    rows = torch.from_numpy(np.ascontiguousarray(clip.reshape(-1, *clip.shape[2:])))
+    frames = rows.unflatten(0, clip.shape[:2]).permute(0, 3, 1, 2)
     resized = F.interpolate(frames, (height, width), mode="bilinear", antialias=antialias)
     return resized.permute(0, 2, 3, 1).numpy()
 
@@ -54,9 +61,12 @@ class Crops:
 
 
 def mirror(frames: np.ndarray) -> np.ndarray:
-    """(T, H, W, C) from right to left."""
+    """A copy of (T, H, W, C) from right to left; flow moves the other way then: u is 255 - u."""
     # of a channels-last view torch mirrors the last axis much faster than NumPy
-    return torch.from_numpy(frames).permute(0, 3, 1, 2).flip(-1).permute(0, 2, 3, 1).numpy()
+    mirrored = torch.from_numpy(frames).permute(0, 3, 1, 2).flip(-1).permute(0, 2, 3, 1).numpy()
+    if frames.shape[-1] == 2:
+        mirrored[..., 0] = 255 - mirrored[..., 0]
+    return mirrored
 
 
 def scaled(height: int, width: int, side: int, size: int, square: bool = False) -> tuple[int, int]:
@@ -73,6 +83,19 @@ def window_at(height: int, width: int, top: float, left: float, size: int) -> Wi
     rows, columns = height - size, width - size  # of the last place
     y, x = min(int(top * (rows + 1)), rows), min(int(left * (columns + 1)), columns)
     return slice(y, y + size), slice(x, x + size)
+
+
+def training_crop(
+    height: int, width: int, clip: Preprocessing, augmentation: Augmentation, rng: random.Random
+) -> Crops:
+    """The crop of one clip in training, one of config.CROPS."""
+    square, size, antialias = clip.resize == "square", clip.crop_size, clip.antialias
+    if augmentation.crop == "corners":
+        return corner_crop(height, width, augmentation.crop_scales, size, rng, square, antialias)
+    if augmentation.crop == "resized":
+        area, ratio = augmentation.crop_area, augmentation.crop_ratio
+        return random_resized_crop(height, width, area, ratio, size, rng, antialias)
+    return random_crop(height, width, augmentation.short_side, size, rng, square, antialias)
 
 
 def random_crop(
@@ -137,16 +160,32 @@ def corner_crop(
     return Crops(part, (size, size), [ALL], antialias)
 
 
-def jitter_color(
-    clip: torch.Tensor, strengths: tuple[float, float, float, float], rng: random.Random
+ClipAugmentation = Callable[[torch.Tensor, Augmentation, random.Random], torch.Tensor]
+CLIP_AUGMENTATIONS: list[ClipAugmentation] = []  # in the order in which they are applied
+
+
+def clip_augmentation(function: ClipAugmentation) -> ClipAugmentation:
+    """Applies a function to each clip of training, after the crop and the flip.
+
+    It gets the clip, uint8 (T, S, S, C), all augmentations that are asked for, and the generator of
+    this clip, its only source of chance: so a run can be repeated and go on. Switched off it must
+    not draw from it, or it would change the clips of runs that do not use it.
+    """
+    CLIP_AUGMENTATIONS.append(function)
+    return function
+
+
+@clip_augmentation
+def color_jitter(
+    clip: torch.Tensor, augmentation: Augmentation, rng: random.Random
 ) -> torch.Tensor:
     """Changes brightness, contrast, saturation and hue in random order: torchvision's."""
-    if not any(strengths):
+    if not any(augmentation.color_jitter):
         return clip
     from torchvision.transforms import v2
 
     with torch_draws_from(rng):
-        jittered = v2.ColorJitter(*strengths)(clip.permute(0, 3, 1, 2))
+        jittered = v2.ColorJitter(*augmentation.color_jitter)(clip.permute(0, 3, 1, 2))
     return jittered.permute(0, 2, 3, 1).contiguous()
 
 
@@ -159,17 +198,12 @@ def torch_draws_from(rng: random.Random) -> Iterator[None]:
         yield
 
 
-def flow_channels(fields: np.ndarray, mirrored: bool, snippet_len: int) -> torch.Tensor:
-    """Cut fields of flow (T, S, S, 2) as a network sees them.
+def flow_channels(fields: torch.Tensor, snippet_len: int) -> torch.Tensor:
+    """The fields of each segment as channels u1, v1, u2, v2, ... of one frame.
 
-    Args:
-        mirrored: they move the other way then, so that u becomes 255 - u.
-        snippet_len: so many become channels u1, v1, u2, v2, ...; 0: they stay.
+    (..., T, S, S, 2) -> (..., T / snippet_len, S, S, 2 * snippet_len).
     """
-    clip = torch.from_numpy(fields)
-    if mirrored:
-        clip[..., 0] = 255 - clip[..., 0]
-    return clip.unflatten(0, (-1, snippet_len)).movedim(1, 3).flatten(3) if snippet_len else clip
+    return fields.unflatten(-4, (-1, snippet_len)).movedim(-4, -2).flatten(-2)
 
 
 def view_crops(

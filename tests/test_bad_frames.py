@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY_RUN, add_flow, write_frames
-from test_loader import FLOW, SHAPE
+from test_loader import CLIP, FLOW, flipping
 
-from config import UserError
+from config import UserError, Views
 from main import main
 from pt_dataset import sampling
-from pt_dataset.clip_dataset import read_dataset
 from pt_dataset.loader import train_loader, view_loader
 from pt_dataset.sources import BadFrame, read_frames
+from pt_dataset.video_lists import read_dataset
 from utils import checkpoint
 from utils.interrupt import PREEMPTED
 from utils.trainer import Trainer
@@ -36,13 +36,13 @@ def damage(root, video, numbers=range(1, 11)):
         frame(root, video, number).write_bytes(b"")
 
 
-def batches(root, on_bad_frame, workers=0, batch_size=2, shape=SHAPE, share=0.5):
+def batches(root, on_bad_frame, workers=0, batch_size=2, clip=CLIP, share=0.5):
     """A loader, and what it gives in one epoch, without flips."""
     loader = train_loader(
         read_dataset("tiny", root, some_missing=True),
-        shape,
+        clip,
+        flipping(0),
         batch_size=batch_size,
-        flip_prob=0,
         seed=3,
         workers=workers,
         on_bad_frame=on_bad_frame,
@@ -54,9 +54,8 @@ def batches(root, on_bad_frame, workers=0, batch_size=2, shape=SHAPE, share=0.5)
 def views(root, on_bad_frame, share=0.5):
     return view_loader(
         read_dataset("tiny", root).test,
-        SHAPE,
-        num_clips=2,
-        num_crops=1,
+        CLIP,
+        Views(2, 1),
         batch_size=4,
         workers=0,
         on_bad_frame=on_bad_frame,
@@ -137,7 +136,7 @@ def test_a_lone_clip_makes_an_empty_batch_which_still_is_a_step(tiny_set):
 def test_flow_is_mended_too(tiny_set):
     add_flow(tiny_set / "tiny")
     (tiny_set / "tiny/flow/train_2/flow_y_00003.jpg").write_bytes(b"")
-    loader, got = batches(tiny_set, "nearest", batch_size=6, shape=FLOW)
+    loader, got = batches(tiny_set, "nearest", batch_size=6, clip=FLOW)
     assert "flow_y_00003.jpg" in loader.faults[2]
     assert len(got[0][1]) == 6
 

@@ -1,14 +1,21 @@
 """The picture of what a network sees."""
 
 import json
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import add_flow
 from PIL import Image
 
-from config import UserError
+from config import Augmentation, Clip, UserError
 from pt_dataset import browse
+
+ROOT = Path(__file__).resolve().parents[1]
 
 ARGV = ["--dataset", "tiny", "--clip-len", "4", "--stride", "2", "--short-side", "36"]
 ARGV += ["--crop-size", "32", "--num", "3"]
@@ -58,10 +65,9 @@ def test_a_class_name_is_not_taken_for_a_formula(tiny_set):
     "argv, message",
     [
         (["--num", "0"], "--num must be at least 1"),
-        (["--clip-len", "0"], "--clip-len must be at least 1"),
-        (["--crop-size", "40"], "neither less than --crop-size"),
-        (["--color-jitter", "0", "0", "0", "1"], "the hue 0.5 at most"),
-        (["--crop-area", "0.5", "2"], "--crop-area takes numbers above 0, 1 at most"),
+        (["--crop-size", "40"], "--crop-size 40 is more than the short side of 36"),
+        (["--short-side", "40", "36"], "--short-side takes .* the lowest and the highest"),
+        (["--color-jitter", "0", "0", "0", "1"], "half a turn, 0.5, at most"),
         (["--crop-ratio", "2", "1"], "--crop-ratio takes the lowest, then the highest"),
         (["--modality", "flow"], "--modality flow needs"),
         (["--modality", "rgbdiff"], "--modality rgbdiff is not for i3d"),
@@ -72,3 +78,58 @@ def test_a_class_name_is_not_taken_for_a_formula(tiny_set):
 def test_what_cannot_be_drawn_is_one_sentence(tiny_set, argv, message):
     with pytest.raises(UserError, match=message):
         picture(tiny_set, *argv)
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--clip-len", "0"], "--clip-len: 0 must be at least 1"),
+        (["--crop-area", "0.5", "2"], "--crop-area: 2 must be between 0.01 and 1"),
+        (["--crop", "round"], "--crop: invalid choice: 'round'"),
+    ],
+)
+def test_options_have_the_limits_of_their_fields(tiny_set, argv, message, capsys):
+    with pytest.raises(SystemExit):
+        picture(tiny_set, *argv)
+    assert message in capsys.readouterr().err
+
+
+def test_every_option_that_decides_over_clips_is_known():
+    known = vars(browse.build_parser().parse_args(["--dataset", "x"]))
+    options = {action.dest for action in browse.build_parser()._actions}
+    assert options - known.keys() - {"help"} == {
+        f.name for f in (*fields(Clip), *fields(Augmentation))
+    }
+
+
+FIELD = """    darker: float = option(0.0, "share of the light that is taken away", low=0, high=1)
+"""
+FUNCTION = """
+
+@clip_augmentation
+def take_light(clip, augmentation, rng):
+    return (clip * (1 - augmentation.darker)).to(clip.dtype)
+"""
+
+
+def test_a_field_and_a_function_are_an_augmentation(tiny_set):
+    """In a copy of the code, as somebody would write it who adds one."""
+    code = tiny_set / "code"
+    code.mkdir()
+    shutil.copytree(ROOT / "pt_dataset", code / "pt_dataset")
+    text = (ROOT / "config.py").read_text()
+    others = "    short_side: tuple[int, int] = option("
+    assert text.count(others) == 1
+    (code / "config.py").write_text(text.replace(others, FIELD + others))
+    with (code / "pt_dataset" / "transforms.py").open("a") as file:
+        file.write(FUNCTION)
+    seen = []
+    for share in ("0", "1"):
+        out = tiny_set / f"{share}.png"
+        argv = [code / "pt_dataset" / "browse.py", *ARGV, "--data-root", tiny_set, "--out", out]
+        subprocess.run([sys.executable, *argv, "--darker", share], check=True)
+        seen.append(np.asarray(Image.open(out).convert("L")).astype(int))
+    plain, dark = seen
+    frame = dark[int(dark.shape[0] * 0.7 / 3), dark.shape[1] // 8]
+    assert frame == 0
+    assert plain[int(plain.shape[0] * 0.7 / 3), plain.shape[1] // 8] > 15

@@ -12,10 +12,11 @@ from conftest import write_frames
 from golden import kinetics_entries
 from PIL import Image
 
+from config import Augmentation, Preprocessing
 from pt_dataset import check_json
-from pt_dataset.clip_dataset import ClipShape, read_dataset
 from pt_dataset.datalist import CLASS_FILES, read_list
 from pt_dataset.loader import train_loader
+from pt_dataset.video_lists import read_dataset
 
 TOOL = [sys.executable, str(Path(check_json.__file__))]
 CLASSES = ["run", "walk"]
@@ -247,8 +248,9 @@ def test_a_fixed_list_passes_the_doctor_and_trains(tmp_path, capsys):
         10,
     )
     assert lists.num_remapped == 0
-    shape = ClipShape(clip_len=4, stride=1, short_side=(36, 36), crop_size=32)
-    loader = train_loader(lists, shape, batch_size=11, flip_prob=0.5, seed=0, workers=0)
+    clip = Preprocessing(clip_len=4, crop_size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    augmentation = Augmentation(short_side=(36, 36))
+    loader = train_loader(lists, clip, augmentation, batch_size=11, seed=0, workers=0)
     assert next(iter(loader))[0].shape == (11, 4, 32, 32, 3)
 
 

@@ -16,16 +16,17 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from test_loader import SHAPE
+from test_loader import CLIP, flipping
 from test_resume import ROOT, RUN, assert_same_run, in_set_of_24, lines, wait_for  # noqa: F401
 from test_trainer import CPU, Net, make_net, make_trainer, train
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.utils.data import DataLoader
 
 import main
-from config import UserError
-from pt_dataset.clip_dataset import Sample, read_dataset
+from config import UserError, Views
+from pt_dataset.clip_dataset import Sample
 from pt_dataset.loader import EpochBatches, collate, train_loader, view_loader
+from pt_dataset.video_lists import read_dataset
 from utils import checkpoint, distributed
 from utils.ema import Ema
 from utils.freeze import freeze_norms
@@ -334,13 +335,13 @@ def test_where_batch_norm_is_over_all_processes_their_shares_are_equal(num_video
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_empty_share_is_a_batch_without_clips(tiny_set, workers):
-    lists, shape = read_dataset("tiny", tiny_set), replace(SHAPE, clip_len=2)
+    lists, clip = read_dataset("tiny", tiny_set), replace(CLIP, clip_len=2)
     options = {"workers": workers, "shard": (1, 2)}
-    loader = train_loader(lists, shape, batch_size=4, flip_prob=0, seed=0, **options)
+    loader = train_loader(lists, clip, flipping(0), batch_size=4, seed=0, **options)
     assert [tuple(clips.shape) for clips, _, _ in loader] == [(2, 2, 32, 32, 3), (0, 2, 32, 32, 3)]
-    views = view_loader(lists.test, shape, num_clips=1, num_crops=1, batch_size=3, **options)
+    views = view_loader(lists.test, clip, Views(1, 1), batch_size=3, **options)
     assert [labels.tolist() for _, labels, _ in views] == [[0, 1]]
-    views = view_loader(lists.test[:1], shape, num_clips=1, num_crops=1, batch_size=3, **options)
+    views = view_loader(lists.test[:1], clip, Views(1, 1), batch_size=3, **options)
     assert [len(labels) for _, labels, _ in views] == [0]
 
 
@@ -538,9 +539,9 @@ def bad_share_of_a_pair(root):
         for share in (0.34, 0.33):
             loader = train_loader(
                 lists,
-                SHAPE,
+                CLIP,
+                flipping(0),
                 batch_size=4,
-                flip_prob=0,
                 seed=6,
                 workers=0,
                 on_bad_frame="nearest",

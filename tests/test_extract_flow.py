@@ -16,7 +16,7 @@ from PIL import Image
 from test_extract_frames import write_video
 
 from pt_dataset import extract_flow
-from pt_dataset.sources import read_flow
+from pt_dataset.formats.flow import read_flow
 
 TOOL = [sys.executable, str(Path(extract_flow.__file__))]
 LEVEL = 20 / 127.5  # pixels

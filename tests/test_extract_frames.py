@@ -16,8 +16,8 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from pt_dataset import extract_frames
+from pt_dataset.formats.frame_folder import frame_names
 from pt_dataset.listing.folders import result_folders
-from pt_dataset.sources import frame_names
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = ROOT.parent / "shared" / "real"

@@ -10,12 +10,11 @@ import torch
 from conftest import TINY_RUN, write_frames
 from PIL import Image
 
-from config import UserError
+from config import Clip, UserError
 from main import main
 from models import build_model
-from pt_dataset.clip_dataset import ClipShape
+from pt_dataset.inputs.windows import window_clip
 from pt_dataset.video_list import Video
-from pt_dataset.windows import window_clip
 from utils import checkpoint, features, head
 
 CPU = ["--device", "cpu", "--workers", "0"]
@@ -43,8 +42,8 @@ def network_of(path):
     ],
 )
 def test_the_network_sees_all_of_a_window(start, end, window, expected):
-    shape = ClipShape(clip_len=16, stride=2, short_side=(36, 36), crop_size=32)
-    assert window_clip(shape, Video("x", 0, "", 20), start, end, window) == expected
+    clip = Clip(clip_len=16, stride=2)
+    assert window_clip(Video("x", 0, "", 20), clip, start, end, window) == expected
 
 
 def test_features_are_those_of_the_network_for_each_window(untrained):

@@ -17,32 +17,42 @@ import pytest
 import torch
 from conftest import add_flow, write_frames
 
-from config import DATASETS, DatasetSpec, UserError
+from config import DATASETS, Augmentation, DatasetSpec, Preprocessing, UserError, Views
 from pt_dataset import loader as loader_module
 from pt_dataset import sampling, transforms
-from pt_dataset.clip_dataset import ClipShape, TrainClips, check_clips, read_dataset
+from pt_dataset.clip_dataset import TrainClips
+from pt_dataset.formats.flow import read_flow
 from pt_dataset.loader import fitting, train_loader, view_loader
-from pt_dataset.sources import read_flow, read_frames
+from pt_dataset.sources import read_frames
 from pt_dataset.video_list import VideoList
+from pt_dataset.video_lists import check_clips, read_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
-SHAPE = ClipShape(clip_len=4, stride=2, short_side=(34, 40), crop_size=32)
-FLOW = replace(SHAPE, modality="flow")
+CLIP = Preprocessing(
+    clip_len=4, stride=2, short_side=34, crop_size=32, mean=(0.5,) * 3, std=(0.5,) * 3
+)
+FLOW = replace(CLIP, modality="flow")
 STACKED_FLOW = replace(FLOW, clip_len=6, snippet_len=3)  # two segments
+AUGMENTED = Augmentation(short_side=(34, 40))
+JITTERED = replace(AUGMENTED, color_jitter=(0.4, 0.4, 0.4, 0.1))
 
 
 def make_train_loader(
-    root, workers=0, start_method=None, seed=3, batch_size=4, flip_prob=0.5, shape=SHAPE
+    root, workers=0, start_method=None, seed=3, batch_size=4, clip=CLIP, augmentation=AUGMENTED
 ):
     return train_loader(
         read_dataset("tiny", root),
-        shape,
+        clip,
+        augmentation,
         batch_size=batch_size,
-        flip_prob=flip_prob,
         seed=seed,
         workers=workers,
         start_method=start_method,
     )
+
+
+def flipping(prob):
+    return replace(AUGMENTED, flip_prob=prob)
 
 
 def digest(loader, epochs):
@@ -58,26 +68,24 @@ def digest(loader, epochs):
     return digests
 
 
-JITTER = {"color_jitter": (0.4, 0.4, 0.4, 0.1)}
-
-
 @pytest.mark.parametrize(
-    "shape",
+    "clip, augmentation",
     [
-        replace(SHAPE, crop="corners", **JITTER),
-        replace(SHAPE, crop="resized", resize="square", **JITTER),
-        replace(SHAPE, target_fps=20),
-        STACKED_FLOW,
+        (CLIP, replace(JITTERED, crop="corners")),
+        (replace(CLIP, resize="square"), replace(JITTERED, crop="resized")),
+        (replace(CLIP, target_fps=20), AUGMENTED),
+        (STACKED_FLOW, AUGMENTED),
     ],
     ids=["corners", "resized", "target_fps", "flow"],
 )
-def test_augmented_clips_do_not_depend_on_the_processes(tiny_set, shape):
+def test_augmented_clips_do_not_depend_on_the_processes(tiny_set, clip, augmentation):
     add_flow(tiny_set / "tiny", fps=25)
-    expected = digest(make_train_loader(tiny_set, shape=shape), [0, 1])
+    how = {"clip": clip, "augmentation": augmentation}
+    expected = digest(make_train_loader(tiny_set, **how), [0, 1])
     assert len(set(expected)) == 2
     for workers in (1, 2):
         torch.manual_seed(workers)
-        loader = make_train_loader(tiny_set, workers, "fork", shape=shape)
+        loader = make_train_loader(tiny_set, workers, "fork", **how)
         assert digest(loader, [0, 1]) == expected
 
 
@@ -120,9 +128,8 @@ def test_views_do_not_depend_on_the_processes(tiny_set):
     def loader(workers, start_method=None):
         return view_loader(
             read_dataset("tiny", tiny_set).test,
-            SHAPE,
-            num_clips=2,
-            num_crops=3,
+            CLIP,
+            Views(2, 3),
             batch_size=12,
             workers=workers,
             start_method=start_method,
@@ -149,7 +156,7 @@ def test_only_a_last_batch_of_a_single_clip_is_left_out(tiny_set):
 
 def test_a_batch_is_uint8_clips_with_their_labels(tiny_set):
     lists = read_dataset("tiny", tiny_set)
-    for clips, labels, indices in make_train_loader(tiny_set, flip_prob=0):
+    for clips, labels, indices in make_train_loader(tiny_set, augmentation=flipping(0)):
         assert clips.dtype == torch.uint8
         assert clips.shape[1:] == (4, 32, 32, 3)
         assert labels.tolist() == [lists.train[i].label for i in indices]
@@ -161,9 +168,8 @@ def test_a_batch_is_uint8_clips_with_their_labels(tiny_set):
 def test_views_are_clips_times_crops(tiny_set):
     loader = view_loader(
         read_dataset("tiny", tiny_set).test,
-        SHAPE,
-        num_clips=2,
-        num_crops=3,
+        CLIP,
+        Views(2, 3),
         batch_size=1,
         workers=0,
     )
@@ -178,7 +184,7 @@ def test_a_flip_mirrors_the_clip_and_swaps_the_label(tiny_set, monkeypatch):
     monkeypatch.setitem(
         DATASETS, "tiny", DatasetSpec(title="", flip_swaps={"up": "down", "down": "up"})
     )
-    loaders = [make_train_loader(tiny_set, flip_prob=p) for p in (0, 1)]
+    loaders = [make_train_loader(tiny_set, augmentation=flipping(p)) for p in (0, 1)]
     for (plain, labels, _), (flipped, swapped, _) in zip(*loaders, strict=True):
         assert torch.equal(flipped, plain.flip(3))
         assert torch.equal(swapped, 1 - labels)
@@ -186,7 +192,7 @@ def test_a_flip_mirrors_the_clip_and_swaps_the_label(tiny_set, monkeypatch):
 
 def test_a_data_set_can_forbid_flips(tiny_set, monkeypatch):
     monkeypatch.setitem(DATASETS, "tiny", DatasetSpec(title="", flips=False))
-    loaders = [make_train_loader(tiny_set, flip_prob=p) for p in (0, 1)]
+    loaders = [make_train_loader(tiny_set, augmentation=flipping(p)) for p in (0, 1)]
     for (plain, labels, _), (same, same_labels, _) in zip(*loaders, strict=True):
         assert torch.equal(same, plain)
         assert torch.equal(same_labels, labels)
@@ -236,9 +242,9 @@ def test_frames_from_the_wild_go_through_the_loader(shared, tmp_path):
         (tmp_path / "wild").mkdir(exist_ok=True)
         (tmp_path / "wild" / f"{part}list01.json").write_text(json.dumps(entries))
     (tmp_path / "wild" / "classes.txt").write_text("a\n")
-    shape = ClipShape(clip_len=16, stride=1, short_side=(256, 256), crop_size=224)
+    clip = replace(CLIP, clip_len=16, stride=1, short_side=256, crop_size=224)
     loader = train_loader(
-        read_dataset("wild", tmp_path), shape, batch_size=8, flip_prob=0.5, seed=0, workers=2
+        read_dataset("wild", tmp_path), clip, Augmentation(), batch_size=8, seed=0, workers=2
     )
     clips, _, _ = next(iter(loader))
     assert clips.shape == (8, 16, 224, 224, 3)
@@ -247,7 +253,7 @@ def test_frames_from_the_wild_go_through_the_loader(shared, tmp_path):
 
 def test_flow_has_two_channels_and_a_mirrored_field_moves_the_other_way(tiny_set):
     add_flow(tiny_set / "tiny")
-    loaders = [make_train_loader(tiny_set, flip_prob=p, shape=FLOW) for p in (0, 1)]
+    loaders = [make_train_loader(tiny_set, clip=FLOW, augmentation=flipping(p)) for p in (0, 1)]
     for (plain, _, _), (mirrored, _, _) in zip(*loaders, strict=True):
         assert plain.shape[1:] == (4, 32, 32, 2)
         fields = (plain[:, :, 16, 16, 0].float() - 100) / 2  # u says which field it is
@@ -259,7 +265,7 @@ def test_flow_has_two_channels_and_a_mirrored_field_moves_the_other_way(tiny_set
 
 def test_fields_of_a_segment_are_the_channels_of_a_frame(tiny_set):
     add_flow(tiny_set / "tiny")
-    for clips, _, _ in make_train_loader(tiny_set, flip_prob=0, shape=STACKED_FLOW):
+    for clips, _, _ in make_train_loader(tiny_set, clip=STACKED_FLOW, augmentation=flipping(0)):
         assert clips.shape[1:] == (2, 32, 32, 6)
         u, v = clips[..., ::2].float(), clips[..., 1::2].float()
         assert ((u[..., 1:] - u[..., :-1] - 2).abs() < 1.5).all()  # consecutive
@@ -268,8 +274,7 @@ def test_fields_of_a_segment_are_the_channels_of_a_frame(tiny_set):
     views = view_loader(
         read_dataset("tiny", tiny_set).test,
         STACKED_FLOW,
-        num_clips=5,
-        num_crops=10,
+        Views(5, 10),
         batch_size=1,
         workers=0,
     )
@@ -282,8 +287,9 @@ def test_fields_of_a_segment_are_the_channels_of_a_frame(tiny_set):
 def test_a_target_rate_changes_the_frames_that_are_seen(tiny_set):
     add_flow(tiny_set / "tiny", fps=50)
     video = read_dataset("tiny", tiny_set).test[0]
-    assert replace(SHAPE, stride=1, target_fps=25).view_indices(video, 1) == [[1, 3, 5, 7]]
-    assert replace(SHAPE, stride=1).view_indices(video, 1) == [[3, 4, 5, 6]]
+    resampled = replace(CLIP, stride=1, target_fps=25)
+    assert sampling.view_indices(video, resampled, 1) == [[1, 3, 5, 7]]
+    assert sampling.view_indices(video, replace(CLIP, stride=1), 1) == [[3, 4, 5, 6]]
 
 
 def test_whole_videos_come_one_by_one(tiny_set):
@@ -294,9 +300,8 @@ def test_whole_videos_come_one_by_one(tiny_set):
     (folder / "testlist01.json").write_text(json.dumps(entries))
     loader = view_loader(
         read_dataset("tiny", tiny_set).test,
-        SHAPE,
-        num_clips=None,
-        num_crops=3,
+        CLIP,
+        Views(None, 3),
         batch_size=8,
         workers=0,
     )
@@ -305,63 +310,63 @@ def test_whole_videos_come_one_by_one(tiny_set):
 
 
 @pytest.mark.parametrize(
-    "shape, num_crops, message",
+    "clip, num_crops, message",
     [
         (FLOW, 1, "--modality flow needs .* 10 of 10 videos do not have, the first is .*train_0"),
-        (replace(SHAPE, target_fps=25), 1, "--target-fps needs .* 10 of 10 videos"),
-        (SHAPE, 10, "ten crops of a video mirror it"),
+        (replace(CLIP, target_fps=25), 1, "--target-fps needs .* 10 of 10 videos"),
+        (CLIP, 10, "ten crops of a video mirror it"),
     ],
 )
 def test_lists_that_lack_what_clips_need_are_an_error(
-    tiny_set, monkeypatch, shape, num_crops, message
+    tiny_set, monkeypatch, clip, num_crops, message
 ):
     monkeypatch.setitem(
         DATASETS, "tiny", DatasetSpec(title="", flip_swaps={"up": "down", "down": "up"})
     )
     lists = read_dataset("tiny", tiny_set)
-    check_clips(lists, SHAPE)
+    check_clips(lists, CLIP)
     with pytest.raises(UserError, match=message):
-        check_clips(lists, shape, num_crops)
+        check_clips(lists, clip, num_crops)
 
 
-def plain_clip(video, shape, flip_prob, seed, epoch, index):
+def plain_clip(video, clip, augmentation, seed, epoch, index):
     """What TrainClips makes of a video, from whole frames."""
     rng = sampling.generator(seed, epoch, index)
-    indices = shape.train_indices(video, rng)
-    if shape.modality == "flow":
-        clip = read_flow(video.flow_path, indices, video.num_frames)
+    indices = sampling.train_indices(video, clip, rng)
+    if clip.modality == "flow":
+        frames = read_flow(video.flow_path, indices, video.num_frames)
     else:
-        clip = read_frames(video.path, indices, video.num_frames)
-    (clip,) = shape.random_crop(*clip.shape[1:3], rng)(clip)
-    if rng.random() < flip_prob:
-        clip = clip[:, :, ::-1].copy()
-        if shape.modality == "flow":
-            clip[..., 0] = 255 - clip[..., 0]
-    clip = torch.from_numpy(clip.copy())
-    if shape.snippet_len:  # fields of a segment side by side, as channels
-        fields = clip.split(shape.snippet_len)
-        clip = torch.stack([torch.cat(list(segment), dim=-1) for segment in fields])
-    return transforms.jitter_color(clip, shape.color_jitter, rng)
+        frames = read_frames(video.path, indices, video.num_frames)
+    (cut,) = transforms.training_crop(*frames.shape[1:3], clip, augmentation, rng)(frames)
+    if rng.random() < augmentation.flip_prob:
+        cut = cut[:, :, ::-1].copy()
+        if clip.modality == "flow":
+            cut[..., 0] = 255 - cut[..., 0]
+    cut = torch.from_numpy(cut.copy())
+    if clip.snippet_len:  # fields of a segment side by side, as channels
+        fields = cut.split(clip.snippet_len)
+        cut = torch.stack([torch.cat(list(segment), dim=-1) for segment in fields])
+    return transforms.color_jitter(cut, augmentation, rng)
 
 
 @pytest.mark.parametrize(
-    "shape",
+    "clip, augmentation",
     [
-        SHAPE,
-        replace(SHAPE, short_side=(36, 36)),
-        replace(SHAPE, crop="corners", **JITTER),
-        replace(SHAPE, crop="resized", antialias=False),
-        FLOW,
-        STACKED_FLOW,
+        (CLIP, AUGMENTED),
+        (CLIP, Augmentation(short_side=(36, 36))),
+        (CLIP, replace(JITTERED, crop="corners")),
+        (replace(CLIP, antialias=False), replace(AUGMENTED, crop="resized")),
+        (FLOW, AUGMENTED),
+        (STACKED_FLOW, AUGMENTED),
     ],
     ids=["random", "no resize", "corners", "resized", "flow", "stacked flow"],
 )
-def test_frames_cut_one_by_one_make_the_same_clips(tiny_set, shape):
+def test_frames_cut_one_by_one_make_the_same_clips(tiny_set, clip, augmentation):
     add_flow(tiny_set / "tiny")
     videos = read_dataset("tiny", tiny_set).train
-    clips = TrainClips(videos, shape, [0, 1], flip_prob=0.5, seed=7)
+    clips = TrainClips(videos, clip, augmentation, [0, 1], seed=7)
     for index, video in enumerate(videos):
-        expected = plain_clip(video, shape, 0.5, 7, 2, index)
+        expected = plain_clip(video, clip, augmentation, 7, 2, index)
         assert torch.equal(clips[2, index].clip, expected)
         batch, _ = clips.__getitems__([(2, 0), (2, index)])  # straight into the batch
         assert torch.equal(batch[1], expected)
@@ -371,11 +376,11 @@ def test_the_draws_of_a_clip_are_those_of_before():
     """So that a resumed run goes on as it would have."""
     rng = sampling.generator(3, 1, 5)
     assert sampling.random_clip(100, 4, 2, rng) == [91, 93, 95, 97]
-    crops = replace(SHAPE, short_side=(64, 80)).random_crop(64, 96, rng)
+    crops = transforms.training_crop(64, 96, CLIP, Augmentation(short_side=(64, 80)), rng)
     assert (crops.size, crops.windows) == ((77, 116), [(slice(40, 72), slice(79, 111))])
-    crops = replace(SHAPE, crop="corners").random_crop(64, 96, rng)
+    crops = transforms.training_crop(64, 96, CLIP, Augmentation(crop="corners"), rng)
     assert crops.part == (slice(0, 64), slice(0, 56))
-    crops = replace(SHAPE, crop="resized").random_crop(64, 96, rng)
+    crops = transforms.training_crop(64, 96, CLIP, Augmentation(crop="resized"), rng)
     assert crops.part == (slice(23, 61), slice(24, 59))
 
 
@@ -392,7 +397,7 @@ def worker_mb(root, count, start_method, batches):
         for i in range(count)
     )
     loader = view_loader(
-        videos, SHAPE, num_clips=1, num_crops=1, batch_size=10, workers=1, start_method=start_method
+        videos, CLIP, Views(1, 1), batch_size=10, workers=1, start_method=start_method
     )
     rest, used = iter(loader), []
     for number in range(max(batches) + 1):
@@ -452,13 +457,11 @@ def test_the_bytes_of_a_batch_are_known_before(tiny_set, monkeypatch):
     )
     add_flow(tiny_set / "tiny")
     lists = read_dataset("tiny", tiny_set)
-    for shape in (SHAPE, STACKED_FLOW):
-        clips, _, _ = next(iter(make_train_loader(tiny_set, workers=1, shape=shape)))
+    for clip in (CLIP, STACKED_FLOW):
+        clips, _, _ = next(iter(make_train_loader(tiny_set, workers=1, clip=clip)))
         assert asked.pop() == clips.numel()
     for num_clips in (2, None):
-        loader = view_loader(
-            lists.test, SHAPE, num_clips=num_clips, num_crops=3, batch_size=12, workers=1
-        )
+        loader = view_loader(lists.test, CLIP, Views(num_clips, 3), batch_size=12, workers=1)
         assert asked.pop() == next(iter(loader))[0].numel()
 
 
@@ -469,7 +472,7 @@ def test_advice_depends_on_where_the_frames_are(tiny_set, monkeypatch):
     def advice(path, workers):
         videos = VideoList([lists.train[0]._replace(path=path)])
         loader = train_loader(
-            replace(lists, train=videos), SHAPE, batch_size=1, flip_prob=0, seed=0, workers=workers
+            replace(lists, train=videos), CLIP, AUGMENTED, batch_size=1, seed=0, workers=workers
         )
         return loader.advice()
 

@@ -24,17 +24,18 @@ from test_extract_frames import (
 )
 
 from config import UserError
-from pt_dataset import extract_frames, video_file, zip_frames
+from pt_dataset import extract_frames
+from pt_dataset.formats import video_file, zip_frames
+from pt_dataset.formats.flow import count_flow, read_flow
+from pt_dataset.formats.frame_folder import frame_names
+from pt_dataset.formats.zip_frames import zip_videos
 from pt_dataset.sources import (
     BadFrame,
-    count_flow,
     count_frames,
     exists,
-    frame_names,
     frame_rate,
-    read_flow,
+    frames,
     read_frames,
-    zip_videos,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,6 +78,30 @@ def test_scheme_and_first_number_are_found(tmp_path, scheme, first):
     assert clip.dtype == np.uint8
     assert clip.flags.c_contiguous
     assert np.abs(clip.mean(axis=(1, 2, 3)) - [0, 100, 220, 100]).max() < 2
+
+
+def test_frames_come_one_by_one_with_their_places_in_one_memory(tmp_path):
+    folder = write_frames(tmp_path / "v", 12, level=lambda t: 20 * t)
+    pulled = frames(str(folder), [5, 0, 5, 11, 0, 5], 12)
+    seen, memory = [], set()
+    for places, frame in pulled:
+        assert frame.shape == (36, 48, 3) and frame.flags.c_contiguous
+        seen.append((places, round(frame.mean() / 20)))
+        memory.add(frame.ctypes.data)
+    assert seen == [([0, 2, 5], 5), ([1, 4], 0), ([3], 11)]
+    assert len(memory) == 1
+    archive = zip_folder(tmp_path / "a.zip", folder)
+    assert [places for places, _ in frames(archive, [5, 0, 5], 12)] == [[0, 2], [1]]
+    video = str(write_video(tmp_path / "a.mp4", codec="libx264", g="5"))
+    seen = [(places, *levels(frame[None])) for places, frame in frames(video, [13, 2, 13, 6], 20)]
+    assert seen == [([1], 2), ([3], 6), ([0, 2], 13)]  # as they are shown
+
+
+def test_frames_that_seeking_does_not_find_are_decoded_from_the_start(tmp_path, monkeypatch):
+    video = str(write_video(tmp_path / "a.mkv", codec="libx264", g="5"))
+    seek = video_file.seek_frames
+    monkeypatch.setattr(video_file, "seek_frames", lambda *args: list(seek(*args))[:1])
+    assert levels(read_frames(video, [12, 3, 3, 17], 20)) == [12, 3, 3, 17]
 
 
 def test_frames_are_those_that_pillow_decodes(tmp_path):

@@ -3,15 +3,11 @@
 import ast
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from benchmarks import startup
-from config import Recipe
-from pt_dataset.browse import NAMES
-from pt_dataset.clip_dataset import ClipShape
 
 ROOT = Path(__file__).resolve().parents[1]
 SLOW = {"torch", "torchvision", "av", "cv2", "matplotlib", "visdom"}
@@ -80,11 +76,6 @@ def test_a_run_imports_no_torchvision_and_no_ffmpeg_unless_it_needs_them(tmp_pat
     _, packages = imported(tmp_path, script)
     assert "torch" in packages
     assert not packages & (SLOW - {"torch"})
-
-
-def test_browse_knows_all_that_a_recipe_says_of_clips():
-    of_recipe = {field.name for field in fields(Recipe)}
-    assert set(NAMES) == {f.name for f in fields(ClipShape)} & of_recipe | {"flip_prob"}
 
 
 @pytest.mark.slow

@@ -1,23 +1,29 @@
 import random
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
+from conftest import write_frames
 from PIL import Image
 from torchvision.transforms.v2 import functional as tvf
 
+from config import Augmentation, Preprocessing
+from pt_dataset import transforms
+from pt_dataset.clip_dataset import TrainClips
 from pt_dataset.transforms import (
+    color_jitter,
     corner_crop,
     flow_channels,
-    jitter_color,
+    mirror,
     random_crop,
     random_resized_crop,
     resize,
     view_crops,
     window_at,
 )
+from pt_dataset.video_list import Video
 
 
 def gradient(height, width):
@@ -102,6 +108,20 @@ def test_resizing_is_that_of_torchvision(frames, channels, antialias):
             else:  # there torchvision computes in float32
                 error = resize(source, *size, antialias).astype(int) - expected.numpy()
                 assert np.abs(error).max() <= 1
+
+
+def test_torch_sees_that_channels_are_last_even_of_a_single_frame(monkeypatch):
+    """Otherwise it resizes at two thirds of the speed."""
+    strides, interpolate = [], transforms.F.interpolate
+
+    def noting(frames, *args, **kwargs):
+        strides.append(frames.stride())
+        return interpolate(frames, *args, **kwargs)
+
+    monkeypatch.setattr(transforms.F, "interpolate", noting)
+    resize(gradient(50, 60)[0][None], 40, 40)
+    resize(gradient(50, 60)[:1, 5:-5, 5:-5], 30, 30)
+    assert strides == [(50 * 60 * 3, 1, 60 * 3, 3), (40 * 50 * 3, 1, 50 * 3, 3)]
 
 
 def test_resizing_without_antialias_looks_at_the_nearest_pixels_only():
@@ -214,11 +234,14 @@ def test_resized_crops_have_the_area_and_the_ratio_asked_for():
     assert 1.7 < max(ratios) < 2.1
 
 
+JITTER = Augmentation(color_jitter=(0.4, 0.4, 0.4, 0.1))
+
+
 def random_changes(clip, rng):
     yield seen(corner_crop, clip, (1, 0.8), 32, rng)
     yield seen(random_resized_crop, clip, (0.1, 1), (0.5, 2), 32, rng)
     yield seen(random_crop, clip, (33, 48), 32, rng)
-    yield jitter_color(torch.from_numpy(clip), (0.4, 0.4, 0.4, 0.1), rng)
+    yield color_jitter(torch.from_numpy(clip), JITTER, rng)
 
 
 def test_one_set_of_parameters_serves_all_frames_and_comes_from_the_generator():
@@ -242,14 +265,49 @@ def test_one_set_of_parameters_serves_all_frames_and_comes_from_the_generator():
 
 def test_colors_change_as_asked_and_only_if_asked():
     clip = torch.from_numpy(np.full((2, 8, 8, 3), (80, 120, 160), np.uint8))
-    assert jitter_color(clip, (0, 0, 0, 0), random.Random(0)) is clip
-    bright = [jitter_color(clip, (0.5, 0, 0, 0), random.Random(i)) for i in range(50)]
+    rng = random.Random(0)
+    assert color_jitter(clip, Augmentation(), rng) is clip
+    assert rng.getstate() == random.Random(0).getstate()  # so that other draws stay the same
+    brighter, turned = (Augmentation(color_jitter=j) for j in ((0.5, 0, 0, 0), (0, 0, 0, 0.5)))
+    bright = [color_jitter(clip, brighter, random.Random(i)) for i in range(50)]
     levels = [int(c[0, 0, 0, 1]) for c in bright]
     assert 60 <= min(levels) < 75
     assert 165 < max(levels) <= 180
-    hue = jitter_color(clip, (0, 0, 0, 0.5), random.Random(0))[0, 0, 0]
+    hue = color_jitter(clip, turned, random.Random(0))[0, 0, 0]
     assert hue.max() == pytest.approx(160, abs=2)  # the same color turned
     assert hue.min() == pytest.approx(80, abs=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Darkened(Augmentation):
+    darken_prob: float = 0.0
+
+
+def test_an_augmentation_that_is_registered_changes_the_clips_of_training(tmp_path, monkeypatch):
+    write_frames(tmp_path / "v", 9)
+    clip = Preprocessing(clip_len=4, short_side=36, crop_size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    videos = [Video(str(tmp_path / "v"), 0, "a", 9)]
+
+    def clips(**asked):
+        asked = Darkened(short_side=(33, 40), color_jitter=(0.4, 0.4, 0.4, 0.1), **asked)
+        dataset = TrainClips(videos, clip, asked, [0], seed=3)
+        batch, _ = dataset.__getitems__([(epoch, 0) for epoch in range(20)])
+        assert torch.equal(batch[7], dataset[7, 0].clip)
+        return batch
+
+    before = clips(darken_prob=1.0)  # nobody knows of it yet
+    monkeypatch.setattr(transforms, "CLIP_AUGMENTATIONS", [*transforms.CLIP_AUGMENTATIONS])
+
+    @transforms.clip_augmentation
+    def darken(clip, augmentation, rng):
+        off = not augmentation.darken_prob
+        return clip if off or rng.random() >= augmentation.darken_prob else clip // 2
+
+    assert torch.equal(clips(), before)
+    assert torch.equal(clips(darken_prob=1.0), before // 2)
+    some = clips(darken_prob=0.5)
+    changed = [not torch.equal(a, b) for a, b in zip(some, before, strict=True)]
+    assert 4 < sum(changed) < 16
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -261,16 +319,18 @@ def test_mirrored_windows_are_read_from_the_right(channels):
 
 
 def test_mirrored_flow_moves_the_other_way():
-    fields = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 2), dtype=np.uint8)
-    clip = flow_channels(fields.copy(), True, 0)
-    assert np.array_equal(clip[..., 0], 255 - fields[..., 0])
-    assert np.array_equal(clip[..., 1], fields[..., 1])
+    fields = np.random.default_rng(0).integers(0, 256, (4, 6, 8, 2), dtype=np.uint8)
+    before = fields.copy()
+    clip = mirror(fields)
+    assert np.array_equal(clip[..., 0], 255 - fields[:, :, ::-1, 0])
+    assert np.array_equal(clip[..., 1], fields[:, :, ::-1, 1])
+    assert np.array_equal(fields, before)
 
 
 def test_fields_of_flow_become_channels_in_their_order():
     fields = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1) * 2 + np.array([0, 1], np.uint8)
     fields = np.broadcast_to(fields, (6, 3, 3, 2)).copy()  # u of field i is 2 i, v is 2 i + 1
-    stacked = flow_channels(fields, False, 3)
+    stacked = flow_channels(torch.from_numpy(fields), 3)
     assert stacked.shape == (2, 3, 3, 6)
     assert stacked.is_contiguous()
     assert stacked[:, 1, 1].tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from config import ARCHS, Clip, Preprocessing, UserError, Views, part
+from config import ARCHS, Preprocessing, UserError, Views
 from models import build_model, weights
-from opts import Options
-from pt_dataset import windows
-from pt_dataset.clip_dataset import ClipShape
+from pt_dataset import sampling
 from pt_dataset.datalist import CLASS_FILES, read_classes
+from pt_dataset.inputs import windows
+from pt_dataset.inputs.paths import name_of, usable, videos_at
 from pt_dataset.video_list import Video
 from utils import annotate, checkpoint, evaluator, features, inference, prediction, timeline
 from utils import export as exporting
@@ -38,7 +38,6 @@ class Network:
     model: nn.Module
     normalize: Normalize
     preprocessing: Preprocessing
-    clip: ClipShape
     class_names: list[str] | None  # None: of pictures, not of videos
     of_weights: str  # what they are, in words
     device: torch.device
@@ -91,14 +90,9 @@ def load_network(opts: Options, device: torch.device) -> Network:
             f"--crop-size {preprocessing.crop_size} is more than the short side of "
             f"{preprocessing.short_side}"
         )
-    clip = ClipShape(
-        **vars(part(Clip, preprocessing)),
-        antialias=preprocessing.antialias,
-        short_side=(preprocessing.short_side,) * 2,
-    )
     precision = "fp32" if opts.precision == "auto" and device.type == "cpu" else opts.precision
     if precision != "fp32":
-        batch = (opts.batch_size, *clip.network_input())
+        batch = (opts.batch_size, *preprocessing.network_input())
         precision = choose_precision(precision, device, model, batch)
     normalize = Normalize(
         preprocessing.mean,
@@ -111,7 +105,6 @@ def load_network(opts: Options, device: torch.device) -> Network:
         model=model.eval(),
         normalize=normalize,
         preprocessing=preprocessing,
-        clip=clip,
         class_names=class_names,
         of_weights=of_weights,
         device=device,
@@ -123,7 +116,10 @@ def predict(opts: Options, device: torch.device) -> int:
     """The classes of videos; returns the exit status, 1 if some of them could not be used."""
     network = load_network(opts, device)
     videos, problems = usable_videos(
-        opts.predict, network.clip, opts.fps, timed=bool(opts.sliding_window or opts.annotate)
+        opts.predict,
+        network.preprocessing,
+        opts.fps,
+        timed=bool(opts.sliding_window or opts.annotate),
     )
     if opts.annotate and len(videos) > 1:
         raise UserError(f"--annotate writes one video, and there are {len(videos)}; name one")
@@ -147,7 +143,7 @@ def predict(opts: Options, device: torch.device) -> int:
 
 
 def usable_videos(
-    paths: list[str], clip: ClipShape, fps: float | None, timed: bool = False
+    paths: list[str], clip: Preprocessing, fps: float | None, timed: bool = False
 ) -> tuple[list[Video], list[tuple[str, str]]]:
     """What is to be found at `paths`, and (path, why) of what cannot be used.
 
@@ -155,8 +151,8 @@ def usable_videos(
         fps: of videos that do not say it.
         timed: are those without one of no use?
     """
-    videos, problems = windows.videos_at(paths, clip.modality, fps)
-    videos, unusable = windows.usable(videos, clip, timed)
+    videos, problems = videos_at(paths, clip.modality, fps)
+    videos, unusable = usable(videos, clip, timed)
     return videos, problems + unusable
 
 
@@ -164,7 +160,9 @@ def predict_videos(
     network: Network, videos: list[Video], opts: Options
 ) -> tuple[list[prediction.Prediction], list[tuple[str, str]]]:
     """Softmax scores averaged over the views of each window, and over the windows of each video."""
-    parts = [part for video in videos for part in parts_to_predict(video, network.clip, opts)]
+    parts = [
+        part for video in videos for part in parts_to_predict(video, network.preprocessing, opts)
+    ]
     num_crops = (opts.views or VIEWS).crops
     predictions, problems = [], []
     for video, answers in by_video(network, network.classifier(), parts, num_crops, opts):
@@ -198,7 +196,7 @@ def by_video(
     opts: Options,
 ) -> Iterator[tuple[Video, list[tuple[windows.Part, torch.Tensor]] | str]]:
     """Videos with what `function` says (V, dim) of each of their parts, or with what is wrong."""
-    loader = windows.part_loader(parts, network.clip, num_crops, opts.workers)
+    loader = windows.part_loader(parts, network.preprocessing, num_crops, opts.workers)
     answers = inference.outputs(
         function, loader, network.device, opts.batch_size, opts.action, len(parts)
     )
@@ -208,18 +206,20 @@ def by_video(
         yield found[0][0].video, errors[0] if errors else found
 
 
-def parts_to_predict(video: Video, clip: ClipShape, opts: Options) -> list[windows.Part]:
+def parts_to_predict(
+    video: Video, clip: Preprocessing, opts: argparse.Namespace
+) -> list[windows.Part]:
     """The whole video, or overlapping windows of it, each half a window later than the last."""
     num_clips = (opts.views or VIEWS).clips
-    length = clip.length(video)
+    length = sampling.length(video, clip)
     if not opts.sliding_window:
-        return [windows.Part(video, [(0, length)], clip.view_indices(video, num_clips))]
+        return [windows.Part(video, [(0, length)], sampling.view_indices(video, clip, num_clips))]
     frames = max(round(opts.sliding_window * video.fps), 1)
     if opts.views is None:  # as many clips as lie side by side in a window
-        fitting = frames // max(int(clip.clip_len * clip.step(video)), 1)
+        fitting = frames // max(int(clip.clip_len * sampling.step(video, clip)), 1)
         num_clips = 1 if clip.snippet_len else min(max(fitting, 1), NUM_CLIPS)
     return [
-        windows.Part(video, [span], windows.clips_within(clip, video, *span, num_clips))
+        windows.Part(video, [span], windows.clips_within(video, clip, *span, num_clips))
         for span in windows.spans(length, frames, max(frames // 2, 1))
     ]
 
@@ -252,12 +252,14 @@ def extract_features(opts: Options, device: torch.device) -> int:
         "preprocessing": vars(network.preprocessing),
     }
     features.start_folder(folder, settings)
-    videos, problems = usable_videos(opts.videos, network.clip, opts.fps)
+    videos, problems = usable_videos(opts.videos, network.preprocessing, opts.fps)
     paths = feature_files(folder, opts.videos, videos)
     left = [video for video in videos if not paths[video.path].exists()]
     if len(left) < len(videos):
         log.info(f"{len(videos) - len(left)} of {len(videos)} videos are done already")
-    parts = [part for video in left for part in parts_to_extract(video, network.clip, opts)]
+    parts = [
+        part for video in left for part in parts_to_extract(video, network.preprocessing, opts)
+    ]
     for video, answers in by_video(network, network.feature_extractor(), parts, 1, opts):
         if isinstance(answers, str):
             problems.append((video.path, answers))
@@ -273,7 +275,7 @@ def feature_files(folder: Path, roots: list[str], videos: list[Video]) -> dict[s
     """Where the features of each video go, by its path."""
     paths, taken = {}, {}
     for video in videos:
-        name = windows.name_of(video, roots)
+        name = name_of(video, roots)
         if name in taken:
             raise UserError(
                 f"{taken[name]} and {video.path} would both be {folder / name}.npz; extract them "
@@ -283,15 +285,17 @@ def feature_files(folder: Path, roots: list[str], videos: list[Video]) -> dict[s
     return paths
 
 
-def parts_to_extract(video: Video, clip: ClipShape, opts: Options) -> list[windows.Part]:
+def parts_to_extract(
+    video: Video, clip: Preprocessing, opts: argparse.Namespace
+) -> list[windows.Part]:
     """A few windows in a row at a time, so that what they share is decoded once."""
-    length = clip.length(video)
-    of_clip = length if clip.snippet_len else math.ceil(clip.clip_len * clip.step(video))
+    length = sampling.length(video, clip)
+    of_clip = length if clip.snippet_len else math.ceil(clip.clip_len * sampling.step(video, clip))
     window = opts.window or of_clip
     spans = windows.spans(length, window, opts.step or window)
     return [
         windows.Part(
-            video, some, [windows.window_clip(clip, video, *span, window) for span in some]
+            video, some, [windows.window_clip(video, clip, *span, window) for span in some]
         )
         for some in (spans[i : i + AT_ONCE] for i in range(0, len(spans), AT_ONCE))
     ]
@@ -299,9 +303,9 @@ def parts_to_extract(video: Video, clip: ClipShape, opts: Options) -> list[windo
 
 def check_window(network: Network, window: int) -> None:
     """Can the network take so many frames? Raises UserError if not."""
-    channels, frames, *size = network.clip.network_input()
-    if not network.clip.snippet_len and not network.clip.target_fps:
-        frames = math.ceil(window / network.clip.stride)
+    channels, frames, *size = network.preprocessing.network_input()
+    if not network.preprocessing.snippet_len and not network.preprocessing.target_fps:
+        frames = math.ceil(window / network.preprocessing.stride)
     try:
         meta = copy.deepcopy(network.model).to("meta")
         meta(torch.empty((1, channels, frames, *size), device="meta"))
@@ -328,7 +332,7 @@ def export(opts: Options, device: torch.device) -> int:
         "preprocessing": vars(network.preprocessing),
         "class_names": network.class_names,
     }
-    difference = exporting.export(path, network.model, network.clip.network_input(), about)
+    difference = exporting.export(path, network.model, network.preprocessing.network_input(), about)
     log.info(
         f"written: {path} and {path.with_suffix('.json')}; logits differ from the original by "
         f"{difference:.0e} of the largest, for batches of 1, 2 and 3 clips"

@@ -7,16 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from config import UserError
-from pt_dataset.frame_order import EmptyVideo, FrameGap
-from pt_dataset.sources import (
-    FRAME_NAME,
-    count_flow,
-    count_frames,
-    exists,
-    frame_names,
-    read_flow,
-    read_frames,
-)
+from pt_dataset.formats.flow import count_flow, read_flow
+from pt_dataset.formats.frame_folder import frame_names
+from pt_dataset.formats.frame_names import FRAME_NAME, EmptyVideo, FrameGap
+from pt_dataset.sources import count_frames, exists, read_frames
 from pt_dataset.video_list import Video
 
 CHUNK = 16  # frames decoded at a time

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import groupby
 from typing import NamedTuple
@@ -135,53 +135,44 @@ def _read_stamps(path: str, size: int, mtime_ns: int) -> Stamps:
     return Stamps(np.sort(shown), np.sort(keys), num_packets)
 
 
-def read(
-    path: str,
-    indices: list[int],
-    num_frames: int,
-    cut_for: Callable[[int, int], Callable],
-    out: np.ndarray | None = None,
-) -> np.ndarray:
-    """What is to be seen of decoded frames, upright, uint8 (K, T, h, w, 3), contiguous.
+def decoded_frames(
+    path: str, wanted: list[int], num_frames: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Numbers of frames with their pictures, upright, uint8 (H, W, 3), contiguous.
 
     Decodes from the key frame before where the times of the frames tell them apart, else from the
     start.
 
     Args:
         path: of the video.
-        indices: 0-based numbers of frames; each is decoded once, however often it is named.
+        wanted: 0-based numbers of frames, sorted, each once.
         num_frames: what the list says.
-        cut_for, out: see sources.read_crops.
 
     Raises:
         UserError: the video cannot be decoded, or has fewer frames.
     """
-    cut_for = functools.cache(cut_for)
-
-    def cut(picture: np.ndarray) -> np.ndarray:
-        """(H, W, 3) -> a copy (K, h, w, 3), so that the whole picture is not kept."""
-        return np.concatenate(cut_for(*picture.shape[:2])(picture[None]))
-
     with one_sentence(path):
-        stamps = read_stamps(path)
-        wanted, frames = sorted(set(indices)), {}
+        stamps, missing = read_stamps(path), set(wanted)
+        # with another number of frames, a time does not tell which of those of the list it is
         if stamps.shown is not None and len(stamps.shown) == num_frames:
-            frames = seek_frames(path, stamps, wanted, cut)
-        if len(frames) < len(wanted):
+            for index, picture in seek_frames(path, stamps, wanted):
+                missing.discard(index)
+                yield index, picture
+        if missing:
             # so many cannot be in it: counts them
             last = num_frames - 1 if num_frames > stamps.num_packets else wanted[-1]
-            frames = first_frames(path, set(wanted), last, num_frames, cut)
-    return np.stack([frames[index] for index in indices], axis=1, out=out)
+            # all of them anew: a file that misleads once may have done so before
+            yield from first_frames(path, set(wanted), last, num_frames)
 
 
-def seek_frames(
-    path: str, stamps: Stamps, wanted: list[int], cut: Callable
-) -> dict[int, np.ndarray]:
-    """The frames `wanted`, cut, by number; some lack where seeking does not lead to them."""
+def seek_frames(path: str, stamps: Stamps, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """The frames `wanted`, by number; some lack where seeking does not lead to them.
+
+    Frames between the same two key frames are decoded in one go.
+    """
     key_of = np.searchsorted(stamps.keys, stamps.shown[wanted], side="right") - 1
-    if key_of[0] < 0:
-        return {}
-    found = {}
+    if key_of[0] < 0:  # shown before any key frame
+        return
     with open_video(path) as container:
         stream = video_stream(container)
         to_picture = Converter(stream)
@@ -189,8 +180,7 @@ def seek_frames(
             numbers = {int(stamps.shown[index]): index for _, index in group}
             for frame in frames_from(stream, int(stamps.keys[key]), max(numbers)):
                 if frame.pts in numbers and not frame.is_corrupt:
-                    found[numbers[frame.pts]] = cut(to_picture(frame))
-    return found
+                    yield numbers[frame.pts], to_picture(frame)
 
 
 def frames_from(stream: av.VideoStream, key: int, last: int) -> Iterator[av.VideoFrame]:
@@ -206,24 +196,21 @@ def frames_from(stream: av.VideoStream, key: int, last: int) -> Iterator[av.Vide
 
 
 def first_frames(
-    path: str, wanted: set[int], last: int, num_frames: int, cut: Callable
-) -> dict[int, np.ndarray]:
-    """The frames `wanted`, cut, by number, decoding all from the start to the `last`."""
-    found, count = {}, 0
+    path: str, wanted: set[int], last: int, num_frames: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The frames `wanted`, by number, decoding all from the start to the `last`."""
     with open_video(path) as container:
         to_picture = Converter(video_stream(container))
-        for _, frame in timed_frames(container):
+        for count, (_, frame) in enumerate(timed_frames(container)):
             if frame is None:
                 raise UserError(
                     f"{path}: the list says {num_frames} frames, the video has {count}; "
                     "write the list again with pt_dataset/make_json.py"
                 )
             if count in wanted:
-                found[count] = cut(to_picture(frame))
-            count += 1
-            if count > last:
-                return found
-    return found
+                yield count, to_picture(frame)
+            if count == last:
+                return
 
 
 class Converter:

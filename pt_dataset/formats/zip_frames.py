@@ -18,11 +18,12 @@ import weakref
 import zlib
 from array import array
 from bisect import bisect_left
+from pathlib import Path
 
 import numpy as np
 
-from config import UserError
-from pt_dataset.frame_order import EmptyVideo, by_kind, has_frames, in_order
+from config import UserError, whole
+from pt_dataset.formats.frame_names import EmptyVideo, by_kind, has_frames, in_order
 
 END, END64, LOCATOR64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 MAX_END = 22 + 65535  # bytes: the end record with the longest comment
@@ -121,6 +122,14 @@ class Archive:
         return bisect_left(range(len(self)), key.encode(), key=self.key)
 
 
+def zip_videos(path: str | Path) -> dict[str, int]:
+    """Folders of an archive that hold frames ("": its root), and how many.
+
+    0 where there is something wrong with them, which `sources.count_frames` then says.
+    """
+    return open_archive(str(path)).folders()
+
+
 class ZipFrames:
     """The encoded frames of one folder of an archive, in the order of time."""
 
@@ -142,7 +151,6 @@ class ZipFrames:
         return len(self.rows)
 
     def name(self, index: int) -> str:
-        """Where a frame is, for messages."""
         offset, _, _, name_len, *_ = self.rows[index].tolist()
         name = decode_name(os.pread(self.archive.file, name_len, offset + LOCAL_LEN))
         return f"{self.archive.path}/{name}"
@@ -192,29 +200,28 @@ def load_index(path: str, file: int) -> bytes | mmap.mmap:
     A new one of a large archive is written, unless the folder is not ours to write to.
     """
     index_path, status = path + ".index", os.fstat(file)
-    with contextlib.suppress(OSError, ValueError):  # there is none; it is empty
-        buffer = map_file(index_path)
-        if is_index(buffer, status):
-            return buffer
+    kept = map_index(index_path, status)
+    if kept is not None:
+        return kept
     buffer = build_index(path, file, status)
     if np.frombuffer(buffer, "<u8", HEADER)[4] < KEPT_FROM:
         return buffer
-    temporary = f"{index_path}.{os.getpid()}"
-    try:
-        with open(temporary, "wb") as index:
-            index.write(buffer)
-        os.replace(temporary, index_path)
-        return map_file(index_path)
-    except OSError:  # read-only, or full: then every process has an index of its own
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        return buffer
+    with contextlib.suppress(OSError):  # read-only, or full: then each process has its own
+        with whole(index_path) as temporary:
+            temporary.write_bytes(buffer)
+        # another process may be writing the same one at this moment: then it is not usable yet
+        return map_index(index_path, status) or buffer
+    return buffer
 
 
-def map_file(path: str) -> mmap.mmap:
-    """A file in memory that all processes share."""
-    with open(path, "rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+def map_index(path: str, status: os.stat_result) -> mmap.mmap | None:
+    """An index file in memory that all processes share; None if it is not that of the archive."""
+    with contextlib.suppress(OSError, ValueError):  # there is none; it is empty
+        with open(path, "rb") as file:
+            buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if is_index(buffer, status):
+            return buffer
+    return None
 
 
 def is_index(buffer: mmap.mmap, status: os.stat_result) -> bool:

@@ -1,0 +1,42 @@
+"""Frames as pictures in a folder on the disk."""
+
+import os
+from pathlib import Path
+
+from config import UserError
+from pt_dataset.formats.frame_names import by_kind, in_order
+
+
+class FolderFrames:
+    """The encoded frames of a folder, in the order of time; of flow those with a `prefix`."""
+
+    def __init__(self, folder: str, prefix: str = ""):
+        self.folder, self.names = folder, frame_names(folder, prefix)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        return os.path.join(self.folder, self.names[index])
+
+    def read(self, index: int) -> bytes:
+        with open(self.name(index), "rb", buffering=0) as file:
+            return file.readall()
+
+
+def frame_names(folder: str | Path, prefix: str = "") -> list[str]:
+    """File names of the frames in a folder in the order of time, whatever their naming scheme.
+
+    Other files are ignored; with a `prefix`, that of flow, all but the files that have it.
+
+    Raises:
+        UserError: no such folder, no frames in it, two naming schemes in it, or a number missing
+            between two frames.
+    """
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{folder}: no such folder of frames") from None
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}") from None
+    return in_order(by_kind(names)[prefix], str(folder))

@@ -1,0 +1,95 @@
+"""Clips at chosen places of a video, for what is done with a trained network."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from config import Clip, Preprocessing, UserError
+from pt_dataset import sampling
+from pt_dataset.clip_dataset import read_views
+from pt_dataset.loader import set_up_worker
+from pt_dataset.sources import read_frames
+from pt_dataset.video_list import Video
+
+
+class Part(NamedTuple):
+    """What is read of a video at once."""
+
+    video: Video
+    spans: list[tuple[int, int]]  # frames [start, end) that the clips stand for
+    clips: list[list[int]]  # their frames
+
+
+def spans(num_frames: int, window: int, step: int) -> list[tuple[int, int]]:
+    """[start, end) of windows every `step` frames; the last one ends where the video does.
+
+    A video shorter than a window is one window.
+    """
+    last = max(num_frames - window, 0)
+    starts = list(range(0, last + 1, step))
+    if starts[-1] < last:
+        starts.append(last)
+    return [(start, min(start + window, num_frames)) for start in starts]
+
+
+def clips_within(
+    video: Video, clip: Clip, start: int, end: int, num_clips: int | None
+) -> list[list[int]]:
+    """The clips of evaluation as if frames [start, end) were all of the video."""
+    part = video._replace(num_frames=end - start)
+    clips = sampling.view_indices(part, clip, num_clips)
+    return [[start + i for i in indices] for indices in clips]
+
+
+def window_clip(video: Video, clip: Clip, start: int, end: int, window: int) -> list[int]:
+    """A clip of all that happens in frames [start, end); looped where they are fewer than `window`.
+
+    The network sees every `stride`-th frame, however many, or its segments of the window.
+    """
+    if clip.snippet_len:
+        return clips_within(video, clip, start, end, 1)[0]
+    step = sampling.step(video, clip)
+    num_frames = math.ceil(window / step)
+    return [start + i for i in sampling.clip_from(0, end - start, num_frames, step)]
+
+
+class PartViews(Dataset):
+    """Index -> all views of a part, uint8 (V, T, S, S, C), or the sentence that says why not."""
+
+    def __init__(self, parts: Sequence[Part], clip: Preprocessing, num_crops: int):
+        self.parts, self.clip, self.num_crops = parts, clip, num_crops
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, index: int) -> tuple[int, torch.Tensor | str]:
+        video, _, clips = self.parts[index]
+        try:
+            return index, read_views(video, clips, self.clip, self.num_crops)
+        except UserError as error:
+            return index, str(error)
+
+
+def part_loader(
+    parts: Sequence[Part], clip: Preprocessing, num_crops: int, workers: int
+) -> DataLoader:
+    """(index, views or error) of each part, one by one, in order."""
+    return DataLoader(
+        PartViews(parts, clip, num_crops),
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=set_up_worker,
+        generator=torch.Generator(),  # nothing here is random
+    )
+
+
+def frames_of(video: Video, at_once: int = 32) -> Iterator[np.ndarray]:
+    """All frames of a video in order, uint8 (H, W, 3)."""
+    for start in range(0, video.num_frames, at_once):
+        indices = list(range(start, min(start + at_once, video.num_frames)))
+        yield from read_frames(video.path, indices, video.num_frames)

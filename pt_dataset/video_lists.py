@@ -1,0 +1,120 @@
+"""The lists of one split of a data set, found, read and checked before the first step."""
+
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from config import DATASETS, Clip, DatasetSpec, UserError
+from pt_dataset import make_demo
+from pt_dataset.datalist import provide_classes, read_classes, read_list
+from pt_dataset.sources import exists
+from pt_dataset.video_list import VideoList
+
+
+@dataclass(frozen=True)
+class VideoLists:
+    """One split of a data set."""
+
+    spec: DatasetSpec
+    class_names: list[str]
+    train: VideoList
+    test: VideoList
+    folder: Path
+    test_list: Path
+    num_remapped: int  # entries whose label disagreed with their class name
+
+    @property
+    def train_list(self) -> Path:
+        return self.test_list.with_name(self.test_list.name.replace("test", "train"))
+
+    def flipped_labels(self) -> list[int] | None:
+        """The label of a mirrored video by its label; None where mirroring is not allowed."""
+        if not self.spec.flips:
+            return None
+        swapped = (self.spec.flip_swaps.get(name, name) for name in self.class_names)
+        return [self.class_names.index(name) for name in swapped]
+
+
+def read_dataset(
+    name: str, data_root: str | Path, split: int = 1, some_missing: bool = False
+) -> VideoLists:
+    """The lists under <data-root>/NAME, checked; the demo set is written if it is not there.
+
+    Args:
+        some_missing: it is all right if some of the videos are not on the disk.
+
+    Raises:
+        UserError: a list is missing or wrong, or videos that it names are not on the disk.
+    """
+    folder = Path(data_root) / name
+    if name == "demo" and not folder.exists():
+        make_demo.write_demo(Path(data_root))
+    train_list, test_list = (folder / f"{part}list{split:02d}.json" for part in ("train", "test"))
+    for path in (train_list, test_list):
+        if not path.exists() and name in DATASETS:
+            raise UserError(
+                f"no list {path}; python pt_dataset/make_json.py {name} FRAMES makes it from the "
+                "videos or frames in the folder FRAMES, see videos_dataset/README.md"
+            )
+        if not path.exists():
+            raise UserError(
+                f"no list {path}; make one from your videos in three commands: "
+                "python pt_dataset/extract_frames.py VIDEOS FRAMES, "
+                f"python pt_dataset/make_json.py folder {name} FRAMES, python main.py --arch i3d "
+                f"--dataset {name}"
+            )
+    class_names = read_classes(provide_classes(folder))
+    train, remapped_train = read_list(train_list, class_names)
+    test, remapped_test = read_list(test_list, class_names)
+    check_paths(train_list, train, some_missing)
+    check_paths(test_list, test, some_missing)
+    spec = DATASETS.get(name, DatasetSpec(title=name))
+    return VideoLists(
+        spec, class_names, train, test, folder, test_list, remapped_train + remapped_test
+    )
+
+
+def check_paths(list_path: Path, videos: VideoList, some_missing: bool, sample: int = 100) -> None:
+    """Looks for a sample of the videos, so that a wrong path ends the run at its start."""
+    step = max((len(videos) - 1) // (sample - 1), 1)
+    missing = [video.path for video in videos[::step] if not exists(video.path)]
+    checked = len(videos[::step])
+    if len(missing) == checked or missing and not some_missing:
+        raise UserError(
+            f"{list_path}: {len(missing)} of {checked} videos looked for do not exist, the first "
+            f"is {missing[0]}; "
+            "move the data there or write the list again with pt_dataset/make_json.py"
+        )
+
+
+def check_clips(lists: VideoLists, clip: Clip, num_crops: int = 1) -> None:
+    """Looks whether the lists say all that such clips need, before the first step.
+
+    Raises:
+        UserError: there is no optical flow, the frame rate is not known, or the mirrored ones of
+            ten crops would show other classes.
+    """
+    if num_crops == 10 and lists.flipped_labels() != list(range(len(lists.class_names))):
+        raise UserError(
+            f"{lists.folder}: ten crops of a video mirror it, which changes labels of this data "
+            "set; take --views with 1 or 3 crops"
+        )
+    num_videos = len(lists.train) + len(lists.test)
+    if clip.modality == "flow":
+        videos = chain(lists.train, lists.test)
+        bad = [video.path for video in videos if video.flow_path is None or video.num_frames < 2]
+        if bad:
+            raise UserError(
+                f"{lists.folder}: --modality flow needs the optical flow ('flow_path', of at least "
+                f"two frames), which {len(bad)} of {num_videos} videos do not have, the first is "
+                f"{bad[0]}; write the lists again with the flow, or train on --modality rgb"
+            )
+    if clip.target_fps is not None:
+        videos = chain(lists.train, lists.test)
+        bad = [video.path for video in videos if not video.fps]
+        if bad:
+            raise UserError(
+                f"{lists.folder}: --target-fps needs the frame rate ('fps'), which the lists do "
+                f"not say of {len(bad)} of {num_videos} videos, the first is {bad[0]}; write the "
+                "lists again from video files, or choose a --stride instead"
+            )
