@@ -19,7 +19,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -36,7 +36,7 @@ if __name__ == "__main__" and os.environ.get("RANK", "0") == "0":
 import torch
 from torch import nn
 
-from config import ARCHS, RUNS, Augmentation, Preprocessing, UserError, Views, part
+from config import ARCHS, INTERRUPTED, RUNS, Optimization, Regularization, UserError, Views, part
 from models import build_model, weights
 from pt_dataset.inputs.orders import ORDERS
 from pt_dataset.loader import Loader, train_loader, view_loader
@@ -47,26 +47,25 @@ from utils import (
     checkpoint,
     distributed,
     evaluator,
-    flops,
     head,
     loggers,
-    memory,
-    plan,
     probe_time,
     series,
     use,
 )
-from utils.compile import compiled
-from utils.ema import Ema
+from utils.actions import plan
+from utils.averages import Averages
 from utils.features import digest_of
-from utils.freeze import freeze_norms, freeze_until
 from utils.inference import FeatureNetwork
-from utils.interrupt import INTERRUPTED, GracefulStop, Stop
+from utils.interrupt import GracefulStop, Stop
 from utils.metrics import top_k
 from utils.mistakes import Mistakes
 from utils.normalize import ClipClassifier, Normalize
-from utils.optim import build_optimizer, set_rates
-from utils.precise_bn import measure_norms
+from utils.options import flops, micro_batch
+from utils.options.activations import compute_activations_twice
+from utils.options.compile import compiled
+from utils.options.freeze import freeze_norms, freeze_until
+from utils.options.precise_bn import measure_norms
 from utils.precision import choose_precision
 from utils.resolve import (
     check_resumed,
@@ -78,12 +77,9 @@ from utils.resolve import (
     share_size,
     short_side_range,
 )
-from utils.schedule import Schedule
 from utils.trainer import NonFiniteLoss, Trainer
 
-SCHEDULE_OPTIONS = ("epochs", "schedule", "lr_steps", "warmup_epochs", "plateau_patience")
-OPTIMIZER_OPTIONS = ("lr", "momentum", "nesterov", "weight_decay", "decay_norm")
-TRAINER_OPTIONS = ("clip_grad", "label_smoothing", "mixup", "seed")
+AUGMENTATION = ("crop", "crop_area", "crop_ratio", "crop_scales", "color_jitter")
 LOADER_OPTIONS = ("batch_size", "workers", "on_bad_frame", "max_bad_share")
 MUCH_WAITING = 0.1  # share of the time
 log = logging.getLogger("video")
@@ -231,7 +227,7 @@ def set_up(opts: Options) -> Run:
     if opts.freeze_bn:
         frozen += freeze_norms(model)
     if opts.checkpoint_activations:
-        memory.checkpoint_activations(model)
+        compute_activations_twice(model)
     batch_shape = (clips_at_once(opts), *clip.network_input())
     with distributed.in_turn():
         precision = choose_precision(opts.precision, device, model, batch_shape)
@@ -279,7 +275,7 @@ def train(run: Run, stop: GracefulStop) -> int:
     for line in (*in_words(run, trainer, len(loader)), *resumed_in_words(run, len(loader))):
         log.info(line)
     logger = build_logger(run, trainer)
-    saver = Saver(run, trainer, loader, opts.checkpoint_minutes, opts.checkpoint_steps)
+    saver = Saver(run, trainer, opts.checkpoint_minutes, opts.checkpoint_steps)
     try:
         if not distributed.from_main((folder / "last.pth").exists):
             saver.save("last.pth")  # from now on there is always one to go on from
@@ -313,32 +309,25 @@ def train_epochs(
     validated = distributed.from_main(lambda: loggers.read_lines(folder / "metrics.jsonl"))
     best = max((m["val/top1"] for m in validated), default=-1)
 
-    def on_log(metrics: dict, epoch: float) -> None:
-        logger.log_steps(metrics | {"step": trainer.step, "epoch": epoch})
-
-    def between_steps() -> None:
-        saver.save_if_due()
-        stop.check()
-
     try:
         while trainer.epoch < opts.epochs:
             began = time.perf_counter()
-            metrics = trainer.train_epoch(
-                loader, log_every=opts.log_every, on_log=on_log, check=between_steps
-            )
+            batches = loader.epoch(trainer.epoch, trainer.done)
+            for logged in stop.between(trainer.steps(batches, opts.log_every)):
+                if logged:
+                    logger.log_steps(logged)
+                saver.save_if_due()
             with weights_to_evaluate(run, trainer, loader):
                 mistakes, desc = Mistakes(run.lists.class_names), f"validate {trainer.epoch + 1}"
                 one = Views(1, 1)
                 scores = score(run, run.validation, one, desc, stop.check, on_batch=mistakes.add)
             mistakes = mistakes.of_all_processes()
-            metrics |= evaluator.validation_metrics(*scores)
-            trainer.schedule.losses.append(metrics["val/loss"])
-            trainer.epoch += 1
+            metrics = trainer.end_epoch(evaluator.validation_metrics(*scores[:3]))
             left = (opts.epochs - trainer.epoch) * (time.perf_counter() - began) / 3600
             log.info(epoch_in_words(trainer.epoch, opts.epochs, metrics, left))
             if metrics["time/data"] > MUCH_WAITING * metrics["time/step"]:
                 log.info(f"to wait less for data: {loader.advice()}")
-            logger.log_epoch(metrics | {"step": trainer.step, "epoch": trainer.epoch}, mistakes)
+            logger.log_epoch(metrics, mistakes)
             if metrics["val/top1"] > best:
                 best = metrics["val/top1"]
                 saver.save("best.pth", chosen_on=run.chosen_on)
@@ -425,7 +414,7 @@ def train_heads(run: Run, stop: GracefulStop) -> int:
     best = heads[max(top1, key=top1.get)]
     run.model.head.load_state_dict(best.state_dict())
     trainer = build_trainer(run, loader)
-    saver = Saver(run, trainer, loader, 0, 0)
+    saver = Saver(run, trainer, 0, 0)
     chosen_on = run.chosen_on if len(heads) > 1 else None
     saver.save("last.pth", chosen_on=chosen_on)
     scores = head.scores_of(best, of_test[0], opts.average)
@@ -479,7 +468,6 @@ def loader_of(run: Run) -> Loader:
         run.clip,
         run.augmentation,
         shard=(distributed.rank(), distributed.world_size()),
-        gather=distributed.gather,
         equal_shares=run.opts.sync_bn,
         **vars(part(Loading, run.opts)),
     )
@@ -488,59 +476,35 @@ def loader_of(run: Run) -> Loader:
 def build_trainer(run: Run, loader: Loader) -> Trainer:
     """Optimizer, schedule and all else that moves with the steps, as the checkpoint left it."""
     opts = run.opts
-    optimizer = build_optimizer(
-        run.model,
-        opts.optimizer,
-        lr=opts.lr,
-        momentum=opts.momentum,
-        nesterov=opts.nesterov,
-        weight_decay=opts.weight_decay,
-        decay_norm=opts.decay_norm,
-    )
-    schedule = Schedule(
-        optimizer,
-        steps_per_epoch=len(loader),
-        epochs=opts.epochs,
-        schedule=opts.schedule,
-        lr_steps=opts.lr_steps,
-        warmup_epochs=opts.warmup_epochs,
-        plateau_patience=opts.plateau_patience,
-    )
-    ema = Ema(run.model, opts.ema) if opts.ema else None  # in memory when micro-batches are tried
+    if run.resumed and run.resumed["steps_per_epoch"] != len(loader):
+        raise UserError(
+            f"{opts.resume} was trained with {run.resumed['steps_per_epoch']} steps an epoch, "
+            f"and now there are {len(loader)}: --batch-size or the training list has changed; "
+            "start a new run with another --name"
+        )
+    num_classes, clip_len = len(run.lists.class_names), run.clip.clip_len
     trainer = Trainer(
         run.classifier,
         run.model,
-        optimizer,
-        schedule,
-        device=run.device,
+        part(Optimization, opts),
+        part(Regularization, opts),
+        Averages(run.device, num_classes, clip_len, clips_per_s_at_peak(run)),
+        loader.new_faults(),
+        steps_per_epoch=len(loader),
         precision=run.precision,
-        num_classes=len(run.lists.class_names),
-        clip_len=run.clip.clip_len,
-        micro_batch=pick_micro_batch(run, optimizer),
-        ema=ema,
-        frozen=run.frozen,
-        clips_per_s_at_peak=clips_per_s_at_peak(run),
-        clip_grad=opts.clip_grad,
-        label_smoothing=opts.label_smoothing,
-        mixup=opts.mixup,
+        micro_batch=pick_micro_batch(run),
         seed=opts.seed,
+        frozen=run.frozen,
     )
     if run.resumed:
-        if run.resumed["steps_per_epoch"] != len(loader):
-            raise UserError(
-                f"{opts.resume} was trained with {run.resumed['steps_per_epoch']} steps an epoch, "
-                f"and now there are {len(loader)}: --batch-size or the training list has changed; "
-                "start a new run with another --name"
-            )
         trainer.load_state_dict(run.resumed)
-        loader.faults = run.resumed.get("faults", {})  # older checkpoints do not have them
-        for group in optimizer.param_groups:  # --lr and --weight-decay count anew
-            set_rates(group, opts.lr, opts.weight_decay)
     return trainer
 
 
 def clips_per_s_at_peak(run: Run) -> float | None:
     """How many clips the devices could train on at their peak; None where that is not known."""
+    if run.device.type != "cuda":
+        return None
     peak = flops.peak_flops(run.device, run.precision)
     if peak is None:
         return None
@@ -552,27 +516,27 @@ def clips_per_s_at_peak(run: Run) -> float | None:
     return devices * peak / (3 * flops.forward_flops(run.model, one_clip))
 
 
-def pick_micro_batch(run: Run, optimizer: torch.optim.Optimizer) -> int:
+def pick_micro_batch(run: Run) -> int:
     """How many clips go through the network at once, in each process."""
-    asked, most = run.opts.micro_batch, share_size(run.opts)
-    mixup = run.opts.mixup > 0
-    on_device = run.opts.batch_size if mixup else most  # a partner may be in another share
+    opts = run.opts
+    asked, most = opts.micro_batch, share_size(opts)
     if asked != "auto":
         return min(asked or most, most)
     if run.device.type != "cuda":
         return most
+    mixup = opts.mixup > 0
     channels, frames, height, width = run.clip.network_input()
-    clip_shape = (frames, height, width, channels)
-    classifier = distributed.unwrapped(run.classifier)
-
-    def fits(size: int) -> bool:
-        how = {"batch_size": on_device, "mixup": mixup}
-        return memory.fits_on_gpu(classifier, optimizer, clip_shape, size, run.device, **how)
-
     # a resumed run keeps its own, and with it the statistics of batch norm
-    if run.resumed:
-        most = min(run.resumed["micro_batch"], most)
-    return -distributed.highest(-memory.largest_micro_batch(fits, most))
+    found = micro_batch.largest_micro_batch(
+        distributed.unwrapped(run.classifier),
+        (frames, height, width, channels),
+        min(run.resumed["micro_batch"], most) if run.resumed else most,
+        run.device,
+        batch_size=opts.batch_size if mixup else most,  # a partner may be in another share
+        mixup=mixup,
+        num_copies={"sgd": 1, "adamw": 2}[opts.optimizer] + (opts.ema > 0),
+    )
+    return -distributed.highest(-found)
 
 
 class Saver:
@@ -585,8 +549,8 @@ class Saver:
         steps: how many steps may lie between two; 0: any number.
     """
 
-    def __init__(self, run: Run, trainer: Trainer, loader: Loader, minutes: float, steps: int):
-        self.run, self.trainer, self.loader = run, trainer, loader
+    def __init__(self, run: Run, trainer: Trainer, minutes: float, steps: int):
+        self.run, self.trainer = run, trainer
         self.minutes, self.steps = minutes, steps
         self.saved_at = time.monotonic()
 
@@ -613,23 +577,20 @@ class Saver:
             "arch_args": self.run.arch_args,
             "class_names": self.run.lists.class_names,
             "preprocessing": self.run.preprocessing,
-            "steps_per_epoch": self.trainer.schedule.of_lr_factor["steps_per_epoch"],
             "precision": self.run.precision,
-            "micro_batch": self.trainer.micro_batch,
             "chosen_on": chosen_on,
-            "faults": self.loader.faults,  # of the epoch in hand
         }
 
 
 @contextlib.contextmanager
-def weights_to_evaluate(run: Run, trainer: Trainer, loader: Loader):
+def weights_to_evaluate(run: Run, trainer: Trainer, loader: Loader) -> Iterator[None]:
     """Inside, the network is what validation sees: averaged weights, batch norm measured anew."""
     with trainer.ema.applied() if trainer.ema else contextlib.nullcontext():
         if run.opts.precise_bn:
-            loader.batch_sampler.start = 0
+            batches = loader.epoch(trainer.epoch)
             measure_norms(
                 run.classifier,
-                loader,
+                distributed.sharing_faults(batches, loader.new_faults()),
                 run.opts.precise_bn,
                 trainer.micro_batch,
                 run.device,
@@ -675,13 +636,23 @@ def score(
     average: str = "scores",
     full_crop: bool = False,
     on_batch: Callable[..., None] = lambda *batch: None,
-) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """What evaluator.score_videos says of `videos`, seen in `views`."""
+) -> tuple[torch.Tensor, torch.Tensor, float, set[int]]:
+    """What evaluator.score_videos says of `videos`, seen in `views`; which were left out."""
     loader = view_loader_of(run, videos, views, full_crop)
+    faults = loader.new_faults()
+    batches = distributed.sharing_faults(loader.epoch(), faults)
     how = {"average": average, "view_batch": run.opts.view_batch or clips_at_once(run.opts)}
-    return evaluator.score_videos(
-        run.classifier, loader, run.device, desc, check, on_batch=on_batch, **how
+    scored = evaluator.score_videos(
+        run.classifier,
+        batches,
+        run.device,
+        desc,
+        check,
+        on_batch=on_batch,
+        total=len(loader),
+        **how,
     )
+    return *scored, set(faults.found) if run.opts.on_bad_frame == "skip" else set()
 
 
 def view_loader_of(
@@ -698,9 +669,7 @@ def view_loader_of(
             views,
             order=run.order,
             shard=(distributed.rank(), distributed.world_size()),
-            gather=distributed.gather,
-            batch_size=run.opts.view_batch or clips_at_once(run.opts),
-            **vars(part(Loading, run.opts)),
+            **options | {"batch_size": run.opts.view_batch or clips_at_once(run.opts)},
         )
     return run.view_loaders[key]
 
@@ -709,8 +678,8 @@ def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
     """Evaluates the test list, writes the results and prints them with their protocol."""
     videos, opts = run.lists.test, run.opts
     views, average, full_crop = opts.views, opts.average, opts.full_crop
-    scores, labels, _ = score(run, videos, views, "evaluate", check, average, full_crop)
-    skipped = view_loader_of(run, videos, views, full_crop).skipped
+    how = average, full_crop
+    scores, labels, _, skipped = score(run, videos, views, "evaluate", check, *how)
     if not distributed.is_main():
         return
     words = evaluator.protocol_in_words(views, run.preprocessing, average, full_crop)
@@ -732,7 +701,7 @@ def probe(run: Run, of_weights: str, check: Callable[[], None]) -> None:
     for order in ORDERS:
         ordered = replace(run, order=order, view_loaders={})
         how = opts.average, opts.full_crop
-        scores[order], labels, _ = score(ordered, run.lists.test, opts.views, order, check, *how)
+        scores[order], labels, *_ = score(ordered, run.lists.test, opts.views, order, check, *how)
     words = evaluator.protocol_in_words(opts.views, run.preprocessing, *how)
     protocol = f"{words}; {opts.dataset} split {opts.split}; {of_weights}"
     result = probe_time.result_of(scores, labels, run.lists.class_names, protocol)

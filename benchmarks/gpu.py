@@ -14,6 +14,7 @@ every way, too. `--tiny` shrinks all until it runs on a CPU: a test of this prog
 
 import argparse
 import gc
+import itertools
 import os
 import re
 import statistics
@@ -36,14 +37,13 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import results
-from config import Augmentation, Preprocessing, UserError
+from config import Augmentation, Optimization, Preprocessing, Regularization, UserError
 from models import build_model
-from utils.compile import compiled
-from utils.memory import peak_memory_gb
+from pt_dataset.faults import Faults
+from utils.averages import Averages, peak_memory_gb
 from utils.normalize import ClipClassifier, Normalize
-from utils.optim import build_optimizer
+from utils.options.compile import compiled
 from utils.precision import choose_precision
-from utils.schedule import Schedule
 from utils.trainer import Trainer
 
 NUM_CLASSES = 400
@@ -149,17 +149,17 @@ def build_trainer(name: str, way: Way, batch_size: int, opts: argparse.Namespace
             if opts.tiny
             else compiled(classifier, opts.device)
         )
-    optimizer = build_optimizer(model, "sgd", nesterov=False, decay_norm=True, **SGD)
     trainer = Trainer(
         classifier,
         model,
-        optimizer,
-        Schedule(optimizer, steps_per_epoch=10**6, epochs=1, schedule="cosine"),
-        device=opts.device,
+        Optimization(epochs=1, batch_size=batch_size, schedule="cosine", **SGD),
+        Regularization(),
+        Averages(opts.device, NUM_CLASSES, network.frames),
+        Faults("training", 0, "stop", 0),
+        steps_per_epoch=10**6,
         precision=precision,
-        num_classes=NUM_CLASSES,
-        clip_len=network.frames,
         micro_batch=batch_size,
+        seed=0,
     )
     trainer.to_training()
     return trainer
@@ -418,13 +418,8 @@ def from_loader(
         workers=opts.workers,
     )
     trainer.epoch = trainer.step = 0
-    rates = []
-    trainer.train_epoch(
-        loader,
-        log_every=every,
-        on_log=lambda metrics, epoch: rates.append(metrics["clips_per_s"]),
-        check=lambda: None,
-    )
+    steps = itertools.islice(trainer.steps(loader.epoch(), log_every=every), len(loader))
+    rates = [metrics["clips_per_s"] for metrics in steps if metrics]
     return statistics.median(rates[1:])
 
 
@@ -437,7 +432,7 @@ def from_decoder(
     step = 1 if not network.snippet_len else len(files) // network.frames
     wanted = tensors[:: max(step, network.stride)][: network.frames]
     labels = torch.zeros(size, dtype=torch.long, device=opts.device)
-    trainer.copy = lambda *there: list(there)
+    trainer.transfer.copy = lambda *there: list(there)
 
     def clips() -> Iterator[torch.Tensor]:
         rgb = torchvision.io.ImageReadMode.RGB
@@ -455,7 +450,7 @@ def from_decoder(
     try:
         return size / seconds_of(work, opts.steps, opts)
     finally:
-        del trainer.copy
+        del trainer.transfer.copy
 
 
 COMMANDS = {"training": training, "profile": profiling, "loading": loading}

@@ -30,13 +30,14 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import loader, results
 from benchmarks.models import run_once
 from benchmarks.startup import python
-from config import Augmentation
+from config import Augmentation, Optimization, Regularization
 from models import build_model
 from pt_dataset.datalist import list_text, read_list
+from pt_dataset.faults import Faults
 from pt_dataset.video_list import Video
+from utils.averages import Averages
 from utils.normalize import ClipClassifier, Normalize, to_channels_last
 from utils.optim import build_optimizer
-from utils.schedule import Schedule
 from utils.trainer import Trainer
 
 CLIPS = torch.Size((1, 3, 16, 112, 112))
@@ -119,27 +120,27 @@ def training() -> dict[str, Pair]:
     clips = torch.randint(0, 256, (2, 8, 64, 64, 3), dtype=torch.uint8)
     labels, normalize = torch.tensor([0, 1]), Normalize((0.5,) * 3, (0.5,) * 3)
 
-    def fresh() -> tuple[ClipClassifier, torch.nn.Module, torch.optim.Optimizer]:
-        network = build_model("i3d", num_classes=10).train()
-        optimizer = build_optimizer(
-            network, "sgd", lr=0.01, momentum=0.9, nesterov=False, weight_decay=0, decay_norm=True
-        )
-        return ClipClassifier(network, normalize), network, optimizer
+    settings = Optimization(epochs=1, batch_size=2, lr=0.01, weight_decay=0, schedule="step")
 
-    classifier, network, optimizer = fresh()
-    schedule = Schedule(optimizer, steps_per_epoch=1000, epochs=1, schedule="step")
+    def fresh() -> tuple[ClipClassifier, torch.nn.Module]:
+        network = build_model("i3d", num_classes=10).train()
+        return ClipClassifier(network, normalize), network
+
+    classifier, network = fresh()
     trainer = Trainer(
         classifier,
         network,
-        optimizer,
-        schedule,
-        device=torch.device("cpu"),
+        settings,
+        Regularization(),
+        Averages(torch.device("cpu"), num_classes=10, clip_len=8),
+        Faults("training", 2, "stop", 0),
+        steps_per_epoch=1000,
         precision="fp32",
-        num_classes=10,
-        clip_len=8,
         micro_batch=2,
+        seed=0,
     )
-    bare, _, bare_optimizer = fresh()
+    bare, bare_network = fresh()
+    bare_optimizer = build_optimizer(bare_network, settings)
 
     def bare_step() -> None:
         bare_optimizer.zero_grad(set_to_none=True)

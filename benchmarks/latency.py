@@ -27,7 +27,7 @@ from benchmarks.apart import clock
 from benchmarks.models import prepared
 from config import UserError, find_recipe
 from utils import export
-from utils.compile import compiled
+from utils.options.compile import compiled
 
 OURS = ["i3d", "s3d", "resnet3d i3d", "resnet3d i3d nl5", "tsn resnet50"]
 RIVALS = ["torchvision s3d", "torchvision r3d_18"]

@@ -20,16 +20,16 @@ from PIL import Image
 
 from benchmarks.apart import clock, megabytes_since, peak_megabytes, private_megabytes, together
 from benchmarks.models import SMALLEST
-from config import Augmentation, DatasetSpec, Preprocessing
+from config import Augmentation, DatasetSpec, Optimization, Preprocessing, Regularization
 from models import build_model
 from pt_dataset.datalist import read_list
+from pt_dataset.faults import Faults
 from pt_dataset.loader import train_loader
 from pt_dataset.video_lists import VideoLists, check_paths
 from utils import distributed
+from utils.averages import Averages
 from utils.evaluator import score_videos
 from utils.normalize import ClipClassifier, Normalize
-from utils.optim import build_optimizer
-from utils.schedule import Schedule
 from utils.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -67,7 +67,7 @@ def list_cost(num_entries: int) -> dict[str, float]:
         read = time.process_time()
         check_paths(path, videos, some_missing=False)  # a sample of 100
         checked = time.process_time()
-        epochs = itertools.chain.from_iterable(itertools.repeat(loader))
+        epochs = itertools.chain.from_iterable(map(loader.epoch, itertools.count()))
         for _ in itertools.islice(epochs, BATCHES):
             pass
         (worker,) = multiprocessing.active_children()
@@ -111,19 +111,18 @@ def seconds_a_step(variables: dict, crop: int, steps: int) -> float:
     two do not count: one warms up, and after it the gradients are laid out anew."""
     os.environ |= {name: str(value) for name, value in variables.items()}
     with distributed.joined():
-        wrapped, options = classifier(), {"momentum": 0.9, "nesterov": False, "weight_decay": 1e-4}
-        model = wrapped.model
-        optimizer = build_optimizer(model, "sgd", lr=1e-3, decay_norm=True, **options)
+        wrapped = classifier()
         trainer = Trainer(
             distributed.wrapped(wrapped, CPU),
-            model,
-            optimizer,
-            Schedule(optimizer, steps_per_epoch=steps + 2, epochs=1, schedule="step"),
-            device=CPU,
+            wrapped.model,
+            Optimization(epochs=1, batch_size=2, lr=1e-3, schedule="step"),
+            Regularization(),
+            Averages(CPU, num_classes=400, clip_len=8),
+            Faults("training", 2, "stop", 0),
+            steps_per_epoch=steps + 2,
             precision="fp32",
-            num_classes=400,
-            clip_len=8,
             micro_batch=2,
+            seed=0,
         )
         trainer.to_training()
         clips, labels, seconds = random_clips(2, 8, crop), torch.tensor([0, 1]), []

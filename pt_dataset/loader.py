@@ -11,8 +11,9 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Sampler, default_collate
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 from config import Augmentation, Clip, Preprocessing, UserError, Views
 from pt_dataset import sampling
 from pt_dataset.clip_dataset import Clips, Sample, TrainClips, ViewClips
+from pt_dataset.faults import Faults
 from pt_dataset.sources import is_video_file
 from pt_dataset.video_list import Video
 from pt_dataset.video_lists import VideoLists
@@ -28,16 +30,23 @@ AHEAD = 2  # batches that each process may hold
 MEMORY_SHARE = 0.25  # of the free memory, for batches that wait
 SHM = Path("/dev/shm")  # where Linux keeps them; in containers it may be as small as 64 MB
 SHM_SHARE = 0.5  # the rest is for the batch in use, and for other programs
-NAMED = 3  # faults that are told one by one
-Faults = dict[int, str]  # index of a video -> what was wrong with it
 log = logging.getLogger("video")
+
+
+class Batch(NamedTuple):
+    """What a loader yields; of several processes each has its share, which may be empty."""
+
+    clips: torch.Tensor  # uint8 (N, T, S, S, C); views (N, V, T, S, S, C)
+    labels: torch.Tensor  # (N,)
+    indices: torch.Tensor  # (N,), the places of the videos in their list
+    faults: dict[int, str]  # index of a video -> what was wrong with it, see pt_dataset/faults.py
 
 
 class EpochBatches(Sampler):
     """Yields batches of (epoch, index) of every video, shuffled by (seed, epoch) or in list order.
 
-    `epoch`, and `start`, the batches to leave out where an epoch goes on, are set before each
-    epoch.
+    A DataLoader keeps its processes only together with its sampler, so that one sampler serves all
+    epochs: Loader.epoch sets `epoch`, and `start`, the batches to leave out where one goes on.
 
     Args:
         batch_size: of the whole batch, of which this process takes its share; there are as many
@@ -90,67 +99,75 @@ class EpochBatches(Sampler):
 
 
 class Loader:
-    """Batches (clips, labels, indices), and what was wrong with videos: said after each epoch.
+    """The batches of any epoch, from processes that live as long as it does.
 
     Args:
-        batches: of `collate`.
+        clips: the data set.
+        sampler: which of them make a batch.
         name: of the list, for messages.
-        max_bad_share: of the videos of all processes that may have a fault in one epoch.
+        max_bad_share: of the videos that may have a fault in one epoch.
         training: a batch without clips counts as a step, and one with a single clip left has none,
             since batch norm cannot train on it. Batches without clips come in evaluation, too: the
             processes of a run have equally many.
-        gather: the faults of all processes, from those of this one.
+        batch_bytes: of the largest batch.
 
-    Attributes:
-        faults: those of all processes since the epoch began; set where an epoch goes on.
+    Raises:
+        UserError: there is no room for a batch that waits.
     """
 
     def __init__(
         self,
-        batches: DataLoader,
+        clips: Clips,
+        sampler: EpochBatches,
         name: str,
         max_bad_share: float,
+        *,
         training: bool,
-        gather: Callable[[Faults], list[Faults]],
+        workers: int,
+        batch_bytes: int,
+        start_method: str | None,
     ):
-        self.batches, self.name, self.max_bad_share = batches, name, max_bad_share
-        self.training, self.gather = training, gather
-        self.batch_sampler = batches.batch_sampler
-        self.faults: Faults = {}
+        self.clips, self.sampler, self.name = clips, sampler, name
+        self.max_bad_share, self.training = max_bad_share, training
+        if workers:
+            workers, ahead = fitting(workers, batch_bytes)
+        self.batches = DataLoader(
+            clips,
+            batch_sampler=sampler,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            multiprocessing_context=start_method if workers else None,
+            worker_init_fn=set_up_worker,
+            generator=torch.Generator(),  # it draws seeds that nobody needs: not from dropout's
+            prefetch_factor=ahead if workers else None,
+            persistent_workers=workers > 0,
+        )
 
     def __len__(self) -> int:
+        """Batches of an epoch."""
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """
-        Raises:
-            UserError: too many videos have a fault, or all of them.
-        """
-        if not self.batch_sampler.start:
-            self.faults = {}
-        try:
-            for *batch, faults in self.batches:
-                if self.batches.dataset.on_bad_frame != "stop":  # with which there are none
-                    # at every batch: too many end all processes at the same one
-                    for of_one in self.gather(faults):
-                        self.faults |= of_one
-                    self.check_share()
-                if self.training and len(batch[1]) == 1 < self.batch_sampler.least:
-                    batch = [tensor[:0] for tensor in batch]
-                yield tuple(batch)
-        finally:
-            if self.faults:
-                log.info(self.faults_in_words())
+    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """Yields the batches of an epoch (from 0) without the first `start`, where it goes on.
 
-    @property
-    def skipped(self) -> set[int]:
-        """Indices of the videos that were left out."""
-        return set(self.faults) if self.batches.dataset.on_bad_frame == "skip" else set()
+        It may be left before its end; a loader yields one epoch at a time.
+        """
+        self.sampler.epoch, self.sampler.start = epoch, start
+        for batch in self.batches:
+            if self.training and len(batch.labels) == 1 < self.sampler.least:
+                batch = Batch(batch.clips[:0], batch.labels[:0], batch.indices[:0], batch.faults)
+            yield batch
+
+    def new_faults(self) -> Faults:
+        """None yet, of an epoch of this loader."""
+        policy = self.clips.on_bad_frame
+        return Faults(self.name, len(self.clips), policy, self.max_bad_share)
 
     def advice(self) -> str:
         """What lets batches come sooner."""
         workers, cores = self.batches.num_workers, len(os.sched_getaffinity(0))
-        path = self.batches.dataset.videos[0].path
+        path = self.clips.videos[0].path
         if workers < cores:
             return f"try --workers {cores} (now {workers})"
         if is_video_file(path):
@@ -165,30 +182,6 @@ class Loader:
             )
         return "store the frames on a faster disk, or with a smaller short side"
 
-    def check_share(self) -> None:
-        bad, num_videos = len(self.faults), len(self.batches.dataset)
-        if bad == num_videos or bad > self.max_bad_share * num_videos:
-            raise UserError(
-                f"{self.name}: {bad} of {num_videos} videos are bad, more than --max-bad-share "
-                f"{self.max_bad_share:g}, the first: {next(iter(self.faults.values()))}; "
-                "python pt_dataset/check_json.py finds all of them"
-            )
-
-    def faults_in_words(self) -> str:
-        done = {"nearest": "got the nearest good frame for each bad one", "skip": "were left out"}
-        first = [fault.split("; ")[0] for fault in list(self.faults.values())[:NAMED]]
-        more = len(self.faults) - len(first)
-        return (
-            f"{self.name}: {len(self.faults)} of {len(self.batches.dataset)} videos "
-            f"{done[self.batches.dataset.on_bad_frame]}: {', '.join(first)}"
-            + (f", and {more} more" if more else "")
-        )
-
-
-def alone(faults: Faults) -> list[Faults]:
-    """The faults of all processes, where there is one."""
-    return [faults]
-
 
 def train_loader(
     lists: VideoLists,
@@ -201,20 +194,17 @@ def train_loader(
     on_bad_frame: str = "stop",
     max_bad_share: float = 0.01,
     shard: tuple[int, int] = (0, 1),
-    gather: Callable[[Faults], list[Faults]] = alone,
     equal_shares: bool = False,
     start_method: str | None = None,
 ) -> Loader:
     """Batches of one random clip of each training video: uint8 (N, T, S, S, C), labels, indices.
 
-    Set `loader.batch_sampler.epoch` and `.start` before each epoch. One clip is left out where the
-    last batch would hold only that one, which batch norm cannot train on; the order is random, so
-    it is another one each time.
+    One clip is left out where the last batch would hold only that one, which batch norm cannot
+    train on; the order is random, so it is another one each time.
 
     Args:
         batch_size: of all processes of a run together.
         shard: rank of this process, and how many there are.
-        gather: as Loader has it.
         equal_shares: as EpochBatches has it.
 
     Raises:
@@ -237,8 +227,16 @@ def train_loader(
             "train on: add videos, or take a smaller --batch-size"
         )
     share_bytes = -(-batch_size // shard[1]) * clip_bytes(clip)
-    batches = _batches(clips, batches, workers, share_bytes, start_method)
-    return Loader(batches, "training", max_bad_share, training=True, gather=gather)
+    return Loader(
+        clips,
+        batches,
+        "training",
+        max_bad_share,
+        training=True,
+        workers=workers,
+        batch_bytes=share_bytes,
+        start_method=start_method,
+    )
 
 
 def view_loader(
@@ -251,14 +249,12 @@ def view_loader(
     on_bad_frame: str = "stop",
     max_bad_share: float = 0.01,
     shard: tuple[int, int] = (0, 1),
-    gather: Callable[[Faults], list[Faults]] = alone,
     start_method: str | None = None,
     order: str = "normal",
 ) -> Loader:
     """Batches of views, uint8 (N, V, T, S, S, C), in list order; N * V is about `batch_size`.
 
-    Of several processes each (`shard`: its rank, and how many there are) has batches of that size;
-    `gather` as Loader has it.
+    Of several processes each (`shard`: its rank, and how many there are) has batches of that size.
     Whole videos (views.clips None) come one by one, since T differs. `order` as ViewClips has it.
 
     Raises:
@@ -273,39 +269,24 @@ def view_loader(
         lengths = (len(sampling.view_indices(video, clip, None)[0]) for video in videos)
         num_bytes = views.crops * max(lengths, default=0) * clip_bytes(clip) // clip.clip_len
     sampler = EpochBatches(len(clips), batch_size * shard[1], shard=shard)
-    batches = _batches(clips, sampler, workers, num_bytes, start_method)
-    return Loader(batches, "evaluation", max_bad_share, training=False, gather=gather)
+    return Loader(
+        clips,
+        sampler,
+        "evaluation",
+        max_bad_share,
+        training=False,
+        workers=workers,
+        batch_bytes=num_bytes,
+        start_method=start_method,
+    )
 
 
 def clip_bytes(clip: Clip) -> int:
     return math.prod(clip.network_input())
 
 
-def _batches(
-    clips: Clips,
-    batches: EpochBatches,
-    workers: int,
-    batch_bytes: int,
-    start_method: str | None,
-) -> DataLoader:
-    if workers:
-        workers, ahead = fitting(workers, batch_bytes)
-    return DataLoader(
-        clips,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=torch.cuda.is_available(),
-        multiprocessing_context=start_method if workers else None,
-        worker_init_fn=set_up_worker,
-        generator=torch.Generator(),  # the loader draws seeds that nobody needs: not from dropout's
-        prefetch_factor=ahead if workers else None,
-        persistent_workers=workers > 0,
-    )
-
-
-def collate(samples: list[Sample] | tuple[torch.Tensor, list[Sample]]) -> tuple:
-    """Clips, labels and indices as tensors without those left out, and {index: fault}.
+def collate(samples: list[Sample] | tuple[torch.Tensor, list[Sample]]) -> Batch:
+    """A batch of those that are not left out.
 
     The clips of training come with a tensor that they are parts of already. All may be left out,
     or in the share of another process.
@@ -322,7 +303,7 @@ def collate(samples: list[Sample] | tuple[torch.Tensor, list[Sample]]) -> tuple:
     labels, indices = (
         torch.tensor([samples[i][part] for i in kept], dtype=torch.long) for part in (1, 2)
     )
-    return batch, labels, indices, faults
+    return Batch(batch, labels, indices, faults)
 
 
 def fitting(workers: int, batch_bytes: int) -> tuple[int, int]:
@@ -380,10 +361,10 @@ def set_up_worker(worker_id: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_main, args=(os.getppid(),), daemon=True).start()
 
 
-def _obey(main_process: int) -> None:
+def _end_with_main(main_process: int) -> None:
     """Ends this process when the main one sends SIGTERM, as it does to close its loaders, or dies.
 
     A worker that waits for room in a pipe that nobody reads would otherwise outlive it for good.

@@ -20,6 +20,7 @@ from pt_dataset.loader import train_loader, view_loader
 from pt_dataset.sources import BadFrame, read_frames
 from pt_dataset.video_lists import read_dataset
 from utils import checkpoint
+from utils.distributed import sharing_faults
 from utils.interrupt import PREEMPTED
 from utils.trainer import Trainer
 
@@ -37,7 +38,7 @@ def damage(root, video, numbers=range(1, 11)):
 
 
 def batches(root, on_bad_frame, workers=0, batch_size=2, clip=CLIP, share=0.5):
-    """A loader, and what it gives in one epoch, without flips."""
+    """The faults of one epoch, and what a loader gives in it, without flips."""
     loader = train_loader(
         read_dataset("tiny", root, some_missing=True),
         clip,
@@ -48,7 +49,13 @@ def batches(root, on_bad_frame, workers=0, batch_size=2, clip=CLIP, share=0.5):
         on_bad_frame=on_bad_frame,
         max_bad_share=share,
     )
-    return loader, list(loader)
+    return watched(loader)
+
+
+def watched(loader):
+    """The faults, and what the loader gives in one epoch, as a run sees both."""
+    faults = loader.new_faults()
+    return faults, [batch[:3] for batch in sharing_faults(loader.epoch(), faults)]
 
 
 def views(root, on_bad_frame, share=0.5):
@@ -74,9 +81,9 @@ def test_nearest_frames_stand_in_for_bad_ones(tiny_set, workers):
         i: clip for _, b in [batches(tiny_set, "stop")] for clip, _, i in map(flat, zip_rows(b))
     }
     damage(tiny_set, "train_1", [1, 2, 4, 6, 7, 10])
-    loader, got = batches(tiny_set, "nearest", workers)
-    assert list(loader.faults) == [1]
-    assert "train_1/image_000" in loader.faults[1]
+    faults, got = batches(tiny_set, "nearest", workers)
+    assert list(faults.found) == [1]
+    assert "train_1/image_000" in faults.found[1]
     for clip, label, index in map(flat, zip_rows(got)):
         if index != 1:
             assert torch.equal(clip, good[index])
@@ -116,9 +123,9 @@ def test_skipped_clips_leave_the_others_as_they_are(tiny_set, workers, gone):
     damage(tiny_set, "train_4")
     if gone:
         shutil.rmtree(frame(tiny_set, "train_4", 1).parent)
-    loader, got = batches(tiny_set, "skip", workers, batch_size=3)
-    assert len(got) == len(loader) == 2
-    assert loader.skipped == {4}
+    faults, got = batches(tiny_set, "skip", workers, batch_size=3)
+    assert len(got) == 2
+    assert set(faults.found) == {4}
     got = zip_rows(got)
     assert len(got) == 5
     for row, expected in zip(got, (row for row in good if row[2] != 4), strict=True):
@@ -130,14 +137,14 @@ def test_a_lone_clip_makes_an_empty_batch_which_still_is_a_step(tiny_set):
     sizes = [len(labels) for _, labels, _ in batches(tiny_set, "skip")[1]]
     assert sorted(sizes) == [0, 2, 2]
     damage(tiny_set, "test_0")
-    assert [indices.tolist() for _, _, indices in views(tiny_set, "skip")] == [[1], [2, 3]]
+    assert [batch.indices.tolist() for batch in views(tiny_set, "skip").epoch()] == [[1], [2, 3]]
 
 
 def test_flow_is_mended_too(tiny_set):
     add_flow(tiny_set / "tiny")
     (tiny_set / "tiny/flow/train_2/flow_y_00003.jpg").write_bytes(b"")
-    loader, got = batches(tiny_set, "nearest", batch_size=6, clip=FLOW)
-    assert "flow_y_00003.jpg" in loader.faults[2]
+    faults, got = batches(tiny_set, "nearest", batch_size=6, clip=FLOW)
+    assert "flow_y_00003.jpg" in faults.found[2]
     assert len(got[0][1]) == 6
 
 
@@ -159,7 +166,7 @@ def test_more_bad_videos_than_the_share_end_the_epoch(tiny_set):
     for i in range(4):
         damage(tiny_set, f"test_{i}")
     with pytest.raises(UserError, match=r"4 of 4 videos are bad"):
-        list(views(tiny_set, "skip", share=1))
+        watched(views(tiny_set, "skip", share=1))
 
 
 def test_each_epoch_says_what_was_done_and_to_which_files(tiny_set, caplog):

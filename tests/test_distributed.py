@@ -20,18 +20,15 @@ from test_loader import CLIP, flipping
 from test_resume import ROOT, RUN, assert_same_run, in_set_of_24, lines, wait_for  # noqa: F401
 from test_trainer import CPU, Net, make_net, make_trainer, train
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
-from torch.utils.data import DataLoader
 
 import main
-from config import UserError, Views
-from pt_dataset.clip_dataset import Sample
-from pt_dataset.loader import EpochBatches, collate, train_loader, view_loader
+from config import INTERRUPTED, UserError, Views
+from pt_dataset.loader import EpochBatches, train_loader, view_loader
 from pt_dataset.video_lists import read_dataset
 from utils import checkpoint, distributed
-from utils.ema import Ema
-from utils.freeze import freeze_norms
-from utils.interrupt import INTERRUPTED, PREEMPTED, GracefulStop, Stop
-from utils.precise_bn import measure_norms
+from utils.interrupt import PREEMPTED, GracefulStop, Stop
+from utils.options.freeze import freeze_norms
+from utils.options.precise_bn import measure_norms
 
 forkserver = multiprocessing.get_context("forkserver")
 STEPS = 21
@@ -98,29 +95,29 @@ def said():
 # one step after the other, at the level of the trainer
 
 
-def fifteen_clips(model_seed=0):
-    """Batches of 7, 7 and 1 clips: uneven shares, and one that is empty."""
+def fifteen_clips():
+    """Of each epoch batches of 7, 7 and 1 clips: uneven shares, and one that is empty."""
     generator = torch.Generator().manual_seed(1)
     clips = torch.randint(0, 256, (15, 2, 4, 4, 3), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 6, (15,), generator=generator)
-    shard = distributed.rank(), distributed.world_size()
-    batches = EpochBatches(15, 7, shuffle=True, seed=3, shard=shard)
-    rows = {(e, i): Sample(clips[i], labels[i], i) for e in range(STEPS) for i in range(15)}
-    return DataLoader(rows, batch_sampler=batches, collate_fn=together)
+    sampler = EpochBatches(15, 7, shuffle=True, seed=3, shard=shard())
+    epochs = []
+    for sampler.epoch in range(STEPS // 3):
+        shares = [torch.tensor([i for _, i in batch], dtype=torch.long) for batch in sampler]
+        epochs.append([(clips[share], labels[share], share, {}) for share in shares])
+    return epochs
 
 
-def together(samples):
-    whole = torch.empty(len(samples), 2, 4, 4, 3, dtype=torch.uint8)
-    for place, sample in zip(whole, samples, strict=True):
-        place.copy_(sample.clip)
-    return collate((whole, samples))[:3]
+def shard():
+    return distributed.rank(), distributed.world_size()
 
 
 def train_together():
     """Everything that the tests compare, of one process or of one among several."""
     model = make_net()
     options = OPTIONS | {"micro_batch": 2 if distributed.is_main() else 3}
-    trainer = make_trainer(model, frozen=freeze_norms(model), ema=Ema(model, 0.9), **options)
+    frozen = freeze_norms(model)
+    trainer = make_trainer(model, frozen=frozen, ema=0.9, steps_per_epoch=3, **options)
     trainer.classifier = distributed.wrapped(trainer.classifier, CPU)
     gradients = []
 
@@ -129,9 +126,7 @@ def train_together():
             gradients.extend(p.grad.clone() for p in trainer.parameters)
 
     trainer.optimizer.register_step_pre_hook(note)
-    loader, metrics = fifteen_clips(), []
-    for trainer.epoch in range(STEPS // 3):
-        metrics.append(train(trainer, loader))
+    metrics = [train(trainer, batches) for batches in fifteen_clips()]
     assert trainer.step == STEPS
     return {
         "gradients": gradients,
@@ -147,50 +142,48 @@ def measured_norms():
     model = Net().double()
     model.load_state_dict(make_net().state_dict())
     trainer = make_trainer(model)
-    loader = fifteen_clips()
-    loader.batch_sampler.epoch = 0
     # parts of the same clips: each process has 3 or 4 of 7, and the last clip is a part
-    measure_norms(trainer.classifier, split_for_one(loader), 5, 7, CPU, frozen=[])
+    batches = split_for_one(fifteen_clips()[0])
+    measure_norms(trainer.classifier, batches, 5, 7, CPU, frozen=[])
     return model.state_dict()
 
 
-def split_for_one(loader):
+def split_for_one(batches):
     """The batches; of a single process in the shares that two would have."""
-    for batch in loader:
+    for batch in batches:
         if distributed.world_size() == 2:
             yield batch
             continue
         n = len(batch[1])
         parts = [0, n // 2, n] if n > 1 else [0, n]
         for i, j in zip(parts, parts[1:], strict=False):
-            yield [tensor[i:j] for tensor in batch]
+            yield [tensor[i:j] for tensor in batch[:3]]
 
 
 def more_of_a_pair():
     model = make_net()
-    trainer = make_trainer(model)
+    trainer = make_trainer(model, micro_batch=1, steps_per_epoch=3)
     trainer.classifier = distributed.wrapped(trainer.classifier, CPU)
-    trainer.micro_batch, reductions = 1, []
+    reductions = []
 
     def counted(_, bucket):
         reductions.append(1)
         return allreduce_hook(None, bucket)
 
     trainer.classifier.register_comm_hook(None, counted)
-    train(trainer, fifteen_clips())
+    train(trainer, fifteen_clips()[0])
     before = {key: value.clone() for key, value in model.state_dict().items()}
     distributed.share_buffers(model)
     draws = []
     for trainer.step in (4, 5, 4):
-        trainer.draw_anew()
+        trainer.seed_dropout()
         draws.append(torch.rand(3))
-    stop = GracefulStop()
-    stop.check()
-    if distributed.rank() == 1:
-        stop.requested = signal.SIGUSR1
+    stop, seen, status = GracefulStop(), [], None
     try:
-        stop.check()
-        status = None
+        for item in stop.between(range(5)):
+            seen.append(item)
+            if distributed.rank() == 1 and item == 2:
+                stop.requested = signal.SIGUSR1
     except Stop as request:
         status = request.status
     return {
@@ -198,7 +191,7 @@ def more_of_a_pair():
         "before": before,
         "shared": model.state_dict(),
         "draws": draws,
-        "status": status,
+        "stopped": (seen, status),
         "gathered": distributed.gather({"rank": distributed.rank()}),
         "highest": distributed.highest(-distributed.rank()),
     }
@@ -283,7 +276,7 @@ def test_each_process_draws_its_own_dropout_and_the_same_one_after_a_resume(pair
 
 @pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_at_the_same_step(pair):
-    assert [part["status"] for part in pair[:2]] == [PREEMPTED] * 2
+    assert [part["stopped"] for part in pair[:2]] == [([0, 1, 2], PREEMPTED)] * 2
 
 
 @pytest.mark.slow
@@ -338,9 +331,12 @@ def test_an_empty_share_is_a_batch_without_clips(tiny_set, workers):
     lists, clip = read_dataset("tiny", tiny_set), replace(CLIP, clip_len=2)
     options = {"workers": workers, "shard": (1, 2)}
     loader = train_loader(lists, clip, flipping(0), batch_size=4, seed=0, **options)
-    assert [tuple(clips.shape) for clips, _, _ in loader] == [(2, 2, 32, 32, 3), (0, 2, 32, 32, 3)]
+    assert [tuple(batch.clips.shape) for batch in loader.epoch()] == [
+        (2, 2, 32, 32, 3),
+        (0, 2, 32, 32, 3),
+    ]
     views = view_loader(lists.test, clip, Views(1, 1), batch_size=3, **options)
-    assert [labels.tolist() for _, labels, _ in views] == [[0, 1]]
+    assert [batch.labels.tolist() for batch in views.epoch()] == [[0, 1]]
     views = view_loader(lists.test[:1], clip, Views(1, 1), batch_size=3, **options)
     assert [len(labels) for _, labels, _ in views] == [0]
 
@@ -546,14 +542,15 @@ def bad_share_of_a_pair(root):
                 workers=0,
                 on_bad_frame="nearest",
                 max_bad_share=share,
-                shard=(distributed.rank(), distributed.world_size()),
-                gather=distributed.gather,
+                shard=shard(),
             )
+            faults = loader.new_faults()
+            batches = distributed.sharing_faults(loader.epoch(), faults)
             try:
-                seen = [indices.tolist() for _, _, indices in loader]
+                seen = [indices.tolist() for _, _, indices, _ in batches]
             except UserError as error:
                 seen = str(error)
-            said.append((seen, sorted(loader.faults)))
+            said.append((seen, sorted(faults.found)))
         torch.save(said, f"rank{distributed.rank()}.pt")
 
 

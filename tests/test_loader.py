@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -59,10 +60,9 @@ def digest(loader, epochs):
     """A hash for each epoch of everything that the loader gives."""
     digests = []
     for epoch in epochs:
-        loader.batch_sampler.epoch = epoch
         sha = hashlib.sha256()
-        for batch in loader:
-            for tensor in batch:
+        for batch in loader.epoch(epoch):
+            for tensor in batch[:3]:
                 sha.update(tensor.numpy().tobytes())
         digests.append(sha.hexdigest())
     return digests
@@ -108,14 +108,36 @@ def test_an_epoch_does_not_depend_on_those_before_it(tiny_set):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_epoch_can_go_on_from_any_batch(tiny_set, workers):
     loader = make_train_loader(tiny_set, workers, batch_size=2)
-    loader.batch_sampler.epoch = 1
-    whole = list(loader)
+    whole = list(loader.epoch(1))
     for start in range(4):
-        loader.batch_sampler.start = start
-        rest = list(loader)
+        rest = list(loader.epoch(1, start))
         assert len(rest) == 3 - start
-        for batch, expected in zip(rest, whole[start:], strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(batch, expected, strict=True))
+        assert_same_batches(rest, whole[start:])
+
+
+def assert_same_batches(found, expected):
+    for batch, other in zip(found, expected, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(batch[:3], other[:3], strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_that_is_left_early_leaves_no_trace(tiny_set, workers):
+    """As where a run is stopped, or batch norm is measured on a few batches."""
+    loader = make_train_loader(tiny_set, workers, batch_size=2)
+    expected = list(make_train_loader(tiny_set, batch_size=2).epoch(1))
+    for taken in (1, 2):
+        assert len(list(islice(loader.epoch(0), taken))) == taken
+        processes = multiprocessing.active_children()
+        assert_same_batches(loader.epoch(1), expected)
+        assert multiprocessing.active_children() == processes  # those that read the first batch
+    assert len(processes) == workers
+    left = loader.epoch(0)
+    next(left)
+    del left, loader
+    give_up = time.monotonic() + 20
+    while multiprocessing.active_children():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
 
 
 def test_another_seed_gives_other_clips(tiny_set):
@@ -141,22 +163,23 @@ def test_views_do_not_depend_on_the_processes(tiny_set):
 def test_every_video_comes_once_an_epoch_in_another_order(tiny_set):
     loader = make_train_loader(tiny_set)
     orders = []
-    for loader.batch_sampler.epoch in range(2):
-        orders.append(torch.cat([indices for _, _, indices in loader]).tolist())
+    for epoch in range(2):
+        orders.append(torch.cat([batch.indices for batch in loader.epoch(epoch)]).tolist())
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(6))
     assert orders[0] != orders[1]
 
 
 def test_only_a_last_batch_of_a_single_clip_is_left_out(tiny_set):
     sizes = {
-        n: [len(b[1]) for b in make_train_loader(tiny_set, batch_size=n)] for n in (1, 2, 4, 5)
+        n: [len(b.labels) for b in make_train_loader(tiny_set, batch_size=n).epoch()]
+        for n in (1, 2, 4, 5)
     }
     assert sizes == {1: [1] * 6, 2: [2, 2, 2], 4: [4, 2], 5: [5]}
 
 
 def test_a_batch_is_uint8_clips_with_their_labels(tiny_set):
     lists = read_dataset("tiny", tiny_set)
-    for clips, labels, indices in make_train_loader(tiny_set, augmentation=flipping(0)):
+    for clips, labels, indices, _ in make_train_loader(tiny_set, augmentation=flipping(0)).epoch():
         assert clips.dtype == torch.uint8
         assert clips.shape[1:] == (4, 32, 32, 3)
         assert labels.tolist() == [lists.train[i].label for i in indices]
@@ -173,7 +196,7 @@ def test_views_are_clips_times_crops(tiny_set):
         batch_size=1,
         workers=0,
     )
-    views, labels, indices = next(iter(loader))
+    views = next(loader.epoch()).clips
     assert views.shape == (1, 6, 4, 32, 32, 3)
     brightness = views[0].float().mean(dim=(1, 2, 3, 4))
     assert (brightness[:3] - brightness[0]).abs().max() < 2  # three crops of the first clip
@@ -184,16 +207,16 @@ def test_a_flip_mirrors_the_clip_and_swaps_the_label(tiny_set, monkeypatch):
     monkeypatch.setitem(
         DATASETS, "tiny", DatasetSpec(title="", flip_swaps={"up": "down", "down": "up"})
     )
-    loaders = [make_train_loader(tiny_set, augmentation=flipping(p)) for p in (0, 1)]
-    for (plain, labels, _), (flipped, swapped, _) in zip(*loaders, strict=True):
+    loaders = [make_train_loader(tiny_set, augmentation=flipping(p)).epoch() for p in (0, 1)]
+    for (plain, labels, *_), (flipped, swapped, *_) in zip(*loaders, strict=True):
         assert torch.equal(flipped, plain.flip(3))
         assert torch.equal(swapped, 1 - labels)
 
 
 def test_a_data_set_can_forbid_flips(tiny_set, monkeypatch):
     monkeypatch.setitem(DATASETS, "tiny", DatasetSpec(title="", flips=False))
-    loaders = [make_train_loader(tiny_set, augmentation=flipping(p)) for p in (0, 1)]
-    for (plain, labels, _), (same, same_labels, _) in zip(*loaders, strict=True):
+    loaders = [make_train_loader(tiny_set, augmentation=flipping(p)).epoch() for p in (0, 1)]
+    for (plain, labels, *_), (same, same_labels, *_) in zip(*loaders, strict=True):
         assert torch.equal(same, plain)
         assert torch.equal(same_labels, labels)
 
@@ -203,7 +226,7 @@ def test_a_video_shorter_than_the_clip_is_looped(tiny_set):
     write_frames(folder / "frames" / "short", 3, level=lambda t: 80 * t)
     entry = {"path": "frames/short", "class_name": "up", "label": 1, "num_frames": 3}
     (folder / "trainlist01.json").write_text(json.dumps([entry, entry]))
-    clips, _, _ = next(iter(make_train_loader(tiny_set)))
+    clips = next(make_train_loader(tiny_set).epoch()).clips
     assert (clips[0].float().mean(dim=(1, 2, 3)) / 80).round().tolist() == [0, 2, 1, 0]  # stride 2
 
 
@@ -246,15 +269,16 @@ def test_frames_from_the_wild_go_through_the_loader(shared, tmp_path):
     loader = train_loader(
         read_dataset("wild", tmp_path), clip, Augmentation(), batch_size=8, seed=0, workers=2
     )
-    clips, _, _ = next(iter(loader))
+    clips = next(loader.epoch()).clips
     assert clips.shape == (8, 16, 224, 224, 3)
     assert clips.float().std() > 20
 
 
 def test_flow_has_two_channels_and_a_mirrored_field_moves_the_other_way(tiny_set):
     add_flow(tiny_set / "tiny")
-    loaders = [make_train_loader(tiny_set, clip=FLOW, augmentation=flipping(p)) for p in (0, 1)]
-    for (plain, _, _), (mirrored, _, _) in zip(*loaders, strict=True):
+    make = make_train_loader
+    loaders = [make(tiny_set, clip=FLOW, augmentation=flipping(p)).epoch() for p in (0, 1)]
+    for (plain, *_), (mirrored, *_) in zip(*loaders, strict=True):
         assert plain.shape[1:] == (4, 32, 32, 2)
         fields = (plain[:, :, 16, 16, 0].float() - 100) / 2  # u says which field it is
         assert ((fields[:, 1:] - fields[:, :-1] - 2).abs() < 1).all()  # stride 2
@@ -265,7 +289,8 @@ def test_flow_has_two_channels_and_a_mirrored_field_moves_the_other_way(tiny_set
 
 def test_fields_of_a_segment_are_the_channels_of_a_frame(tiny_set):
     add_flow(tiny_set / "tiny")
-    for clips, _, _ in make_train_loader(tiny_set, clip=STACKED_FLOW, augmentation=flipping(0)):
+    loader = make_train_loader(tiny_set, clip=STACKED_FLOW, augmentation=flipping(0))
+    for clips, *_ in loader.epoch():
         assert clips.shape[1:] == (2, 32, 32, 6)
         u, v = clips[..., ::2].float(), clips[..., 1::2].float()
         assert ((u[..., 1:] - u[..., :-1] - 2).abs() < 1.5).all()  # consecutive
@@ -278,7 +303,7 @@ def test_fields_of_a_segment_are_the_channels_of_a_frame(tiny_set):
         batch_size=1,
         workers=0,
     )
-    views = next(iter(views))[0].float()
+    views = next(views.epoch()).clips.float()
     assert views.shape == (1, 10, 5, 32, 32, 6)
     assert torch.equal(views[0, 5:, ..., ::2].flip(3), 255 - views[0, :5, ..., ::2])
     assert torch.equal(views[0, 5:, ..., 1::2].flip(3), views[0, :5, ..., 1::2])
@@ -305,7 +330,7 @@ def test_whole_videos_come_one_by_one(tiny_set):
         batch_size=8,
         workers=0,
     )
-    lengths = [views.shape[:3] for views, _, _ in loader]
+    lengths = [batch.clips.shape[:3] for batch in loader.epoch()]
     assert lengths == [(1, 3, 5), (1, 3, 13), (1, 3, 5), (1, 3, 5)]  # stride 2
 
 
@@ -399,7 +424,7 @@ def worker_mb(root, count, start_method, batches):
     loader = view_loader(
         videos, CLIP, Views(1, 1), batch_size=10, workers=1, start_method=start_method
     )
-    rest, used = iter(loader), []
+    rest, used = loader.epoch(), []
     for number in range(max(batches) + 1):
         next(rest)
         if number in batches:
@@ -458,11 +483,11 @@ def test_the_bytes_of_a_batch_are_known_before(tiny_set, monkeypatch):
     add_flow(tiny_set / "tiny")
     lists = read_dataset("tiny", tiny_set)
     for clip in (CLIP, STACKED_FLOW):
-        clips, _, _ = next(iter(make_train_loader(tiny_set, workers=1, clip=clip)))
+        clips = next(make_train_loader(tiny_set, workers=1, clip=clip).epoch()).clips
         assert asked.pop() == clips.numel()
     for num_clips in (2, None):
         loader = view_loader(lists.test, CLIP, Views(num_clips, 3), batch_size=12, workers=1)
-        assert asked.pop() == next(iter(loader))[0].numel()
+        assert asked.pop() == next(loader.epoch()).clips.numel()
 
 
 def test_advice_depends_on_where_the_frames_are(tiny_set, monkeypatch):

@@ -5,11 +5,16 @@ import math
 import pytest
 import torch
 
+from config import Optimization
 from utils.metrics import mean_class_accuracy, num_correct, top_k
 from utils.schedule import Schedule, lr_factor, plateau_drops
 
 SCORES = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
 LABELS = torch.tensor([1, 1, 2, 2])
+
+
+def settings_of(schedule, epochs=10, **changes):
+    return Optimization(epochs=epochs, batch_size=1, lr=0.1, schedule=schedule, **changes)
 
 
 def test_top_k_counts_rows_whose_label_is_among_the_k_highest():
@@ -44,19 +49,21 @@ def test_mean_class_accuracy_weighs_classes_not_videos():
     ],
 )
 def test_the_step_schedule(step, factor):
-    assert lr_factor(step, 10, 10, "step", (3, 6), 2) == pytest.approx(factor)
+    settings = settings_of("step", lr_steps=(3, 6), warmup_epochs=2)
+    assert lr_factor(step, 10, settings) == pytest.approx(factor)
 
 
 @pytest.mark.parametrize("step, factor", [(0, 1), (50, 0.5), (25, 0.85355339), (100, 0), (120, 0)])
 def test_the_cosine_schedule(step, factor):
-    assert lr_factor(step, 10, 10, "cosine", (), 0) == pytest.approx(factor)
+    assert lr_factor(step, 10, settings_of("cosine")) == pytest.approx(factor)
 
 
 @pytest.mark.parametrize("step", [0, 7, 19, 20, 33, 60, 99])
 def test_a_cosine_after_warm_up_goes_from_one_to_zero(step):
     cosine = (1 + math.cos(math.pi * (step - 20) / 80)) / 2
     expected = (step + 1) / 21 if step < 20 else cosine
-    assert lr_factor(step, 10, 10, "cosine", (), 2) == pytest.approx(expected)
+    settings = settings_of("cosine", warmup_epochs=2)
+    assert lr_factor(step, 10, settings) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -82,15 +89,12 @@ def test_a_schedule_sets_each_group_to_its_own_rate():
         for p, lr in zip(parameters, (0.1, 0.2), strict=True)
     ]
     optimizer = torch.optim.SGD(groups)
-    schedule = Schedule(
-        optimizer, plateau_patience=1, steps_per_epoch=10, epochs=9, schedule="plateau"
-    )
+    settings = settings_of("plateau", epochs=9, plateau_patience=1)
+    schedule = Schedule(optimizer, 10, settings)
     assert schedule.set_lr(50) == pytest.approx(0.1)
     schedule.losses += [1.0, 2.0]
     assert schedule.set_lr(51) == pytest.approx(0.01)
     assert optimizer.param_groups[1]["lr"] == pytest.approx(0.02)
-    other = Schedule(
-        optimizer, plateau_patience=1, steps_per_epoch=10, epochs=9, schedule="plateau"
-    )
+    other = Schedule(optimizer, 10, settings)
     other.load_state_dict(schedule.state_dict())
     assert other.set_lr(52) == pytest.approx(0.01)

@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from models.i3d import I3D, ConvBnRelu3d
 from utils import precision
 from utils.normalize import ClipClassifier, Normalize
-from utils.precision import choose_precision, convolution_shapes, wrong_layers
+from utils.options import bf16_on_cpu
+from utils.options.bf16_on_cpu import convolution_shapes, wrong_layers
+from utils.precision import choose_precision
 
 CPU = torch.device("cpu")
 CLIP = (2, 3, 8, 32, 32)
@@ -74,7 +76,9 @@ def test_two_dimensional_convolutions_are_found_and_compared_too(monkeypatch):
     monkeypatch.setattr(
         F, "conv2d", lambda x, *how: in_float(x, *how) * (1 + (x.dtype.itemsize == 2))
     )
-    monkeypatch.setattr(precision, "_cpu_name", lambda: "another one")  # not the answer kept above
+    monkeypatch.setattr(
+        bf16_on_cpu, "_cpu_name", lambda: "another one"
+    )  # not the answer kept above
     assert wrong_layers(Flat(), CLIP) == ["conv2d of (2, 3, 256, 32) with (4, 3, 3, 3)"]
 
 
@@ -91,14 +95,14 @@ def test_a_wrong_gradient_is_found_and_float32_is_used_and_said(net, wrong_conv,
 
 def test_infinite_gradients_count_as_wrong(net, monkeypatch):
     monkeypatch.setattr(
-        precision, "_gradients", lambda f, x, *how: [torch.full((2,), float("inf"))]
+        bf16_on_cpu, "_gradients", lambda f, x, *how: [torch.full((2,), float("inf"))]
     )
     assert len(wrong_layers(net, CLIP)) == 3
 
 
 def test_the_comparison_is_made_once(net, wrong_conv, monkeypatch):
     first = wrong_layers(net, CLIP)
-    monkeypatch.setattr(precision, "_agrees", lambda *how: pytest.fail("compared again"))
+    monkeypatch.setattr(bf16_on_cpu, "_agrees", lambda *how: pytest.fail("compared again"))
     assert wrong_layers(net, CLIP) == first != []
 
 

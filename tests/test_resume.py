@@ -16,9 +16,9 @@ import pytest
 import torch
 
 import main
-from config import UserError
+from config import INTERRUPTED, UserError
 from utils import checkpoint
-from utils.interrupt import INTERRUPTED, PREEMPTED
+from utils.interrupt import PREEMPTED
 from utils.loggers import JsonLines, read_lines
 from utils.trainer import Trainer
 

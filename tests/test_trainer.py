@@ -1,5 +1,6 @@
 """Steps of the optimizer against values worked out another way, on networks small enough for it."""
 
+import copy
 import math
 
 import pytest
@@ -7,18 +8,19 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.overrides import TorchFunctionMode
-from torch.utils.data import DataLoader
 
-from config import UserError
-from utils.ema import Ema
-from utils.freeze import freeze_norms, freeze_until, keep_in_evaluation
-from utils.memory import checkpoint_activations, fits_on_gpu, largest_micro_batch
-from utils.mixup import draw_blend
+from config import Optimization, Regularization, UserError
+from pt_dataset.faults import Faults
+from utils.averages import Averages
 from utils.normalize import Normalize
 from utils.optim import build_optimizer
-from utils.precise_bn import measure_norms
-from utils.schedule import Schedule
-from utils.trainer import NonFiniteLoss, Trainer
+from utils.options.activations import compute_activations_twice
+from utils.options.ema import Ema
+from utils.options.freeze import freeze_norms, freeze_until
+from utils.options.micro_batch import largest_micro_batch, sizes_to_try
+from utils.options.mixup import draw_blend
+from utils.options.precise_bn import measure_norms
+from utils.trainer import NonFiniteLoss, Trainer, clip_loss
 
 CPU = torch.device("cpu")
 
@@ -47,28 +49,26 @@ def classifier_of(model):
     return nn.Sequential(Normalize([0.5] * 3, [0.5] * 3), model).double()
 
 
-def make_trainer(model, lr=0.1, micro_batch=8, momentum=0.9, **changes):
-    optimizer = build_optimizer(
-        model,
-        "sgd",
-        lr=lr,
-        momentum=momentum,
-        nesterov=False,
-        weight_decay=changes.pop("weight_decay", 1e-4),
-        decay_norm=True,
-    )
-    schedule = Schedule(optimizer, steps_per_epoch=2, epochs=1, schedule="step")
+def settings_of(lr=0.1, **changes):
+    return Optimization(epochs=1, batch_size=8, lr=lr, schedule="step", **changes)
+
+
+def make_trainer(model, *, micro_batch=8, frozen=(), device=CPU, steps_per_epoch=2, **settings):
+    """`settings` are those of Optimization and Regularization."""
+    names = Regularization.__dataclass_fields__.keys() & settings.keys()
+    regularization = Regularization(**{name: settings.pop(name) for name in names})
     return Trainer(
         classifier_of(model),
         model,
-        optimizer,
-        schedule,
-        device=changes.pop("device", CPU),
+        settings_of(**settings),
+        regularization,
+        Averages(device, num_classes=6, clip_len=2),
+        Faults("training", 15, "stop", 0),
+        steps_per_epoch=steps_per_epoch,
         precision="fp32",
-        num_classes=6,
-        clip_len=2,
         micro_batch=micro_batch,
-        **changes,
+        seed=0,
+        frozen=frozen,
     )
 
 
@@ -85,29 +85,17 @@ def batches():
     return clips, labels
 
 
-class Order(torch.utils.data.Sampler):
-    """Batches in order; those before `start` are left out, and a process of several has a share."""
-
-    def __init__(self, batch_size, rank=0, num_processes=1):
-        self.batches = list(torch.arange(15).split(batch_size))
-        self.rank, self.num_processes, self.start = rank, num_processes, 0
-
-    def __len__(self):
-        return len(self.batches)
-
-    def __iter__(self):
-        for batch in self.batches[self.start :]:
-            yield batch.tensor_split(self.num_processes)[self.rank].tolist()
+def split(clips, labels, batch_size=8):
+    """The batches of an epoch, in order."""
+    indices = torch.arange(len(labels)).split(batch_size)
+    return [(clips[i], labels[i], i, {}) for i in indices]
 
 
-def loader_of(clips, labels, batch_size=8, shard=(0, 1)):
-    rows = [(clip, label, i) for i, (clip, label) in enumerate(zip(clips, labels, strict=True))]
-    return DataLoader(rows, batch_sampler=Order(batch_size, *shard))
-
-
-def train(trainer, loader, **changes):
-    calls = {"log_every": 1, "on_log": lambda *_: None, "check": lambda: None} | changes
-    return trainer.train_epoch(loader, **calls)
+def train(trainer, batches, log_every=1):
+    """The averages of what is left of an epoch."""
+    for _ in trainer.steps(iter(batches[trainer.done :]), log_every):
+        pass
+    return trainer.end_epoch({"val/loss": 0.0})
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 5, 7])
@@ -120,7 +108,7 @@ def test_micro_batches_add_up_to_the_whole_batch(batches, micro_batch, mixup):
         frozen = freeze_norms(model)
         options = {"clip_grad": 0.5, "mixup": mixup, "label_smoothing": 0.1, "frozen": frozen}
         trainer = make_trainer(model, micro_batch=size, **options)
-        metrics.append(train(trainer, loader_of(*batches)))
+        metrics.append(train(trainer, split(*batches)))
         weights.append(model.state_dict())
     for key in weights[0]:
         torch.testing.assert_close(weights[0][key], weights[1][key], rtol=0, atol=1e-12)
@@ -148,23 +136,17 @@ def test_the_gradient_is_that_of_the_mean_loss_and_clipped_as_a_whole(batches):
 
 
 def test_an_epoch_that_goes_on_from_its_middle_ends_the_same(batches):
-    whole, cut = (make_trainer(make_net(), ema=None) for _ in range(2))
-    expected = train(whole, loader_of(*batches))
-
-    class Cut(Exception):
-        pass
-
-    def stop():
-        raise Cut
-
-    with pytest.raises(Cut):
-        train(cut, loader_of(*batches), check=stop)
+    whole, cut = (make_trainer(make_net()) for _ in range(2))
+    expected = train(whole, split(*batches))
+    steps = cut.steps(iter(split(*batches)), log_every=1)
+    next(steps)
+    steps.close()
     state = cut.state_dict()
     model = make_net(seed=5)
     model.load_state_dict(state["model"])
     resumed = make_trainer(model)
     resumed.load_state_dict(state)
-    metrics = train(resumed, loader_of(*batches))
+    metrics = train(resumed, split(*batches))
     assert resumed.step == 2
     for key in ("train/loss", "train/top1", "train/top5", "lr"):
         assert metrics[key] == expected[key]
@@ -175,14 +157,16 @@ def test_an_epoch_that_goes_on_from_its_middle_ends_the_same(batches):
 def test_averages_are_those_of_all_clips(batches):
     model = make_net()
     trainer = make_trainer(model, lr=0, micro_batch=3, frozen=freeze_norms(model))
-    logged = []
-    metrics = train(trainer, loader_of(*batches), on_log=lambda m, epoch: logged.append((m, epoch)))
+    logged = list(trainer.steps(iter(split(*batches)), log_every=1))
+    metrics = trainer.end_epoch({"val/loss": 3.0, "val/top1": 4.0})
     logits = classifier_of(model.eval())(batches[0])
     assert metrics["train/loss"] == pytest.approx(cross_entropy(logits, batches[1]).item())
     hits = (logits.argmax(1) == batches[1]).double()
     assert metrics["train/top1"] == pytest.approx(100 * hits.mean().item())
-    assert [epoch for _, epoch in logged] == [0.5, 1]
-    assert logged[1][0]["train/top1"] == pytest.approx(100 * hits[8:].mean().item())
+    assert [(m["step"], m["epoch"]) for m in logged] == [(1, 0.5), (2, 1)]
+    assert (metrics["step"], metrics["epoch"], metrics["val/top1"]) == (2, 1, 4)
+    assert (trainer.epoch, trainer.done, trainer.schedule.losses) == (1, 0, [3])
+    assert logged[1]["train/top1"] == pytest.approx(100 * hits[8:].mean().item())
     assert metrics["frames_per_s"] == pytest.approx(2 * metrics["clips_per_s"])
     parts = metrics["time/data"] + metrics["time/copy"] + metrics["time/compute"]
     assert parts == pytest.approx(metrics["time/step"])
@@ -192,7 +176,7 @@ def test_a_loss_that_is_not_finite_stops_at_the_next_logging_step(batches):
     clips, labels = batches
     trainer = make_trainer(make_net(), lr=1e308)
     with pytest.raises(NonFiniteLoss, match="at step 2"):
-        train(trainer, loader_of(clips, labels), log_every=2)
+        train(trainer, split(clips, labels), log_every=2)
     with pytest.raises(NonFiniteLoss):
         trainer.check_finite()
 
@@ -220,23 +204,20 @@ OFTEN_USED = {"mixup": 0.4, "clip_grad": 0.5, "label_smoothing": 0.1, "micro_bat
 
 def test_only_logging_steps_read_from_the_device(batches):
     model = make_net()
-    trainer = make_trainer(model, ema=Ema(model, 0.9), **OFTEN_USED)
+    trainer = make_trainer(model, ema=0.9, steps_per_epoch=5, **OFTEN_USED)
     found = []
     with Waits() as waits:
-        train(
-            trainer,
-            loader_of(*batches, batch_size=3),
-            log_every=3,
-            check=lambda: found.append(waits.found.copy()) or waits.found.clear(),
-        )
-    assert [len(of_step) > 0 for of_step in found] == [False, False, True, False, True]
+        for metrics in trainer.steps(iter(split(*batches, batch_size=3)), log_every=3):
+            found.append((len(waits.found) > 0, metrics is not None))
+            waits.found.clear()
+    assert found == [(logs, logs) for logs in (False, False, True, False, True)]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_no_step_waits_for_the_gpu(batches):
     device = torch.device("cuda")
     model = make_net().to(device)
-    trainer = make_trainer(model, ema=Ema(model, 0.9), device=device, **OFTEN_USED)
+    trainer = make_trainer(model, ema=0.9, device=device, **OFTEN_USED)
     trainer.classifier.to(device)
     trainer.train_batch(*batches)  # the first one may find kernels
     try:
@@ -254,11 +235,11 @@ def test_copies_beside_the_computing_arrive_whole(batches):
     for i in range(20):
         large = torch.full((2**24,), i, dtype=torch.uint8)
         busy = (busy @ busy).tanh()
-        (copy,) = trainer.copy(large)
-        assert copy.sum(dtype=torch.long).item() == i * 2**24
-        del copy
+        (copied,) = trainer.transfer.copy(large)
+        assert copied.sum(dtype=torch.long).item() == i * 2**24
+        del copied
     trainer.wait()
-    assert trainer.total.copy_time >= 0 and not trainer.copies
+    assert trainer.averages.total.counts["copy_time"] >= 0 and not trainer.transfer.waits
 
 
 def test_ema_is_the_average_that_it_says(batches):
@@ -296,7 +277,7 @@ def test_ema_comes_back_from_a_checkpoint():
 
 @pytest.mark.parametrize("fitting", [1, 2, 5, 16, 100])
 def test_the_largest_micro_batch_of_equal_parts_that_fits_is_found(fitting):
-    size = largest_micro_batch(lambda n: n <= fitting, 16)
+    size = next(size for size in sizes_to_try(16) if size <= fitting)
     assert size == {1: 1, 2: 2, 5: 4, 16: 16, 100: 16}[fitting]
 
 
@@ -317,9 +298,8 @@ def test_the_size_that_fits_is_found_by_running_out_of_memory_and_leaves_no_trac
             raise torch.OutOfMemoryError
 
     trainer.classifier.register_forward_hook(room_for_four)
-    args = trainer.classifier, trainer.optimizer, (2, 4, 4, 3)
-    how = {"batch_size": 12, "mixup": mixup}
-    assert largest_micro_batch(lambda n: fits_on_gpu(*args, n, CPU, **how), 12) == 3
+    how = {"batch_size": 12, "mixup": mixup, "num_copies": 2}
+    assert largest_micro_batch(trainer.classifier, (2, 4, 4, 3), 12, CPU, **how) == 3
     assert tried == [12, 6, 3]
     assert all(torch.equal(value, before[key]) for key, value in trainer.model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random_state)
@@ -328,18 +308,26 @@ def test_the_size_that_fits_is_found_by_running_out_of_memory_and_leaves_no_trac
 
 def test_a_clip_that_does_not_fit_is_an_error():
     tried = []
+
+    def no_room(classifier, inputs):
+        tried.append(len(inputs[0]))
+        raise torch.OutOfMemoryError
+
+    classifier = classifier_of(make_net())
+    classifier.register_forward_pre_hook(no_room)
+    how = {"batch_size": 12, "mixup": False, "num_copies": 1}
     with pytest.raises(UserError, match="out of memory with a single clip"):
-        largest_micro_batch(lambda n: tried.append(n), 12)
+        largest_micro_batch(classifier, (2, 4, 4, 3), 12, CPU, **how)
     assert tried == [12, 6, 3, 2, 1]
 
 
 def test_activations_computed_twice_change_nothing(batches):
     """Batch norm's running statistics are updated once, and only once."""
     plain, saving = make_net(), make_net()
-    checkpoint_activations(saving)
+    compute_activations_twice(saving)
     assert plain.state_dict().keys() == saving.state_dict().keys()
     for model in (plain, saving):
-        train(make_trainer(model), loader_of(*batches))
+        train(make_trainer(model), split(*batches))
     for key, value in plain.state_dict().items():
         assert torch.equal(value, saving.state_dict()[key]), key
     assert saving.features.stem[1].num_batches_tracked == 2
@@ -348,13 +336,37 @@ def test_activations_computed_twice_change_nothing(batches):
 def test_activations_are_computed_twice(batches):
     model, calls = make_net(), []
     model.features.res2[0].register_forward_hook(lambda *_: calls.append(1))
-    checkpoint_activations(model)
+    compute_activations_twice(model)
     trainer = make_trainer(model)
     trainer.train_batch(*(tensor[:4] for tensor in batches))
     assert len(calls) == 2
     with torch.no_grad():
         trainer.classifier(batches[0])
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("copied", ["as DataParallel does", "deeply"])
+def test_a_copy_that_computes_activations_twice_has_its_own_weights(batches, copied):
+    plain, saving = make_net(), make_net()
+    compute_activations_twice(saving)
+    if copied == "deeply":
+        block = copy.deepcopy(saving.features.res2)
+    else:
+        block = saving.features.res2._replicate_for_data_parallel()
+        for name, child in copy.deepcopy(block._modules).items():
+            block._modules[name] = child
+    expected = plain.features.res2
+    for one in (block, expected):
+        with torch.no_grad():
+            one[0].weight.mul_(2)
+    clip = torch.rand(2, 4, 3, 4, 4, dtype=torch.double)
+    for training in (True, False):
+        found = [one.train(training)(clip) for one in (block, expected)]
+        assert torch.equal(*found)
+    assert not torch.equal(saving.features.res2.eval()(clip), found[0])
+    block.train()(clip).sum().backward()
+    assert block[0].weight.grad is not None
+    assert saving.features.res2[0].weight.grad is None
 
 
 def test_mixup_is_the_loss_of_soft_labels(batches):
@@ -368,7 +380,9 @@ def test_mixup_is_the_loss_of_soft_labels(batches):
     one_hot = nn.functional.one_hot(labels, 6).double()
     soft = share * one_hot + (1 - share) * one_hot[partners]
     expected = cross_entropy(trainer.classifier(mixed), soft, label_smoothing=0.2)
-    assert trainer.total.sums[0].item() / 8 == pytest.approx(expected.item(), rel=1e-6)
+    assert trainer.averages.total.over_clips[0].item() / 8 == pytest.approx(
+        expected.item(), rel=1e-6
+    )
 
 
 def test_a_blend_is_a_function_of_seed_and_step_and_mostly_its_own_clip():
@@ -380,20 +394,18 @@ def test_a_blend_is_a_function_of_seed_and_step_and_mostly_its_own_clip():
     assert all(0.5 <= blend.share <= 1 for blend in blends)
 
 
-def test_label_smoothing_takes_its_share_from_the_label(batches):
-    model = make_net()
-    trainer = make_trainer(model, label_smoothing=0.3)
+def test_label_smoothing_takes_its_share_from_the_label():
     logits = torch.tensor([[2.0, 0, 0, 0, 0, 0]])
     log_p = logits.log_softmax(1)[0]
     expected = -(0.7 * log_p[0] + 0.3 * log_p.mean())
-    assert trainer.loss_of(logits, torch.tensor([0])).item() == pytest.approx(expected.item())
+    assert clip_loss(logits, torch.tensor([0]), 0.3).item() == pytest.approx(expected.item())
 
 
 def test_freezing_up_to_a_stage_keeps_it_and_all_before_it(batches):
     model = make_net()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     trainer = make_trainer(model, frozen=freeze_until(model, "res2"))
-    train(trainer, loader_of(*batches))
+    train(trainer, split(*batches))
     changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
     assert changed == {"head.weight", "head.bias"}
     with pytest.raises(UserError, match="--freeze res9: the network's stages are stem, res2, pool"):
@@ -404,7 +416,7 @@ def test_frozen_batch_norm_keeps_statistics_scale_and_shift(batches):
     model = make_net()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     trainer = make_trainer(model, frozen=freeze_norms(model))
-    train(trainer, loader_of(*batches))
+    train(trainer, split(*batches))
     changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
     assert changed == {
         *("features.stem.0.weight", "features.stem.0.bias", "features.res2.0.weight"),
@@ -418,7 +430,7 @@ def test_precise_batch_norm_has_the_statistics_of_its_batches(batches):
     seen = []
     model.features.stem[0].register_forward_hook(lambda m, i, output: seen.append(output))
     momentum = model.features.stem[1].momentum
-    measure_norms(classifier, loader_of(*batches, batch_size=5), 2, 5, CPU, frozen=[])
+    measure_norms(classifier, split(*batches, batch_size=5), 2, 5, CPU, frozen=[])
     means = torch.stack([output.mean(dim=(0, 2, 3, 4)) for output in seen])
     assert len(seen) == 2
     torch.testing.assert_close(model.features.stem[1].running_mean, means.mean(dim=0))
@@ -429,18 +441,16 @@ def test_precise_batch_norm_has_the_statistics_of_its_batches(batches):
 def test_precise_batch_norm_leaves_frozen_parts_alone(batches):
     model = make_net()
     frozen = freeze_until(model, "stem")
-    keep_in_evaluation(frozen)
-    measure_norms(classifier_of(model), loader_of(*batches), 1, 8, CPU, frozen)
+    frozen[0].eval()
+    measure_norms(classifier_of(model), split(*batches), 1, 8, CPU, frozen)
     assert model.features.stem[1].running_mean.abs().max() == 0
     assert model.features.res2[1].running_mean.abs().max() > 0
 
 
 @pytest.mark.parametrize("decay_norm, decays", [(True, [0.1]), (False, [0.1, 0])])
 def test_batch_norm_decays_or_does_not(decay_norm, decays):
-    optimizer = build_optimizer(
-        make_net(), "adamw", lr=1, momentum=0, nesterov=False, weight_decay=0.1,
-        decay_norm=decay_norm,
-    )  # fmt: skip
+    settings = settings_of(optimizer="adamw", weight_decay=0.1, decay_norm=decay_norm)
+    optimizer = build_optimizer(make_net(), settings)
     groups = optimizer.param_groups
     assert [group["weight_decay"] for group in groups] == decays
     assert sum(len(group["params"]) for group in groups) == 10
@@ -451,9 +461,8 @@ def test_batch_norm_decays_or_does_not(decay_norm, decays):
 def test_nesterov_looks_ahead():
     model = nn.Linear(1, 1, bias=False)
     model.weight.data.fill_(1)
-    optimizer = build_optimizer(
-        model, "sgd", lr=0.1, momentum=0.5, nesterov=True, weight_decay=0, decay_norm=True
-    )
+    settings = settings_of(momentum=0.5, nesterov=True, weight_decay=0)
+    optimizer = build_optimizer(model, settings)
     w, v = 1.0, 0.0
     for _ in range(3):
         optimizer.zero_grad()

@@ -10,10 +10,10 @@ from test_resume import RUN, lines
 from config import UserError
 from main import main
 from utils import checkpoint
-from utils.compile import compiled
-from utils.flops import forward_flops, peak_flops
+from utils.actions.plan import bottleneck, hours, suggestions
 from utils.normalize import ClipClassifier, Normalize
-from utils.plan import bottleneck, hours, suggestions
+from utils.options.compile import compiled
+from utils.options.flops import forward_flops, peak_flops
 from utils.precision import choose_precision
 from utils.trainer import Trainer
 
@@ -121,7 +121,6 @@ def test_an_option_that_cannot_be_followed_says_so_and_leaves_no_folder(in_tiny_
 def test_multiply_adds_are_counted_without_computing():
     conv = torch.nn.Conv3d(3, 8, 3, padding=1, bias=False)
     assert forward_flops(conv, (2, 3, 4, 5, 6)) == 2 * 2 * 8 * 3 * 27 * (4 * 5 * 6)
-    assert peak_flops(CPU, "fp32") is None
 
 
 @pytest.mark.parametrize(

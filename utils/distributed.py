@@ -6,12 +6,13 @@ MASTER_PORT. In a run of one process every function here does nothing, or the sa
 
 import contextlib
 import inspect
+import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -25,6 +26,9 @@ from config import UserError
 # is noticed at once
 TIMEOUT = timedelta(minutes=30)
 T = TypeVar("T")
+# of a loader: clips, labels, indices, and what was wrong with videos, by their index
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[int, str]]
+log = logging.getLogger("video")
 _store: dist.Store | None = None  # outlives the group, to tell who failed first
 
 
@@ -138,6 +142,35 @@ def gather(value: T) -> list[T]:
     if len(values) > 1:
         dist.all_gather_object(values, value)
     return values
+
+
+class Faults(Protocol):
+    """What was wrong with videos in one epoch, as pt_dataset/faults.py counts it."""
+
+    found: dict[int, str]
+
+    @property
+    def possible(self) -> bool:
+        """The same in all processes."""
+
+    def add(self, found: dict[int, str]) -> None:
+        """Raises UserError where it becomes too much."""
+
+
+def sharing_faults(batches: Iterable[Batch], faults: Faults) -> Iterator[Batch]:
+    """Yields the batches; `faults` has by then what any process found in them.
+
+    All processes have equally many batches, and meet here at each: where it is too much, all of
+    them end at the same one. At the end, early or not, it is said what was done.
+    """
+    try:
+        for batch in batches:
+            if faults.possible:
+                faults.add({i: fault for part in gather(batch[3]) for i, fault in part.items()})
+            yield batch
+    finally:
+        if faults.found:
+            log.info(str(faults))
 
 
 @contextlib.contextmanager

@@ -1,12 +1,11 @@
 """Accuracy over several clips a video, and the files that carry it together with its protocol."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from config import Views
@@ -19,23 +18,26 @@ from utils.scores import Scores, save_scores
 @torch.inference_mode()
 def score_videos(
     model: nn.Module,
-    loader: DataLoader,
+    batches: Iterable[Sequence],
     device: torch.device,
     desc: str = "evaluate",
     check: Callable[[], None] = lambda: None,
     average: str = "scores",
     view_batch: int | None = None,
     on_batch: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None] = lambda *batch: None,
+    total: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """What the network says of each video, averaged over its views.
 
     Args:
+        batches: views, labels and indices; of a run of several processes those of its share.
         check: called between batches.
         average: "scores", after the softmax, or "logits", before it.
         view_batch: views on the device at once; None: all of a batch.
         on_batch: sees the views, uint8 (N, V, T, S, S, C), scores and labels of each batch.
+        total: number of batches, where it is known.
 
-    Of a run of several processes each scores the videos of its loader, and all get all scores.
+    All processes get all scores.
 
     Returns:
         Scores or logits (videos, classes) and labels (videos,) on the CPU in list order, and the
@@ -46,8 +48,8 @@ def score_videos(
         [torch.empty(0, dtype=kind)] for kind in (torch.long, torch.float, torch.long)
     )
     loss_sum, num_views, quiet = 0.0, 0, not distributed.is_main()
-    bar = tqdm(loader, desc, unit="batch", leave=False, dynamic_ncols=True, disable=quiet)
-    for views, label, index in bar:
+    bar = tqdm(batches, desc, total, unit="batch", leave=False, dynamic_ncols=True, disable=quiet)
+    for views, label, index, *_ in bar:
         n, v = views.shape[:2]
         if n:  # else all are in the share of another process, or bad
             chunks = views.flatten(0, 1).split(view_batch or n * v)

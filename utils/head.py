@@ -12,8 +12,8 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from config import UserError
-from utils import checkpoint
+from config import Optimization, UserError
+from utils import checkpoint, distributed
 from utils.schedule import Schedule
 
 EPOCHS = 100  # of a few milliseconds each
@@ -34,7 +34,9 @@ def compute_features(
     """Features of all views of the videos, on the CPU; `check` is called between batches."""
     extractor.eval()
     features, labels, indices = [], [], []
-    for views, label, index in tqdm(loader, desc, unit="batch", leave=False, dynamic_ncols=True):
+    batches = distributed.sharing_faults(loader.epoch(), loader.new_faults())
+    how = {"unit": "batch", "leave": False, "dynamic_ncols": True}
+    for views, label, index, *_ in tqdm(batches, desc, len(loader), **how):
         n = len(views)
         if n:  # else all are bad
             found = extractor(views.flatten(0, 1).to(device, non_blocking=True))
@@ -97,7 +99,8 @@ def train_head(
         for group in optimizer.param_groups:
             group["initial_lr"] = lr
         steps = -(-len(labels) // BATCH_SIZE)
-        schedule = Schedule(optimizer, steps_per_epoch=steps, epochs=epochs, schedule="cosine")
+        cosine = Optimization(epochs=epochs, batch_size=BATCH_SIZE, lr=lr, schedule="cosine")
+        schedule = Schedule(optimizer, steps, cosine)
         for epoch in range(epochs):
             order = torch.randperm(len(labels), generator=generator)
             views = torch.randint(num_views, (len(labels),), generator=generator)

@@ -1,10 +1,13 @@
 """Ctrl-C, SIGTERM and SIGUSR1 as requests that are granted between two steps."""
 
 import signal
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
+from config import INTERRUPTED
 from utils import distributed
 
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+T = TypeVar("T")
 PREEMPTED = 75  # after SIGTERM or SIGUSR1, as a scheduler sends them; EX_TEMPFAIL of sysexits.h
 STATUS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: PREEMPTED, signal.SIGUSR1: PREEMPTED}
 
@@ -45,3 +48,17 @@ class GracefulStop:
         signum = distributed.highest(self.requested or 0)
         if signum:
             raise Stop(signum)
+
+    def between(self, items: Iterable[T]) -> Iterator[T]:
+        """Yields each item, then looks for a signal before the next one, and after the last.
+
+        Raises:
+            Stop: as `check` does.
+        """
+        try:
+            for item in items:
+                yield item
+                self.check()
+        finally:  # a progress bar ends here, not where the traceback of Stop is given up
+            if hasattr(items, "close"):
+                items.close()

@@ -4,36 +4,26 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from config import Optimization
 
-def build_optimizer(
-    model: nn.Module,
-    kind: str,
-    *,
-    lr: float,
-    momentum: float,
-    nesterov: bool,
-    weight_decay: float,
-    decay_norm: bool,
-) -> torch.optim.Optimizer:
-    """SGD or AdamW over what is to be trained, fused into few kernels on a GPU.
 
-    Args:
-        kind: "sgd" or "adamw".
-        decay_norm: weight decay on batch norm as on the rest, unless the network knows better.
-    """
-    groups = parameter_groups(model, decay_norm)
+def build_optimizer(model: nn.Module, settings: Optimization) -> torch.optim.Optimizer:
+    """SGD or AdamW over what is to be trained, fused into few kernels on a GPU."""
+    groups = parameter_groups(model, settings.decay_norm)
     for group in groups:
-        set_rates(group, lr, weight_decay)
+        set_rates(group, settings)
     fused = next(model.parameters()).is_cuda
-    if kind == "adamw":
+    if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, fused=fused)
-    return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, fused=fused)
+    return torch.optim.SGD(
+        groups, momentum=settings.momentum, nesterov=settings.nesterov, fused=fused
+    )
 
 
-def set_rates(group: dict, lr: float, weight_decay: float) -> None:
-    """The settings of a run, times the multipliers of a group of parameters."""
-    group["lr"] = group["initial_lr"] = lr * group["lr_mult"]
-    group["weight_decay"] = weight_decay * group["decay_mult"]
+def set_rates(group: dict, settings: Optimization) -> None:
+    """Gives a group of parameters the rates of the run, times its own multipliers."""
+    group["lr"] = group["initial_lr"] = settings.lr * group["lr_mult"]
+    group["weight_decay"] = settings.weight_decay * group["decay_mult"]
 
 
 def parameter_groups(model: nn.Module, decay_norm: bool) -> list[dict]:
@@ -46,14 +36,14 @@ def parameter_groups(model: nn.Module, decay_norm: bool) -> list[dict]:
         groups = sorted(model.parameter_groups(), key=lambda group: group["lr_mult"] != 1)
         kept = [group | {"params": trained(group["params"])} for group in groups]
     else:
-        of_norms = {
+        in_norms = {
             parameter
             for module in model.modules()
             if isinstance(module, _BatchNorm)
             for parameter in module.parameters(recurse=False)
         }
-        plain = [p for p in model.parameters() if decay_norm or p not in of_norms]
-        norms = [p for p in model.parameters() if not decay_norm and p in of_norms]
+        plain = [p for p in model.parameters() if decay_norm or p not in in_norms]
+        norms = [p for p in model.parameters() if not decay_norm and p in in_norms]
         kept = [
             {"params": trained(plain), "lr_mult": 1, "decay_mult": 1},
             {"params": trained(norms), "lr_mult": 1, "decay_mult": 0},

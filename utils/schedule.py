@@ -5,30 +5,24 @@ from collections.abc import Sequence
 
 import torch
 
+from config import Optimization
 
-def lr_factor(
-    step: int,
-    steps_per_epoch: int,
-    epochs: int,
-    schedule: str,
-    lr_steps: Sequence[int] = (),
-    warmup_epochs: float = 0,
-    drops: int = 0,
-) -> float:
+
+def lr_factor(step: int, steps_per_epoch: int, settings: Optimization, drops: int = 0) -> float:
     """What the learning rate is multiplied by at optimizer step `step` (from 0).
 
     "step": 1, then a tenth of it after each epoch of `lr_steps`; "cosine": half a cosine from 1 to
     0 between warm-up and end; "plateau": a tenth for each of `drops`. The first `warmup_epochs`
     rise linearly to 1.
     """
-    epoch = step / steps_per_epoch
+    epoch, warmup_epochs = step / steps_per_epoch, settings.warmup_epochs
     if epoch < warmup_epochs:
         return (step + 1) / (warmup_epochs * steps_per_epoch + 1)
-    if schedule == "step":
-        return 0.1 ** sum(epoch >= boundary for boundary in lr_steps)
-    if schedule == "plateau":
+    if settings.schedule == "step":
+        return 0.1 ** sum(epoch >= boundary for boundary in settings.lr_steps)
+    if settings.schedule == "plateau":
         return 0.1**drops
-    done = min((epoch - warmup_epochs) / max(epochs - warmup_epochs, 1e-9), 1)
+    done = min((epoch - warmup_epochs) / max(settings.epochs - warmup_epochs, 1e-9), 1)
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
@@ -52,17 +46,18 @@ class Schedule:
 
     Args:
         optimizer: its groups have their `initial_lr`.
-        of_lr_factor: arguments of `lr_factor`.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, plateau_patience: int = 5, **of_lr_factor):
-        self.optimizer, self.patience, self.of_lr_factor = optimizer, plateau_patience, of_lr_factor
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, steps_per_epoch: int, settings: Optimization
+    ):
+        self.optimizer, self.steps_per_epoch, self.settings = optimizer, steps_per_epoch, settings
         self.losses: list[float] = []  # of the validation after each epoch
 
     def set_lr(self, step: int) -> float:
         """Sets the rates for step `step` (from 0) and returns that of the first group."""
-        drops = plateau_drops(self.losses, self.patience)
-        factor = lr_factor(step, drops=drops, **self.of_lr_factor)
+        drops = plateau_drops(self.losses, self.settings.plateau_patience)
+        factor = lr_factor(step, self.steps_per_epoch, self.settings, drops)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         return self.optimizer.param_groups[0]["lr"]

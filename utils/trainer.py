@@ -1,73 +1,39 @@
-"""Training: one epoch of steps, and everything that changes with a step."""
+"""Training: the steps of an epoch, and everything that changes with a step."""
 
 import contextlib
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from config import Optimization, Regularization
 from utils import checkpoint, distributed
-from utils.ema import Ema
-from utils.freeze import keep_in_evaluation
-from utils.memory import peak_memory_gb
-from utils.mixup import Blend, draw_blend
+from utils.averages import Averages, Sums
+from utils.optim import build_optimizer, set_rates
+from utils.options.ema import Ema
+from utils.options.mixup import Mixup, draw_blend
 from utils.schedule import Schedule
+
+
+def clip_loss(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    """The loss of some clips, summed; `Trainer.backward` makes it the mean of a batch.
+
+    Another loss goes here; other numbers that are logged go into averages.logged_numbers.
+
+    Args:
+        logits: (N, classes)
+        labels: (N,)
+    """
+    return cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
 
 
 class NonFiniteLoss(FloatingPointError):
     """The loss or a weight became infinite or not a number."""
-
-
-class Averages:
-    """Running sums of one epoch, or of the steps since they were last read.
-
-    Those of the loss and of hits stay on the device: reading them would wait for it. They are of
-    this process's clips, and read for all processes at once; clips are counted for all, and times
-    are this process's own.
-    """
-
-    SUMS = ("loss", "top1", "top5")  # over clips, on the device
-    COUNTS = ("clips", "steps", "data_time", "copy_time", "time")  # here; times in seconds
-
-    def __init__(self, device: torch.device):
-        self.sums = torch.zeros(len(self.SUMS), dtype=torch.float64, device=device)
-        self.clips = self.steps = 0
-        self.data_time = self.copy_time = self.time = 0.0
-
-    def add_step(self, data_time: float) -> None:
-        self.steps += 1
-        self.data_time += data_time
-
-    def metrics(self, num_classes: int, clip_len: int) -> dict[str, float]:
-        """Loss and accuracies over clips, times in seconds a step. Waits for the device."""
-        loss, top1, top5 = (distributed.all_reduce_sum(self.sums) / self.clips).tolist()
-        metrics = {"train/loss": loss, "train/top1": 100 * top1}
-        if num_classes > 5:
-            metrics["train/top5"] = 100 * top5
-        return metrics | {
-            "time/data": self.data_time / self.steps,
-            "time/copy": self.copy_time / self.steps,
-            "time/compute": (self.time - self.data_time - self.copy_time) / self.steps,
-            "time/step": self.time / self.steps,
-            "clips_per_s": self.clips / self.time,
-            "frames_per_s": self.clips * clip_len / self.time,
-        }
-
-    def state_dict(self) -> dict:
-        sums = distributed.all_reduce_sum(self.sums).cpu()
-        return {"sums": sums} | {name: getattr(self, name) for name in self.COUNTS}
-
-    def load_state_dict(self, state: dict) -> None:
-        if distributed.is_main():
-            self.sums.copy_(state["sums"])
-        for name in self.COUNTS:
-            setattr(self, name, state[name])
 
 
 class Trainer:
@@ -78,13 +44,12 @@ class Trainer:
     Args:
         classifier: uint8 clips -> logits (utils.normalize.ClipClassifier, wrapped or not).
         model: the plain network inside it.
+        averages: on the device of the network.
+        faults: none yet, of the loader whose batches these are.
+        steps_per_epoch: batches that the loader yields.
         precision: with "fp16" the gradients are scaled.
-        num_classes: of the logits.
-        clip_len: frames of a clip.
         micro_batch: clips whose activations are in memory at once, in each process.
-        clip_grad: longest gradient of a step; 0: any.
         frozen: modules that stay in evaluation.
-        clips_per_s_at_peak: what arithmetic at the device's peak would give, where that is known.
 
     Attributes:
         epoch: epochs that are complete, with their validation.
@@ -95,239 +60,228 @@ class Trainer:
         self,
         classifier: nn.Module,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        schedule: Schedule,
+        optimization: Optimization,
+        regularization: Regularization,
+        averages: Averages,
+        faults: distributed.Faults,
         *,
-        device: torch.device,
+        steps_per_epoch: int,
         precision: str,
-        num_classes: int,
-        clip_len: int,
         micro_batch: int,
-        clip_grad: float = 0,
-        label_smoothing: float = 0,
-        mixup: float = 0,
-        seed: int = 0,
-        ema: Ema | None = None,
-        frozen: list[nn.Module] = (),
-        clips_per_s_at_peak: float | None = None,
+        seed: int,
+        frozen: Sequence[nn.Module] = (),
     ):
-        self.classifier, self.model = classifier, model
-        self.optimizer, self.schedule, self.ema, self.frozen = optimizer, schedule, ema, frozen
-        self.device, self.micro_batch, self.clip_grad = device, micro_batch, clip_grad
-        self.num_classes, self.clip_len = num_classes, clip_len
-        self.label_smoothing, self.mixup, self.seed = label_smoothing, mixup, seed
+        self.classifier, self.model, self.frozen = classifier, model, frozen
+        self.optimization, self.regularization = optimization, regularization
+        self.averages, self.faults = averages, faults
+        self.steps_per_epoch, self.micro_batch, self.seed = steps_per_epoch, micro_batch, seed
+        self.optimizer = build_optimizer(model, optimization)
+        self.schedule = Schedule(self.optimizer, steps_per_epoch, optimization)
+        self.ema = Ema(model, regularization.ema) if regularization.ema else None
         self.scaler = torch.amp.GradScaler("cuda", enabled=precision == "fp16")
-        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.clips_per_s_at_peak = clips_per_s_at_peak
+        self.transfer = Transfer(averages.device)
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.epoch = self.step = 0
-        self.total, self.recent = Averages(device), Averages(device)
-        self.copying = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self.copies: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []  # not yet timed
 
-    def train_epoch(
-        self,
-        loader: DataLoader,
-        *,
-        log_every: int,
-        on_log: Callable[[dict[str, float], float], None],
-        check: Callable[[], None],
-    ) -> dict[str, float]:
-        """Trains on the batches of the epoch in hand that are left; the averages of all of it.
+    @property
+    def done(self) -> int:
+        """Steps of the epoch in hand so far."""
+        return self.step - self.epoch * self.steps_per_epoch
 
-        The device is not waited for at each step, so that a loss that is not finite is seen at the
-        next logging step, or before the next checkpoint.
+    def steps(
+        self, batches: Iterator[distributed.Batch], log_every: int
+    ) -> Iterator[dict[str, float] | None]:
+        """Trains on the batches of the epoch in hand that are left, and yields after each step.
+
+        Between two of them the state may be saved. The device is not waited for at each step, so
+        that a loss that is not finite is seen at the next logging step, or before a checkpoint.
 
         Args:
-            log_every: steps between two calls of `on_log`.
-            on_log: gets the averages since its last call, and the time in epochs, such as 2.25.
-            check: called between two steps; may save the state, and raises if the run is to stop.
+            batches: those of the epoch from number `done` on.
+            log_every: steps between two that are logged.
+
+        Yields:
+            What is logged: the averages since the last time, with "step", steps of the run, and
+            "epoch", such as 2.25; after the other steps None.
 
         Raises:
             NonFiniteLoss
         """
         self.to_training()
-        done, num_steps = self.step - self.epoch * len(loader), len(loader)
-        if done == 0:
-            self.total, self.recent = Averages(self.device), Averages(self.device)
-        loader.batch_sampler.epoch, loader.batch_sampler.start = self.epoch, done
-        with tqdm(
-            total=num_steps,
-            initial=done,
+        if self.done == 0:
+            self.averages.start_epoch()
+            self.faults.found.clear()
+        shared = distributed.sharing_faults(batches, self.faults)
+        with self.progress_bar() as bar, contextlib.closing(shared):
+            while self.done < self.steps_per_epoch:
+                lr = self.train_next(shared)
+                metrics, last = None, self.done == self.steps_per_epoch
+                if (self.done % log_every == 0 or last) and self.averages.recent.counts["clips"]:
+                    metrics = self.read(self.averages.recent) | {"lr": lr}
+                    bar.set_postfix(
+                        loss=f"{metrics['train/loss']:.3f}", top1=f"{metrics['train/top1']:.1f}"
+                    )
+                    epoch = self.epoch + self.done / self.steps_per_epoch
+                    metrics |= {"step": self.step, "epoch": epoch}
+                    self.averages.start_recent()
+                bar.update()
+                yield metrics
+
+    def end_epoch(self, validation: dict[str, float]) -> dict[str, float]:
+        """Counts the epoch in hand as complete; its averages and those of its `validation`.
+
+        Raises:
+            NonFiniteLoss
+        """
+        lr = self.schedule.set_lr(self.step - 1)
+        metrics = self.read(self.averages.total) | {"lr": lr} | validation
+        self.schedule.losses.append(validation["val/loss"])
+        self.epoch += 1
+        return metrics | {"step": self.step, "epoch": self.epoch}
+
+    def progress_bar(self) -> tqdm:
+        return tqdm(
+            total=self.steps_per_epoch,
+            initial=self.done,
             desc=f"epoch {self.epoch + 1}",
             unit="step",
             leave=False,
             dynamic_ncols=True,
             disable=not distributed.is_main(),
-        ) as bar:
-            batches = iter(loader if done < num_steps else ())
-            while done < num_steps:
-                lr = self.train_next(batches)
-                done += 1
-                if (done % log_every == 0 or done == num_steps) and self.recent.clips:
-                    metrics = self.read(self.recent) | {"lr": lr}
-                    on_log(metrics, self.epoch + done / num_steps)
-                    bar.set_postfix(
-                        loss=f"{metrics['train/loss']:.3f}", top1=f"{metrics['train/top1']:.1f}"
-                    )
-                    self.recent = Averages(self.device)
-                bar.update()
-                check()
-        return self.read(self.total) | {"lr": self.schedule.set_lr(self.step - 1)}
+        )
 
     def to_training(self) -> None:
         """The mode of all modules, which evaluation has changed."""
         self.classifier.train()
-        keep_in_evaluation(self.frozen)
+        for module in self.frozen:
+            module.eval()
 
-    def train_next(self, batches: Iterator[tuple[torch.Tensor, ...]]) -> float:
+    def train_next(self, batches: Iterator[distributed.Batch]) -> float:
         """Waits for a batch and trains on it; returns the learning rate."""
         started = time.perf_counter()
-        clips, labels, _ = next(batches)
+        clips, labels, *_ = next(batches)
         data_time = time.perf_counter() - started
         lr = self.train_batch(clips, labels)
-        self.add_times(time.perf_counter() - started)
-        for averages in (self.total, self.recent):
-            averages.add_step(data_time)
+        self.averages.add(steps=1, data_time=data_time, time=time.perf_counter() - started)
         return lr
 
     def train_batch(self, clips: torch.Tensor, labels: torch.Tensor) -> float:
-        """One step of the optimizer on the global batch; its learning rate.
-
-        The batch goes through in equal parts of `micro_batch` clips at most.
+        """One step of the optimizer on the batch of all processes; its learning rate.
 
         Args:
             clips: uint8 (N, T, H, W, C), this process's share of the batch, which may be empty.
         """
-        clips, labels = self.copy(clips, labels)
-        num_own, of_all = len(labels), distributed.sizes(len(labels))
-        n, first, blend = sum(of_all), 0, None
-        if not n:  # all of its videos are bad
-            self.step += 1
-            return self.schedule.set_lr(self.step - 1)
-        if self.mixup:  # a partner may be in the share of another process
-            blend = draw_blend(self.mixup, n, self.seed, self.step)
-            first = sum(of_all[: distributed.rank()])
-            clips, labels = (distributed.concatenated(share, of_all) for share in (clips, labels))
-        if distributed.world_size() > 1:
-            self.draw_anew()
-        self.optimizer.zero_grad(set_to_none=True)
-        num_parts = -(-num_own // self.micro_batch)
-        for i in range(num_parts):
-            part = slice(*(first + j * num_own // num_parts for j in (i, i + 1)))
-            last = i == num_parts - 1  # after which the processes add up their gradients
-            with contextlib.nullcontext() if last else distributed.gradients_stay(self.classifier):
-                loss_sum = self.forward(clips, labels, part, blend)
-                self.backward(loss_sum, n)
-        if not num_own:
-            self.take_part(clips, n)
-        for averages in (self.total, self.recent):
-            averages.clips += n
+        clips, labels = self.transfer.copy(clips, labels)
+        shares = distributed.sizes(len(labels))  # clips that each process has
         lr = self.schedule.set_lr(self.step)
-        if self.clip_grad:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.parameters, self.clip_grad)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if self.ema:
-            self.ema.update()
+        if any(shares):  # else all videos of the batch are bad, and the step passes without one
+            self.compute_gradients(clips, labels, shares)
+            self.change_weights()
+            self.averages.add(clips=sum(shares))
         self.step += 1
         return lr
 
-    def backward(self, loss_sum: torch.Tensor, n: int) -> None:
-        """Of a part of `n` clips.
+    def compute_gradients(
+        self, clips: torch.Tensor, labels: torch.Tensor, shares: list[int]
+    ) -> None:
+        """Those of the mean loss of the whole batch, whatever its shares and micro-batches are."""
+        num_clips = sum(shares)
+        mixup = self.draw_mixup(clips, labels, shares) if self.regularization.mixup else None
+        if distributed.world_size() > 1:
+            self.seed_dropout()
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = equal_parts(len(labels), self.micro_batch)
+        for part in parts:
+            # DDP adds up the gradients of all processes during a backward pass. Once a step is
+            # enough: until the last part they are added to this process's own.
+            last = part is parts[-1]
+            with contextlib.nullcontext() if last else distributed.gradients_stay(self.classifier):
+                self.backward(self.forward(clips, labels, part, mixup), num_clips)
+        if not parts:
+            self.take_part(clips, num_clips)
 
-        The sum is divided by the weight of the whole batch, so that parts of any size add up to its
-        mean; and the processes average their gradients, which are to be added.
+    def forward(
+        self, clips: torch.Tensor, labels: torch.Tensor, part: slice, mixup: Mixup | None
+    ) -> torch.Tensor:
+        """The loss of the clips in `part`, summed; the averages get it, too."""
+        inputs, targets = clips[part], labels[part]
+        smoothing = self.regularization.label_smoothing
+        if mixup:
+            inputs, others, share = mixup.blend(inputs, part)
+            logits = self.classifier(inputs)
+            loss = share * clip_loss(logits, targets, smoothing)
+            loss = loss + (1 - share) * clip_loss(logits, others, smoothing)
+        else:
+            logits = self.classifier(inputs)
+            loss = clip_loss(logits, targets, smoothing)
+        self.averages.add_clips(logits, targets, loss)
+        return loss
+
+    def backward(self, loss_sum: torch.Tensor, num_clips: int) -> None:
+        """Adds to the gradients those of `loss_sum`, the part that some of `num_clips` clips have.
+
+        A sum divided by the number of all clips, not the mean of these: then parts and shares of
+        any size add up to the mean of the whole batch. The processes average their gradients
+        instead of adding them, which the factor makes up for.
         """
-        self.scaler.scale(loss_sum * distributed.world_size() / n).backward()
+        self.scaler.scale(loss_sum * distributed.world_size() / num_clips).backward()
 
-    def take_part(self, clips: torch.Tensor, n: int) -> None:
-        """A gradient of zero from a process without a clip in this batch: the others wait for it.
+    def take_part(self, clips: torch.Tensor, num_clips: int) -> None:
+        """A gradient of zero from a process without a clip in this batch.
 
-        In evaluation, so that batch norm does not see the clip that stands in.
+        The others would wait for it without end. In evaluation, so that batch norm does not see
+        the clip that stands in.
         """
         self.classifier.eval()
         logits = self.classifier(clips.new_zeros(1, *clips.shape[1:]))
-        self.backward(0 * logits.sum(), n)
+        self.backward(0 * logits.sum(), num_clips)
         self.to_training()
 
-    def draw_anew(self) -> None:
+    def draw_mixup(self, clips: torch.Tensor, labels: torch.Tensor, shares: list[int]) -> Mixup:
+        """The blends of this step; a partner may be in the share of another process."""
+        alpha = self.regularization.mixup
+        share, partners = draw_blend(alpha, sum(shares), self.seed, self.step)
+        first = sum(shares[: distributed.rank()])
+        (partners,) = self.transfer.copy(partners[first : first + len(labels)])
+        whole_clips = distributed.concatenated(clips, shares)
+        return Mixup(whole_clips, distributed.concatenated(labels, shares), share, partners)
+
+    def seed_dropout(self) -> None:
         """Dropout of its own for each process and step, and the same one after a resume."""
         key = f"{self.seed} dropout {self.step} {distributed.rank()}"
         torch.manual_seed(random.Random(key).getrandbits(63))
 
-    def copy(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
-        """The tensors on the device, and a note of how long it waited for them.
-
-        They travel beside the computing, since the host is ahead of the device by a step or so; and
-        from pinned memory, where the loader has put its batches, as others would hold up the host.
-        """
-        if self.device.type != "cuda":
-            return list(tensors)
-        with torch.cuda.stream(self.copying):
-            copies = [t.pin_memory().to(self.device, non_blocking=True) for t in tensors]
-        computing = torch.cuda.current_stream(self.device)
-        events = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        events[0].record(computing)
-        computing.wait_stream(self.copying)
-        events[1].record(computing)
-        self.copies.append(events)
-        for copy in copies:
-            copy.record_stream(computing)  # or its memory may be used again too early
-        return copies
-
-    def forward(
-        self, clips: torch.Tensor, labels: torch.Tensor, part: slice, blend: Blend | None
-    ) -> torch.Tensor:
-        """The loss of the clips in `part`, summed; blended here: floats of the batch need room."""
-        inputs, targets = clips[part], labels[part]
-        if blend:
-            (partners,) = self.copy(blend.partners[part])
-            inputs = torch.lerp(clips[partners].float(), inputs.float(), blend.share)
-        logits = self.classifier(inputs)
-        loss = self.loss_of(logits, targets)
-        if blend:
-            loss = blend.share * loss + (1 - blend.share) * self.loss_of(logits, labels[partners])
-        hits = logits.detach().topk(min(5, self.num_classes), dim=1).indices == targets[:, None]
-        sums = torch.stack([loss.detach().double(), hits[:, 0].sum(), hits.sum()])
-        for averages in (self.total, self.recent):
-            averages.sums += sums
-        return loss
-
-    def loss_of(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(logits, labels, reduction="sum", label_smoothing=self.label_smoothing)
-
-    def add_times(self, seconds: float) -> None:
-        for averages in (self.total, self.recent):
-            averages.time += seconds
+    def change_weights(self) -> None:
+        """A step of the optimizer along the gradients."""
+        if self.optimization.clip_grad:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.parameters, self.optimization.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.ema:
+            self.ema.update()
 
     def wait(self) -> None:
         """For the device, whose time belongs to the steps that it is still working on."""
-        if self.device.type == "cuda":
+        if self.averages.device.type == "cuda":
             started = time.perf_counter()
-            torch.cuda.synchronize(self.device)
-            self.add_times(time.perf_counter() - started)
-            copy_time = sum(start.elapsed_time(end) for start, end in self.copies) / 1000
-            self.copies.clear()
-            for averages in (self.total, self.recent):
-                averages.copy_time += copy_time
+            copy_time = self.transfer.wait()
+            self.averages.add(time=time.perf_counter() - started, copy_time=copy_time)
 
-    def read(self, averages: Averages) -> dict[str, float]:
-        """The metrics of `averages`, after waiting for the device.
+    def read(self, sums: Sums) -> dict[str, float]:
+        """The metrics of `sums`, after waiting for the device.
 
         Raises:
             NonFiniteLoss
         """
         self.wait()
-        metrics = averages.metrics(self.num_classes, self.clip_len)
+        metrics = self.averages.metrics(sums)
         if not math.isfinite(metrics["train/loss"]):
             raise NonFiniteLoss(
                 f"the loss is {metrics['train/loss']} at step {self.step}, or in one of the "
-                f"{averages.steps} steps up to it"
+                f"{sums.counts['steps']} steps up to it"
             )
-        if self.clips_per_s_at_peak:
-            metrics["utilization"] = 100 * metrics["clips_per_s"] / self.clips_per_s_at_peak
-        return metrics | {"memory_gb": peak_memory_gb(self.device)}
+        return metrics
 
     def check_finite(self) -> None:
         """Before the state is saved, so that no checkpoint is of no use.
@@ -336,12 +290,13 @@ class Trainer:
             NonFiniteLoss
         """
         self.wait()
-        values = [distributed.all_reduce_sum(self.recent.sums), *self.model.state_dict().values()]
+        recent = distributed.all_reduce_sum(self.averages.recent.over_clips)
+        values = [recent, *self.model.state_dict().values()]
         if not torch.stack([value.isfinite().all() for value in values]).all():
             raise NonFiniteLoss(f"the loss is not finite, or a weight is not, at step {self.step}")
 
     def state_dict(self) -> dict:
-        """What a checkpoint must hold beside the network and what it was made for.
+        """What a checkpoint must hold beside what the network was made for.
 
         All processes ask for it together, since the averages are of all; batch norm's statistics
         are the main one's.
@@ -355,12 +310,20 @@ class Trainer:
             "rng": checkpoint.rng_state(),
             "epoch": self.epoch,
             "step": self.step,
-            "averages": [self.total.state_dict(), self.recent.state_dict()],
+            "steps_per_epoch": self.steps_per_epoch,
+            "micro_batch": self.micro_batch,
+            "averages": self.averages.state_dict(),
+            "faults": dict(self.faults.found),  # of the epoch in hand
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """All of it but the network's own weights, which are there already."""
+        """All of it but the network's own weights, which are there already.
+
+        Learning rate and weight decay are those that this trainer was made with.
+        """
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            set_rates(group, self.optimization)
         self.schedule.load_state_dict(state["scheduler"])
         if state["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
@@ -368,5 +331,51 @@ class Trainer:
             self.ema.load_state_dict(state["ema"])
         checkpoint.set_rng_state(state["rng"])
         self.epoch, self.step = state["epoch"], state["step"]
-        for averages, saved in zip((self.total, self.recent), state["averages"], strict=True):
-            averages.load_state_dict(saved)
+        self.averages.load_state_dict(state["averages"])
+        self.faults.found |= state.get("faults", {})  # older checkpoints do not have them
+
+
+class Transfer:
+    """Copies from the host to a device, beside its computing."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        # before and after each wait of the computing for a copy
+        self.waits: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+
+    def copy(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
+        """The tensors on the device.
+
+        They travel on a stream of their own: the host is ahead of the device by a step or so, and
+        in the order of the computing a batch would cross only after the step before.
+        """
+        if self.stream is None:
+            return list(tensors)
+        with torch.cuda.stream(self.stream):
+            # the host would wait for a copy from other memory; batches of a loader are pinned
+            copies = [t.pin_memory().to(self.device, non_blocking=True) for t in tensors]
+        computing = torch.cuda.current_stream(self.device)
+        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        before.record(computing)
+        computing.wait_stream(self.stream)
+        after.record(computing)
+        self.waits.append((before, after))
+        for copy in copies:
+            # it belongs to the stream that made it: unless the computing is noted as well, its
+            # memory is used again as soon as Python drops it, while kernels still read it
+            copy.record_stream(computing)
+        return copies
+
+    def wait(self) -> float:
+        """For all work of the GPU; how long it waited for copies, in seconds."""
+        torch.cuda.synchronize(self.device)
+        seconds = sum(before.elapsed_time(after) for before, after in self.waits) / 1000
+        self.waits.clear()
+        return seconds
+
+
+def equal_parts(count: int, most: int) -> list[slice]:
+    """As few slices of `count` as have `most` each at most, all of one size or one more."""
+    num_parts = -(-count // most)
+    return [slice(i * count // num_parts, (i + 1) * count // num_parts) for i in range(num_parts)]

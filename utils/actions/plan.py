@@ -1,11 +1,11 @@
 """What a run would take, from a few of its steps."""
 
+import itertools
 from collections.abc import Iterator
 
-import torch
-from torch.utils.data import DataLoader
-
-from utils.trainer import Averages, Trainer
+from pt_dataset.loader import Batch, Loader
+from utils import distributed
+from utils.trainer import Trainer
 
 STEPS = 20
 SKIPPED = 3  # of them, in which workers start and kernels are chosen
@@ -13,23 +13,21 @@ WAITING = 20  # percent of the time for data that is worth a word
 FULL = 0.9  # of the GPU's memory, from which on a run may well end in the middle
 
 
-def measure(trainer: Trainer, loader: DataLoader) -> dict[str, float]:
+def measure(trainer: Trainer, loader: Loader) -> dict[str, float]:
     """Metrics of the steps that are not skipped; the trainer is of no use afterwards."""
     trainer.to_training()
-    batches = endless(loader)
+    batches = endless_batches(loader)
     for step in range(STEPS):
         if step == SKIPPED:
             trainer.wait()
-            trainer.total = Averages(trainer.device)
+            trainer.averages.start_epoch()
         trainer.train_next(batches)
-    return trainer.read(trainer.total)
+    return trainer.read(trainer.averages.total)
 
 
-def endless(loader: DataLoader) -> Iterator[tuple[torch.Tensor, ...]]:
-    loader.batch_sampler.epoch = loader.batch_sampler.start = 0
-    while True:
-        yield from loader
-        loader.batch_sampler.epoch += 1
+def endless_batches(loader: Loader) -> Iterator[Batch]:
+    for epoch in itertools.count():
+        yield from distributed.sharing_faults(loader.epoch(epoch), loader.new_faults())
 
 
 def hours(metrics: dict[str, float], steps: int, num_evaluated: int) -> float:

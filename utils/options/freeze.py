@@ -10,7 +10,7 @@ def freeze_until(model: nn.Module, stage: str) -> list[nn.Module]:
     """Fixes the weights of all stages up to and including `stage`; returns those stages.
 
     Stages are the named children of `features`, or of the 2-D `backbone`. Their batch norm must
-    stay in evaluation, too: `keep_in_evaluation` after each call of `train()`.
+    stay in evaluation, too, after each call of `train()`.
     """
     stages = dict(getattr(model, "features", getattr(model, "backbone", model)).named_children())
     if stage not in stages:
@@ -23,13 +23,8 @@ def freeze_until(model: nn.Module, stage: str) -> list[nn.Module]:
 
 
 def freeze_norms(model: nn.Module) -> list[nn.Module]:
-    """The same for batch norm everywhere: its statistics, scale and shift."""
+    """Fixes scale and shift of batch norm everywhere; returns its modules, as freeze_until does."""
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     for module in norms:
         module.requires_grad_(False)
     return norms
-
-
-def keep_in_evaluation(frozen: list[nn.Module]) -> None:
-    for module in frozen:
-        module.eval()

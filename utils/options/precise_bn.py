@@ -13,7 +13,7 @@ from utils import distributed
 @torch.no_grad()
 def measure_norms(
     classifier: nn.Module,
-    batches: Iterable[tuple[torch.Tensor, ...]],
+    batches: Iterable[distributed.Batch],
     num_batches: int,
     micro_batch: int,
     device: torch.device,

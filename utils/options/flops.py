@@ -32,9 +32,7 @@ def forward_flops(model: nn.Module, clip_shape: tuple[int, ...]) -> int:
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:
-    """The device's peak in this precision; None where it is not known."""
-    if device.type != "cuda":
-        return None
+    """The peak of a GPU in this precision; None where it is not known."""
     name = torch.cuda.get_device_name(device)
     found = next((peaks for part, peaks in PEAKS.items() if part in name), {})
     return found.get(precision)

@@ -1,0 +1,128 @@
+"""What the steps of an epoch come to: sums over clips, and times."""
+
+import resource
+
+import torch
+
+from utils import distributed
+
+TIMES = ("data_time", "copy_time", "time")  # in seconds
+
+
+def logged_numbers(
+    logits: torch.Tensor, labels: torch.Tensor, loss: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """What is logged of the steps, summed over clips; a line more here is a curve more.
+
+    Names that begin with "top" are counted, and shown in percent.
+
+    Args:
+        logits: (N, classes), of any number of clips, as are `labels` (N,).
+        loss: of these clips, summed, too.
+    """
+    num_classes = logits.shape[1]
+    hits = logits.topk(min(5, num_classes), dim=1).indices == labels[:, None]
+    numbers = {"loss": loss, "top1": hits[:, 0].sum()}
+    if num_classes > 5:  # else all are hits
+        numbers["top5"] = hits.sum()
+    return numbers
+
+
+class Sums:
+    """Of the steps of some time.
+
+    Those over clips stay on the device: reading them would wait for it. They are of this process's
+    clips, and read for all processes at once; clips are counted for all, and times are this
+    process's own.
+    """
+
+    def __init__(self, num_numbers: int, device: torch.device):
+        self.over_clips = torch.zeros(num_numbers, dtype=torch.float64, device=device)
+        self.counts: dict[str, float] = {"clips": 0, "steps": 0} | dict.fromkeys(TIMES, 0.0)
+
+    def state_dict(self) -> dict:
+        return {"sums": distributed.all_reduce_sum(self.over_clips).cpu()} | self.counts
+
+    def load_state_dict(self, state: dict) -> None:
+        if distributed.is_main():  # its sums stand for those of all processes
+            # those of few classes had a top5, too, in checkpoints of before
+            self.over_clips.copy_(state["sums"][: len(self.over_clips)])
+        self.counts = {name: state[name] for name in self.counts}
+
+
+class Averages:
+    """Sums of the epoch in hand, and of its steps since they were last logged.
+
+    Args:
+        num_classes: of the logits.
+        clip_len: frames of a clip.
+        clips_per_s_at_peak: what arithmetic at the device's peak would give, where that is known.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        num_classes: int,
+        clip_len: int,
+        clips_per_s_at_peak: float | None = None,
+    ):
+        self.device, self.clip_len = device, clip_len
+        self.clips_per_s_at_peak = clips_per_s_at_peak
+        nothing = torch.zeros(0, num_classes)
+        self.names = list(logged_numbers(nothing, torch.zeros(0), nothing.sum()))
+        self.start_epoch()
+
+    def start_epoch(self) -> None:
+        self.total = Sums(len(self.names), self.device)
+        self.start_recent()
+
+    def start_recent(self) -> None:
+        self.recent = Sums(len(self.names), self.device)
+
+    def add(self, **counts: float) -> None:
+        """Adds to the counts: clips, steps or times."""
+        for sums in (self.total, self.recent):
+            for name, count in counts.items():
+                sums.counts[name] += count
+
+    def add_clips(self, logits: torch.Tensor, labels: torch.Tensor, loss: torch.Tensor) -> None:
+        """Adds what `logged_numbers` says; does not wait for the device."""
+        numbers = logged_numbers(logits.detach(), labels, loss.detach())
+        values = torch.stack([value.double() for value in numbers.values()])
+        for sums in (self.total, self.recent):
+            sums.over_clips += values
+
+    def metrics(self, sums: Sums) -> dict[str, float]:
+        """Means over clips, times in seconds a step. Waits for the device and all processes."""
+        clips, steps, data_time, copy_time, time = sums.counts.values()
+        means = (distributed.all_reduce_sum(sums.over_clips) / clips).tolist()
+        metrics = {
+            f"train/{name}": 100 * mean if name.startswith("top") else mean
+            for name, mean in zip(self.names, means, strict=True)
+        }
+        metrics |= {
+            "time/data": data_time / steps,
+            "time/copy": copy_time / steps,
+            "time/compute": (time - data_time - copy_time) / steps,
+            "time/step": time / steps,
+            "clips_per_s": clips / time,
+            "frames_per_s": clips * self.clip_len / time,
+        }
+        if self.clips_per_s_at_peak:
+            metrics["utilization"] = 100 * metrics["clips_per_s"] / self.clips_per_s_at_peak
+        return metrics | {"memory_gb": peak_memory_gb(self.device)}
+
+    def state_dict(self) -> list[dict]:
+        """All processes ask for it together."""
+        return [self.total.state_dict(), self.recent.state_dict()]
+
+    def load_state_dict(self, state: list[dict]) -> None:
+        self.total.load_state_dict(state[0])
+        self.recent.load_state_dict(state[1])
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """The most that was held at once since the start: of the GPU, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB

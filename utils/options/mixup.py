@@ -1,0 +1,58 @@
+"""Blends of pairs of clips, with their labels."""
+
+import random
+from typing import NamedTuple
+
+import torch
+
+
+class Blend(NamedTuple):
+    """Clip i becomes `share` of itself and 1 - `share` of clip `partners[i]`."""
+
+    share: float
+    partners: torch.Tensor  # (N,) indices into the batch
+
+
+class Blended(NamedTuple):
+    """Some clips of a batch, blended."""
+
+    clips: torch.Tensor  # float (n, T, H, W, C)
+    labels: torch.Tensor  # (n,), those of the partners
+    share: float  # of a clip itself in its blend
+
+
+class Mixup:
+    """Blends this process's share of a batch with clips of the whole batch.
+
+    Args:
+        clips: uint8 (N, T, H, W, C), of the whole batch, as are `labels` (N,).
+        share: of a clip itself in its blend.
+        partners: places in the whole batch, of a partner for each clip of this process.
+    """
+
+    def __init__(
+        self, clips: torch.Tensor, labels: torch.Tensor, share: float, partners: torch.Tensor
+    ):
+        self.clips, self.labels, self.share, self.partners = clips, labels, share, partners
+
+    def blend(self, clips: torch.Tensor, part: slice) -> Blended:
+        """`clips` (n, T, H, W, C) are a part of this process's share, and become floats.
+
+        Only now, since floats of a whole batch would need room.
+        """
+        partners = self.partners[part]
+        blended = torch.lerp(self.clips[partners].float(), clips.float(), self.share)
+        return Blended(blended, self.labels[partners], self.share)
+
+
+def draw_blend(alpha: float, batch_size: int, seed: int, step: int) -> Blend:
+    """A function of seed and step, so that it does not depend on what was drawn before.
+
+    Each clip is the larger part of its blend, so that its own label still says what it shows most.
+    Source: arXiv:1710.09412, one share a batch, drawn from Beta(alpha, alpha).
+    """
+    rng = random.Random(f"{seed} mixup {step}")
+    share = rng.betavariate(alpha, alpha)
+    partners = list(range(batch_size))
+    rng.shuffle(partners)
+    return Blend(max(share, 1 - share), torch.tensor(partners))
