@@ -20,7 +20,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ if __name__ == "__main__" and os.environ.get("RANK", "0") == "0" and answered(pa
 import torch
 from torch import nn
 
-from config import ARCHS, RUNS, UserError, Views
+from config import ARCHS, RUNS, Evaluation, Preprocessing, UserError, Views, part, whole
 from models import build_model, weights
 from pt_dataset.clip_dataset import ClipShape, VideoLists, check_clips, read_dataset
 from pt_dataset.datalist import Video
@@ -46,19 +46,18 @@ from utils import (
     distributed,
     evaluator,
     flops,
-    head,
     loggers,
     memory,
     plan,
-    probe_time,
-    series,
+    results,
     use,
 )
+from utils.actions import heads, probe_time, splits
+from utils.actions.extract_features import digest_weights
+from utils.actions.network import FeatureNetwork
 from utils.compile import compiled
 from utils.ema import Ema
-from utils.features import digest_of
 from utils.freeze import freeze_norms, freeze_until
-from utils.inference import FeatureNetwork
 from utils.interrupt import INTERRUPTED, GracefulStop, Stop
 from utils.metrics import top_k
 from utils.mistakes import Mistakes
@@ -78,6 +77,7 @@ from utils.resolve import (
     short_side_range,
 )
 from utils.schedule import Schedule
+from utils.scores import Scores
 from utils.trainer import NonFiniteLoss, Trainer
 
 AUGMENTATION = ("crop", "crop_area", "crop_ratio", "crop_scales", "color_jitter")
@@ -85,6 +85,7 @@ SCHEDULE_OPTIONS = ("epochs", "schedule", "lr_steps", "warmup_epochs", "plateau_
 OPTIMIZER_OPTIONS = ("lr", "momentum", "nesterov", "weight_decay", "decay_norm")
 TRAINER_OPTIONS = ("clip_grad", "label_smoothing", "mixup", "seed")
 LOADER_OPTIONS = ("batch_size", "workers", "on_bad_frame", "max_bad_share")
+ONE_CLIP = Evaluation(views=Views(1, 1))  # of validation between epochs
 MUCH_WAITING = 0.1  # share of the time
 log = logging.getLogger("video")
 
@@ -151,9 +152,14 @@ def train_splits(opts: argparse.Namespace, argv: list[str]) -> int:
     for split in opts.splits:  # a list that is missing is said before the first hour
         with distributed.in_turn():
             read_dataset(opts.dataset, opts.data_root, split)
-    return series.run_series(
-        main, argv, splits=opts.splits, evaluate=opts.evaluate, prefix=RUNS / opts.name
-    )
+    series = splits.Series(opts.splits, RUNS / opts.name, opts.evaluate)
+    for split, folder in series.left_to_do():
+        status = main([*argv, "--splits", split, "--name", folder.name, "--resume", "auto"])
+        if status:
+            log.info(f"the same command goes on with split {split}")
+            return status
+    series.sum_up()
+    return 0
 
 
 def set_up(opts: argparse.Namespace) -> Run:
@@ -319,10 +325,12 @@ def train_epochs(
             )
             with weights_to_evaluate(run, trainer, loader):
                 mistakes, desc = Mistakes(run.lists.class_names), f"validate {trainer.epoch + 1}"
-                one = Views(1, 1)
-                scores = score(run, run.validation, one, desc, stop.check, on_batch=mistakes.add)
-            mistakes = mistakes.of_all_processes()
-            metrics |= evaluator.validation_metrics(*scores)
+                in_training = f"weights after epoch {trainer.epoch + 1}"
+                scores = score(
+                    run, run.validation, ONE_CLIP, desc, in_training, stop, mistakes=mistakes
+                )
+            mistakes = mistakes.gathered()
+            metrics |= evaluator.validation_metrics(scores)
             trainer.schedule.losses.append(metrics["val/loss"])
             trainer.epoch += 1
             left = (opts.epochs - trainer.epoch) * (time.perf_counter() - began) / 3600
@@ -335,7 +343,7 @@ def train_epochs(
                 saver.save("best.pth", chosen_on=run.chosen_on)
             saver.save("last.pth")  # last: what a kill before it leaves out is done again
         with trainer.ema.applied() if trainer.ema else contextlib.nullcontext():
-            report(run, weights_in_words(saver.state()), stop.check)
+            report(run, weights_in_words(saver.state()), stop)
     except Stop as request:
         saver.save("last.pth")
         log.info(f"{request}; go on with --resume {folder / 'last.pth'}")
@@ -348,12 +356,13 @@ def train_epochs(
 
 def evaluate(run: Run, stop: GracefulStop) -> int:
     """The test list, or the probe of time on it; returns the exit status."""
-    of_weights = weights_in_words(run.resumed)
+    assert run.resumed is not None  # --evaluate needs --resume
+    source = weights_in_words(run.resumed)
     try:
         if run.opts.probe_time:
-            probe(run, of_weights, stop.check)
+            probe(run, source, stop)
         else:
-            report(run, of_weights, stop.check)
+            report(run, source, stop)
             log.info(f"scores and predictions: {run.folder}")
     except Stop as request:
         log.info(f"{request}; nothing was written; the same command starts again")
@@ -379,88 +388,87 @@ def build_logger(run: Run, trainer: Trainer) -> loggers.Logger:
 
 def train_heads(run: Run, stop: GracefulStop) -> int:
     """Heads with several learning rates on features that are computed once; saves the best."""
-    opts, views = run.opts, run.opts.views
+    opts, lists = run.opts, run.lists
     if getattr(run.model, "consensus", "avg") != "avg":
         raise UserError("--head-only needs a head that follows the features: --consensus avg")
     loader = loader_of(run)  # what it refuses, before the work
     try:
-        of_train, of_val, of_test = (
-            features_of(run, videos, desc, stop.check)
-            for desc, videos in (
-                ("training videos", run.lists.train),
-                ("validation videos", run.validation),
-                ("test videos", run.lists.test),
-            )
-        )
+        training = features_of(run, lists.train, "training videos", stop)
+        validation = features_of(run, run.validation, "validation videos", stop)
+        test = features_of(run, lists.test, "test videos", stop)
     except Stop as request:
-        log.info(f"{request}; the same command goes on with the lists that are done")
+        log.info(f"{request}; run the same command again; finished lists are kept")
         return request.status
-    heads = {
-        lr: head.train_head(
-            lambda videos, of_view: of_train[0][videos, of_view],
-            of_train[1],
-            of_train[0].shape[1],
+    trained, top1 = {}, {}
+    for lr in opts.head_lrs:
+        trained[lr] = heads.train_head(
+            training.values,
+            training.labels,
             run.model.head,
             dropout=run.model.dropout.p,
             lr=lr,
             seed=opts.seed,
         )
-        for lr in opts.head_lrs
-    }
-    top1 = {
-        lr: top_k(head.scores_of(one, of_val[0], opts.average), of_val[1], 1)
-        for lr, one in heads.items()
-    }
+        scores = score_features(run, trained[lr], validation, run.validation, f"lr {lr}")
+        top1[lr] = top_k(scores.scores, scores.labels, 1)
     start_run_folder(run.folder, opts)
-    log.info(f"heads after {head.EPOCHS} epochs:\n{head.table(top1)}")
-    best = heads[max(top1, key=top1.get)]
+    log.info(f"heads after {heads.EPOCHS} epochs:\n{heads.accuracies_in_words(top1)}")
+    best = trained[max(top1, key=top1.get)]
     run.model.head.load_state_dict(best.state_dict())
-    trainer = build_trainer(run, loader)
-    saver = Saver(run, trainer, loader, 0, 0)
-    chosen_on = run.chosen_on if len(heads) > 1 else None
+    saver = Saver(run, build_trainer(run, loader), loader, 0, 0)
+    chosen_on = run.chosen_on if len(trained) > 1 else None
     saver.save("last.pth", chosen_on=chosen_on)
-    scores = head.scores_of(best, of_test[0], opts.average)
-    words = evaluator.protocol_in_words(views, run.preprocessing, opts.average, opts.full_crop)
-    protocol = (
-        f"{words}; {opts.dataset} split "
-        f"{opts.split}; head on frozen {opts.resume or opts.pretrained}, "
+    source = (
+        f"head on frozen {opts.resume or opts.pretrained}, "
         f"{weights_in_words(saver.state(chosen_on))}"
     )
-    seen = of_test[2].tolist()
-    num_skipped = len(run.lists.test) - len(seen)
-    result = evaluator.result_of(scores, of_test[1], protocol, opts.average, num_skipped)
-    names = [run.lists.test[i].path for i in seen]
-    evaluator.write_results(run.folder, result, scores, of_test[1], names, run.lists.class_names)
-    log.info(evaluator.describe(result))
+    scores = score_features(run, best, test, lists.test, source)
+    log.info(results.describe(results.write_results(run.folder, scores)))
     log.info(f"checkpoint: {run.folder / 'last.pth'}; --resume with it trains all of the network")
     return 0
 
 
-def features_of(
-    run: Run, videos: Sequence[Video], desc: str, check: Callable[[], None]
-) -> head.Features:
+def features_of(run: Run, videos: Sequence[Video], desc: str, stop: GracefulStop) -> heads.Features:
     """Features of the views of `videos`, from the cache where they are the same."""
-    opts = run.opts
+    opts, evaluation = run.opts, part(Evaluation, run.opts)
     if opts.views.clips is None:
         raise UserError("--head-only needs --views with a number of clips, such as 5x1")
-    inner = run.classifier.module if isinstance(run.classifier, nn.DataParallel) else run.classifier
-    extractor = ClipClassifier(FeatureNetwork(run.model), inner.normalize, run.precision)
-    extractor.to(run.device)
-    key = head.cache_key(
-        weights=digest_of(run.model),
+    key = heads.cache_key(
+        weights=digest_weights(run.model),
         videos=[(*video[:2], *video[3:]) for video in videos],
         preprocessing=run.preprocessing,
         views=[str(opts.views), opts.full_crop],
         precision=run.precision,
         on_bad_frame=opts.on_bad_frame,
     )
-    loader = view_loader_of(run, videos, opts.views, opts.full_crop)
     path = RUNS / ".features" / f"{key}.pt"
-    found, was_there = head.cached(
-        path, lambda: head.compute_features(extractor, loader, run.device, desc, check)
+    features = heads.load_features(path)
+    before = ", computed before" if features else ""
+    if features is None:
+        inner = run.classifier
+        inner = inner.module if isinstance(inner, nn.DataParallel) else inner
+        extractor = ClipClassifier(FeatureNetwork(run.model), inner.normalize, run.precision)
+        batches = evaluator.progress_bar(view_loader_of(run, videos, evaluation), desc)
+        features = heads.compute_features(
+            extractor.to(run.device), stop.between(batches), run.device, view_batch_of(run)
+        )
+        heads.save_features(path, features)
+    log.info(f"features of {len(videos)} {desc}: {path}{before}")
+    return features
+
+
+def score_features(
+    run: Run, head: nn.Linear, features: heads.Features, videos: Sequence[Video], source: str
+) -> Scores:
+    """What `head` says of `videos`, of which `features` are."""
+    return heads.score_features(
+        head,
+        features,
+        names=[video.path for video in videos],
+        class_names=run.lists.class_names,
+        average=run.opts.average,
+        protocol=protocol_of(run, part(Evaluation, run.opts), source),
     )
-    log.info(f"features of {len(videos)} {desc}: {path}{', computed before' * was_there}")
-    return found
 
 
 def loader_of(run: Run) -> Loader:
@@ -508,7 +516,7 @@ def build_trainer(run: Run, loader: Loader) -> Trainer:
                 "start a new run with another --name"
             )
         trainer.load_state_dict(run.resumed)
-        loader.faults = run.resumed.get("faults", {})  # older checkpoints do not have them
+        loader.faults = run.resumed["faults"]
         for group in optimizer.param_groups:  # --lr and --weight-decay count anew
             set_rates(group, opts.lr, opts.weight_decay)
     return trainer
@@ -644,25 +652,49 @@ def print_plan(run: Run) -> int:
 def score(
     run: Run,
     videos: Sequence[Video],
-    views: Views,
+    evaluation: Evaluation,
     desc: str,
-    check: Callable[[], None],
-    average: str = "scores",
-    full_crop: bool = False,
-    on_batch: Callable[..., None] = lambda *batch: None,
-) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """What evaluator.score_videos says of `videos`, seen in `views`."""
-    loader = view_loader_of(run, videos, views, full_crop)
-    how = {"average": average, "view_batch": run.opts.view_batch or clips_at_once(run.opts)}
+    source: str,
+    stop: GracefulStop,
+    mistakes: Mistakes | None = None,
+) -> Scores:
+    """What the network says of `videos`.
+
+    Args:
+        desc: what the progress bar is called.
+        source: which weights the network has, in words.
+        mistakes: watches.
+    """
+    batches = evaluator.score_batches(
+        run.classifier,
+        stop.between(evaluator.progress_bar(view_loader_of(run, videos, evaluation), desc)),
+        run.device,
+        average=evaluation.average,
+        view_batch=view_batch_of(run),
+    )
     return evaluator.score_videos(
-        run.classifier, loader, run.device, desc, check, on_batch=on_batch, **how
+        mistakes.watch(batches) if mistakes else batches,
+        names=[video.path for video in videos],
+        class_names=run.lists.class_names,
+        average=evaluation.average,
+        protocol=protocol_of(run, evaluation, source),
     )
 
 
-def view_loader_of(
-    run: Run, videos: Sequence[Video], views: Views, full_crop: bool = False
-) -> Loader:
+def protocol_of(run: Run, evaluation: Evaluation, source: str) -> str:
+    """How something was measured, all of it."""
+    words = results.protocol_in_words(evaluation, Preprocessing(**run.preprocessing))
+    return f"{words}; {run.opts.dataset} split {run.opts.split}; {source}"
+
+
+def view_batch_of(run: Run) -> int:
+    """Views that a process has on its devices at once."""
+    return run.opts.view_batch or clips_at_once(run.opts)
+
+
+def view_loader_of(run: Run, videos: Sequence[Video], evaluation: Evaluation) -> Loader:
     """The loader of `videos`, the same one each time, so that its processes start only once."""
+    views, full_crop = evaluation.views, evaluation.full_crop
     key = id(videos), views, full_crop
     if key not in run.view_loaders:
         side = run.preprocessing["short_side"]
@@ -675,53 +707,44 @@ def view_loader_of(
             num_crops=views.crops,
             shard=(distributed.rank(), distributed.world_size()),
             gather=distributed.gather,
-            **options | {"batch_size": run.opts.view_batch or clips_at_once(run.opts)},
+            **options | {"batch_size": view_batch_of(run)},
         )
     return run.view_loaders[key]
 
 
-def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
+def report(run: Run, source: str, stop: GracefulStop) -> None:
     """Evaluates the test list, writes the results and prints them with their protocol."""
-    videos, opts = run.lists.test, run.opts
-    views, average, full_crop = opts.views, opts.average, opts.full_crop
-    scores, labels, _ = score(run, videos, views, "evaluate", check, average, full_crop)
-    skipped = view_loader_of(run, videos, views, full_crop).skipped
-    if not distributed.is_main():
-        return
-    words = evaluator.protocol_in_words(views, run.preprocessing, average, full_crop)
-    protocol = f"{words}; {opts.dataset} split {opts.split}; {of_weights}"
-    result = evaluator.result_of(scores, labels, protocol, average, len(skipped))
-    names = [video.path for i, video in enumerate(videos) if i not in skipped]
-    evaluator.write_results(run.folder, result, scores, labels, names, run.lists.class_names)
-    log.info(evaluator.describe(result))
+    evaluation = part(Evaluation, run.opts)
+    scores = score(run, run.lists.test, evaluation, "evaluate", source, stop)
+    if distributed.is_main():
+        log.info(results.describe(results.write_results(run.folder, scores)))
 
 
-def probe(run: Run, of_weights: str, check: Callable[[], None]) -> None:
+def probe(run: Run, source: str, stop: GracefulStop) -> None:
     """Evaluates the test list with the frames of each clip in other orders, too."""
     if run.clip.modality == "flow":
         raise UserError(
             "--probe-time is for frames: optical flow played backwards is not that of the reversed "
             "video"
         )
-    opts, scores = run.opts, {}
+    evaluation, scores = part(Evaluation, run.opts), {}
     for order in ORDERS:
         ordered = replace(run, clip=OrderedClips(**vars(run.clip), order=order), view_loaders={})
-        how = opts.average, opts.full_crop
-        scores[order], labels, _ = score(ordered, run.lists.test, opts.views, order, check, *how)
-    words = evaluator.protocol_in_words(opts.views, run.preprocessing, *how)
-    protocol = f"{words}; {opts.dataset} split {opts.split}; {of_weights}"
-    result = probe_time.result_of(scores, labels, run.lists.class_names, protocol)
-    log.info(probe_time.table(result))
-    log.info(protocol)
-    log.info(f"written: {', '.join(map(str, probe_time.write(run.folder, result)))}")
+        scores[order] = score(ordered, run.lists.test, evaluation, order, source, stop)
+    result = probe_time.summarize_orders(scores)
+    log.info(probe_time.orders_in_words(result))
+    log.info(result["protocol"])
+    written = probe_time.write_orders(run.folder, result)
+    log.info(f"written: {', '.join(map(str, written))}")
 
 
 def start_run_folder(folder: Path, opts: argparse.Namespace) -> None:
     """Makes the folder and writes the options there; from here on log.txt keeps the run's lines."""
     folder.mkdir(parents=True, exist_ok=True)
     options = {name: value for name, value in vars(opts).items() if name in opts.sources}
-    content = json.dumps(options, indent=1, default=str) + "\n"
-    checkpoint.write_whole(folder / "options.json", content.encode())
+    with whole(folder / "options.json") as temporary:
+        text = json.dumps(options, indent=1, default=str)
+        temporary.write_text(text + "\n", encoding="utf-8")
     loggers.set_up_console(folder)
 
 

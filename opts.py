@@ -436,7 +436,7 @@ def add_use_options(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="name what happens in video files, folders of frames, zips, or folders of them",
     )
-    add("--out", metavar="DIR", help="where predictions.json and .csv go (the working folder)")
+    add("--out", metavar="DIR", help="where predicted.json and .csv go (the working folder)")
     add(
         "--sliding-window",
         type=number(float, 0.01),

@@ -3,8 +3,6 @@
 That of a training step is models.step_cost.
 """
 
-import contextlib
-import io
 import itertools
 import json
 import multiprocessing
@@ -26,7 +24,7 @@ from pt_dataset.clip_dataset import ClipShape, VideoLists, check_paths
 from pt_dataset.datalist import read_list
 from pt_dataset.loader import train_loader
 from utils import distributed
-from utils.evaluator import score_videos
+from utils.evaluator import score_batches, score_videos
 from utils.normalize import ClipClassifier, Normalize
 from utils.optim import build_optimizer
 from utils.schedule import Schedule
@@ -145,5 +143,5 @@ def views_cost(num_views: int, crop: int) -> dict[str, float]:
 
 def score(network: ClipClassifier, views: torch.Tensor) -> None:
     batch = views[None], torch.tensor([0]), torch.tensor([0])
-    with contextlib.redirect_stderr(io.StringIO()):  # a progress bar
-        score_videos(network, [batch], CPU, view_batch=VIEW_BATCH)
+    batches = score_batches(network, [batch], CPU, view_batch=VIEW_BATCH)
+    score_videos(batches, names=["a video"], class_names=[], average="scores", protocol="")

@@ -1,12 +1,17 @@
 """Ctrl-C, SIGTERM and SIGUSR1 as requests that are granted between two steps."""
 
 import signal
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from utils import distributed
 
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 PREEMPTED = 75  # after SIGTERM or SIGUSR1, as a scheduler sends them; EX_TEMPFAIL of sysexits.h
 STATUS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: PREEMPTED, signal.SIGUSR1: PREEMPTED}
+
+
+T = TypeVar("T")
 
 
 class Stop(Exception):
@@ -45,3 +50,13 @@ class GracefulStop:
         signum = distributed.highest(self.requested or 0)
         if signum:
             raise Stop(signum)
+
+    def between(self, items: Iterable[T]) -> Iterator[T]:
+        """Yields each item, then looks for a signal before the next one, and after the last.
+
+        Raises:
+            Stop: as `check` does.
+        """
+        for item in items:
+            yield item
+            self.check()

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from config import UserError
-from utils.checkpoint import write_whole
+from config import UserError, whole
 from utils.mistakes import Mistakes
 from utils.visdom_logger import CONFUSION, MISTAKES, RUN, TRACES, WINDOWS, VisdomLogger, readable
 
@@ -72,7 +71,8 @@ class JsonLines(Logger):
         for name, count, done in (("steps", "step", step), ("metrics", "epoch", epoch)):
             path = run_dir / f"{name}.jsonl"
             kept = [line for line in read_lines(path) if line[count] <= done]
-            write_whole(path, "".join(map(_line, kept)).encode())
+            with whole(path) as temporary:
+                temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
 
     def log_steps(self, metrics: dict) -> None:
         self._append("steps.jsonl", metrics)
@@ -138,7 +138,8 @@ class ValidationFiles(Logger):
             "confusion": mistakes.confusion.tolist(),  # a row of counts for each true class
         }
         text = json.dumps(validation, ensure_ascii=False) + "\n"
-        write_whole(self.run_dir / "validation.json", text.encode())
+        with whole(self.run_dir / "validation.json") as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
     def _remove(self, *names: str) -> None:
         for name in names:

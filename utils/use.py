@@ -6,21 +6,23 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from config import ARCHS, Preprocessing, UserError, Views
+from config import ARCHS, Evaluation, Preprocessing, UserError, Views
 from models import build_model, weights
 from opts import USE_CLIP_OPTIONS
 from pt_dataset import windows
 from pt_dataset.clip_dataset import ClipShape
 from pt_dataset.datalist import CLASS_FILES, Video, read_classes
-from utils import annotate, checkpoint, evaluator, features, inference, prediction, timeline
-from utils import export as exporting
+from utils import checkpoint, results
+from utils.actions import annotate, predictions, timeline
+from utils.actions import export as exporting
+from utils.actions import extract_features as features
+from utils.actions.network import FeatureNetwork, outputs_of_parts
 from utils.normalize import ClipClassifier, Normalize
 from utils.precision import choose_precision
 from utils.resolve import CLIP_OPTIONS
@@ -41,7 +43,7 @@ class Network:
     preprocessing: Preprocessing
     clip: ClipShape
     class_names: list[str] | None  # None: of pictures, not of videos
-    of_weights: str  # what they are, in words
+    source: str  # which weights it has, in words
     device: torch.device
     precision: str
 
@@ -51,7 +53,7 @@ class Network:
 
     def feature_extractor(self) -> nn.Module:
         """From uint8 clips to features before the head."""
-        network = inference.FeatureNetwork(self.model)
+        network = FeatureNetwork(self.model)
         return ClipClassifier(network, self.normalize, self.precision).to(self.device).eval()
 
 
@@ -66,7 +68,7 @@ def load_network(opts: argparse.Namespace, device: torch.device) -> Network:
         averaged = state["ema"]
         weights.load_exactly(model, averaged["average"] if averaged else state["model"])
         preprocessing = Preprocessing(**state["preprocessing"])
-        of_weights = f"{'averaged ' if averaged else ''}weights of {opts.resume}"
+        source = f"{'averaged ' if averaged else ''}weights of {opts.resume}"
     else:
         arch = opts.arch
         entry = weights.find(opts.pretrained, arch, opts.arch_args)
@@ -82,7 +84,7 @@ def load_network(opts: argparse.Namespace, device: torch.device) -> Network:
         arch_args = ARCHS[arch].modalities[preprocessing.modality] | opts.arch_args
         start = {"weights": opts.pretrained, "weights_file": opts.pretrained_file}
         model = build_model(arch, len(class_names or range(1000)), **start, **arch_args)
-        of_weights = opts.pretrained
+        source = opts.pretrained
     typed = {name: getattr(opts, name) for name in USE_CLIP_OPTIONS if name in opts.given}
     preprocessing = replace(preprocessing, **typed)
     if preprocessing.crop_size > preprocessing.short_side:
@@ -107,7 +109,7 @@ def load_network(opts: argparse.Namespace, device: torch.device) -> Network:
         preprocessing=preprocessing,
         clip=clip,
         class_names=class_names,
-        of_weights=of_weights,
+        source=source,
         device=device,
         precision=precision,
     )
@@ -121,20 +123,23 @@ def predict(opts: argparse.Namespace, device: torch.device) -> int:
     )
     if opts.annotate and len(videos) > 1:
         raise UserError(f"--annotate writes one video, and there are {len(videos)}; name one")
-    predictions, failed = predict_videos(network, videos, opts)
+    found, failed = predict_videos(network, videos, opts)
     problems += failed
-    for one in predictions:
-        print(prediction.table(one, network.class_names))
+    for one in found:
+        print(predictions.prediction_in_words(one, network.class_names))
     folder, about = Path(opts.out), what_was_done(network, opts)
-    written = prediction.write(folder, predictions, problems, network.class_names, about)
-    for number, one in enumerate(predictions if opts.sliding_window else (), 1):
-        which = f"{number}_" if len(predictions) > 1 else ""
+    written = predictions.write_predictions(folder, found, problems, network.class_names, about)
+    for number, one in enumerate(found if opts.sliding_window else (), 1):
+        which = f"{number}_" if len(found) > 1 else ""
         written.append(folder / f"timeline_{which}{Path(one.path).stem}.png")
-        timeline.draw(one, network.class_names, written[-1])
-    if opts.annotate and predictions:
-        frames = windows.frames_of(videos[0])
-        labels_at = partial(prediction.labels_at, predictions[0], network.class_names)
-        annotate.write_video(Path(opts.annotate), frames, videos[0].fps, labels_at)
+        timeline.draw_timeline(one, network.class_names, written[-1])
+    if opts.annotate and found:
+        fps = videos[0].fps
+        frames = (
+            (frame, predictions.labels_at(found[0], network.class_names, i / fps))
+            for i, frame in enumerate(windows.frames_of(videos[0]))
+        )
+        annotate.write_labeled_video(Path(opts.annotate), frames, fps)
         written.append(opts.annotate)
     log.info(f"written: {', '.join(map(str, written))}")
     return exit_status(problems)
@@ -156,24 +161,24 @@ def usable_videos(
 
 def predict_videos(
     network: Network, videos: list[Video], opts: argparse.Namespace
-) -> tuple[list[prediction.Prediction], list[tuple[str, str]]]:
+) -> tuple[list[predictions.Prediction], list[tuple[str, str]]]:
     """Softmax scores averaged over the views of each window, and over the windows of each video."""
     parts = [part for video in videos for part in parts_to_predict(video, network.clip, opts)]
     num_crops = (opts.views or VIEWS).crops
-    predictions, problems = [], []
+    found, problems = [], []
     for video, answers in by_video(network, network.classifier(), parts, num_crops, opts):
         if isinstance(answers, str):
             problems.append((video.path, answers))
             continue
         spans = [
-            prediction.Span(
+            predictions.Span(
                 *(frame / video.fps if video.fps else None for frame in part.spans[0]),
                 scores=logits.softmax(dim=1).mean(dim=0),
             )
             for part, logits in answers
         ]
-        predictions.append(
-            prediction.Prediction(
+        found.append(
+            predictions.Prediction(
                 path=video.path,
                 num_frames=video.num_frames,
                 fps=video.fps,
@@ -181,7 +186,7 @@ def predict_videos(
                 timeline=spans if opts.sliding_window else [],
             )
         )
-    return predictions, problems
+    return found, problems
 
 
 def by_video(
@@ -193,7 +198,7 @@ def by_video(
 ) -> Iterator[tuple[Video, list[tuple[windows.Part, torch.Tensor]] | str]]:
     """Videos with what `function` says (V, dim) of each of their parts, or with what is wrong."""
     loader = windows.part_loader(parts, network.clip, num_crops, opts.workers)
-    answers = inference.outputs(
+    answers = outputs_of_parts(
         function, loader, network.device, opts.batch_size, opts.use, len(parts)
     )
     for _, group in groupby(answers, lambda answer: parts[answer[0]].video.path):
@@ -220,12 +225,12 @@ def parts_to_predict(video: Video, clip: ClipShape, opts: argparse.Namespace) ->
 
 def what_was_done(network: Network, opts: argparse.Namespace) -> dict:
     """What predictions were made with, for their file."""
-    about = {"weights": network.of_weights}
+    about = {"weights": network.source}
     if opts.sliding_window:
         about["windows"] = f"{opts.sliding_window:g} s, one every {opts.sliding_window / 2:g} s"
     if opts.views or not opts.sliding_window:
         views = opts.views or VIEWS
-        words = evaluator.protocol_in_words(views, vars(network.preprocessing))
+        words = results.protocol_in_words(Evaluation(views=views), network.preprocessing)
         about["protocol"] = words.removeprefix("video accuracy, ")
     return about | {"preprocessing": vars(network.preprocessing)}
 
@@ -238,14 +243,14 @@ def extract_features(opts: argparse.Namespace, device: torch.device) -> int:
     folder = Path(opts.extract_features)
     settings = {
         "arch": network.arch,
-        "weights_sha256": features.digest_of(network.model),
+        "weights_sha256": features.digest_weights(network.model),
         "window": opts.window or "a clip",
         "step": opts.step or "a window",
         "fps_of_frames": opts.fps,
         "precision": network.precision,
         "preprocessing": vars(network.preprocessing),
     }
-    features.start_folder(folder, settings)
+    features.start_features_folder(folder, settings)
     videos, problems = usable_videos(opts.videos, network.clip, opts.fps)
     paths = feature_files(folder, opts.videos, videos)
     left = [video for video in videos if not paths[video.path].exists()]
@@ -280,8 +285,8 @@ def feature_files(folder: Path, roots: list[str], videos: list[Video]) -> dict[s
 def parts_to_extract(video: Video, clip: ClipShape, opts: argparse.Namespace) -> list[windows.Part]:
     """A few windows in a row at a time, so that what they share is decoded once."""
     length = clip.length(video)
-    of_clip = length if clip.snippet_len else math.ceil(clip.clip_len * clip.step(video))
-    window = opts.window or of_clip
+    whole_clip = length if clip.snippet_len else math.ceil(clip.clip_len * clip.step(video))
+    window = opts.window or whole_clip
     spans = windows.spans(length, window, opts.step or window)
     return [
         windows.Part(
@@ -318,11 +323,11 @@ def export(opts: argparse.Namespace, device: torch.device) -> int:
     network = load_network(opts, torch.device("cpu"))
     about = {
         "arch": network.arch,
-        "weights": network.of_weights,
+        "weights": network.source,
         "preprocessing": vars(network.preprocessing),
         "class_names": network.class_names,
     }
-    difference = exporting.export(path, network.model, network.clip.network_input(), about)
+    difference = exporting.export_network(path, network.model, network.clip.network_input(), about)
     log.info(
         f"written: {path} and {path.with_suffix('.json')}; logits differ from the original by "
         f"{difference:.0e} of the largest, for batches of 1, 2 and 3 clips"
