@@ -17,7 +17,8 @@ from models import build_model, weights
 from opts import USE_CLIP_OPTIONS
 from pt_dataset import windows
 from pt_dataset.clip_dataset import ClipShape
-from pt_dataset.datalist import CLASS_FILES, Video, read_classes
+from pt_dataset.datalist import CLASS_FILES, read_classes
+from pt_dataset.video_list import Video
 from utils import checkpoint, results
 from utils.actions import annotate, predictions, timeline
 from utils.actions import export as exporting
