@@ -12,6 +12,7 @@ python main.py --resume saved_model/i3d_ucf101_1/last.pth --predict clip.mp4
 python main.py --arch i3d --dataset ucf101 --pretrained i3d_rgb_piergiaj --head-only
 """
 
+import argparse
 import contextlib
 import errno
 import json
@@ -19,55 +20,53 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from opts import Options, config_table, parse_opts
+from opts import answered, parse_opts
 
 # --help, --print-config and a wrong option are answered by one process, before torch takes its
 # seconds to import
-if __name__ == "__main__" and os.environ.get("RANK", "0") == "0":
-    opts = parse_opts()
-    if opts.action == "print_config":
-        print(config_table(opts))
-        sys.exit()
+if __name__ == "__main__" and os.environ.get("RANK", "0") == "0" and answered(parse_opts()):
+    sys.exit()
 
 import torch
 from torch import nn
 
-from config import ARCHS, INTERRUPTED, RUNS, Optimization, Regularization, UserError, Views, part
+from config import ARCHS, RUNS, Evaluation, Preprocessing, UserError, Views, part, whole
 from models import build_model, weights
-from pt_dataset.inputs.orders import ORDERS
+from pt_dataset.clip_dataset import ClipShape, VideoLists, check_clips, read_dataset
 from pt_dataset.loader import Loader, train_loader, view_loader
 from pt_dataset.video_list import Video
-from pt_dataset.video_lists import VideoLists, check_clips, read_dataset
+from pt_dataset.windows import ORDERS, OrderedClips
 from utils import (
     build,
     checkpoint,
     distributed,
     evaluator,
-    head,
+    flops,
     loggers,
-    probe_time,
-    series,
+    memory,
+    plan,
+    results,
     use,
 )
-from utils.actions import plan
-from utils.averages import Averages
-from utils.features import digest_of
-from utils.inference import FeatureNetwork
-from utils.interrupt import GracefulStop, Stop
+from utils.actions import heads, probe_time, splits
+from utils.actions.extract_features import digest_weights
+from utils.actions.network import FeatureNetwork
+from utils.compile import compiled
+from utils.ema import Ema
+from utils.freeze import freeze_norms, freeze_until
+from utils.interrupt import INTERRUPTED, GracefulStop, Stop
 from utils.metrics import top_k
 from utils.mistakes import Mistakes
 from utils.normalize import ClipClassifier, Normalize
-from utils.options import flops, micro_batch
-from utils.options.activations import compute_activations_twice
-from utils.options.compile import compiled
-from utils.options.freeze import freeze_norms, freeze_until
-from utils.options.precise_bn import measure_norms
+from utils.optim import build_optimizer, set_rates
+from utils.precise_bn import measure_norms
 from utils.precision import choose_precision
 from utils.resolve import (
+    CLIP_OPTIONS,
     check_resumed,
     check_shares,
     clips_at_once,
@@ -77,10 +76,16 @@ from utils.resolve import (
     share_size,
     short_side_range,
 )
+from utils.schedule import Schedule
+from utils.scores import Scores
 from utils.trainer import NonFiniteLoss, Trainer
 
 AUGMENTATION = ("crop", "crop_area", "crop_ratio", "crop_scales", "color_jitter")
+SCHEDULE_OPTIONS = ("epochs", "schedule", "lr_steps", "warmup_epochs", "plateau_patience")
+OPTIMIZER_OPTIONS = ("lr", "momentum", "nesterov", "weight_decay", "decay_norm")
+TRAINER_OPTIONS = ("clip_grad", "label_smoothing", "mixup", "seed")
 LOADER_OPTIONS = ("batch_size", "workers", "on_bad_frame", "max_bad_share")
+ONE_CLIP = Evaluation(views=Views(1, 1))  # of validation between epochs
 MUCH_WAITING = 0.1  # share of the time
 log = logging.getLogger("video")
 
@@ -89,7 +94,7 @@ log = logging.getLogger("video")
 class Run:
     """What training and evaluation share."""
 
-    opts: Options
+    opts: argparse.Namespace
     folder: Path
     device: torch.device
     resumed: dict | None  # the checkpoint of --resume
@@ -97,14 +102,12 @@ class Run:
     validation: Sequence[Video]  # what is evaluated after each epoch
     chosen_on: str  # where those videos come from, in words
     preprocessing: dict
-    clip: Preprocessing
-    augmentation: Augmentation
+    clip: ClipShape
     arch_args: dict
     model: nn.Module  # the plain network: its keys are the saved ones
     classifier: nn.Module  # from uint8 clips, wrapped for the devices
     precision: str
     frozen: list[nn.Module]  # parts that keep their weights
-    order: str = "normal"  # of the frames in evaluation, one of ORDERS
     view_loaders: dict[tuple, Loader] = field(default_factory=dict)  # of view_loader_of
 
 
@@ -115,21 +118,20 @@ def main(argv: list[str] | None = None) -> int:
         UserError: something that the user can mend.
     """
     opts = parse_opts(argv)
-    if opts.action == "list_weights":
+    if opts.list_weights:
         print(weights.table())
         return 0
-    if opts.action == "print_config":
-        print(config_table(opts))
-        return 0
-    alone = opts.action in USES or opts.head_only or opts.probe_time
+    alone = opts.use or opts.head_only or opts.probe_time
     if alone and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError(
             "--predict, --extract-features, --export, --head-only and --probe-time run in one "
             "process: python main.py, without torchrun"
         )
-    if opts.action in USES:
+    if opts.use:
         loggers.set_up_console()
-        return getattr(use, opts.action)(opts, pick_device(opts.device))
+        return getattr(use, opts.use)(opts, pick_device(opts.device))
+    if answered(opts):
+        return 0
     with distributed.joined():
         opts = distributed.from_main(lambda: opts)
         if opts.splits:
@@ -143,19 +145,24 @@ def main(argv: list[str] | None = None) -> int:
             return evaluate(run, stop) if run.opts.evaluate else train(run, stop)
 
 
-def train_splits(opts: Options, argv: list[str]) -> int:
+def train_splits(opts: argparse.Namespace, argv: list[str]) -> int:
     """A run for each of --splits, or its evaluation; returns the exit status."""
     if distributed.is_main():
         loggers.set_up_console()
     for split in opts.splits:  # a list that is missing is said before the first hour
         with distributed.in_turn():
             read_dataset(opts.dataset, opts.data_root, split)
-    return series.run_series(
-        main, argv, splits=opts.splits, evaluate=opts.evaluate, prefix=RUNS / opts.name
-    )
+    series = splits.Series(opts.splits, RUNS / opts.name, opts.evaluate)
+    for split, folder in series.left_to_do():
+        status = main([*argv, "--splits", split, "--name", folder.name, "--resume", "auto"])
+        if status:
+            log.info(f"the same command goes on with split {split}")
+            return status
+    series.sum_up()
+    return 0
 
 
-def set_up(opts: Options) -> Run:
+def set_up(opts: argparse.Namespace) -> Run:
     """Everything that can fail before the first step, in an order that leaves nothing behind."""
     if distributed.is_main():
         loggers.set_up_console()
@@ -200,9 +207,11 @@ def set_up(opts: Options) -> Run:
     if opts.pretrained and not (entry or resumed):
         entry = weights.find(opts.pretrained, opts.arch, opts.arch_args)
     preprocessing = preprocessing_of(opts, entry, resumed)
-    clip = Preprocessing(**preprocessing)
-    sides = short_side_range(opts, preprocessing)
-    augmentation = replace(part(Augmentation, opts), short_side=sides)
+    clip = ClipShape(
+        **{name: preprocessing[name] for name in (*CLIP_OPTIONS, "resize", "antialias")},
+        **{name: getattr(opts, name) for name in AUGMENTATION},
+        short_side=short_side_range(opts, preprocessing),
+    )
     check_clips(lists, clip, num_crops=opts.views.crops)
 
     # model
@@ -212,7 +221,7 @@ def set_up(opts: Options) -> Run:
     if entry and not opts.resume:
         start = {"weights": opts.pretrained, "weights_file": opts.pretrained_file}
     if entry or resumed:  # what weights were trained with comes before the recipe
-        typed = {name: value for name, value in arch_args.items() if opts.typed(name)}
+        typed = {name: value for name, value in arch_args.items() if name in opts.given}
         arch_args |= (resumed["arch_args"] if resumed else entry.arch_args) | typed
     with distributed.in_turn():
         model = build_model(opts.arch, len(lists.class_names), **start, **arch_args)
@@ -227,19 +236,14 @@ def set_up(opts: Options) -> Run:
     if opts.freeze_bn:
         frozen += freeze_norms(model)
     if opts.checkpoint_activations:
-        compute_activations_twice(model)
+        memory.checkpoint_activations(model)
     batch_shape = (clips_at_once(opts), *clip.network_input())
     with distributed.in_turn():
         precision = choose_precision(opts.precision, device, model, batch_shape)
     precision = distributed.from_main(lambda: precision)  # where machines differ
     torch.backends.cudnn.benchmark = True  # clips have one shape: try the kernels, keep the best
-    normalize = Normalize(
-        preprocessing["mean"],
-        preprocessing["std"],
-        preprocessing["value_range"],
-        preprocessing["channel_order"],
-        opts.channels_last,
-    )
+    pixels = (preprocessing[name] for name in ("mean", "std", "value_range", "channel_order"))
+    normalize = Normalize(*pixels, opts.channels_last)
     classifier = ClipClassifier(model, normalize, precision).to(device)
     if device == torch.device("cuda") and torch.cuda.device_count() > 1:
         classifier = nn.DataParallel(classifier)
@@ -256,7 +260,6 @@ def set_up(opts: Options) -> Run:
         chosen_on=chosen_on,
         preprocessing=preprocessing,
         clip=clip,
-        augmentation=augmentation,
         arch_args=arch_args,
         model=model,
         classifier=classifier,
@@ -275,7 +278,7 @@ def train(run: Run, stop: GracefulStop) -> int:
     for line in (*in_words(run, trainer, len(loader)), *resumed_in_words(run, len(loader))):
         log.info(line)
     logger = build_logger(run, trainer)
-    saver = Saver(run, trainer, opts.checkpoint_minutes, opts.checkpoint_steps)
+    saver = Saver(run, trainer, loader, opts.checkpoint_minutes, opts.checkpoint_steps)
     try:
         if not distributed.from_main((folder / "last.pth").exists):
             saver.save("last.pth")  # from now on there is always one to go on from
@@ -309,31 +312,40 @@ def train_epochs(
     validated = distributed.from_main(lambda: loggers.read_lines(folder / "metrics.jsonl"))
     best = max((m["val/top1"] for m in validated), default=-1)
 
+    def on_log(metrics: dict, epoch: float) -> None:
+        logger.log_steps(metrics | {"step": trainer.step, "epoch": epoch})
+
+    def between_steps() -> None:
+        saver.save_if_due()
+        stop.check()
+
     try:
         while trainer.epoch < opts.epochs:
             began = time.perf_counter()
-            batches = loader.epoch(trainer.epoch, trainer.done)
-            for logged in stop.between(trainer.steps(batches, opts.log_every)):
-                if logged:
-                    logger.log_steps(logged)
-                saver.save_if_due()
+            metrics = trainer.train_epoch(
+                loader, log_every=opts.log_every, on_log=on_log, check=between_steps
+            )
             with weights_to_evaluate(run, trainer, loader):
                 mistakes, desc = Mistakes(run.lists.class_names), f"validate {trainer.epoch + 1}"
-                one = Views(1, 1)
-                scores = score(run, run.validation, one, desc, stop.check, on_batch=mistakes.add)
-            mistakes = mistakes.of_all_processes()
-            metrics = trainer.end_epoch(evaluator.validation_metrics(*scores[:3]))
+                in_training = f"weights after epoch {trainer.epoch + 1}"
+                scores = score(
+                    run, run.validation, ONE_CLIP, desc, in_training, stop, mistakes=mistakes
+                )
+            mistakes = mistakes.gathered()
+            metrics |= evaluator.validation_metrics(scores)
+            trainer.schedule.losses.append(metrics["val/loss"])
+            trainer.epoch += 1
             left = (opts.epochs - trainer.epoch) * (time.perf_counter() - began) / 3600
             log.info(epoch_in_words(trainer.epoch, opts.epochs, metrics, left))
             if metrics["time/data"] > MUCH_WAITING * metrics["time/step"]:
                 log.info(f"to wait less for data: {loader.advice()}")
-            logger.log_epoch(metrics, mistakes)
+            logger.log_epoch(metrics | {"step": trainer.step, "epoch": trainer.epoch}, mistakes)
             if metrics["val/top1"] > best:
                 best = metrics["val/top1"]
                 saver.save("best.pth", chosen_on=run.chosen_on)
             saver.save("last.pth")  # last: what a kill before it leaves out is done again
         with trainer.ema.applied() if trainer.ema else contextlib.nullcontext():
-            report(run, weights_in_words(saver.state()), stop.check)
+            report(run, weights_in_words(saver.state()), stop)
     except Stop as request:
         saver.save("last.pth")
         log.info(f"{request}; go on with --resume {folder / 'last.pth'}")
@@ -346,12 +358,13 @@ def train_epochs(
 
 def evaluate(run: Run, stop: GracefulStop) -> int:
     """The test list, or the probe of time on it; returns the exit status."""
-    of_weights = weights_in_words(run.resumed)
+    assert run.resumed is not None  # --evaluate needs --resume
+    source = weights_in_words(run.resumed)
     try:
         if run.opts.probe_time:
-            probe(run, of_weights, stop.check)
+            probe(run, source, stop)
         else:
-            report(run, of_weights, stop.check)
+            report(run, source, stop)
             log.info(f"scores and predictions: {run.folder}")
     except Stop as request:
         log.info(f"{request}; nothing was written; the same command starts again")
@@ -377,134 +390,142 @@ def build_logger(run: Run, trainer: Trainer) -> loggers.Logger:
 
 def train_heads(run: Run, stop: GracefulStop) -> int:
     """Heads with several learning rates on features that are computed once; saves the best."""
-    opts, views = run.opts, run.opts.views
+    opts, lists = run.opts, run.lists
     if getattr(run.model, "consensus", "avg") != "avg":
         raise UserError("--head-only needs a head that follows the features: --consensus avg")
     loader = loader_of(run)  # what it refuses, before the work
     try:
-        of_train, of_val, of_test = (
-            features_of(run, videos, desc, stop.check)
-            for desc, videos in (
-                ("training videos", run.lists.train),
-                ("validation videos", run.validation),
-                ("test videos", run.lists.test),
-            )
-        )
+        training = features_of(run, lists.train, "training videos", stop)
+        validation = features_of(run, run.validation, "validation videos", stop)
+        test = features_of(run, lists.test, "test videos", stop)
     except Stop as request:
-        log.info(f"{request}; the same command goes on with the lists that are done")
+        log.info(f"{request}; run the same command again; finished lists are kept")
         return request.status
-    heads = {
-        lr: head.train_head(
-            lambda videos, of_view: of_train[0][videos, of_view],
-            of_train[1],
-            of_train[0].shape[1],
+    trained, top1 = {}, {}
+    for lr in opts.head_lrs:
+        trained[lr] = heads.train_head(
+            training.values,
+            training.labels,
             run.model.head,
             dropout=run.model.dropout.p,
             lr=lr,
             seed=opts.seed,
         )
-        for lr in opts.head_lrs
-    }
-    top1 = {
-        lr: top_k(head.scores_of(one, of_val[0], opts.average), of_val[1], 1)
-        for lr, one in heads.items()
-    }
+        scores = score_features(run, trained[lr], validation, run.validation, f"lr {lr}")
+        top1[lr] = top_k(scores.scores, scores.labels, 1)
     start_run_folder(run.folder, opts)
-    log.info(f"heads after {head.EPOCHS} epochs:\n{head.table(top1)}")
-    best = heads[max(top1, key=top1.get)]
+    log.info(f"heads after {heads.EPOCHS} epochs:\n{heads.accuracies_in_words(top1)}")
+    best = trained[max(top1, key=top1.get)]
     run.model.head.load_state_dict(best.state_dict())
-    trainer = build_trainer(run, loader)
-    saver = Saver(run, trainer, 0, 0)
-    chosen_on = run.chosen_on if len(heads) > 1 else None
+    saver = Saver(run, build_trainer(run, loader), loader, 0, 0)
+    chosen_on = run.chosen_on if len(trained) > 1 else None
     saver.save("last.pth", chosen_on=chosen_on)
-    scores = head.scores_of(best, of_test[0], opts.average)
-    words = evaluator.protocol_in_words(views, run.preprocessing, opts.average, opts.full_crop)
-    protocol = (
-        f"{words}; {opts.dataset} split "
-        f"{opts.split}; head on frozen {opts.resume or opts.pretrained}, "
+    source = (
+        f"head on frozen {opts.resume or opts.pretrained}, "
         f"{weights_in_words(saver.state(chosen_on))}"
     )
-    seen = of_test[2].tolist()
-    num_skipped = len(run.lists.test) - len(seen)
-    result = evaluator.result_of(scores, of_test[1], protocol, opts.average, num_skipped)
-    names = [run.lists.test[i].path for i in seen]
-    evaluator.write_results(run.folder, result, scores, of_test[1], names, run.lists.class_names)
-    log.info(evaluator.describe(result))
+    scores = score_features(run, best, test, lists.test, source)
+    log.info(results.describe(results.write_results(run.folder, scores)))
     log.info(f"checkpoint: {run.folder / 'last.pth'}; --resume with it trains all of the network")
     return 0
 
 
-def features_of(
-    run: Run, videos: Sequence[Video], desc: str, check: Callable[[], None]
-) -> head.Features:
+def features_of(run: Run, videos: Sequence[Video], desc: str, stop: GracefulStop) -> heads.Features:
     """Features of the views of `videos`, from the cache where they are the same."""
-    opts = run.opts
+    opts, evaluation = run.opts, part(Evaluation, run.opts)
     if opts.views.clips is None:
         raise UserError("--head-only needs --views with a number of clips, such as 5x1")
-    inner = run.classifier.module if isinstance(run.classifier, nn.DataParallel) else run.classifier
-    extractor = ClipClassifier(FeatureNetwork(run.model), inner.normalize, run.precision)
-    extractor.to(run.device)
-    key = head.cache_key(
-        weights=digest_of(run.model),
+    key = heads.cache_key(
+        weights=digest_weights(run.model),
         videos=[(*video[:2], *video[3:]) for video in videos],
         preprocessing=run.preprocessing,
         views=[str(opts.views), opts.full_crop],
         precision=run.precision,
         on_bad_frame=opts.on_bad_frame,
     )
-    loader = view_loader_of(run, videos, opts.views, opts.full_crop)
     path = RUNS / ".features" / f"{key}.pt"
-    found, was_there = head.cached(
-        path, lambda: head.compute_features(extractor, loader, run.device, desc, check)
+    features = heads.load_features(path)
+    before = ", computed before" if features else ""
+    if features is None:
+        inner = run.classifier
+        inner = inner.module if isinstance(inner, nn.DataParallel) else inner
+        extractor = ClipClassifier(FeatureNetwork(run.model), inner.normalize, run.precision)
+        batches = evaluator.progress_bar(view_loader_of(run, videos, evaluation), desc)
+        features = heads.compute_features(
+            extractor.to(run.device), stop.between(batches), run.device, view_batch_of(run)
+        )
+        heads.save_features(path, features)
+    log.info(f"features of {len(videos)} {desc}: {path}{before}")
+    return features
+
+
+def score_features(
+    run: Run, head: nn.Linear, features: heads.Features, videos: Sequence[Video], source: str
+) -> Scores:
+    """What `head` says of `videos`, of which `features` are."""
+    return heads.score_features(
+        head,
+        features,
+        names=[video.path for video in videos],
+        class_names=run.lists.class_names,
+        average=run.opts.average,
+        protocol=protocol_of(run, part(Evaluation, run.opts), source),
     )
-    log.info(f"features of {len(videos)} {desc}: {path}{', computed before' * was_there}")
-    return found
 
 
 def loader_of(run: Run) -> Loader:
-    names = (*LOADER_OPTIONS, "seed")
+    names = (*LOADER_OPTIONS, "flip_prob", "seed")
     return train_loader(
         run.lists,
         run.clip,
-        run.augmentation,
         shard=(distributed.rank(), distributed.world_size()),
+        gather=distributed.gather,
         equal_shares=run.opts.sync_bn,
-        **vars(part(Loading, run.opts)),
+        **{name: getattr(run.opts, name) for name in names},
     )
 
 
 def build_trainer(run: Run, loader: Loader) -> Trainer:
     """Optimizer, schedule and all else that moves with the steps, as the checkpoint left it."""
     opts = run.opts
-    if run.resumed and run.resumed["steps_per_epoch"] != len(loader):
-        raise UserError(
-            f"{opts.resume} was trained with {run.resumed['steps_per_epoch']} steps an epoch, "
-            f"and now there are {len(loader)}: --batch-size or the training list has changed; "
-            "start a new run with another --name"
-        )
-    num_classes, clip_len = len(run.lists.class_names), run.clip.clip_len
+
+    def chosen(names: tuple[str, ...]) -> dict:
+        return {name: getattr(opts, name) for name in names}
+
+    optimizer = build_optimizer(run.model, opts.optimizer, **chosen(OPTIMIZER_OPTIONS))
+    schedule = Schedule(optimizer, steps_per_epoch=len(loader), **chosen(SCHEDULE_OPTIONS))
+    ema = Ema(run.model, opts.ema) if opts.ema else None  # in memory when micro-batches are tried
     trainer = Trainer(
         run.classifier,
         run.model,
-        part(Optimization, opts),
-        part(Regularization, opts),
-        Averages(run.device, num_classes, clip_len, clips_per_s_at_peak(run)),
-        loader.new_faults(),
-        steps_per_epoch=len(loader),
+        optimizer,
+        schedule,
+        device=run.device,
         precision=run.precision,
-        micro_batch=pick_micro_batch(run),
-        seed=opts.seed,
+        num_classes=len(run.lists.class_names),
+        clip_len=run.clip.clip_len,
+        micro_batch=pick_micro_batch(run, optimizer),
+        ema=ema,
         frozen=run.frozen,
+        clips_per_s_at_peak=clips_per_s_at_peak(run),
+        **chosen(TRAINER_OPTIONS),
     )
     if run.resumed:
+        if run.resumed["steps_per_epoch"] != len(loader):
+            raise UserError(
+                f"{opts.resume} was trained with {run.resumed['steps_per_epoch']} steps an epoch, "
+                f"and now there are {len(loader)}: --batch-size or the training list has changed; "
+                "start a new run with another --name"
+            )
         trainer.load_state_dict(run.resumed)
+        loader.faults = run.resumed["faults"]
+        for group in optimizer.param_groups:  # --lr and --weight-decay count anew
+            set_rates(group, opts.lr, opts.weight_decay)
     return trainer
 
 
 def clips_per_s_at_peak(run: Run) -> float | None:
     """How many clips the devices could train on at their peak; None where that is not known."""
-    if run.device.type != "cuda":
-        return None
     peak = flops.peak_flops(run.device, run.precision)
     if peak is None:
         return None
@@ -516,27 +537,27 @@ def clips_per_s_at_peak(run: Run) -> float | None:
     return devices * peak / (3 * flops.forward_flops(run.model, one_clip))
 
 
-def pick_micro_batch(run: Run) -> int:
+def pick_micro_batch(run: Run, optimizer: torch.optim.Optimizer) -> int:
     """How many clips go through the network at once, in each process."""
-    opts = run.opts
-    asked, most = opts.micro_batch, share_size(opts)
+    asked, most = run.opts.micro_batch, share_size(run.opts)
+    mixup = run.opts.mixup > 0
+    on_device = run.opts.batch_size if mixup else most  # a partner may be in another share
     if asked != "auto":
         return min(asked or most, most)
     if run.device.type != "cuda":
         return most
-    mixup = opts.mixup > 0
     channels, frames, height, width = run.clip.network_input()
+    clip_shape = (frames, height, width, channels)
+    classifier = distributed.unwrapped(run.classifier)
+
+    def fits(size: int) -> bool:
+        how = {"batch_size": on_device, "mixup": mixup}
+        return memory.fits_on_gpu(classifier, optimizer, clip_shape, size, run.device, **how)
+
     # a resumed run keeps its own, and with it the statistics of batch norm
-    found = micro_batch.largest_micro_batch(
-        distributed.unwrapped(run.classifier),
-        (frames, height, width, channels),
-        min(run.resumed["micro_batch"], most) if run.resumed else most,
-        run.device,
-        batch_size=opts.batch_size if mixup else most,  # a partner may be in another share
-        mixup=mixup,
-        num_copies={"sgd": 1, "adamw": 2}[opts.optimizer] + (opts.ema > 0),
-    )
-    return -distributed.highest(-found)
+    if run.resumed:
+        most = min(run.resumed["micro_batch"], most)
+    return -distributed.highest(-memory.largest_micro_batch(fits, most))
 
 
 class Saver:
@@ -549,8 +570,8 @@ class Saver:
         steps: how many steps may lie between two; 0: any number.
     """
 
-    def __init__(self, run: Run, trainer: Trainer, minutes: float, steps: int):
-        self.run, self.trainer = run, trainer
+    def __init__(self, run: Run, trainer: Trainer, loader: Loader, minutes: float, steps: int):
+        self.run, self.trainer, self.loader = run, trainer, loader
         self.minutes, self.steps = minutes, steps
         self.saved_at = time.monotonic()
 
@@ -577,20 +598,23 @@ class Saver:
             "arch_args": self.run.arch_args,
             "class_names": self.run.lists.class_names,
             "preprocessing": self.run.preprocessing,
+            "steps_per_epoch": self.trainer.schedule.of_lr_factor["steps_per_epoch"],
             "precision": self.run.precision,
+            "micro_batch": self.trainer.micro_batch,
             "chosen_on": chosen_on,
+            "faults": self.loader.faults,  # of the epoch in hand
         }
 
 
 @contextlib.contextmanager
-def weights_to_evaluate(run: Run, trainer: Trainer, loader: Loader) -> Iterator[None]:
+def weights_to_evaluate(run: Run, trainer: Trainer, loader: Loader):
     """Inside, the network is what validation sees: averaged weights, batch norm measured anew."""
     with trainer.ema.applied() if trainer.ema else contextlib.nullcontext():
         if run.opts.precise_bn:
-            batches = loader.epoch(trainer.epoch)
+            loader.batch_sampler.start = 0
             measure_norms(
                 run.classifier,
-                distributed.sharing_faults(batches, loader.new_faults()),
+                loader,
                 run.opts.precise_bn,
                 trainer.micro_batch,
                 run.device,
@@ -630,91 +654,99 @@ def print_plan(run: Run) -> int:
 def score(
     run: Run,
     videos: Sequence[Video],
-    views: Views,
+    evaluation: Evaluation,
     desc: str,
-    check: Callable[[], None],
-    average: str = "scores",
-    full_crop: bool = False,
-    on_batch: Callable[..., None] = lambda *batch: None,
-) -> tuple[torch.Tensor, torch.Tensor, float, set[int]]:
-    """What evaluator.score_videos says of `videos`, seen in `views`; which were left out."""
-    loader = view_loader_of(run, videos, views, full_crop)
-    faults = loader.new_faults()
-    batches = distributed.sharing_faults(loader.epoch(), faults)
-    how = {"average": average, "view_batch": run.opts.view_batch or clips_at_once(run.opts)}
-    scored = evaluator.score_videos(
+    source: str,
+    stop: GracefulStop,
+    mistakes: Mistakes | None = None,
+) -> Scores:
+    """What the network says of `videos`.
+
+    Args:
+        desc: what the progress bar is called.
+        source: which weights the network has, in words.
+        mistakes: watches.
+    """
+    batches = evaluator.score_batches(
         run.classifier,
-        batches,
+        stop.between(evaluator.progress_bar(view_loader_of(run, videos, evaluation), desc)),
         run.device,
-        desc,
-        check,
-        on_batch=on_batch,
-        total=len(loader),
-        **how,
+        average=evaluation.average,
+        view_batch=view_batch_of(run),
     )
-    return *scored, set(faults.found) if run.opts.on_bad_frame == "skip" else set()
+    return evaluator.score_videos(
+        mistakes.watch(batches) if mistakes else batches,
+        names=[video.path for video in videos],
+        class_names=run.lists.class_names,
+        average=evaluation.average,
+        protocol=protocol_of(run, evaluation, source),
+    )
 
 
-def view_loader_of(
-    run: Run, videos: Sequence[Video], views: Views, full_crop: bool = False
-) -> Loader:
+def protocol_of(run: Run, evaluation: Evaluation, source: str) -> str:
+    """How something was measured, all of it."""
+    words = results.protocol_in_words(evaluation, Preprocessing(**run.preprocessing))
+    return f"{words}; {run.opts.dataset} split {run.opts.split}; {source}"
+
+
+def view_batch_of(run: Run) -> int:
+    """Views that a process has on its devices at once."""
+    return run.opts.view_batch or clips_at_once(run.opts)
+
+
+def view_loader_of(run: Run, videos: Sequence[Video], evaluation: Evaluation) -> Loader:
     """The loader of `videos`, the same one each time, so that its processes start only once."""
+    views, full_crop = evaluation.views, evaluation.full_crop
     key = id(videos), views, full_crop
     if key not in run.view_loaders:
-        clip = replace(run.clip, crop_size=run.clip.short_side) if full_crop else run.clip
+        side = run.preprocessing["short_side"]
+        crop_size = side if full_crop else run.clip.crop_size
         options = {name: getattr(run.opts, name) for name in LOADER_OPTIONS}
         run.view_loaders[key] = view_loader(
             videos,
-            clip,
-            views,
-            order=run.order,
+            replace(run.clip, short_side=(side, side), crop_size=crop_size),
+            num_clips=views.clips,
+            num_crops=views.crops,
             shard=(distributed.rank(), distributed.world_size()),
-            **options | {"batch_size": run.opts.view_batch or clips_at_once(run.opts)},
+            gather=distributed.gather,
+            **options | {"batch_size": view_batch_of(run)},
         )
     return run.view_loaders[key]
 
 
-def report(run: Run, of_weights: str, check: Callable[[], None]) -> None:
+def report(run: Run, source: str, stop: GracefulStop) -> None:
     """Evaluates the test list, writes the results and prints them with their protocol."""
-    videos, opts = run.lists.test, run.opts
-    views, average, full_crop = opts.views, opts.average, opts.full_crop
-    how = average, full_crop
-    scores, labels, _, skipped = score(run, videos, views, "evaluate", check, *how)
-    if not distributed.is_main():
-        return
-    words = evaluator.protocol_in_words(views, run.preprocessing, average, full_crop)
-    protocol = f"{words}; {opts.dataset} split {opts.split}; {of_weights}"
-    result = evaluator.result_of(scores, labels, protocol, average, len(skipped))
-    names = [video.path for i, video in enumerate(videos) if i not in skipped]
-    evaluator.write_results(run.folder, result, scores, labels, names, run.lists.class_names)
-    log.info(evaluator.describe(result))
+    evaluation = part(Evaluation, run.opts)
+    scores = score(run, run.lists.test, evaluation, "evaluate", source, stop)
+    if distributed.is_main():
+        log.info(results.describe(results.write_results(run.folder, scores)))
 
 
-def probe(run: Run, of_weights: str, check: Callable[[], None]) -> None:
+def probe(run: Run, source: str, stop: GracefulStop) -> None:
     """Evaluates the test list with the frames of each clip in other orders, too."""
     if run.clip.modality == "flow":
         raise UserError(
             "--probe-time is for frames: optical flow played backwards is not that of the reversed "
             "video"
         )
-    opts, scores = run.opts, {}
+    evaluation, scores = part(Evaluation, run.opts), {}
     for order in ORDERS:
-        ordered = replace(run, order=order, view_loaders={})
-        how = opts.average, opts.full_crop
-        scores[order], labels, *_ = score(ordered, run.lists.test, opts.views, order, check, *how)
-    words = evaluator.protocol_in_words(opts.views, run.preprocessing, *how)
-    protocol = f"{words}; {opts.dataset} split {opts.split}; {of_weights}"
-    result = probe_time.result_of(scores, labels, run.lists.class_names, protocol)
-    log.info(probe_time.table(result))
-    log.info(protocol)
-    log.info(f"written: {', '.join(map(str, probe_time.write(run.folder, result)))}")
+        ordered = replace(run, clip=OrderedClips(**vars(run.clip), order=order), view_loaders={})
+        scores[order] = score(ordered, run.lists.test, evaluation, order, source, stop)
+    result = probe_time.summarize_orders(scores)
+    log.info(probe_time.orders_in_words(result))
+    log.info(result["protocol"])
+    written = probe_time.write_orders(run.folder, result)
+    log.info(f"written: {', '.join(map(str, written))}")
 
 
-def start_run_folder(folder: Path, opts: Options) -> None:
+def start_run_folder(folder: Path, opts: argparse.Namespace) -> None:
     """Makes the folder and writes the options there; from here on log.txt keeps the run's lines."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(opts.values(), indent=1, default=str) + "\n"
-    checkpoint.write_whole(folder / "options.json", content.encode())
+    options = {name: value for name, value in vars(opts).items() if name in opts.sources}
+    with whole(folder / "options.json") as temporary:
+        text = json.dumps(options, indent=1, default=str)
+        temporary.write_text(text + "\n", encoding="utf-8")
     loggers.set_up_console(folder)
 
 

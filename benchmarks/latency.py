@@ -26,7 +26,7 @@ from benchmarks import results
 from benchmarks.apart import clock
 from benchmarks.models import prepared
 from config import UserError, find_recipe
-from utils import export
+from utils.actions import export
 from utils.options.compile import compiled
 
 OURS = ["i3d", "s3d", "resnet3d i3d", "resnet3d i3d nl5", "tsn resnet50"]

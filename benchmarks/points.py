@@ -3,8 +3,6 @@
 That of a training step is models.step_cost.
 """
 
-import contextlib
-import io
 import itertools
 import json
 import multiprocessing
@@ -28,7 +26,7 @@ from pt_dataset.loader import train_loader
 from pt_dataset.video_lists import VideoLists, check_paths
 from utils import distributed
 from utils.averages import Averages
-from utils.evaluator import score_videos
+from utils.evaluator import score_batches, score_videos
 from utils.normalize import ClipClassifier, Normalize
 from utils.trainer import Trainer
 
@@ -150,5 +148,5 @@ def views_cost(num_views: int, crop: int) -> dict[str, float]:
 
 def score(network: ClipClassifier, views: torch.Tensor) -> None:
     batch = views[None], torch.tensor([0]), torch.tensor([0])
-    with contextlib.redirect_stderr(io.StringIO()):  # a progress bar
-        score_videos(network, [batch], CPU, view_batch=VIEW_BATCH)
+    batches = score_batches(network, [batch], CPU, view_batch=VIEW_BATCH)
+    score_videos(batches, names=["a video"], class_names=[], average="scores", protocol="")

@@ -12,6 +12,14 @@ def test_a_checkpoint_comes_back(tmp_path):
     assert torch.equal(checkpoint.load(tmp_path / "last.pth")["model"]["w"], torch.ones(3))
 
 
+def test_a_checkpoint_of_before_some_keys_comes_back_with_what_it_stands_for(tmp_path):
+    old = {key: value for key, value in STATE.items() if key not in ("scaler", "faults")}
+    checkpoint.save(old, tmp_path / "last.pth")
+    state = checkpoint.load(tmp_path / "last.pth")
+    assert set(state) == set(checkpoint.KEYS)
+    assert (state["scaler"], state["faults"]) == (None, {})
+
+
 def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "last.pth"
     checkpoint.save(STATE, path)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from config import UserError
-from utils.compare import bootstrap_interval, compare, find_groups, main, mcnemar
+from utils.compare import bootstrap_interval, compare_runs, find_groups, main, mcnemar
 from utils.scores import Scores, save_scores
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,12 +88,12 @@ def test_groups_of_ucf_are_known_by_their_names():
 
 def test_a_difference_of_two_runs_as_by_hand():
     a, b = run_of([1, 1, 0, 0, 0, 0, 0, 0, 0, 0]), run_of([1, 0, 1, 1, 1, 1, 1, 1, 1, 1])
-    found = compare(a, b, None)
-    assert found["top1"] == pytest.approx((20, 90))
-    assert found["difference"] == pytest.approx(70)
-    assert (found["only_a"], found["only_b"]) == (1, 8)
-    assert found["p"] == pytest.approx(2 * 10 / 512)
-    assert found["interval"][0] > 0
+    found = compare_runs(a, b, None)
+    assert found.top1 == pytest.approx((20, 90))
+    assert found.difference == pytest.approx(70)
+    assert (found.only_a, found.only_b) == (1, 8)
+    assert found.p == pytest.approx(2 * 10 / 512)
+    assert found.interval[0] > 0
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,17 +10,18 @@ import torch
 from PIL import Image
 from torch import nn
 
-from config import PROTOCOLS
+from config import PROTOCOLS, Evaluation, Preprocessing, part
 from opts import parse_opts
 from utils.confusion import class_rows, confusion_matrix, draw_confusion
-from utils.evaluator import describe, protocol_in_words, result_of, score_videos, write_results
+from utils.evaluator import score_batches, score_videos, validation_metrics
 from utils.metrics import wilson_interval
-from utils.scores import load_scores
+from utils.mistakes import Mistakes
+from utils.results import describe, protocol_in_words, summarize_scores, write_results
+from utils.scores import Scores, load_scores
 
 CPU = torch.device("cpu")
-PIXELS = {"modality": "rgb", "resize": "short_side", "short_side": 256, "crop_size": 224}
-CLIPS = PIXELS | {"clip_len": 32, "stride": 2, "snippet_len": 0, "target_fps": None}
-SEGMENTS = PIXELS | {"clip_len": 3, "stride": 1, "snippet_len": 1, "target_fps": None}
+CLIPS = Preprocessing(clip_len=32, stride=2, mean=(0.5,) * 3, std=(0.5,) * 3)
+SEGMENTS = replace(CLIPS, clip_len=3, stride=1, snippet_len=1)
 
 
 class Counting(nn.Module):
@@ -42,6 +44,35 @@ def batches(logits, batch_size):
         yield tuple(tensor[i : i + batch_size] for tensor in (logits, labels, indices))
 
 
+def evaluation(logits, batch_size, average="scores", model=None, view_batch=None, watch=None):
+    """Scores of videos 0, 1, ... whose views have these logits."""
+    scored = score_batches(
+        model or Counting(),
+        batches(logits, batch_size),
+        CPU,
+        average=average,
+        view_batch=view_batch,
+    )
+    return score_videos(
+        watch(scored) if watch else scored,
+        names=list(map(str, range(len(logits)))),
+        class_names=[f"class {i}" for i in range(logits.shape[2])],
+        average=average,
+        protocol="how",
+    )
+
+
+def scores_of(values, labels, names=None, class_names=None, **more):
+    """An evaluation with these scores."""
+    return Scores(
+        scores=np.asarray(values),
+        labels=np.asarray(labels),
+        names=names or [f"v{i}" for i in range(len(labels))],
+        class_names=class_names or ["a", "b"],
+        **{"average": "scores", "protocol": "one clip"} | more,
+    )
+
+
 @pytest.mark.parametrize(
     "average, expected, top1",
     # softmax of (0, ln 9) is (0.1, 0.9), of (ln 1.5, 0) is (0.6, 0.4): twice against once
@@ -50,17 +81,17 @@ def batches(logits, batch_size):
 def test_scores_and_logits_of_a_video_are_averaged_as_by_hand(average, expected, top1):
     first = np.log([1.5, 1.0])
     logits = torch.tensor(np.array([[first, first, np.log([1.0, 9.0])]]), dtype=torch.float)
-    scores, labels, loss = score_videos(Counting(), batches(logits, 1), CPU, average=average)
-    torch.testing.assert_close(scores, torch.tensor([expected]))
-    assert result_of(scores, labels, "", average)["top1"] == top1
-    assert loss == pytest.approx(-(2 * np.log(0.6) + np.log(0.1)) / 3)
+    scores = evaluation(logits, 1, average)
+    np.testing.assert_allclose(scores.scores, [expected], rtol=1e-5)
+    assert summarize_scores(scores)["top1"] == top1
+    assert scores.loss == pytest.approx(-(2 * np.log(0.6) + np.log(0.1)) / 3)
+    assert validation_metrics(scores) == {"val/loss": scores.loss, "val/top1": top1}
 
 
 def test_averaging_scores_and_logits_may_decide_otherwise():
     logits = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 2.5]]])
     by = {
-        average: score_videos(Counting(), batches(logits, 1), CPU, average=average)[0].argmax()
-        for average in ("scores", "logits")
+        average: evaluation(logits, 1, average).scores.argmax() for average in ("scores", "logits")
     }
     assert by == {"scores": 0, "logits": 1}
 
@@ -69,23 +100,50 @@ def test_averaging_scores_and_logits_may_decide_otherwise():
 @pytest.mark.parametrize("average", ["scores", "logits"])
 def test_the_result_does_not_depend_on_the_chunk_and_no_chunk_is_larger(view_batch, average):
     logits = torch.randn(7, 9, 3, generator=torch.Generator().manual_seed(0))
-    whole = score_videos(Counting(), batches(logits, 2), CPU, average=average)
+    whole = evaluation(logits, 2, average)
     model = Counting()
-    chunks = score_videos(model, batches(logits, 2), CPU, average=average, view_batch=view_batch)
+    chunks = evaluation(logits, 2, average, model, view_batch)
     assert max(model.sizes) == min(view_batch, 18)
     assert sum(model.sizes) == 63
-    assert torch.equal(chunks[0], whole[0])
-    assert chunks[2] == whole[2]
+    assert np.array_equal(chunks.scores, whole.scores)
+    assert chunks.loss == whole.loss
 
 
 @pytest.mark.parametrize("batch_size", range(1, 9))
 def test_seven_videos_count_seven_in_list_order_with_any_batch_size(batch_size):
     logits = torch.eye(3)[torch.arange(7) % 3][:, None] * 5
     logits[6] = torch.tensor([0.0, 1.0, 0.0])  # the last one is wrong
-    scores, labels, _ = score_videos(Counting(), batches(logits, batch_size), CPU)
-    result = result_of(scores, labels, "")
-    assert labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
+    scores = evaluation(logits, batch_size)
+    result = summarize_scores(scores)
+    assert scores.labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert (result["num_videos"], result["top1"]) == (7, pytest.approx(600 / 7))
+
+
+def test_videos_that_are_in_no_batch_are_counted_as_skipped_and_have_no_name():
+    """Whole batches may be empty, and batches may come in any order."""
+    logits = torch.eye(3)[:, None]
+    none = torch.empty(0, dtype=torch.long)
+    came = [(logits[i : i + 1], torch.tensor([i]), torch.tensor([i])) for i in (2, 0)]
+    scored = score_batches(Counting(), [(logits[:0], none, none), *came], CPU)
+    how = {"class_names": list("abc"), "average": "scores", "protocol": "how"}
+    scores = score_videos(scored, names=["v0", "v1", "v2"], **how)
+    assert scores.names == ["v0", "v2"]
+    assert scores.labels.tolist() == [0, 2]
+    assert summarize_scores(scores)["num_skipped"] == 1
+
+
+def test_mistakes_watch_the_batches_and_change_nothing():
+    logits = torch.randn(7, 2, 3, generator=torch.Generator().manual_seed(0))
+    logits = logits[..., None, None, None].expand(-1, -1, -1, 2, 2, 3)  # as large as a picture
+    mistakes = Mistakes(list("abc"))
+    network = nn.Sequential(nn.Flatten(), nn.AvgPool1d(12))
+    scored = list(score_batches(network, batches(logits, 2), CPU))
+    seen = list(mistakes.watch(scored))
+    assert all(a is b for a, b in zip(seen, scored, strict=True))
+    best = torch.cat([batch.scores for batch in seen]).argmax(dim=1).numpy()
+    expected = confusion_matrix(np.arange(7) % 3, best, 3)
+    assert np.array_equal(mistakes.confusion, expected)
+    assert len(mistakes.surest) == min(6, 7 - np.trace(expected))
 
 
 @pytest.mark.parametrize(
@@ -102,8 +160,8 @@ def test_the_wilson_interval(correct, total, low, high):
 
 
 def test_the_interval_stands_beside_the_number_and_the_protocol():
-    scores, labels = torch.eye(2)[[0, 0, 1, 1]], torch.tensor([0, 0, 1, 0])
-    result = result_of(scores, labels, "one clip", "logits")
+    scores = scores_of(np.eye(2)[[0, 0, 1, 1]], [0, 0, 1, 0], average="logits")
+    result = summarize_scores(scores)
     assert result["top1_interval"] == wilson_interval(3, 4)
     assert describe(result) == (
         "top-1 75.0 % (95 %: 30.1 to 95.4), mean class accuracy 83.3 % on 4 videos; one clip"
@@ -132,13 +190,12 @@ def test_the_rows_of_classes_name_what_each_is_taken_for():
 
 
 def test_an_evaluation_leaves_all_its_files(tmp_path):
-    logits = 3 * torch.eye(4)[PREDICTED]
-    labels = torch.from_numpy(LABELS)
+    logits = 3 * np.eye(4, dtype=np.float32)[PREDICTED]
     names = [f"data/v{i}" for i in range(6)]
-    result = result_of(logits, labels, "how", "logits", num_skipped=2)
+    how = {"average": "logits", "protocol": "how", "num_skipped": 2, "loss": 0.5}
     folder = tmp_path / "run"
     folder.mkdir()
-    write_results(folder, result, logits, labels, names, NAMES)
+    write_results(folder, scores_of(logits, LABELS, names, NAMES, **how))
     assert {file.name for file in folder.iterdir()} == {
         *("result.json", "predictions.json", "scores.npz"),
         *("per_class.csv", "confusion.csv", "confusion.png"),
@@ -153,7 +210,10 @@ def test_an_evaluation_leaves_all_its_files(tmp_path):
         names,
         NAMES,
     )
-    assert np.array_equal(saved.scores, logits.numpy())
+    assert np.array_equal(saved.scores, logits)
+    assert set(np.load(folder / "scores.npz")) == {
+        *("scores", "labels", "names", "class_names", "average", "protocol", "num_skipped")
+    }
     with open(folder / "confusion.csv", newline="") as file:
         table = list(csv.reader(file))
     assert table[0][1:] == NAMES
@@ -172,16 +232,15 @@ def test_an_evaluation_leaves_all_its_files(tmp_path):
 def test_no_old_result_stands_beside_the_scores_of_an_evaluation_that_was_killed(
     tmp_path, monkeypatch
 ):
-    logits, labels, names = torch.eye(4), torch.arange(4), list("wxyz")
-    how = result_of(logits, labels, "how"), logits, labels, names, NAMES
-    write_results(tmp_path, *how)
+    scores = scores_of(np.eye(4), np.arange(4), list("wxyz"), NAMES)
+    write_results(tmp_path, scores)
 
     def killed(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("utils.evaluator.save_scores", killed)
+    monkeypatch.setattr("utils.results.save_scores", killed)
     with pytest.raises(KeyboardInterrupt):
-        write_results(tmp_path, *how)
+        write_results(tmp_path, scores)
     assert not (tmp_path / "result.json").exists()
 
 
@@ -226,4 +285,4 @@ def test_the_protocols_of_the_papers_in_words(protocol, preprocessing, words):
         *(preset.views, preset.average),
         preset.full_crop,
     )
-    assert words in protocol_in_words(opts.views, preprocessing, opts.average, opts.full_crop)
+    assert words in protocol_in_words(part(Evaluation, opts), preprocessing)

@@ -11,7 +11,7 @@ from torch import nn
 from config import ARCHS, UserError
 from main import main
 from models import build_model
-from utils import export as exporting
+from utils.actions import export as exporting
 
 SHAPE = (3, 4, 12, 12)
 ABOUT = {"class_names": ["down", "up"], "preprocessing": {"mean": (0.5,) * 3}}
@@ -43,14 +43,14 @@ def run_file(path, clips):
 @pytest.mark.parametrize("ending", FORMATS)
 def test_an_exported_network_says_the_same_for_batches_of_any_size(tmp_path, ending):
     path, model = tmp_path / f"net.{ending}", small_network()
-    assert exporting.export(path, model, SHAPE, ABOUT) < 1e-5
+    assert exporting.export_network(path, model, SHAPE, ABOUT) < 1e-5
     for n in (1, 2, 5):
         clips = torch.randn(n, *SHAPE)
         torch.testing.assert_close(run_file(path, clips), model(clips), rtol=1e-4, atol=1e-5)
 
 
 def test_input_preprocessing_and_classes_stand_beside_the_network(tmp_path):
-    exporting.export(tmp_path / "net.pt2", small_network(), SHAPE, ABOUT)
+    exporting.export_network(tmp_path / "net.pt2", small_network(), SHAPE, ABOUT)
     about = json.loads((tmp_path / "net.json").read_text())
     assert about["input"]["shape"] == ["batch", 3, 4, 12, 12]
     assert about["output"]["shape"] == ["batch", 2]
@@ -67,7 +67,7 @@ def test_a_network_that_says_something_else_is_not_written(tmp_path, monkeypatch
 
     monkeypatch.setattr(exporting, "to_pt2", wrong)
     with pytest.raises(UserError, match="differs from the original by 1.0e-02"):
-        exporting.export(tmp_path / "net.pt2", small_network(), SHAPE, ABOUT)
+        exporting.export_network(tmp_path / "net.pt2", small_network(), SHAPE, ABOUT)
     assert not list(tmp_path.iterdir())
 
 
@@ -94,7 +94,7 @@ def test_every_architecture_is_exported(tmp_path, arch, ending):
     torch.manual_seed(0)
     model = build_model(arch, 5, **({"backbone": "resnet18"} if arch == "tsn" else {})).eval()
     path = tmp_path / f"net.{ending}"
-    exporting.export(path, model, (3, 8, 48, 48), {"class_names": list("abcde")})
+    exporting.export_network(path, model, (3, 8, 48, 48), {"class_names": list("abcde")})
     clips = torch.randn(3, 3, 8, 48, 48)
     with torch.inference_mode():
         torch.testing.assert_close(run_file(path, clips), model(clips), rtol=1e-3, atol=1e-4)

@@ -15,7 +15,9 @@ from main import main
 from models import build_model
 from pt_dataset.inputs.windows import window_clip
 from pt_dataset.video_list import Video
-from utils import checkpoint, features, head
+from utils import checkpoint
+from utils.actions import heads
+from utils.actions.extract_features import digest_weights
 
 CPU = ["--device", "cpu", "--workers", "0"]
 TINY_TSN = ["--arch", "tsn", "--dataset", "tiny", "--data-root", "data", *CPU]
@@ -57,7 +59,7 @@ def test_features_are_those_of_the_network_for_each_window(untrained):
     assert found["fps"] == 10
     assert json.loads(str(found["settings"]))["preprocessing"]["crop_size"] == 32
     model = network_of(untrained)
-    for start, of_window in zip((0, 6, 11), found["features"], strict=True):
+    for start, found_there in zip((0, 6, 11), found["features"], strict=True):
         pixels = [
             np.asarray(Image.open(frames / f"{start + i + 1:03d}.png"))[4:36, 2:34]
             for i in (1, 4, 7)  # the middles of three segments
@@ -65,7 +67,7 @@ def test_features_are_those_of_the_network_for_each_window(untrained):
         clip = torch.from_numpy(np.stack(pixels)).permute(3, 0, 1, 2)[None] / 127.5 - 1
         with torch.inference_mode():
             expected = model.forward_features(clip)[0]
-        np.testing.assert_allclose(of_window, expected, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(found_there, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_what_is_done_is_left_alone_and_other_settings_are_refused(untrained, capsys):
@@ -92,6 +94,17 @@ def test_what_is_done_is_left_alone_and_other_settings_are_refused(untrained, ca
         extract("other.pth", "out", "--videos", "data/tiny/testlist01.json")
 
 
+def test_the_order_of_the_settings_in_their_file_does_not_matter(untrained):
+    assert extract(untrained, "out", "--videos", "data/tiny/testlist01.json") == 0
+    file = Path("out/settings.json")
+    settings = json.loads(file.read_text())
+    for part in (settings, settings["preprocessing"]):
+        for name in sorted(part):
+            part[name] = part.pop(name)
+    file.write_text(json.dumps(settings, indent=1))
+    assert extract(untrained, "out", "--videos", "data/tiny/testlist01.json") == 0
+
+
 def test_a_broken_video_is_named_and_the_others_are_extracted(untrained, capsys):
     frame = Path("data/tiny/frames/up/test_1/image_00005.jpg")
     frame.write_bytes(b"")
@@ -110,11 +123,11 @@ def test_two_videos_of_one_name_are_refused(untrained):
 
 def test_the_digest_of_a_network_sees_every_weight_but_the_head(untrained):
     model = network_of(untrained)
-    before = features.digest_of(model)
+    before = digest_weights(model)
     model.head.weight.data += 1
-    assert features.digest_of(model) == before
+    assert digest_weights(model) == before
     next(model.backbone.parameters()).data[0, 0, 0, 0] += 1e-3
-    assert features.digest_of(model) != before
+    assert digest_weights(model) != before
 
 
 def test_a_head_trained_on_kept_features_is_the_one_trained_through_the_network(untrained):
@@ -124,35 +137,41 @@ def test_a_head_trained_on_kept_features_is_the_one_trained_through_the_network(
     with torch.inference_mode():
         kept = torch.stack([model.forward_features(views) for views in clips])
 
-    def through_the_network(videos, views):
-        pairs = zip(videos, views, strict=True)
-        with torch.no_grad():
-            return torch.stack([model.forward_features(clips[v, w][None])[0] for v, w in pairs])
+    class ThroughTheNetwork:
+        """Features that are computed anew each time they are asked for."""
+
+        shape = kept.shape
+
+        def __getitem__(self, videos_and_views):
+            pairs = zip(*videos_and_views, strict=True)
+            with torch.no_grad():
+                return torch.stack([model.forward_features(clips[v, w][None])[0] for v, w in pairs])
 
     how = {"dropout": 0.5, "lr": 0.01, "seed": 3, "epochs": 5}
-    a = head.train_head(lambda v, w: kept[v, w], labels, 2, model.head, **how)
-    b = head.train_head(through_the_network, labels, 2, model.head, **how)
+    a = heads.train_head(kept, labels, model.head, **how)
+    b = heads.train_head(ThroughTheNetwork(), labels, model.head, **how)
     torch.testing.assert_close(a.weight, b.weight, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(a.weight, model.head.weight, atol=1e-2)
-    c = head.train_head(lambda v, w: kept[v, w], labels, 2, model.head, **how | {"seed": 4})
+    c = heads.train_head(kept, labels, model.head, **how | {"seed": 4})
     assert not torch.allclose(a.weight, c.weight, atol=1e-3)
 
 
 def test_a_head_sees_each_video_once_an_epoch_in_one_of_its_views():
     seen = []
 
-    def features_at(videos, views):
-        seen.append((videos, views))
-        return torch.zeros(len(videos), 4)
+    class Noted:
+        shape = 300, 3, 4
+
+        def __getitem__(self, videos_and_views):
+            seen.append(videos_and_views)
+            return torch.zeros(len(videos_and_views[0]), 4)
 
     labels = torch.zeros(300, dtype=torch.long)
-    head.train_head(
-        features_at, labels, 3, torch.nn.Linear(4, 2), dropout=0, lr=0.1, seed=0, epochs=2
-    )
+    heads.train_head(Noted(), labels, torch.nn.Linear(4, 2), dropout=0, lr=0.1, seed=0, epochs=2)
     assert [len(videos) for videos, _ in seen] == [256, 44, 256, 44]
     for first in (0, 2):
-        of_epoch = torch.cat([videos for videos, _ in seen[first : first + 2]])
-        assert of_epoch.sort().values.tolist() == list(range(300))
+        in_epoch = torch.cat([videos for videos, _ in seen[first : first + 2]])
+        assert in_epoch.sort().values.tolist() == list(range(300))
     assert torch.cat([views for _, views in seen]).unique().tolist() == [0, 1, 2]
     assert not torch.equal(seen[0][0], seen[2][0])
 
@@ -212,4 +231,30 @@ def test_heads_are_trained_without_the_videos_that_are_left_out(untrained):
 def test_a_damaged_cache_is_named(tmp_path):
     (tmp_path / "x.pt").write_bytes(b"half")
     with pytest.raises(UserError, match=r"x.pt is damaged .*; delete it"):
-        head.cached(tmp_path / "x.pt", lambda: None)
+        heads.load_features(tmp_path / "x.pt")
+
+
+def test_kept_features_come_back(tmp_path):
+    path = tmp_path / "new" / "x.pt"
+    assert heads.load_features(path) is None
+    features = heads.Features(torch.rand(2, 3, 4), torch.tensor([0, 1]), torch.tensor([5, 7]))
+    heads.save_features(path, features)
+    kept = heads.load_features(path)
+    assert all(torch.equal(a, b) for a, b in zip(kept, features, strict=True))
+
+
+def test_features_are_computed_a_few_views_at_a_time():
+    class Sums(torch.nn.Module):
+        sizes = []
+
+        def forward(self, clips):
+            self.sizes.append(len(clips))
+            return clips.flatten(1).sum(dim=1, keepdim=True)
+
+    views = torch.rand(2, 3, 4)
+    none = torch.empty(0, dtype=torch.long)
+    batches = [(views, torch.tensor([1, 0]), torch.tensor([4, 2])), (views[:0], none, none)]
+    found = heads.compute_features(Sums(), batches, torch.device("cpu"), view_batch=4)
+    torch.testing.assert_close(found.values, views.sum(dim=2, keepdim=True))
+    assert (found.labels.tolist(), found.indices.tolist()) == ([1, 0], [4, 2])
+    assert Sums.sizes == [4, 2]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from utils.inference import outputs
+from utils.actions.network import outputs_of_parts
 
 
 class Sums(nn.Module):
@@ -22,7 +22,7 @@ class Sums(nn.Module):
 def run(items, batch_size):
     network = Sums()
     args = iter(items), torch.device("cpu"), batch_size, "test", len(items)
-    return list(outputs(network, *args)), network.sizes
+    return list(outputs_of_parts(network, *args)), network.sizes
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 100])

@@ -17,6 +17,7 @@ from config import Preprocessing, UserError
 from main import main
 from models import weights
 from opts import parse_opts
+from utils import checkpoint
 from utils.resolve import preprocessing_of, short_side_range
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,6 +74,7 @@ def test_a_run_leaves_all_its_files(trained, capsys):
 
 def test_a_checkpoint_is_plain_and_complete(trained):
     state = torch.load(RUN / "last.pth", weights_only=True)
+    assert set(state) == set(checkpoint.KEYS)
     assert state["arch"] == "i3d"
     assert state["class_names"] == ["down", "up"]
     assert (state["epoch"], state["step"]) == (2, 4)

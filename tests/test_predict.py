@@ -20,8 +20,8 @@ from pt_dataset.inputs.orders import ORDERS, reordered, reordered_clips
 from pt_dataset.inputs.paths import name_of
 from pt_dataset.inputs.windows import clips_within, spans
 from pt_dataset.video_list import Video
-from utils import prediction
-from utils.annotate import write_video
+from utils.actions import predictions
+from utils.actions.annotate import write_labeled_video
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = ["--device", "cpu", "--workers", "0"]
@@ -30,7 +30,7 @@ CPU = ["--device", "cpu", "--workers", "0"]
 def predict(checkpoint, *argv):
     """Exit status of --predict and what it wrote."""
     status = main(["--resume", str(checkpoint), "--predict", *map(str, argv), *CPU])
-    return status, json.loads(Path("predictions.json").read_text())
+    return status, json.loads(Path("predicted.json").read_text())
 
 
 def write_mp4(path, count=20, fps=10.0):
@@ -140,7 +140,7 @@ def test_files_folders_and_zips_are_predicted_and_broken_ones_named(untrained, c
     printed = capsys.readouterr().out
     assert all(error in printed for error in errors)
     assert "mixed/clip.mp4 (20 frames, 2.0 s)" in printed
-    rows = list(csv.DictReader(Path("predictions.csv").read_text().splitlines()))
+    rows = list(csv.DictReader(Path("predicted.csv").read_text().splitlines()))
     assert len(rows) == 6  # three videos, two classes
     assert {row["rank"] for row in rows} == {"1", "2"}
 
@@ -181,7 +181,8 @@ def test_frames_without_a_rate_need_one_for_windows(untrained):
 def test_labels_are_burnt_into_every_frame_and_only_into_the_corner(tmp_path):
     frames = [np.full((240, 320, 3), 120, np.uint8)] * 12
     path = tmp_path / "out.mp4"
-    write_video(path, frames, 12.5, lambda t: [("left", min(t, 1)), ("right", 0.0)])
+    labels = ([("left", min(i / 12.5, 1)), ("right", 0.0)] for i in range(12))
+    write_labeled_video(path, zip(frames, labels, strict=True), 12.5)
     with av.open(str(path)) as container:
         assert container.streams.video[0].average_rate == 12.5
         found = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
@@ -195,13 +196,13 @@ def test_labels_are_burnt_into_every_frame_and_only_into_the_corner(tmp_path):
 
 def test_the_labels_of_a_moment_are_those_of_the_nearest_window():
     spans_ = [
-        prediction.Span(start, start + 2.0, torch.tensor(scores))
+        predictions.Span(start, start + 2.0, torch.tensor(scores))
         for start, scores in ((0.0, [0.9, 0.1]), (1.0, [0.2, 0.8]))
     ]
-    one = prediction.Prediction("x", 30, 10.0, torch.tensor([0.55, 0.45]), spans_)
-    assert prediction.labels_at(one, ["a", "b"], 1.4)[0][0] == "a"
-    assert prediction.labels_at(one, ["a", "b"], 1.6)[0] == ("b", pytest.approx(0.8))
-    assert [part[:3] for part in prediction.merged(spans_, ["a", "b"])] == [
+    one = predictions.Prediction("x", 30, 10.0, torch.tensor([0.55, 0.45]), spans_)
+    assert predictions.labels_at(one, ["a", "b"], 1.4)[0][0] == "a"
+    assert predictions.labels_at(one, ["a", "b"], 1.6)[0] == ("b", pytest.approx(0.8))
+    assert [part[:3] for part in predictions.merge_windows(spans_, ["a", "b"])] == [
         *((0, 1.5, "a"), (1.5, 3, "b"))
     ]
 
@@ -219,7 +220,7 @@ def test_public_weights_name_the_classes_of_kinetics(in_tiny_set):
     argv = ["--arch", "s3d", "--pretrained", "s3d_torchvision", "--pretrained-file", "s3d.pth"]
     size = ["--clip-len", "16", "--short-side", "64", "--crop-size", "64", "--views", "1"]
     assert main([*argv, "--predict", "data/tiny/frames/up/test_1", *size, *CPU]) == 0
-    found = json.loads(Path("predictions.json").read_text())
+    found = json.loads(Path("predicted.json").read_text())
     names = (ROOT / "videos_dataset/kinetics400/classes.txt").read_text().splitlines()
     assert [p["class_name"] in names for p in found["videos"][0]["predictions"]] == [True] * 5
     assert found["weights"] == "s3d_torchvision"

@@ -3,34 +3,41 @@
 import json
 from pathlib import Path
 
-import torch
+import numpy as np
 from conftest import write_frames
 
 from main import main
-from utils import probe_time
+from utils.actions import probe_time
+from utils.scores import Scores
 
-SCORES = {
-    "normal": torch.eye(2)[[0, 0, 1, 1]],
-    "reversed": torch.eye(2)[[1, 1, 0, 0]],
-    "frozen": torch.eye(2)[[0, 0, 0, 0]],
-}
-LABELS = torch.tensor([0, 0, 1, 1])
+PREDICTED = {"normal": [0, 0, 1, 1], "reversed": [1, 1, 0, 0], "frozen": [0, 0, 0, 0]}
+
+
+def summary(class_names):
+    """Of four videos, two of each class."""
+    labels, names = np.array([0, 0, 1, 1]), list("abcd")
+    return probe_time.summarize_orders(
+        {
+            order: Scores(np.eye(2)[predicted], labels, names, class_names, "scores", "as said")
+            for order, predicted in PREDICTED.items()
+        }
+    )
 
 
 def test_accuracies_are_counted_over_all_and_per_class():
-    result = probe_time.result_of(SCORES, LABELS, ["left", "right"], "as said")
+    result = summary(["left", "right"])
     assert result["top1"] == {"normal": 100, "reversed": 0, "frozen": 50}
-    of_right = {"normal": 100, "reversed": 0, "frozen": 0, "num_videos": 2}
-    assert result["classes"]["right"] == of_right
-    assert result["chance"] == 50
-    rows = [line.split() for line in probe_time.table(result).splitlines()]
+    expected = {"normal": 100, "reversed": 0, "frozen": 0, "num_videos": 2}
+    assert result["classes"]["right"] == expected
+    assert (result["chance"], result["num_videos"], result["protocol"]) == (50, 4, "as said")
+    rows = [line.split() for line in probe_time.orders_in_words(result).splitlines()]
     assert rows[1] == ["all", "100.0", "0.0", "50.0"]
     assert rows[2] == ["left", "100.0", "0.0", "100.0"]
 
 
 def test_the_picture_is_written(tmp_path):
-    result = probe_time.result_of(SCORES, LABELS, ["$left_$", "right"], "as said")
-    paths = probe_time.write(tmp_path, result)
+    result = summary(["$left_$", "right"])
+    paths = probe_time.write_orders(tmp_path, result)
     assert [path.name for path in paths] == ["probe_time.json", "probe_time.png"]
     assert paths[1].stat().st_size > 5000
 

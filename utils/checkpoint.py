@@ -1,30 +1,31 @@
 """Checkpoints: dicts that torch.load(weights_only=True) reads, written whole or not at all."""
 
 import io
-import os
 from pathlib import Path
 
 import torch
 
-from config import UserError
+from config import UserError, whole
 from utils import distributed
 
-KEYS = (
+KEYS = (  # all that a checkpoint holds
     "arch",
-    "arch_args",
-    "class_names",
-    "preprocessing",
-    "model",
+    "arch_args",  # of build_model
+    "class_names",  # in the order of the labels
+    "preprocessing",  # config.Preprocessing as a dict: everything between a file and the network
+    "model",  # the network's state dict, of the last step
+    "ema",  # weights averaged over the steps, "average", as in "model"; None: not wanted
     "optimizer",
     "scheduler",
-    "rng",
-    "epoch",
-    "step",
-    "averages",  # of the epoch in hand
-    "ema",
+    "scaler",  # of the loss in fp16; None in other precisions
+    "rng",  # what dropout draws from
+    "epoch",  # epochs that are done
+    "step",  # steps that are done
+    "averages",  # of the epoch in hand: since it began, and since they were last logged
+    "faults",  # of the epoch in hand: what was wrong with videos, by their index
     "steps_per_epoch",
     "precision",
-    "micro_batch",
+    "micro_batch",  # clips that go through the network at once
     "chosen_on",  # the list whose accuracy decided for these weights; None: none did
 )
 
@@ -39,7 +40,8 @@ def save(state: dict, path: Path) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     try:
-        write_whole(path, buffer.getbuffer())
+        with whole(path) as temporary:
+            temporary.write_bytes(buffer.getbuffer())
     except OSError as error:
         kept = "the one before it is kept" if path.exists() else "there is none before it"
         raise UserError(
@@ -48,21 +50,8 @@ def save(state: dict, path: Path) -> None:
         ) from None
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes beside `path` first: `path` is the old file or the new one at any moment."""
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def load(path: Path) -> dict:
-    """A checkpoint of this project, on the CPU.
+    """A checkpoint of this project, on the CPU, with all KEYS.
 
     Raises:
         UserError: no such file, not a checkpoint, one of another project, or weights of no use.
@@ -75,7 +64,9 @@ def load(path: Path) -> dict:
         raise UserError(
             f"{path} is not a checkpoint, or a damaged one ({type(error).__name__})"
         ) from None
-    missing = [key for key in KEYS if not isinstance(state, dict) or key not in state]
+    older = {"scaler": None, "faults": {}}  # what checkpoints stand for that lack these
+    state = older | state if isinstance(state, dict) else {}
+    missing = [key for key in KEYS if key not in state]
     if missing:
         raise UserError(
             f"{path} is not a checkpoint of this project (it lacks {', '.join(missing[:3])}); "

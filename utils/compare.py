@@ -11,6 +11,7 @@ training would change the difference, only more runs can say.
 import argparse
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
@@ -74,34 +75,46 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return min(2 * tail / 2**n, 1.0)
 
 
-def compare(a: Scores, b: Scores, groups: list[str] | None) -> dict:
-    """Top-1 of both and their difference in percent, its interval and the exact p."""
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs on the same videos; accuracies in percent."""
+
+    top1: tuple[float, float]  # of both
+    difference: float  # of the second run to the first
+    interval: tuple[float, float]  # 95 %, of the difference
+    only_a: int  # videos that the first run alone has right
+    only_b: int
+    p: float  # of McNemar's exact test
+
+
+def compare_runs(a: Scores, b: Scores, groups: list[str] | None) -> Comparison:
+    """How much better `b` is, where videos of a group, or single ones, are drawn together."""
     right_a, right_b = (one.scores.argmax(axis=1) == one.labels for one in (a, b))
     gain = right_b.astype(float) - right_a
-    interval = bootstrap_interval(gain, groups or list(map(str, range(len(gain)))))
+    low, high = bootstrap_interval(gain, groups or list(map(str, range(len(gain)))))
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    return {
-        "top1": (100 * right_a.mean(), 100 * right_b.mean()),
-        "difference": 100 * gain.mean(),
-        "interval": tuple(100 * end for end in interval),
-        "only_a": only_a,
-        "only_b": only_b,
-        "p": mcnemar(only_a, only_b),
-    }
+    return Comparison(
+        top1=(100 * right_a.mean(), 100 * right_b.mean()),
+        difference=100 * gain.mean(),
+        interval=(100 * low, 100 * high),
+        only_a=only_a,
+        only_b=only_b,
+        p=mcnemar(only_a, only_b),
+    )
 
 
-def conclusion(found: dict, path_a: Path, path_b: Path) -> str:
+def conclusion(found: Comparison, path_a: Path, path_b: Path) -> str:
     """One sentence; a difference counts where the interval and the test say so."""
-    low, high = found["interval"]
-    if low <= 0 <= high or found["p"] >= LEVEL:
+    low, high = found.interval
+    if low <= 0 <= high or found.p >= LEVEL:
         return (
-            f"conclusion: the difference of {found['difference']:+.1f} points may well be chance; "
+            f"conclusion: the difference of {found.difference:+.1f} points may well be chance; "
             "neither run is shown to be better"
         )
-    better, worse = (path_b, path_a) if found["difference"] > 0 else (path_a, path_b)
+    better, worse = (path_b, path_a) if found.difference > 0 else (path_a, path_b)
     points = sorted((abs(low), abs(high)))
     return (
-        f"conclusion: {better} is better than {worse} by {abs(found['difference']):.1f} points "
+        f"conclusion: {better} is better than {worse} by {abs(found.difference):.1f} points "
         f"({points[0]:.1f} to {points[1]:.1f}) on videos like these"
     )
 
@@ -134,18 +147,18 @@ def main(argv: list[str] | None = None) -> None:
     num_groups = len(set(groups or a.names))
     if num_groups < 2:
         raise UserError(f"the {len(a.names)} videos are one group, which has no spread")
-    found = compare(a, b, groups)
-    for name, path, one, top1 in zip("AB", (path_a, path_b), (a, b), found["top1"], strict=True):
+    found = compare_runs(a, b, groups)
+    for name, path, one, top1 in zip("AB", (path_a, path_b), (a, b), found.top1, strict=True):
         print(f"{name}: {path}: top-1 {top1:.1f} %; {one.protocol}")
-    low, high = found["interval"]
+    low, high = found.interval
     drawn = f"{num_groups} groups" if groups else "single videos"
     print(
-        f"B - A: {found['difference']:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f} "
+        f"B - A: {found.difference:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f} "
         f"({NUM_DRAWS} draws of {drawn})"
     )
     print(
-        f"only A right {found['only_a']}, only B right {found['only_b']} of {len(a.names)} videos: "
-        f"McNemar's exact p = {found['p']:.2g}"
+        f"only A right {found.only_a}, only B right {found.only_b} of {len(a.names)} videos: "
+        f"McNemar's exact p = {found.p:.2g}"
     )
     print(conclusion(found, path_a, path_b))
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from config import whole
+
 MAX_COUNTS = 30  # classes; with more, numbers in the cells would not be legible
 
 
@@ -37,7 +39,7 @@ def class_rows(matrix: np.ndarray, class_names: list[str]) -> list[dict]:
 
 def write_per_class(path: Path, matrix: np.ndarray, class_names: list[str]) -> None:
     rows = class_rows(matrix, class_names)
-    with open(path, "w", encoding="utf-8", newline="") as file:
+    with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
@@ -45,7 +47,7 @@ def write_per_class(path: Path, matrix: np.ndarray, class_names: list[str]) -> N
 
 def write_confusion(path: Path, matrix: np.ndarray, class_names: list[str]) -> None:
     """A row of counts for each true class."""
-    with open(path, "w", encoding="utf-8", newline="") as file:
+    with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["true class / predicted", *class_names])
         for name, counts in zip(class_names, matrix.tolist(), strict=True):
@@ -67,25 +69,31 @@ def draw_confusion(path: Path, matrix: np.ndarray, class_names: list[str], title
     lines = textwrap.wrap(title, int((side + names) / (0.6 * large)))
     left, bottom, top = names + 3 * large, names + 3 * large, (1.4 * len(lines) + 1) * large
     width, height = left + side + 8 * large, bottom + side + top
+    center, middle = (left + side / 2) / width, (bottom + side / 2) / height
+
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
     # a rare confusion is to be seen, too
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
-    of_class = {"fontsize": 72 * font, "parse_math": False}  # a name may hold a $
-    axes.set_xticks(range(num_classes), class_names, rotation=90, **of_class)
-    axes.set_yticks(range(num_classes), class_names, **of_class)
-    of_figure = {"fontsize": 72 * large, "ha": "center", "va": "center", "parse_math": False}
-    figure.text((left + side / 2) / width, large / height, "predicted", **of_figure)
-    middle = (bottom + side / 2) / height
-    figure.text(large / width, middle, "true class", rotation=90, **of_figure)
-    figure.text((left + side / 2) / width, 1 - top / height / 2, "\n".join(lines), **of_figure)
+    plain = {"fontsize": 72 * font, "parse_math": False}  # a name may hold a $
+    axes.set_xticks(range(num_classes), class_names, rotation=90, **plain)
+    axes.set_yticks(range(num_classes), class_names, **plain)
+    centered = {"fontsize": 72 * large, "ha": "center", "va": "center", "parse_math": False}
+    figure.text(center, large / height, "predicted", **centered)
+    figure.text(large / width, middle, "true class", rotation=90, **centered)
+    figure.text(center, 1 - top / height / 2, "\n".join(lines), **centered)
     place = ((left + side + large) / width, middle - side / height / 4)
     bar = figure.colorbar(image, cax=figure.add_axes((*place, large / width, side / height / 2)))
     bar.ax.tick_params(labelsize=72 * large)
     bar.set_label("share of the class", fontsize=72 * large)
     if num_classes <= MAX_COUNTS:
-        for row, column in zip(*matrix.nonzero(), strict=True):
-            color = "white" if shares[row, column] > 0.4 else "black"
-            count = matrix[row, column]
-            axes.text(column, row, count, color=color, ha="center", va="center", fontsize=72 * font)
-    figure.savefig(path, dpi=100)
+        write_counts(axes, matrix, shares, fontsize=72 * font)
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")
+
+
+def write_counts(axes, matrix: np.ndarray, shares: np.ndarray, fontsize: float) -> None:
+    """The number of videos in each cell that is not empty, legible on its color."""
+    for row, column in zip(*matrix.nonzero(), strict=True):
+        color, count = "white" if shares[row, column] > 0.4 else "black", matrix[row, column]
+        axes.text(column, row, count, color=color, ha="center", va="center", fontsize=fontsize)

@@ -9,33 +9,25 @@ folder of files like those of an evaluation.
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
 from config import UserError
 from utils.scores import Scores, aligned, load_scores
 
-if TYPE_CHECKING:
-    import torch
 
-
-def fuse(a: Scores, b: Scores, weights: tuple[float, float]) -> tuple["torch.Tensor", dict]:
-    """The weighted mean of both (videos, classes), whose order is that of the sum; its result."""
-    import torch  # here and below, since --help need not wait for it
-
-    from utils.evaluator import result_of
-
-    fused = (weights[0] * a.scores + weights[1] * b.scores) / sum(weights)
+def fuse_streams(a: Scores, b: Scores, weights: tuple[float, float]) -> Scores:
+    """The weighted mean of both, which ranks classes as their sum does."""
     kinds = {"scores": "softmax scores", "logits": "logits"}
-    protocol = (
-        f"{weights[0]:g} x and {weights[1]:g} x the averaged {kinds[a.average]} of two runs, the "
-        f"first: {a.protocol}; the second: {b.protocol}"
+    return replace(
+        a,
+        scores=(weights[0] * a.scores + weights[1] * b.scores) / sum(weights),
+        protocol=f"{weights[0]:g} x and {weights[1]:g} x the averaged {kinds[a.average]} of two "
+        f"runs, the first: {a.protocol}; the second: {b.protocol}",
+        num_skipped=max(a.num_skipped, b.num_skipped),  # the same videos, where the lists were
     )
-    fused, labels = torch.from_numpy(fused), torch.from_numpy(a.labels)
-    num_skipped = max(a.num_skipped, b.num_skipped)  # the same videos, where the lists were
-    return fused, result_of(fused, labels, protocol, a.average, num_skipped)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -54,9 +46,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Raises UserError where the files do not belong together or an option is of no use."""
     args = build_parser().parse_args(argv)
-    import torch
-
-    from utils.evaluator import describe, result_of, write_results
+    # here, since --help need not wait for torch
+    from utils.results import describe, summarize_scores, write_results
 
     path_a, path_b = args.a, args.b
     if not (min(args.weights) >= 0 < sum(args.weights) < float("inf")):
@@ -70,16 +61,12 @@ def main(argv: list[str] | None = None) -> None:
             f"{path_a} holds averaged {a.average} and {path_b} {b.average}, which have no sum; "
             "evaluate both with the same --average"
         )
-    fused, result = fuse(a, b, args.weights)
-    labels = torch.from_numpy(a.labels)
-    for path, one in ((path_a, a), (path_b, b)):
-        how = one.protocol, one.average, one.num_skipped
-        alone = result_of(torch.from_numpy(one.scores), labels, *how)
-        print(f"{path}: {describe(alone)}")
-    print(f"both: {describe(result)}")
+    fused = fuse_streams(a, b, args.weights)
+    for name, scores in ((path_a, a), (path_b, b), ("both", fused)):
+        print(f"{name}: {describe(summarize_scores(scores))}")
     if args.out:
         args.out.mkdir(parents=True)
-        write_results(args.out, result, fused, labels, a.names, a.class_names)
+        write_results(args.out, fused)
         print(f"written: {args.out}")
 
 

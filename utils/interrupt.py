@@ -12,6 +12,9 @@ PREEMPTED = 75  # after SIGTERM or SIGUSR1, as a scheduler sends them; EX_TEMPFA
 STATUS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: PREEMPTED, signal.SIGUSR1: PREEMPTED}
 
 
+T = TypeVar("T")
+
+
 class Stop(Exception):
     """The run was asked to end, and stands where it can be saved."""
 

@@ -1,5 +1,6 @@
 """What a validation gets wrong: which classes are taken for which, and a look at some videos."""
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from utils import distributed
+from utils.evaluator import ScoredBatch
 
 NUM_CLIPS, NUM_FRAMES, COLUMNS = 6, 4, 2  # of the picture
 SIDE, GAP, LINE = 96, 4, 20  # pixels: of a frame, between two, of the words above
@@ -22,7 +24,7 @@ class Mistake(NamedTuple):
 
 
 class Mistakes:
-    """Gets the batches of a validation and keeps a few frames of a few videos.
+    """Watches the batches of a validation and keeps a few frames of a few videos.
 
     Attributes:
         confusion: (classes, classes), videos of each class in a row by what they were taken for.
@@ -34,6 +36,12 @@ class Mistakes:
         self.class_names = class_names
         self.confusion = np.zeros((len(class_names),) * 2, dtype=np.int64)
         self.surest: list[Mistake] = []
+
+    def watch(self, batches: Iterable[ScoredBatch]) -> Iterator[ScoredBatch]:
+        """The same batches, after a look at each."""
+        for batch in batches:
+            self.add(batch.views, batch.scores, batch.labels)
+            yield batch
 
     def add(self, views: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor) -> None:
         """`views` uint8 (N, V, T, S, S, C), of which the first is shown; `scores` (N, classes)."""
@@ -48,8 +56,8 @@ class Mistakes:
             self.surest.append(kept)
         self._keep_surest()
 
-    def of_all_processes(self) -> "Mistakes":
-        """Those of the whole list, of which each process of a run sees a share."""
+    def gathered(self) -> "Mistakes":
+        """Those of all processes of a run, each of which sees a share of the list."""
         whole = Mistakes(self.class_names)
         for part in distributed.gather(self):
             whole.confusion += part.confusion

@@ -1,13 +1,13 @@
-"""scores.npz: what a run says of every video, and two of them side by side."""
+"""An evaluation as one object, which scores.npz keeps, and two of them side by side."""
 
 import os
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
-from config import UserError
+from config import UserError, whole
 
 # what numpy raises for a file of something else
 NOT_OURS = (ValueError, KeyError, TypeError, AttributeError, EOFError)
@@ -15,7 +15,7 @@ NOT_OURS = (ValueError, KeyError, TypeError, AttributeError, EOFError)
 
 @dataclass(frozen=True)
 class Scores:
-    """An evaluation, video by video."""
+    """An evaluation, video by video, in the order of the list."""
 
     scores: np.ndarray  # (videos, classes), what `average` says
     labels: np.ndarray  # (videos,)
@@ -23,11 +23,17 @@ class Scores:
     class_names: list[str]
     average: str  # "scores", averaged after the softmax, or "logits", before it
     protocol: str  # in words
-    num_skipped: int = 0  # videos that are not among them
+    num_skipped: int = 0  # videos of the list that are not among them
+    loss: float | None = None  # mean cross-entropy of the views; not saved
+
+
+SAVED = [field.name for field in fields(Scores) if field.name != "loss"]
 
 
 def save_scores(path: Path, scores: Scores) -> None:
-    np.savez_compressed(path, **vars(scores))
+    # as a file: numpy would add .npz to the name
+    with whole(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **{name: getattr(scores, name) for name in SAVED})
 
 
 def load_scores(path: Path) -> Scores:
@@ -35,7 +41,7 @@ def load_scores(path: Path) -> Scores:
     try:
         with np.load(path) as file:
             arrays = {"num_skipped": 0} | dict(file)  # older files do not have it
-            arrays = {name: arrays[name] for name in Scores.__dataclass_fields__}
+            arrays = {name: arrays[name] for name in SAVED}
     except FileNotFoundError:
         raise UserError(f"no file {path}; --evaluate writes it beside a checkpoint") from None
     except (*NOT_OURS, OSError, zipfile.BadZipFile) as error:

@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
-import torch
+import numpy as np
 
+from config import whole
 from utils.metrics import top_k
+from utils.scores import Scores
 
 # what an order says where the accuracy falls, or does not
 MEANING = {
@@ -16,34 +18,29 @@ MEANING = {
 }
 
 
-def result_of(
-    scores: dict[str, torch.Tensor], labels: torch.Tensor, class_names: list[str], protocol: str
-) -> dict:
+def summarize_orders(scores: dict[str, Scores]) -> dict:
     """The content of probe_time.json: accuracy in percent of each order, over all and per class.
 
     Args:
-        scores: (videos, classes) by order of the frames.
-        labels: (videos,)
+        scores: of the same videos, by the order of their frames.
     """
-    classes = {
-        class_names[label]: {
-            order: top_k(of_order[labels == label], labels[labels == label], 1)
-            for order, of_order in scores.items()
-        }
-        | {"num_videos": int((labels == label).sum())}
-        for label in labels.unique().tolist()
-    }
-    top1 = {order: top_k(of_order, labels, 1) for order, of_order in scores.items()}
+    first = next(iter(scores.values()))
+    labels, class_names = first.labels, first.class_names
+    classes = {}
+    for label in np.unique(labels).tolist():
+        own = labels == label
+        top1 = {order: top_k(one.scores[own], labels[own], 1) for order, one in scores.items()}
+        classes[class_names[label]] = top1 | {"num_videos": int(own.sum())}
     return {
-        "top1": top1,
+        "top1": {order: top_k(one.scores, labels, 1) for order, one in scores.items()},
         "classes": classes,
         "num_videos": len(labels),
         "chance": 100 / len(class_names),
-        "protocol": protocol,
+        "protocol": first.protocol,
     }
 
 
-def table(result: dict) -> str:
+def orders_in_words(result: dict) -> str:
     """A row for all videos, and one for each class."""
     orders = list(result["top1"])
     rows = {"all": result["top1"]} | result["classes"]
@@ -54,7 +51,7 @@ def table(result: dict) -> str:
     return "\n".join(lines)
 
 
-def draw(result: dict, path: Path) -> None:
+def draw_orders(result: dict, path: Path) -> None:
     """Bars for all videos, and below a row for each class."""
     from matplotlib.figure import Figure  # takes half a second
 
@@ -76,13 +73,15 @@ def draw(result: dict, path: Path) -> None:
     rows.set_xticks(range(len(orders)), orders)
     rows.set_yticks(range(len(classes)), classes, fontsize=8, parse_math=False)
     rows.set_title("top-1 (%) per class", fontsize=10)
-    figure.savefig(path, dpi=100)
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")
 
 
-def write(folder: Path, result: dict) -> list[Path]:
+def write_orders(folder: Path, result: dict) -> list[Path]:
     """Writes probe_time.json and probe_time.png; returns their paths."""
     paths = [folder / "probe_time.json", folder / "probe_time.png"]
-    text = json.dumps(result, indent=1, ensure_ascii=False)
-    paths[0].write_text(text + "\n", encoding="utf-8")
-    draw(result, paths[1])
+    with whole(paths[0]) as temporary:
+        text = json.dumps(result, indent=1, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    draw_orders(result, paths[1])
     return paths

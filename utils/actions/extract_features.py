@@ -1,7 +1,6 @@
 """Files of features: one .npz a video, and settings.json for all of a folder."""
 
 import hashlib
-import io
 import json
 from pathlib import Path
 
@@ -9,13 +8,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from config import UserError
-from utils.checkpoint import write_whole
+from config import UserError, whole
 
 SETTINGS = "settings.json"
 
 
-def digest_of(model: nn.Module, head: str = "head.") -> str:
+def digest_weights(model: nn.Module, head: str = "head.") -> str:
     """A short name for all weights but those of the head."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
@@ -25,29 +23,32 @@ def digest_of(model: nn.Module, head: str = "head.") -> str:
     return digest.hexdigest()[:16]
 
 
-def start_folder(folder: Path, settings: dict) -> None:
+def start_features_folder(folder: Path, settings: dict) -> None:
     """Makes the folder, or checks that what is in it was made with the same settings.
 
     Raises:
         UserError: it was not, or the folder cannot be written.
     """
     path = folder / SETTINGS
-    text = json.dumps(settings, indent=1) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        before = path.read_text(encoding="utf-8") if path.exists() else text
-        if before != text:
-            raise UserError(
-                f"{folder} holds features made otherwise ({differences(before, settings)}); "
-                "choose another OUT, or repeat what made them"
-            )
-        write_whole(path, text.encode())
+        if path.exists():
+            differences = settings_that_differ(path.read_text(encoding="utf-8"), settings)
+            if differences:
+                raise UserError(
+                    f"{folder} holds features made otherwise ({differences}); choose another OUT, "
+                    "or repeat what made them"
+                )
+            return
+        with whole(path) as temporary:
+            text = json.dumps(settings, indent=1)
+            temporary.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror})") from None
 
 
-def differences(before: str, settings: dict) -> str:
-    """Which settings differ, as `step 8, now 4`."""
+def settings_that_differ(before: str, settings: dict) -> str:
+    """Which settings differ, in whatever order they stand, as `step 8, now 4`; "" if none."""
     try:
         old = json.loads(before)
         now = json.loads(json.dumps(settings))  # JSON has no tuples
@@ -73,20 +74,20 @@ def write_features(
     """
     frames = np.array(spans, np.int64).reshape(-1, 2)
     rate = np.nan if fps is None else fps
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        features=features,
-        start=frames[:, 0] / rate,
-        end=frames[:, 1] / rate,
-        start_frame=frames[:, 0],
-        end_frame=frames[:, 1],
-        fps=rate,
-        settings=json.dumps(settings),
-    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, buffer.getbuffer())
+        # as a file: numpy would add .npz to the name
+        with whole(path) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file,
+                features=features,
+                start=frames[:, 0] / rate,
+                end=frames[:, 1] / rate,
+                start_frame=frames[:, 0],
+                end_frame=frames[:, 1],
+                fps=rate,
+                settings=json.dumps(settings),
+            )
     except OSError as error:
         raise UserError(
             f"{path} cannot be written ({error.strerror}); the same command goes on from there"

@@ -7,22 +7,20 @@ any N. What is to be done before stands in OUT.json, and class names, too.
 import importlib.util
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from config import UserError
-from utils.checkpoint import write_whole
+from config import UserError, whole
 
 OPSET = 20
 TOLERANCE = 1e-3  # of the largest logit: other kernels add up in another order
 PACKAGES = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".pt2": ()}
 
 
-def export(
+def export_network(
     path: Path,
     model: nn.Module,
     clip_shape: tuple[int, int, int, int],
@@ -49,18 +47,19 @@ def export(
     program = torch.export.export(
         model, (clips,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},)
     )
-    content, run = (to_onnx if path.suffix == ".onnx" else to_pt2)(program, clips)
-    difference = largest_difference(model, run, clips)
+    content, exported = (to_onnx if path.suffix == ".onnx" else to_pt2)(program, clips)
+    difference = largest_difference(model, exported, clips)
     if difference > TOLERANCE:
         raise UserError(
             f"the exported network differs from the original by {difference:.1e} of the largest "
             f"logit, so {path} was not written; try the other format, .onnx or .pt2"
         )
-    text = json.dumps(contract(clip_shape, about), indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(describe_export(clip_shape, about), indent=1, ensure_ascii=False) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content)
-        write_whole(path.with_suffix(".json"), text.encode())
+        with whole(path) as network_file, whole(path.with_suffix(".json")) as about_file:
+            network_file.write_bytes(content)
+            about_file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror})") from None
     return difference
@@ -76,20 +75,15 @@ def check_packages(suffix: str) -> None:
         )
 
 
-Run = Callable[[torch.Tensor], torch.Tensor]
-
-
-def to_pt2(program: torch.export.ExportedProgram, clips: torch.Tensor) -> tuple[bytes, Run]:
-    """The file's content, and what runs it: read back, as a user would."""
+def to_pt2(program: torch.export.ExportedProgram, clips: torch.Tensor) -> tuple[bytes, nn.Module]:
+    """The file's content, and the network in it: read back, as a user would."""
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     return buffer.getvalue(), torch.export.load(io.BytesIO(buffer.getvalue())).module()
 
 
-def to_onnx(program: torch.export.ExportedProgram, clips: torch.Tensor) -> tuple[bytes, Run]:
-    """The same for ONNX, run by onnxruntime on the CPU."""
-    import onnxruntime
-
+def to_onnx(program: torch.export.ExportedProgram, clips: torch.Tensor) -> tuple[bytes, nn.Module]:
+    """The same for ONNX."""
     exported = torch.onnx.export(
         program,
         (clips,),
@@ -100,27 +94,35 @@ def to_onnx(program: torch.export.ExportedProgram, clips: torch.Tensor) -> tuple
         verbose=False,
     )
     content = exported.model_proto.SerializeToString()
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return content, OnnxNetwork(content)
 
-    def run(clips: torch.Tensor) -> torch.Tensor:
-        name = session.get_inputs()[0].name
-        return torch.from_numpy(np.asarray(session.run(None, {name: clips.numpy()})[0]))
 
-    return content, run
+class OnnxNetwork(nn.Module):
+    """The content of an ONNX file, run by onnxruntime on the CPU."""
+
+    def __init__(self, content: bytes):
+        super().__init__()
+        import onnxruntime
+
+        self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        name = self.session.get_inputs()[0].name
+        return torch.from_numpy(np.asarray(self.session.run(None, {name: clips.numpy()})[0]))
 
 
 @torch.inference_mode()
-def largest_difference(model: nn.Module, run: Run, clips: torch.Tensor) -> float:
+def largest_difference(model: nn.Module, exported: nn.Module, clips: torch.Tensor) -> float:
     """For one clip, two and three, of which only two were seen when the network was recorded."""
     worst = 0.0
     for batch in (clips[:1], clips, torch.cat([clips.flip(2), clips[:1]])):
         expected = model(batch)
-        found = run(batch)
+        found = exported(batch)
         worst = max(worst, ((found - expected).abs().max() / expected.abs().max()).item())
     return worst
 
 
-def contract(clip_shape: tuple[int, int, int, int], about: dict) -> dict:
+def describe_export(clip_shape: tuple[int, int, int, int], about: dict) -> dict:
     """What goes in and comes out, for people and programs that have only the file."""
     channels, frames, height, width = clip_shape
     return {

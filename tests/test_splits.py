@@ -11,8 +11,8 @@ from conftest import TINY_RUN
 from config import UserError
 from main import main
 from opts import parse_opts
+from utils.actions.splits import Series
 from utils.scores import Scores, save_scores
-from utils.series import run_series
 
 PREFIX = Path("saved_model/net_set")
 FILE = Path("saved_model/net_set_splits.json")
@@ -28,12 +28,10 @@ class Runs:
     def __init__(self, fails=None, views="one clip", shared=()):
         self.fails, self.views, self.shared, self.calls = fails, views, list(shared), []
 
-    def __call__(self, argv):
-        argv = [str(word) for word in argv]
-        split, name = int(argv[argv.index("--splits") + 1]), argv[argv.index("--name") + 1]
-        assert argv[argv.index("--resume") + 1] == "auto"
+    def __call__(self, split, folder):
+        assert folder == Path(f"{PREFIX}_{split}")
+        split = int(split)
         self.calls.append(split)
-        folder = PREFIX.parent / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "last.pth").touch()
         if split == self.fails:
@@ -61,7 +59,13 @@ def in_empty_folder(tmp_path, monkeypatch):
 
 
 def series(run, splits=(1, 2, 3), evaluate=False):
-    return run_series(run, ["--x"], splits=splits, evaluate=evaluate, prefix=PREFIX)
+    """As main.py has it."""
+    one = Series(splits, PREFIX, evaluate)
+    for split, folder in one.left_to_do():
+        if status := run(split, folder):
+            return status
+    one.sum_up()
+    return 0
 
 
 def test_mean_and_standard_deviation_are_those_worked_out_by_hand(caplog):

@@ -1,6 +1,6 @@
 """A video with what the network says of it burnt into its frames."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,17 +12,16 @@ BAR_COLOR = (58, 134, 255)
 MIN_HEIGHT = 240  # pixels; text on smaller frames cannot be read
 
 
-def write_video(
-    path: Path,
-    frames: Iterable[np.ndarray],
-    fps: float,
-    labels_at: Callable[[float], list[tuple[str, float]]],
+Labels = list[tuple[str, float]]  # classes and their scores, the best first
+
+
+def write_labeled_video(
+    path: Path, frames: Iterable[tuple[np.ndarray, Labels]], fps: float
 ) -> None:
-    """Encodes H.264 with the labels in the upper left corner.
+    """Encodes H.264 with the labels of each frame in its upper left corner.
 
     Args:
-        frames: uint8 (H, W, 3) RGB, of one size.
-        labels_at: seconds -> classes and scores, the best first.
+        frames: uint8 (H, W, 3) RGB, of one size, each with its labels.
 
     Raises:
         UserError: the file cannot be written, or its ending is none of a video.
@@ -33,8 +32,8 @@ def write_video(
         with av.open(str(path), "w") as container:
             stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
             stream.pix_fmt = "yuv420p"
-            for index, frame in enumerate(frames):
-                picture = burn_in(frame, labels_at(index / fps))
+            for index, (frame, labels) in enumerate(frames):
+                picture = burn_in(frame, labels)
                 if index == 0:
                     stream.height, stream.width = picture.shape[:2]
                 for packet in stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")):
@@ -48,7 +47,7 @@ def write_video(
         raise UserError(f"{path} cannot be written: {why}; use an ending such as .mp4") from None
 
 
-def burn_in(frame: np.ndarray, labels: list[tuple[str, float]]) -> np.ndarray:
+def burn_in(frame: np.ndarray, labels: Labels) -> np.ndarray:
     """The frame, of even size as H.264 wants it, with a line and a bar for each label."""
     from PIL import Image, ImageDraw, ImageFont
 

@@ -2,12 +2,14 @@
 
 import csv
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from config import UserError
+from config import UserError, whole
 
 NUM_BEST = 5
 BAR = 30  # characters of a bar of 100 %
@@ -51,7 +53,7 @@ def labels_at(
     return best_classes(scores, class_names)[:3]
 
 
-def table(prediction: Prediction, class_names: list[str]) -> str:
+def prediction_in_words(prediction: Prediction, class_names: list[str]) -> str:
     """The best classes of a video with bars, and of its windows the best one, a line each."""
     seconds = f", {prediction.num_frames / prediction.fps:.1f} s" if prediction.fps else ""
     lines = [f"{prediction.path} ({prediction.num_frames} frames{seconds})"]
@@ -60,84 +62,98 @@ def table(prediction: Prediction, class_names: list[str]) -> str:
     for name, score in best:
         bar = "#" * round(BAR * score)
         lines.append(f"  {name:{width}}  {100 * score:5.1f} %  {bar}".rstrip())
-    for start, end, name, score in merged(prediction.timeline, class_names):
+    for start, end, name, score in merge_windows(prediction.timeline, class_names):
         lines.append(f"  {start:7.1f} s to {end:7.1f} s  {100 * score:5.1f} %  {name}")
     return "\n".join(lines)
 
 
-def merged(timeline: list[Span], class_names: list[str]) -> list[tuple[float, float, str, float]]:
-    """Windows in a row with the same best class as one: start, end, class, highest score.
+class Stretch(NamedTuple):
+    """Windows in a row with the same best class."""
+
+    start: float  # seconds
+    end: float
+    class_name: str
+    score: float  # the highest
+
+
+def merge_windows(timeline: list[Span], class_names: list[str]) -> list[Stretch]:
+    """The stretches of a timeline.
 
     Windows overlap; each counts up to the middle of what it shares with the next.
     """
-    parts = []
+    stretches: list[Stretch] = []
     for i, span in enumerate(timeline):
         name, score = best_classes(span.scores, class_names)[0]
         start = (timeline[i - 1].end + span.start) / 2 if i else span.start
         end = (span.end + timeline[i + 1].start) / 2 if i + 1 < len(timeline) else span.end
-        if parts and parts[-1][2] == name:
-            parts[-1] = (parts[-1][0], end, name, max(parts[-1][3], score))
-        else:
-            parts.append((start, end, name, score))
-    return parts
+        if stretches and stretches[-1].class_name == name:
+            last = stretches.pop()
+            start, score = last.start, max(last.score, score)
+        stretches.append(Stretch(start, end, name, score))
+    return stretches
 
 
-def write(
+def write_predictions(
     folder: Path,
     predictions: list[Prediction],
     problems: list[tuple[str, str]],
     class_names: list[str],
     about: dict,
 ) -> list[Path]:
-    """Writes predictions.json and predictions.csv; returns their paths.
+    """Writes predicted.json and predicted.csv; returns their paths.
 
     Args:
         problems: (path, why) of videos that could not be used.
         about: what the predictions were made with.
     """
+    videos = [video_entry(prediction, class_names) for prediction in predictions]
+    content = about | {
+        "videos": videos,
+        "problems": [{"path": path, "error": why} for path, why in problems],
+    }
+    paths = [folder / "predicted.json", folder / "predicted.csv"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole(paths[0]) as temporary:
+            text = json.dumps(content, indent=1, ensure_ascii=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+        with (
+            whole(paths[1]) as temporary,
+            open(temporary, "w", encoding="utf-8", newline="") as file,
+        ):
+            writer = csv.writer(file)
+            writer.writerow(("path", "start", "end", "rank", "class_name", "score"))
+            for video in videos:
+                writer.writerows(csv_rows(video))
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}); choose --out") from None
+    return paths
+
+
+def video_entry(prediction: Prediction, class_names: list[str]) -> dict:
+    """What predicted.json says of a video."""
 
     def best(scores: torch.Tensor) -> list[dict]:
         pairs = best_classes(scores, class_names)
         return [{"class_name": name, "score": round(score, 5)} for name, score in pairs]
 
-    videos = [
-        {
-            "path": prediction.path,
-            "num_frames": prediction.num_frames,
-            "fps": prediction.fps,
-            "predictions": best(prediction.scores),
-        }
-        | (
-            {
-                "timeline": [
-                    {"start": s.start, "end": s.end, "predictions": best(s.scores)}
-                    for s in prediction.timeline
-                ]
-            }
-            if prediction.timeline
-            else {}
-        )
-        for prediction in predictions
-    ]
-    content = about | {
-        "videos": videos,
-        "problems": [{"path": path, "error": why} for path, why in problems],
+    entry = {
+        "path": prediction.path,
+        "num_frames": prediction.num_frames,
+        "fps": prediction.fps,
+        "predictions": best(prediction.scores),
     }
-    paths = [folder / "predictions.json", folder / "predictions.csv"]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(content, indent=1, ensure_ascii=False)
-        paths[0].write_text(text + "\n", encoding="utf-8")
-        with open(paths[1], "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("path", "start", "end", "rank", "class_name", "score"))
-            for video in videos:
-                whole = {"start": "", "end": "", "predictions": video["predictions"]}
-                for part in (whole, *video.get("timeline", ())):
-                    for rank, row in enumerate(part["predictions"], 1):
-                        writer.writerow(
-                            (video["path"], part["start"], part["end"], rank, *row.values())
-                        )
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}); choose --out") from None
-    return paths
+    if prediction.timeline:
+        entry["timeline"] = [
+            {"start": span.start, "end": span.end, "predictions": best(span.scores)}
+            for span in prediction.timeline
+        ]
+    return entry
+
+
+def csv_rows(video: dict) -> Iterator[tuple]:
+    """A row for each of the best classes of the whole video, then of each window."""
+    whole_video = {"start": "", "end": "", "predictions": video["predictions"]}
+    for part in (whole_video, *video.get("timeline", ())):
+        for rank, row in enumerate(part["predictions"], 1):
+            yield (video["path"], part["start"], part["end"], rank, *row.values())

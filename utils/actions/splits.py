@@ -7,73 +7,77 @@ together, as one test set: its interval is narrower than any of a split.
 import json
 import logging
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from config import UserError
+from config import UserError, whole
 from utils import distributed
-from utils.evaluator import describe
 from utils.metrics import wilson_interval
+from utils.results import Result, describe
 from utils.scores import Scores, load_scores
 
 METRICS = ("top1", "top5", "mean_class_accuracy")
 log = logging.getLogger("video")
 
 
-def run_series(
-    run: Callable[[list[str]], int],
-    argv: list[str],
-    *,
-    splits: Sequence[int],
-    evaluate: bool,
-    prefix: Path,
-) -> int:
-    """Trains or evaluates each split in a folder of its own and sums up their results.
+class Series:
+    """The results of the splits of a data set, each of which is run in a folder of its own.
 
     What is done stands in <prefix>_splits.json after each split, so that the same command goes on
     with the one that was cut. An evaluation always starts with the first.
 
     Args:
-        run: one run of a command line, `argv` and what makes it that of one split; its exit
-            status.
         prefix: of the run folders, <prefix>_1 and so on.
 
     Raises:
-        UserError: a run folder has no checkpoint, or is there before the series has begun; or the
-            splits were not measured alike.
+        UserError: a run folder has no checkpoint, or is there before the series has begun.
     """
-    folders = {split: Path(f"{prefix}_{split}") for split in splits}
-    file = Path(f"{prefix}_splits.json")
-    begun = distributed.from_main(file.exists) and not evaluate
-    results = distributed.from_main(lambda: read(file)) if begun else {}
-    if not begun:
-        distributed.from_main(lambda: check_folders(folders.values(), file, evaluate))
-    for split, folder in folders.items():
-        if str(split) in results:
-            log.info(f"split {split} is done, says {file}")
-            continue
-        if not evaluate:
-            write(file, {"splits": results})  # from now on these folders belong to the series
-        of_split = ["--splits", str(split), "--name", folder.name, "--resume", "auto"]
-        status = run([*argv, *of_split])
-        if status:
-            log.info(f"the same command goes on with split {split}")
-            return status
-        results[str(split)] = distributed.from_main(lambda folder=folder: result_in(folder))
-    results = {str(split): results[str(split)] for split in splits}
-    protocol = common_protocol(results, file)
-    together = distributed.from_main(lambda: pooled_of(folders.values()))
-    write(file, {"splits": results} | summary(results) | ({"pooled": together} if together else {}))
-    for split, result in results.items():
-        log.info(f"split {split}: {describe(result)}")
-    log.info(f"{summary_in_words(results)}; {protocol}")
-    if together:
-        log.info(f"{pooled_in_words(together)}; {protocol}")
-    log.info(f"results of all splits: {file}")
-    return 0
+
+    def __init__(self, splits: Sequence[int], prefix: Path, evaluate: bool):
+        self.folders = {str(split): Path(f"{prefix}_{split}") for split in splits}
+        self.file, self.evaluate = Path(f"{prefix}_splits.json"), evaluate
+        self.results: dict[str, Result] = {}
+        if distributed.from_main(self.file.exists) and not evaluate:
+            self.results = distributed.from_main(lambda: read_results(self.file))
+        else:
+            distributed.from_main(
+                lambda: check_folders(list(self.folders.values()), self.file, evaluate)
+            )
+
+    def left_to_do(self) -> Iterator[tuple[str, Path]]:
+        """Splits and their run folders; what a run has left there is read before the next one.
+
+        Whoever pulls does a run of each, or stops where one has failed.
+        """
+        for split, folder in self.folders.items():
+            if split in self.results:
+                log.info(f"split {split} is done, says {self.file}")
+                continue
+            if not self.evaluate:  # from now on these folders belong to the series
+                write_series(self.file, {"splits": self.results})
+            yield split, folder
+            self.results[split] = distributed.from_main(lambda folder=folder: result_in(folder))
+
+    def sum_up(self) -> None:
+        """Writes and says what all splits come to.
+
+        Raises:
+            UserError: they were not measured alike.
+        """
+        results = {split: self.results[split] for split in self.folders}
+        protocol = common_protocol(results, self.file)
+        together = distributed.from_main(lambda: pool_folders(self.folders.values()))
+        pooled = {"pooled": together} if together else {}
+        write_series(self.file, {"splits": results} | mean_and_deviation(results) | pooled)
+        for split, result in results.items():
+            log.info(f"split {split}: {describe(result)}")
+        log.info(f"{means_in_words(results)}; {protocol}")
+        if together:
+            log.info(f"{pooled_in_words(together)}; {protocol}")
+        log.info(f"results of all splits: {self.file}")
 
 
-def result_in(folder: Path) -> dict:
+def result_in(folder: Path) -> Result:
     return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
@@ -92,7 +96,7 @@ def check_folders(folders: Sequence[Path], file: Path, evaluate: bool) -> None:
             )
 
 
-def common_protocol(results: dict[str, dict], file: Path) -> str:
+def common_protocol(results: dict[str, Result], file: Path) -> str:
     """The part of their protocols that says what was averaged; no mean of unlike numbers."""
     protocols = sorted({result["protocol"].partition("; ")[0] for result in results.values()})
     if len(protocols) > 1:
@@ -103,7 +107,7 @@ def common_protocol(results: dict[str, dict], file: Path) -> str:
     return protocols[0]
 
 
-def summary(results: dict[str, dict]) -> dict:
+def mean_and_deviation(results: dict[str, Result]) -> dict:
     """Mean and standard deviation (of a sample, n - 1) of each accuracy over the splits."""
     numbers = {}
     for name in METRICS:
@@ -113,25 +117,25 @@ def summary(results: dict[str, dict]) -> dict:
     return numbers
 
 
-def summary_in_words(results: dict[str, dict]) -> str:
+def means_in_words(results: dict[str, Result]) -> str:
     words = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class accuracy"}
     numbers = [
         f"{words[name]} {value['mean']:.1f} % (standard deviation {value['std']:.1f})"
-        for name, value in summary(results).items()
+        for name, value in mean_and_deviation(results).items()
     ]
     return f"mean over splits {', '.join(results)}: {', '.join(numbers)}"
 
 
-def pooled_of(folders: Iterable[Path]) -> dict | None:
-    """The same as `pooled`; a folder may have been removed since its split was done."""
+def pool_folders(folders: Iterable[Path]) -> dict | None:
+    """`pool_scores` of what is in them; one may have been removed since its split was done."""
     try:
-        return pooled([load_scores(folder / "scores.npz") for folder in folders])
+        return pool_scores([load_scores(folder / "scores.npz") for folder in folders])
     except UserError as error:
         log.info(f"the test lists are not counted together: {error}")
         return None
 
 
-def pooled(parts: list[Scores]) -> dict | None:
+def pool_scores(parts: list[Scores]) -> dict | None:
     """Top-1 in percent over the videos of all test lists, if none of them is on two."""
     names = [name for part in parts for name in part.names]
     if len(set(names)) < len(names):
@@ -152,7 +156,7 @@ def pooled_in_words(result: dict) -> str:
     )
 
 
-def read(file: Path) -> dict[str, dict]:
+def read_results(file: Path) -> dict[str, Result]:
     """The results by split of a series that has begun."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))["splits"]
@@ -162,10 +166,10 @@ def read(file: Path) -> dict[str, dict]:
         ) from None
 
 
-def write(file: Path, content: dict) -> None:
+def write_series(file: Path, content: dict) -> None:
+    """The main process does."""
     if not distributed.is_main():
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp")  # a kill leaves the old file
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(file)
+    with whole(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

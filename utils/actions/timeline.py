@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from config import UserError
-from utils.prediction import Prediction
+from config import UserError, whole
+from utils.actions.predictions import Prediction
 
 MOST_CURVES = 8
 OTHER = "0.8"  # gray
 
 
-def draw(prediction: Prediction, class_names: list[str], path: Path) -> None:
+def draw_timeline(prediction: Prediction, class_names: list[str], path: Path) -> None:
     """The scores over time of the classes that are the best most often, and which is when."""
     from matplotlib.figure import Figure  # takes half a second
 
@@ -42,6 +42,7 @@ def draw(prediction: Prediction, class_names: list[str], path: Path) -> None:
     strip.set(xlabel="time (s)", ylabel="best", yticks=[], xlim=(ends[0], ends[-1]))
     figure.suptitle(Path(prediction.path).name, parse_math=False)
     try:
-        figure.savefig(path, dpi=100)
+        with whole(path) as temporary:
+            figure.savefig(temporary, dpi=100, format="png")
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}); choose --out") from None

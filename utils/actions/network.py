@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from utils.evaluator import run_in_chunks
+
 # of an item: its index, and its views (V, T, S, S, C) or the sentence that says why there are none
 Item = tuple[int, torch.Tensor | str]
 
@@ -22,15 +24,15 @@ class FeatureNetwork(nn.Module):
 
 
 @torch.inference_mode()
-def outputs(
-    classifier: nn.Module,
+def outputs_of_parts(
+    network: nn.Module,
     items: Iterable[Item],
     device: torch.device,
     batch_size: int,
     desc: str,
     total: int,
 ) -> Iterator[Item]:
-    """What the network says of each item, in order: its index, and (V, dim) or its error.
+    """What `network` says of each item, in order: its index, and (V, dim) or its error.
 
     Views of several items share a batch where they have one shape.
 
@@ -39,27 +41,27 @@ def outputs(
         desc: what the progress bar is called.
         total: number of items.
     """
-    classifier.eval()
+    network.eval()
     waiting: list[Item] = []
     for item in tqdm(items, desc, total, unit="clip", leave=False, dynamic_ncols=True):
         views = [views for _, views in waiting if not isinstance(views, str)]
         if views and not isinstance(item[1], str):
             full = sum(map(len, views)) + len(item[1]) > batch_size
             if full or views[0].shape[1:] != item[1].shape[1:]:
-                yield from _answer(classifier, waiting, device, batch_size)
+                yield from _answer_items(network, waiting, device, batch_size)
                 waiting = []
         waiting.append(item)
-    yield from _answer(classifier, waiting, device, batch_size)
+    yield from _answer_items(network, waiting, device, batch_size)
 
 
-def _answer(
-    classifier: nn.Module, items: list[Item], device: torch.device, batch_size: int
+def _answer_items(
+    network: nn.Module, items: list[Item], device: torch.device, batch_size: int
 ) -> Iterator[Item]:
+    """The same for some items whose views have one shape."""
     views = [views for _, views in items if not isinstance(views, str)]
-    answers = iter(())
+    answers: Iterator[torch.Tensor] = iter(())
     if views:
-        chunks = torch.cat(views).split(batch_size)
-        found = torch.cat([classifier(chunk.to(device)).cpu() for chunk in chunks])
-        answers = iter(found.split([len(one) for one in views]))
-    for index, of_item in items:
-        yield index, of_item if isinstance(of_item, str) else next(answers)
+        outputs = run_in_chunks(network, torch.cat(views), device, batch_size).cpu()
+        answers = iter(outputs.split([len(one) for one in views]))
+    for index, views_or_error in items:
+        yield index, views_or_error if isinstance(views_or_error, str) else next(answers)

@@ -1,0 +1,132 @@
+"""What an evaluation leaves: accuracies with their protocol, in words and in files."""
+
+import json
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+
+from config import Evaluation, Preprocessing, whole
+from utils import confusion
+from utils.metrics import mean_class_accuracy, num_correct, top_k, wilson_interval
+from utils.scores import Scores, save_scores
+
+
+class Result(TypedDict):
+    """The content of result.json; accuracies are in percent."""
+
+    top1: float
+    top1_interval: tuple[float, float]  # 95 %
+    top5: float | None  # None where there are no more than five classes
+    mean_class_accuracy: float
+    num_videos: int
+    num_skipped: int
+    average: str  # of the views, as Scores has it
+    protocol: str
+
+
+def summarize_scores(scores: Scores) -> Result:
+    """The accuracies of an evaluation, and how they were measured."""
+    values, labels = scores.scores, scores.labels
+    top1 = top_k(values, labels, 1)
+    assert top1 is not None  # it is for k > 1 alone
+    return {
+        "top1": top1,
+        "top1_interval": wilson_interval(num_correct(values, labels, 1), len(labels)),
+        "top5": top_k(values, labels, 5),
+        "mean_class_accuracy": mean_class_accuracy(values, labels),
+        "num_videos": len(labels),
+        "num_skipped": scores.num_skipped,
+        "average": scores.average,
+        "protocol": scores.protocol,
+    }
+
+
+def describe(result: Result) -> str:
+    """One line for people: no number without its protocol."""
+    top5 = "" if result["top5"] is None else f", top-5 {result['top5']:.1f} %"
+    low, high = result["top1_interval"]
+    skipped = f" ({result['num_skipped']} skipped)" if result["num_skipped"] else ""
+    return (
+        f"top-1 {result['top1']:.1f} % (95 %: {low:.1f} to {high:.1f}){top5}, mean class accuracy "
+        f"{result['mean_class_accuracy']:.1f} % "
+        f"on {result['num_videos']} videos{skipped}; {result['protocol']}"
+    )
+
+
+def protocol_in_words(evaluation: Evaluation, preprocessing: Preprocessing) -> str:
+    """What was averaged over what."""
+    views, clip = evaluation.views, preprocessing
+    averaged = "logits" if evaluation.average == "logits" else "softmax"
+    crops = {1: "1 center crop", 10: "10 crops (5 of them mirrored)"}
+    crops_in_words = crops.get(views.crops, f"{views.crops} crops")
+    unit = "field of flow" if clip.modality == "flow" else "frame"
+    side = "both sides" if clip.resize == "square" else "short side"
+    crop_size = clip.short_side if evaluation.full_crop else clip.crop_size
+    pixels = f"{crop_size} px out of {side} {clip.short_side}"
+    if clip.snippet_len:
+        segments = views.clips if views.clips != 1 else clip.clip_len // clip.snippet_len
+        return (
+            f"video accuracy, {segments} segments of {plural(clip.snippet_len, unit)} as one "
+            f"input, {averaged} averaged over {crops_in_words}, {pixels}"
+        )
+    clips = {1: "1 center clip", None: "the whole video as 1 clip"}
+    clips_in_words = clips.get(views.clips, f"{views.clips} evenly spaced clips")
+    frames = "" if views.clips is None else f" of {plural(clip.clip_len, unit)}"
+    rate = f" at {clip.target_fps:g} frames/s" if clip.target_fps else ""
+    return (
+        f"video accuracy, {averaged} averaged over {clips_in_words} x {crops_in_words}{frames} "
+        f"(stride {clip.stride}{rate}), {pixels}"
+    )
+
+
+def plural(count: int, unit: str) -> str:
+    """`3 frames`, or of `field of flow`, `3 fields of flow`."""
+    noun, *rest = unit.split(" ", 1)
+    return " ".join([str(count), noun if count == 1 else noun + "s", *rest])
+
+
+def write_results(folder: Path, scores: Scores) -> Result:
+    """Writes all of an evaluation into `folder`; returns the content of result.json.
+
+    predictions.json has the five best classes of each video with their scores, scores.npz the
+    scores or logits of all; per_class.csv, confusion.csv and confusion.png say what is taken for
+    what; result.json comes last, and an old one goes first: it never stands beside other scores.
+    """
+    (folder / "result.json").unlink(missing_ok=True)
+    result = summarize_scores(scores)
+    with whole(folder / "predictions.json") as temporary:
+        text = json.dumps(best_classes(scores), indent=1, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    save_scores(folder / "scores.npz", scores)
+    class_names, predicted = scores.class_names, scores.scores.argmax(axis=1)
+    matrix = confusion.confusion_matrix(scores.labels, predicted, len(class_names))
+    confusion.write_per_class(folder / "per_class.csv", matrix, class_names)
+    confusion.write_confusion(folder / "confusion.csv", matrix, class_names)
+    confusion.draw_confusion(folder / "confusion.png", matrix, class_names, describe(result))
+    with whole(folder / "result.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def best_classes(scores: Scores) -> list[dict]:
+    """The content of predictions.json: the five best classes of each video, the best first."""
+    shown = torch.from_numpy(scores.scores)
+    if scores.average == "logits":
+        shown = shown.softmax(dim=1)
+    best = shown.topk(min(5, shown.shape[1]), dim=1)
+    rows = zip(
+        *(scores.names, scores.labels.tolist(), best.values.tolist(), best.indices.tolist()),
+        strict=True,
+    )
+    return [
+        {
+            "path": name,
+            "class_name": scores.class_names[label],
+            "predictions": [
+                {"class_name": scores.class_names[i], "score": round(score, 5)}
+                for score, i in zip(values, indices, strict=True)
+            ],
+        }
+        for name, label, values, indices in rows
+    ]
