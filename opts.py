@@ -119,7 +119,7 @@ class Use:
         (), "name what happens in videos, frame folders, zips, or folders of them", metavar="PATH"
     )
     out: str = option(
-        ".", "folder of predictions.json and .csv", metavar="DIR", only_with=("predict",)
+        ".", "folder of predicted.json and predicted.csv", metavar="DIR", only_with=("predict",)
     )
     sliding_window: float | None = option(
         None,

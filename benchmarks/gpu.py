@@ -41,7 +41,7 @@ from config import Augmentation, Optimization, Preprocessing, Regularization, Us
 from models import build_model
 from pt_dataset.faults import Faults
 from utils.averages import Averages, peak_memory_gb
-from utils.normalize import ClipClassifier, Normalize
+from utils.classifier import ClipClassifier, Normalize
 from utils.options.compile import compiled
 from utils.precision import choose_precision
 from utils.trainer import Trainer

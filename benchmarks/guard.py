@@ -36,7 +36,7 @@ from pt_dataset.datalist import list_text, read_list
 from pt_dataset.faults import Faults
 from pt_dataset.video_list import Video
 from utils.averages import Averages
-from utils.normalize import ClipClassifier, Normalize, to_channels_last
+from utils.classifier import ClipClassifier, Normalize, to_channels_last
 from utils.optim import build_optimizer
 from utils.trainer import Trainer
 

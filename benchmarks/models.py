@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import results
 from benchmarks.apart import apart, clock, megabytes_since, peak_megabytes
 from models import build_model
-from utils.normalize import to_channels_last
+from utils.classifier import to_channels_last
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "i3d": lambda: build_model("i3d"),

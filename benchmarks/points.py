@@ -26,8 +26,8 @@ from pt_dataset.loader import train_loader
 from pt_dataset.video_lists import VideoLists, check_paths
 from utils import distributed
 from utils.averages import Averages
+from utils.classifier import ClipClassifier, Normalize
 from utils.evaluator import score_batches, score_videos
-from utils.normalize import ClipClassifier, Normalize
 from utils.trainer import Trainer
 
 CPU = torch.device("cpu")

@@ -1,5 +1,6 @@
 """The lists of one split of a data set, found, read and checked before the first step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -22,6 +23,19 @@ class VideoLists:
     folder: Path
     test_list: Path
     num_remapped: int  # entries whose label disagreed with their class name
+    held_out: VideoList | None = None  # of the training list, by --val-groups
+    groups: Sequence[str] = ()  # of recordings, those that are held out
+
+    @property
+    def validation(self) -> VideoList:
+        """What is evaluated after each epoch."""
+        return self.test if self.held_out is None else self.held_out
+
+    @property
+    def chosen_on(self) -> str:
+        """Where those videos come from, in words."""
+        held_out = f"groups {', '.join(self.groups)} of {self.train_list}"
+        return held_out if self.groups else str(self.test_list)
 
     @property
     def train_list(self) -> Path:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models import build_model
-from utils.normalize import ClipClassifier, Normalize
+from utils.classifier import ClipClassifier, Normalize
 
 NETWORKS = {
     "i3d": ("i3d", {}),

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY_RUN, add_flow
+from utils.resolve import preprocessing_of, short_side_range
 
 from config import Preprocessing, UserError
 from main import main
 from models import weights
 from opts import parse_opts
 from utils import checkpoint
-from utils.resolve import preprocessing_of, short_side_range
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = Path("saved_model/i3d_tiny_1")
@@ -173,7 +173,7 @@ def test_a_protocol_reaches_the_network_in_batches_of_the_size_asked_for(trained
         shapes.append(clips.shape)
         return clips.float().mean(dim=(1, 2, 3))[:, :2]
 
-    monkeypatch.setattr("utils.normalize.ClipClassifier.forward", forward)
+    monkeypatch.setattr("utils.classifier.ClipClassifier.forward", forward)
     argv = ["--resume", str(RUN / "last.pth"), "--evaluate", "--device", "cpu"]
     assert main([*argv, "--protocol", "nonlocal", "--view-batch", "8"]) == 0
     assert set(shapes) == {(8, 8, 36, 36, 3), (6, 8, 36, 36, 3)}

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from models.i3d import I3D, ConvBnRelu3d
 from utils import precision
-from utils.normalize import ClipClassifier, Normalize
+from utils.classifier import ClipClassifier, Normalize
 from utils.options import bf16_on_cpu
 from utils.options.bf16_on_cpu import convolution_shapes, wrong_layers
 from utils.precision import choose_precision

@@ -217,7 +217,7 @@ def test_a_signal_ends_an_evaluation_in_one_sentence(untrained, monkeypatch, cap
         os.kill(os.getpid(), signum)
         return torch.zeros(len(clips), 2)
 
-    monkeypatch.setattr("utils.normalize.ClipClassifier.forward", forward)
+    monkeypatch.setattr("utils.classifier.ClipClassifier.forward", forward)
     before = signal.getsignal(signum)
     argv = ["--resume", str(untrained), "--evaluate", *argv, "--arch", "tsn", "--dataset", "tiny"]
     status = main.main([*argv, "--data-root", "data", "--device", "cpu", "--workers", "0"])

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from config import Optimization, Regularization, UserError
 from pt_dataset.faults import Faults
 from utils.averages import Averages
-from utils.normalize import Normalize
+from utils.classifier import Normalize
 from utils.optim import build_optimizer
 from utils.options.activations import compute_activations_twice
 from utils.options.ema import Ema

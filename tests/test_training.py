@@ -11,7 +11,7 @@ from config import UserError
 from main import main
 from utils import checkpoint
 from utils.actions.plan import bottleneck, hours, suggestions
-from utils.normalize import ClipClassifier, Normalize
+from utils.classifier import ClipClassifier, Normalize
 from utils.options.compile import compiled
 from utils.options.flops import forward_flops, peak_flops
 from utils.precision import choose_precision

@@ -1,42 +1,287 @@
-"""What a run works with, made of its settings."""
+"""What a run works with, made of its settings: loaders, trainer, logger, saver, scores."""
 
+import contextlib
 import importlib.util
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from config import UserError
-from utils.loggers import CurvesPng, JsonLines, Logger, Loggers, ValidationFiles
+import torch
+from torch import nn
+
+from config import Evaluation, Optimization, Regularization, UserError, part
+from opts import Loading, Options
+from pt_dataset.loader import Batch, Loader, train_loader, view_loader
+from pt_dataset.video_list import Video
+from utils import distributed
+from utils.averages import Averages
+from utils.evaluator import progress_bar, score_batches, score_videos
+from utils.interrupt import GracefulStop
+from utils.loggers import CurvesPng, JsonLines, Logger, Loggers, ValidationFiles, read_lines
+from utils.mistakes import Mistakes
+from utils.results import protocol_in_words
+from utils.run import Run, clips_at_once, share_size
+from utils.saver import Saver
+from utils.scores import Scores
+from utils.trainer import Trainer
 
 
-def check_installed(names: Sequence[str]) -> None:
+def adapt_network(model: nn.Module, opts: Options) -> tuple[nn.Module, list[nn.Module]]:
+    """The network as the options change it, and those of its parts that keep their weights."""
+    frozen: list[nn.Module] = []
+    if opts.sync_bn and not opts.evaluate:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if opts.freeze or opts.freeze_bn:
+        from utils.options.freeze import freeze_norms, freeze_until
+
+        frozen += freeze_until(model, opts.freeze) if opts.freeze else []
+        frozen += freeze_norms(model) if opts.freeze_bn else []
+    if opts.checkpoint_activations:
+        from utils.options.activations import compute_activations_twice
+
+        compute_activations_twice(model)
+    return model, frozen
+
+
+def training_loader(run: Run) -> Loader:
+    """Batches of one random clip of each training video, this process's share of them."""
+    opts = run.opts
+    return train_loader(
+        run.lists,
+        run.preprocessing,
+        run.augmentation,
+        batch_size=opts.batch_size,
+        seed=opts.seed,
+        shard=(distributed.rank(), distributed.world_size()),
+        equal_shares=opts.sync_bn,
+        **vars(part(Loading, opts)),
+    )
+
+
+def build_trainer(run: Run, loader: Loader) -> Trainer:
+    """Optimizer, schedule and all else that moves with the steps, as the checkpoint left it.
+
+    Raises:
+        UserError: the checkpoint is of epochs of another length.
+    """
+    opts, before = run.opts, run.start.checkpoint
+    if before and before["steps_per_epoch"] != len(loader):
+        raise UserError(
+            f"{opts.resume} was trained with {before['steps_per_epoch']} steps an epoch, "
+            f"and now there are {len(loader)}: --batch-size or the training list has changed; "
+            "start a new run with another --name"
+        )
+    num_classes, clip_len = len(run.lists.class_names), run.preprocessing.clip_len
+    trainer = Trainer(
+        run.classifier,
+        run.model,
+        part(Optimization, opts),
+        part(Regularization, opts),
+        Averages(run.device, num_classes, clip_len, clips_per_s_at_peak(run)),
+        loader.new_faults(),
+        steps_per_epoch=len(loader),
+        precision=run.precision,
+        micro_batch=choose_micro_batch(run),
+        seed=opts.seed,
+        frozen=run.frozen,
+    )
+    if before:
+        trainer.load_state_dict(before)
+    return trainer
+
+
+def clips_per_s_at_peak(run: Run) -> float | None:
+    """How many clips the devices could train on at their peak; None where that is not known."""
+    if run.device.type != "cuda":
+        return None
+    from utils.options import flops
+
+    peak = flops.peak_flops(run.device, run.precision)
+    if peak is None:
+        return None
+    one_clip = (1, *run.preprocessing.network_input())
+    devices = distributed.world_size()
+    if isinstance(run.classifier, nn.DataParallel):
+        devices = torch.cuda.device_count()
+    # the backward pass multiplies twice as much as the forward pass
+    return devices * peak / (3 * flops.forward_flops(run.model, one_clip))
+
+
+def choose_micro_batch(run: Run) -> int:
+    """How many clips go through the network at once, in each process."""
+    opts, most = run.opts, share_size(run.opts)
+    if opts.micro_batch != "auto":
+        return min(opts.micro_batch or most, most)
+    if run.device.type != "cuda":
+        return most
+    from utils.options.micro_batch import largest_micro_batch
+
+    mixup, before = opts.mixup > 0, run.start.checkpoint
+    channels, frames, height, width = run.preprocessing.network_input()
+    found = largest_micro_batch(
+        distributed.unwrapped(run.classifier),
+        (frames, height, width, channels),
+        # a resumed run keeps its own, and with it the statistics of batch norm
+        min(before["micro_batch"], most) if before else most,
+        run.device,
+        batch_size=opts.batch_size if mixup else most,  # a partner may be in another share
+        mixup=mixup,
+        num_copies={"sgd": 1, "adamw": 2}[opts.optimizer] + (opts.ema > 0),
+    )
+    return -distributed.highest(-found)
+
+
+def build_logger(run: Run, trainer: Trainer) -> Logger:
+    """Curves and files of the run folder, which is made here; only the main process logs."""
+    opts, folder = run.opts, run.folder
+    if not distributed.is_main():
+        return Logger()
+    done = trainer.step, trainer.epoch
+    # files first: the others read them
+    found: list[Logger] = [
+        JsonLines(folder, *done),
+        ValidationFiles(folder, trainer.epoch),
+        CurvesPng(folder),
+    ]
+    if "visdom" in opts.logger and not opts.no_visdom:
+        from utils.live_page.logger import Visdom
+
+        found.append(Visdom(folder, opts.visdom_server, opts.visdom_port, opts.visdom_env))
+    if "tensorboard" in opts.logger:
+        from utils.options.tensorboard import TensorBoard
+
+        found.append(TensorBoard(folder, trainer.step))
+    return Loggers(*found)
+
+
+def check_loggers(names: Sequence[str]) -> None:
     """Raises UserError if a logger among `names` needs a package that is not there."""
     if "tensorboard" in names and importlib.util.find_spec("tensorboard") is None:
         raise UserError("--logger tensorboard needs a package: pip install tensorboard")
 
 
-def build_logger(
-    run_dir: Path,
-    step: int,
-    epoch: int,
-    names: Sequence[str],
-    *,
-    server: str,
-    port: int,
-    env: str | None,
-) -> Logger:
-    """The loggers of a run that has done so much; the files first, which the others read.
+def build_saver(run: Run, trainer: Trainer) -> Saver:
+    """Writes the checkpoints of a run; of one that goes on, no worse one than the best before."""
+    opts = run.opts
+    facts = {
+        "arch": opts.arch,
+        "arch_args": run.arch_args,
+        "class_names": run.lists.class_names,
+        "preprocessing": vars(run.preprocessing),
+        "precision": run.precision,
+    }
+    validated = distributed.from_main(lambda: read_lines(run.folder / "metrics.jsonl"))
+    return Saver(
+        trainer,
+        run.folder,
+        facts,
+        chosen_on=run.lists.chosen_on,
+        best=max((metrics["val/top1"] for metrics in validated), default=-1),
+        minutes=opts.checkpoint_minutes,
+        steps=opts.checkpoint_steps,
+    )
+
+
+@contextlib.contextmanager
+def evaluated_weights(run: Run, trainer: Trainer, loader: Loader | None = None) -> Iterator[None]:
+    """Inside, the network is what an evaluation sees: averaged weights, if the run has them.
 
     Args:
-        names: of those beside the files; what is not among them is not imported.
-        server, port, env: of visdom's page; `env` is the run's name if it is None.
+        loader: of training, for --precise-bn, which measures batch norm anew.
     """
-    loggers = [JsonLines(run_dir, step, epoch), ValidationFiles(run_dir, epoch), CurvesPng(run_dir)]
-    if "visdom" in names:
-        from utils.live_page.logger import Visdom
+    with trainer.ema.applied() if trainer.ema else contextlib.nullcontext():
+        if loader and run.opts.precise_bn:
+            from utils.options.precise_bn import measure_norms
 
-        loggers.append(Visdom(run_dir, server, port, env))
-    if "tensorboard" in names:
-        from utils.options.tensorboard import TensorBoard
+            batches = distributed.sharing_faults(loader.epoch(trainer.epoch), loader.new_faults())
+            measure_norms(
+                run.classifier,
+                batches,
+                run.opts.precise_bn,
+                trainer.micro_batch,
+                run.device,
+                run.frozen,
+            )
+        distributed.share_buffers(run.model)
+        yield
 
-        loggers.append(TensorBoard(run_dir, step))
-    return Loggers(*loggers)
+
+def score(
+    run: Run,
+    videos: Sequence[Video],
+    evaluation: Evaluation,
+    stop: GracefulStop,
+    *,
+    desc: str,
+    source: str,
+    order: str = "normal",
+    mistakes: Mistakes | None = None,
+) -> Scores:
+    """What the network says of `videos`.
+
+    Args:
+        desc: what the progress bar is called.
+        source: which weights the network has, in words.
+        order: of the frames of a clip, see pt_dataset/inputs/orders.py.
+        mistakes: watches.
+    """
+    scored = score_batches(
+        run.classifier,
+        view_batches(run, videos, evaluation, stop, desc=desc, order=order),
+        run.device,
+        average=evaluation.average,
+        view_batch=view_batch(run),
+    )
+    return score_videos(
+        mistakes.watch(scored) if mistakes else scored,
+        names=[video.path for video in videos],
+        class_names=run.lists.class_names,
+        average=evaluation.average,
+        protocol=full_protocol(run, evaluation, source),
+    )
+
+
+def view_batches(
+    run: Run,
+    videos: Sequence[Video],
+    evaluation: Evaluation,
+    stop: GracefulStop,
+    *,
+    desc: str,
+    order: str = "normal",
+) -> Iterator[Batch]:
+    """Views of `videos`, batch by batch under a progress bar; a signal ends them between two."""
+    loader = view_loader_for(run, videos, evaluation, order)
+    batches = distributed.sharing_faults(loader.epoch(), loader.new_faults())
+    return stop.between(progress_bar(batches, desc, len(loader)))
+
+
+def view_loader_for(
+    run: Run, videos: Sequence[Video], evaluation: Evaluation, order: str = "normal"
+) -> Loader:
+    """The loader of `videos`, the same one each time, so that its processes start only once."""
+    key = id(videos), evaluation.views, evaluation.full_crop, order
+    if key not in run.view_loaders:
+        clip = run.preprocessing
+        if evaluation.full_crop:
+            clip = replace(clip, crop_size=clip.short_side)
+        run.view_loaders[key] = view_loader(
+            videos,
+            clip,
+            evaluation.views,
+            batch_size=view_batch(run),
+            shard=(distributed.rank(), distributed.world_size()),
+            order=order,
+            **vars(part(Loading, run.opts)),
+        )
+    return run.view_loaders[key]
+
+
+def view_batch(run: Run) -> int:
+    """Views that a process has on its devices at once."""
+    return run.opts.view_batch or clips_at_once(run.opts)
+
+
+def full_protocol(run: Run, evaluation: Evaluation, source: str) -> str:
+    """How something was measured: the views, the videos and the weights."""
+    words = protocol_in_words(evaluation, run.preprocessing)
+    return f"{words}; {run.opts.dataset} split {run.opts.split}; {source}"

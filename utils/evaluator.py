@@ -1,16 +1,17 @@
 """Views of videos -> what a network says of each video, batch by batch."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from utils import distributed
 from utils.metrics import top_k
 from utils.scores import Scores
+
+T = TypeVar("T")
 
 
 class ViewOutputs(NamedTuple):
@@ -32,10 +33,12 @@ class ScoredBatch(NamedTuple):
     loss_sum: float  # cross-entropy, summed over the N * V views
 
 
-def progress_bar(loader: DataLoader, desc: str) -> tqdm:
-    """The batches of `loader`; the main process shows how many are done."""
+def progress_bar(batches: Iterable[T], desc: str, total: int) -> Iterator[T]:
+    """The batches; the main process shows how many of them are done."""
     quiet = not distributed.is_main()
-    return tqdm(loader, desc, unit="batch", leave=False, dynamic_ncols=True, disable=quiet)
+    yield from tqdm(
+        batches, desc, total, unit="batch", leave=False, dynamic_ncols=True, disable=quiet
+    )
 
 
 @torch.inference_mode()

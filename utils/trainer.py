@@ -42,7 +42,7 @@ class Trainer:
     Of a run of several processes each has a trainer, and all of them take every step together.
 
     Args:
-        classifier: uint8 clips -> logits (utils.normalize.ClipClassifier, wrapped or not).
+        classifier: uint8 clips -> logits (utils.classifier.ClipClassifier, wrapped or not).
         model: the plain network inside it.
         averages: on the device of the network.
         faults: none yet, of the loader whose batches these are.

@@ -1,4 +1,4 @@
-"""A network as a file for other software, compared with the original before it is called done.
+"""--export: a network as a file for other software, compared with the original first.
 
 The network inside takes clips as those of other libraries do: float32 (N, C, T, H, W), normalized,
 any N. What is to be done before stands in OUT.json, and class names, too.
@@ -7,6 +7,7 @@ any N. What is to be done before stands in OUT.json, and class names, too.
 import importlib.util
 import io
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,35 @@ import torch
 from torch import nn
 
 from config import UserError, whole
+from opts import Options
+from utils.actions.network import load_network
+from utils.loggers import set_up_console
 
 OPSET = 20
 TOLERANCE = 1e-3  # of the largest logit: other kernels add up in another order
 PACKAGES = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".pt2": ()}
+log = logging.getLogger("video")
+
+
+def export(opts: Options) -> int:
+    """Writes the network for other software; it is always recorded on the CPU, in float32."""
+    set_up_console()
+    path = Path(opts.export)
+    check_packages(path.suffix)
+    network = load_network(opts, torch.device("cpu"))
+    about = {
+        "arch": network.start.arch,
+        "weights": network.start.words,
+        "preprocessing": vars(network.preprocessing),
+        "class_names": network.start.class_names,
+    }
+    shape = network.preprocessing.network_input()
+    difference = export_network(path, network.model, shape, about)
+    log.info(
+        f"written: {path} and {path.with_suffix('.json')}; logits differ from the original by "
+        f"{difference:.0e} of the largest, for batches of 1, 2 and 3 clips"
+    )
+    return 0
 
 
 def export_network(

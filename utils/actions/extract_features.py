@@ -1,16 +1,115 @@
-"""Files of features: one .npz a video, and settings.json for all of a folder."""
+"""--extract-features: one .npz a video, and settings.json for all of a folder."""
 
+import copy
 import hashlib
 import json
+import logging
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from config import UserError, whole
+from config import Clip, UserError, whole
+from opts import Options
+from pt_dataset import sampling
+from pt_dataset.inputs import windows
+from pt_dataset.inputs.paths import name_of
+from pt_dataset.inputs.windows import Part
+from pt_dataset.video_list import Video
+from utils.actions.network import (
+    TrainedNetwork,
+    exit_status,
+    load_network,
+    outputs_by_video,
+    usable_videos,
+)
+from utils.loggers import set_up_console
+from utils.run import pick_device
 
 SETTINGS = "settings.json"
+AT_ONCE = 4  # windows that are decoded together
+log = logging.getLogger("video")
+
+
+def extract_features(opts: Options) -> int:
+    """A file of features for each video; those that are there already are left alone."""
+    set_up_console()
+    network = load_network(opts, pick_device(opts.device))
+    if opts.window:
+        check_window(network, opts.window)
+    folder = Path(opts.extract_features)
+    settings = {
+        "arch": network.start.arch,
+        "weights_sha256": digest_weights(network.model),
+        "window": opts.window or "a clip",
+        "step": opts.step or "a window",
+        "fps_of_frames": opts.fps,
+        "precision": network.precision,
+        "preprocessing": vars(network.preprocessing),
+    }
+    start_features_folder(folder, settings)
+    videos, problems = usable_videos(opts.videos, network.preprocessing, opts.fps)
+    paths = feature_files(folder, opts.videos, videos)
+    left = [video for video in videos if not paths[video.path].exists()]
+    if len(left) < len(videos):
+        log.info(f"{len(videos) - len(left)} of {len(videos)} videos are done already")
+    parts = [part for video in left for part in parts_of_video(video, network.preprocessing, opts)]
+    extractor = network.feature_extractor()
+    for video, answers in outputs_by_video(network, extractor, parts, 1, opts):
+        if isinstance(answers, str):
+            problems.append((video.path, answers))
+            continue
+        found = torch.cat([found for _, found in answers]).numpy()
+        spans = [span for part, _ in answers for span in part.spans]
+        write_features(paths[video.path], found, spans, video.fps, settings)
+    log.info(f"features: {folder}")
+    return exit_status(problems)
+
+
+def feature_files(folder: Path, roots: Sequence[str], videos: list[Video]) -> dict[str, Path]:
+    """Where the features of each video go, by its path."""
+    paths: dict[str, Path] = {}
+    taken: dict[str, str] = {}
+    for video in videos:
+        name = name_of(video, roots)
+        if name in taken:
+            raise UserError(
+                f"{taken[name]} and {video.path} would both be {folder / name}.npz; extract them "
+                "into two folders"
+            )
+        taken[name], paths[video.path] = video.path, folder / f"{name}.npz"
+    return paths
+
+
+def parts_of_video(video: Video, clip: Clip, opts: Options) -> list[Part]:
+    """A few windows in a row at a time, so that what they share is decoded once."""
+    length = sampling.length(video, clip)
+    whole_clip = math.ceil(clip.clip_len * sampling.step(video, clip))
+    window = opts.window or (length if clip.snippet_len else whole_clip)
+    spans = windows.spans(length, window, opts.step or window)
+    return [
+        Part(video, some, [windows.window_clip(video, clip, *span, window) for span in some])
+        for some in (spans[i : i + AT_ONCE] for i in range(0, len(spans), AT_ONCE))
+    ]
+
+
+def check_window(network: TrainedNetwork, window: int) -> None:
+    """Can the network take so many frames? Raises UserError if not."""
+    clip = network.preprocessing
+    channels, frames, *size = clip.network_input()
+    if not clip.snippet_len and not clip.target_fps:
+        frames = math.ceil(window / clip.stride)
+    try:
+        meta = copy.deepcopy(network.model).to("meta")
+        meta(torch.empty((1, channels, frames, *size), device="meta"))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"--window {window} is too short for {network.start.arch}: {reason}"
+        ) from None
 
 
 def digest_weights(model: nn.Module, head: str = "head.") -> str:

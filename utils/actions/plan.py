@@ -1,11 +1,19 @@
-"""What a run would take, from a few of its steps."""
+"""--plan: what a run would take, from a few of its steps."""
 
 import itertools
+import logging
+import os
 from collections.abc import Iterator
+
+import torch
 
 from pt_dataset.loader import Batch, Loader
 from utils import distributed
+from utils.build import build_trainer, training_loader
+from utils.interrupt import GracefulStop
+from utils.run import Run, share_size
 from utils.trainer import Trainer
+from utils.words import run_in_words
 
 STEPS = 20
 SKIPPED = 3  # of them, in which workers start and kernels are chosen
@@ -13,10 +21,39 @@ WAITING = 20  # percent of the time for data that is worth a word
 FULL = 0.9  # of the GPU's memory, from which on a run may well end in the middle
 
 
-def measure(trainer: Trainer, loader: Loader) -> dict[str, float]:
+log = logging.getLogger("video")
+
+
+def plan(run: Run, stop: GracefulStop) -> int:
+    """A few steps, and what the whole run would take; nothing is written."""
+    opts, loader = run.opts, training_loader(run)
+    trainer = build_trainer(run, loader)
+    for line in run_in_words(run, trainer):
+        log.info(line)
+    steps_left = opts.epochs * len(loader) - trainer.step
+    metrics = measure(trainer, stop.between(endless_batches(loader)))
+    hours = total_hours(metrics, steps_left, opts.epochs * len(run.lists.validation))
+    log.info(
+        f"plan: about {hours:.2g} hours for {steps_left} steps and the validations between them; "
+        f"{metrics['clips_per_s']:.1f} clips/s, {metrics['memory_gb']:.1f} GiB, "
+        f"{bottleneck(metrics)}"
+    )
+    gpu = run.device.type == "cuda"
+    for line in suggestions(
+        metrics,
+        workers=opts.workers,
+        cores=os.cpu_count() or 1,
+        precision=run.precision,
+        memory_limit_gb=torch.cuda.mem_get_info(run.device)[1] / 2**30 if gpu else None,
+        whole_batch=trainer.micro_batch == share_size(opts),
+    ):
+        log.info(f"try {line}")
+    return 0
+
+
+def measure(trainer: Trainer, batches: Iterator[Batch]) -> dict[str, float]:
     """Metrics of the steps that are not skipped; the trainer is of no use afterwards."""
     trainer.to_training()
-    batches = endless_batches(loader)
     for step in range(STEPS):
         if step == SKIPPED:
             trainer.wait()
@@ -30,7 +67,7 @@ def endless_batches(loader: Loader) -> Iterator[Batch]:
         yield from distributed.sharing_faults(loader.epoch(epoch), loader.new_faults())
 
 
-def hours(metrics: dict[str, float], steps: int, num_evaluated: int) -> float:
+def total_hours(metrics: dict[str, float], steps: int, num_evaluated: int) -> float:
     """Of so many steps, and of evaluating so many clips: forward only, a third of a step's work."""
     clips_per_step = metrics["clips_per_s"] * metrics["time/step"]
     evaluating = num_evaluated * metrics["time/step"] / clips_per_step / 3
@@ -43,7 +80,7 @@ def bottleneck(metrics: dict[str, float]) -> str:
         for name in ("data", "copy", "compute")
     }
     doing = {"data": "waiting for data", "copy": "copying", "compute": "computing"}
-    largest = max(shares, key=shares.get)
+    largest = max(shares, key=lambda name: shares[name])
     return f"{shares[largest]:.0f} % of the time {doing[largest]}"
 
 

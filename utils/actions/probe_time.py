@@ -1,13 +1,19 @@
-"""Does a network use time? Accuracy on clips whose frames come in another order."""
+"""--probe-time: does a network use time? Accuracy on clips whose frames come in another order."""
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
 
-from config import whole
+from config import Evaluation, UserError, part, whole
+from pt_dataset.inputs.orders import ORDERS
+from utils.build import score
+from utils.interrupt import GracefulStop
 from utils.metrics import top_k
+from utils.run import Run
 from utils.scores import Scores
+from utils.words import weights_in_words
 
 # what an order says where the accuracy falls, or does not
 MEANING = {
@@ -16,6 +22,26 @@ MEANING = {
     "shuffled": "in random order",
     "frozen": "only the middle one",
 }
+log = logging.getLogger("video")
+
+
+def probe_time(run: Run, stop: GracefulStop) -> int:
+    """Evaluates the test list with the frames of each clip in other orders, too."""
+    if run.preprocessing.modality == "flow":
+        raise UserError(
+            "--probe-time is for frames: optical flow played backwards is not that of the reversed "
+            "video"
+        )
+    evaluation, source = part(Evaluation, run.opts), weights_in_words(run.checkpoint)
+    scores = {
+        order: score(run, run.lists.test, evaluation, stop, desc=order, source=source, order=order)
+        for order in ORDERS
+    }
+    result = summarize_orders(scores)
+    log.info(orders_in_words(result))
+    log.info(result["protocol"])
+    log.info(f"written: {', '.join(map(str, write_orders(run.folder, result)))}")
+    return 0
 
 
 def summarize_orders(scores: dict[str, Scores]) -> dict:

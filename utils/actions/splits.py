@@ -1,4 +1,4 @@
-"""The splits of a data set as one series of runs, whose mean is what papers report.
+"""--splits: the splits of a data set as one series of runs, whose mean is what papers report.
 
 Where no video is in two of the test lists, as in a cross-validation, all of them are also counted
 together, as one test set: its interval is narrower than any of a split.
@@ -7,17 +7,43 @@ together, as one test set: its interval is narrower than any of a split.
 import json
 import logging
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from config import UserError, whole
+from config import RUNS, UserError, whole
+from opts import Options
+from pt_dataset.video_lists import read_dataset
 from utils import distributed
+from utils.loggers import set_up_console
 from utils.metrics import wilson_interval
 from utils.results import Result, describe
 from utils.scores import Scores, load_scores
 
 METRICS = ("top1", "top5", "mean_class_accuracy")
 log = logging.getLogger("video")
+
+
+def splits(opts: Options, argv: list[str], run: Callable[[list[str]], int]) -> int:
+    """A run for each of --splits, or its evaluation, and their mean; returns the exit status.
+
+    Args:
+        argv: the command line of the series.
+        run: does what a command line says.
+    """
+    if distributed.is_main():
+        set_up_console()
+    for split in opts.splits:  # a list that is missing is said before the first hour
+        with distributed.in_turn():
+            read_dataset(opts.dataset, opts.data_root, split)
+    series = Series(opts.splits, RUNS / opts.name, opts.evaluate)
+    for split, folder in series.left_to_do():
+        # the last of two options counts
+        status = run([*argv, "--splits", split, "--name", folder.name, "--resume", "auto"])
+        if status:
+            log.info(f"the same command goes on with split {split}")
+            return status
+    series.sum_up()
+    return 0
 
 
 class Series:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from config import Preprocessing
+
 
 class Normalize(nn.Module):
     """uint8 (N, T, H, W, C) -> float (N, C, T, H, W): to `value_range`, then (x - mean) / std.
@@ -30,6 +32,12 @@ class Normalize(nn.Module):
         self.register_buffer("scale", scale.view(shape), persistent=False)
         self.bgr = channel_order == "BGR"
         self.channels_last = channels_last
+
+    @classmethod
+    def matching(cls, pixels: Preprocessing, channels_last: bool = True) -> "Normalize":
+        """As the weights with this preprocessing were trained."""
+        shape = pixels.mean, pixels.std, pixels.value_range, pixels.channel_order
+        return cls(*shape, channels_last)
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         if self.bgr:

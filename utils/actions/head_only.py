@@ -1,8 +1,9 @@
-"""Training nothing but the head: the features below it are computed once and kept."""
+"""--head-only: training nothing but the head: the features below it are computed once and kept."""
 
 import copy
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,15 +12,33 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from config import UserError
+from config import RUNS, Evaluation, Optimization, UserError, part
+from pt_dataset.video_list import Video
 from utils import checkpoint
+from utils.actions.extract_features import digest_weights
+from utils.actions.network import FeatureNetwork
+from utils.build import (
+    build_saver,
+    build_trainer,
+    full_protocol,
+    training_loader,
+    view_batch,
+    view_batches,
+)
+from utils.classifier import ClipClassifier, Normalize
 from utils.evaluator import average_views, run_on_views
+from utils.interrupt import GracefulStop, Stop
+from utils.metrics import top_k
+from utils.results import describe, write_results
+from utils.run import Run, start_run_folder
 from utils.schedule import Schedule
 from utils.scores import Scores
+from utils.words import weights_in_words
 
 EPOCHS = 100  # of a few milliseconds each
 BATCH_SIZE = 256
 WEIGHT_DECAY = 0.01
+log = logging.getLogger("video")
 
 
 class Features(NamedTuple):
@@ -28,6 +47,81 @@ class Features(NamedTuple):
     values: torch.Tensor  # float (videos, views, dim)
     labels: torch.Tensor  # (videos,)
     indices: torch.Tensor  # (videos,), their places in the list
+
+
+def head_only(run: Run, stop: GracefulStop) -> int:
+    """Heads with several learning rates on features that are computed once; saves the best."""
+    opts, lists, head = run.opts, run.lists, run.model.head
+    if getattr(run.model, "consensus", "avg") != "avg":
+        raise UserError("--head-only needs a head that follows the features: --consensus avg")
+    loader = training_loader(run)  # what it refuses, before the work
+    try:
+        training = features_of_videos(run, lists.train, "training videos", stop)
+        validation = features_of_videos(run, lists.validation, "validation videos", stop)
+        test = features_of_videos(run, lists.test, "test videos", stop)
+    except Stop as request:
+        log.info(f"{request}; run the same command again; finished lists are kept")
+        return request.status
+    heads, top1 = {}, {}
+    for lr in opts.head_lrs:
+        how = {"dropout": run.model.dropout.p, "lr": lr, "seed": opts.seed}
+        heads[lr] = train_head(training.values, training.labels, head, **how)
+        scores = evaluate_head(run, heads[lr], validation, lists.validation, f"lr {lr}")
+        top1[lr] = top_k(scores.scores, scores.labels, 1)
+    start_run_folder(run)
+    log.info(f"heads after {EPOCHS} epochs:\n{accuracies_in_words(top1)}")
+    best = heads[max(top1, key=lambda lr: top1[lr])]
+    head.load_state_dict(best.state_dict())
+    saver = build_saver(run, build_trainer(run, loader))
+    chosen_on = lists.chosen_on if len(heads) > 1 else None
+    saver.save("last.pth", chosen_on)
+    source = f"head on frozen {run.start.name}, {weights_in_words(saver.state(chosen_on))}"
+    scores = evaluate_head(run, best, test, lists.test, source)
+    log.info(describe(write_results(run.folder, scores)))
+    log.info(f"checkpoint: {run.folder / 'last.pth'}; --resume with it trains all of the network")
+    return 0
+
+
+def features_of_videos(
+    run: Run, videos: Sequence[Video], desc: str, stop: GracefulStop
+) -> Features:
+    """Features of the views of `videos`, from the cache where they are the same."""
+    opts, evaluation = run.opts, part(Evaluation, run.opts)
+    if opts.views.clips is None:
+        raise UserError("--head-only needs --views with a number of clips, such as 5x1")
+    key = cache_key(
+        weights=digest_weights(run.model),
+        videos=[(*video[:2], *video[3:]) for video in videos],
+        preprocessing=vars(run.preprocessing),
+        views=[str(opts.views), opts.full_crop],
+        precision=run.precision,
+        on_bad_frame=opts.on_bad_frame,
+    )
+    path = RUNS / ".features" / f"{key}.pt"
+    features = load_features(path)
+    before = ", computed before" if features else ""
+    if features is None:
+        normalize = Normalize.matching(run.preprocessing, opts.channels_last)
+        extractor = ClipClassifier(FeatureNetwork(run.model), normalize, run.precision)
+        batches = view_batches(run, videos, evaluation, stop, desc=desc)
+        features = compute_features(extractor.to(run.device), batches, run.device, view_batch(run))
+        save_features(path, features)
+    log.info(f"features of {len(videos)} {desc}: {path}{before}")
+    return features
+
+
+def evaluate_head(
+    run: Run, head: nn.Linear, features: Features, videos: Sequence[Video], source: str
+) -> Scores:
+    """What `head` says of `videos`, whose features these are."""
+    return score_features(
+        head,
+        features,
+        names=[video.path for video in videos],
+        class_names=run.lists.class_names,
+        average=run.opts.average,
+        protocol=full_protocol(run, part(Evaluation, run.opts), source),
+    )
 
 
 def compute_features(
@@ -98,7 +192,8 @@ def train_head(
         for group in optimizer.param_groups:
             group["initial_lr"] = lr
         steps = -(-len(labels) // BATCH_SIZE)
-        schedule = Schedule(optimizer, steps_per_epoch=steps, epochs=epochs, schedule="cosine")
+        cosine = Optimization(epochs=epochs, batch_size=BATCH_SIZE, lr=lr, schedule="cosine")
+        schedule = Schedule(optimizer, steps, cosine)
         for epoch in range(epochs):
             order = torch.randperm(len(labels), generator=generator)
             views = torch.randint(features.shape[1], (len(labels),), generator=generator)

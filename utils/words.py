@@ -1,0 +1,168 @@
+"""What a run says of itself, and the sentence for what went wrong."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from config import Preprocessing, UserError
+from utils import distributed
+from utils.run import Run, share_size
+from utils.trainer import NonFiniteLoss, Trainer
+
+MUCH_WAITING = 10  # percent of the time
+
+
+def run_in_words(run: Run, trainer: Trainer) -> list[str]:
+    """What this run is, for its first lines."""
+    opts, lists = run.opts, run.lists
+    million = sum(p.numel() for p in run.model.parameters()) / 1e6
+    lines = [
+        f"{opts.arch}: {million:.2f} M parameters, {opts.pretrained or 'from scratch'}; "
+        f"{opts.dataset}: {len(lists.train)} training and {len(lists.test)} test videos in "
+        f"{len(lists.class_names)} classes; {opts.epochs} epochs of {trainer.steps_per_epoch} "
+        f"steps of {opts.batch_size} clips on {run.device.type} in {run.precision}"
+    ]
+    if distributed.world_size() > 1:
+        norm = "of all" if opts.sync_bn else "of its own; those of the first one are saved"
+        lines.append(
+            f"{distributed.world_size()} processes, each with {share_size(opts)} of the clips at "
+            f"most and batch norm's statistics {norm}"
+        )
+    if opts.val_groups:
+        lines.append(f"validation: {len(lists.validation)} videos, {lists.chosen_on}")
+    if "scaled" in opts.sources["lr"]:
+        lines.append(
+            f"learning rate: {opts.lr:g} for {opts.batch_size} clips ({opts.sources['lr']})"
+        )
+    if trainer.micro_batch < share_size(opts):
+        lines.append(
+            f"micro-batches of {trainer.micro_batch} clips at most: gradients are those of "
+            f"{opts.batch_size}, batch norm's statistics those of {trainer.micro_batch}"
+        )
+    if run.frozen:
+        trained = sum(p.numel() for p in trainer.parameters) / 1e6
+        lines.append(f"frozen: {million - trained:.2f} M parameters keep their values")
+    if opts.expected:
+        lines.append(f"to expect: {opts.expected}")
+    return lines + resumed_in_words(run, trainer)
+
+
+def resumed_in_words(run: Run, trainer: Trainer) -> list[str]:
+    """Where a resumed run stands, and what is not as it was."""
+    before, opts = run.start.checkpoint, run.opts
+    if not before:
+        return []
+    line = f"resumed after epoch {trainer.epoch}"
+    if trainer.done > 0:
+        line = (
+            f"resumed at step {trainer.done} of {trainer.steps_per_epoch} of epoch "
+            f"{trainer.epoch + 1}"
+        )
+    elif trainer.epoch >= opts.epochs:
+        line = f"all {opts.epochs} epochs of this run are done; --epochs N goes on"
+    lines = [line] + [
+        f"from here on {name} is {new}, not {old}" for name, (old, new) in opts.changed.items()
+    ]
+    if before["precision"] != run.precision:
+        lines.append(f"from here on in {run.precision}, not in {before['precision']}")
+    return lines
+
+
+def preprocessing_in_words(theirs: Preprocessing, recipe: Preprocessing, weights: str) -> list[str]:
+    """What the weights of that name need, and the recipe would have otherwise."""
+    wanted = vars(recipe)
+    return [
+        f"preprocessing: {name} {value}, as {weights} was trained; the recipe would have "
+        f"{wanted[name]}"
+        for name, value in vars(theirs).items()
+        if value != wanted[name]
+    ]
+
+
+def epoch_in_words(
+    metrics: dict[str, float], epochs: int, seconds: float, advice: str
+) -> list[str]:
+    """An epoch and its validation.
+
+    Args:
+        epochs: of the run.
+        seconds: that this one took.
+        advice: against waiting for data, if much of the time went there.
+    """
+    waiting, copying = (100 * metrics[f"time/{n}"] / metrics["time/step"] for n in ("data", "copy"))
+    hours_left = (epochs - metrics["epoch"]) * seconds / 3600
+    line = (
+        f"epoch {metrics['epoch']}/{epochs}: train loss {metrics['train/loss']:.3f} top-1 "
+        f"{metrics['train/top1']:.1f} %, "
+        f"validation loss {metrics['val/loss']:.3f} top-1 {metrics['val/top1']:.1f} % (one center "
+        f"clip a video); "
+        f"{metrics['clips_per_s']:.1f} clips/s, {waiting:.0f} % of the time waiting for data, "
+        + (f"{copying:.0f} % copying, " if copying >= 1 else "")
+        + (f"{metrics['utilization']:.0f} % of the peak, " if "utilization" in metrics else "")
+        + f"{metrics['memory_gb']:.1f} GiB"
+        + (f", {duration(hours_left)} left" if hours_left > 0 else "")
+    )
+    return [line] + ([f"to wait less for data: {advice}"] if waiting > MUCH_WAITING else [])
+
+
+def duration(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+
+
+def weights_in_words(state: dict[str, Any]) -> str:
+    """Which weights of its run a checkpoint has."""
+    averaged = "averaged " if state["ema"] else ""
+    if state["chosen_on"]:
+        return (
+            f"{averaged}weights of epoch {state['epoch']}, chosen for their accuracy on "
+            f"{state['chosen_on']}"
+        )
+    return (
+        f"{averaged}weights after epoch {state['epoch']}, chosen without looking at the test videos"
+    )
+
+
+@contextmanager
+def training_errors(folder: Path) -> Iterator[None]:
+    """Inside, what ends a training says how to go on.
+
+    Raises:
+        UserError: the loss is not finite, or the disk is full.
+    """
+    last = folder / "last.pth"
+    try:
+        yield
+    except NonFiniteLoss as error:
+        raise UserError(
+            f"{error}; the last good checkpoint is {last}; try a lower --lr, --clip-grad or "
+            "--precision fp32"
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"the disk of {folder} is full; make room there and go on with --resume {last}, which "
+            "is whole"
+        ) from None
+
+
+def error_in_words(error: Exception) -> str | None:
+    """The sentence for a failure that has one."""
+    if isinstance(error, UserError):
+        # one raised in a loader process arrives with that process's traceback before it
+        return str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
+    if distributed.lost_another(error):
+        return (
+            "another process of this run has ended; torchrun --max-restarts starts all again, and "
+            "--resume auto goes on from the last checkpoint"
+        )
+    if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
+        return (
+            "batch norm cannot train on one clip at a time that is as small as this; take a larger "
+            "--batch-size, --micro-batch, --clip-len or --crop-size"
+        )
+    if isinstance(error, OSError):  # a full disk, a file that may not be read
+        return str(error)
+    return None
