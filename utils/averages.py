@@ -1,11 +1,15 @@
 """What the steps of an epoch come to: sums over clips, and times."""
 
 import resource
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import torch
 
 from utils import distributed
 
+T = TypeVar("T")
 TIMES = ("data_time", "copy_time", "time")  # in seconds
 
 
@@ -94,7 +98,7 @@ class Averages:
 
     def metrics(self, sums: Sums) -> dict[str, float]:
         """Means over clips, times in seconds a step. Waits for the device and all processes."""
-        clips, steps, data_time, copy_time, time = sums.counts.values()
+        clips, steps, data_time, copy_time, seconds = sums.counts.values()
         means = (distributed.all_reduce_sum(sums.over_clips) / clips).tolist()
         metrics = {
             f"train/{name}": 100 * mean if name.startswith("top") else mean
@@ -103,10 +107,10 @@ class Averages:
         metrics |= {
             "time/data": data_time / steps,
             "time/copy": copy_time / steps,
-            "time/compute": (time - data_time - copy_time) / steps,
-            "time/step": time / steps,
-            "clips_per_s": clips / time,
-            "frames_per_s": clips * self.clip_len / time,
+            "time/compute": (seconds - data_time - copy_time) / steps,
+            "time/step": seconds / steps,
+            "clips_per_s": clips / seconds,
+            "frames_per_s": clips * self.clip_len / seconds,
         }
         if self.clips_per_s_at_peak:
             metrics["utilization"] = 100 * metrics["clips_per_s"] / self.clips_per_s_at_peak
@@ -119,6 +123,14 @@ class Averages:
     def load_state_dict(self, state: list[dict]) -> None:
         self.total.load_state_dict(state[0])
         self.recent.load_state_dict(state[1])
+
+
+def timed(items: Iterable[T]) -> Iterator[tuple[float, T]]:
+    """Each item behind the seconds that it took to come."""
+    began = time.perf_counter()
+    for item in items:
+        yield time.perf_counter() - began, item
+        began = time.perf_counter()
 
 
 def peak_memory_gb(device: torch.device) -> float:

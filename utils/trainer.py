@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from config import Optimization, Regularization
 from utils import checkpoint, distributed
-from utils.averages import Averages, Sums
+from utils.averages import Averages, Sums, timed
 from utils.optim import build_optimizer, set_rates
 from utils.options.ema import Ema
 from utils.options.mixup import Mixup, draw_blend
@@ -113,8 +113,8 @@ class Trainer:
             self.faults.found.clear()
         shared = distributed.sharing_faults(batches, self.faults)
         with self.progress_bar() as bar, contextlib.closing(shared):
-            while self.done < self.steps_per_epoch:
-                lr = self.train_next(shared)
+            for waited, (clips, labels, *_) in timed(shared):
+                lr = self.train_batch(clips, labels, waited)
                 metrics, last = None, self.done == self.steps_per_epoch
                 if (self.done % log_every == 0 or last) and self.averages.recent.counts["clips"]:
                     metrics = self.read(self.averages.recent) | {"lr": lr}
@@ -156,49 +156,40 @@ class Trainer:
         for module in self.frozen:
             module.eval()
 
-    def train_next(self, batches: Iterator[distributed.Batch]) -> float:
-        """Waits for a batch and trains on it; returns the learning rate."""
-        started = time.perf_counter()
-        clips, labels, *_ = next(batches)
-        data_time = time.perf_counter() - started
-        lr = self.train_batch(clips, labels)
-        self.averages.add(steps=1, data_time=data_time, time=time.perf_counter() - started)
-        return lr
-
-    def train_batch(self, clips: torch.Tensor, labels: torch.Tensor) -> float:
+    def train_batch(self, clips: torch.Tensor, labels: torch.Tensor, waited: float = 0) -> float:
         """One step of the optimizer on the batch of all processes; its learning rate.
 
         Args:
             clips: uint8 (N, T, H, W, C), this process's share of the batch, which may be empty.
+            waited: seconds for the batch, which belong to the time of the step.
         """
+        began = time.perf_counter()
         clips, labels = self.transfer.copy(clips, labels)
         shares = distributed.sizes(len(labels))  # clips that each process has
-        lr = self.schedule.set_lr(self.step)
-        if any(shares):  # else all videos of the batch are bad, and the step passes without one
-            self.compute_gradients(clips, labels, shares)
+        lr, num_clips = self.schedule.set_lr(self.step), sum(shares)
+        if num_clips:  # else all videos of the batch are bad, and the step passes without one
+            mixup = self.draw_mixup(clips, labels, shares) if self.regularization.mixup else None
+            if len(shares) > 1:
+                self.seed_dropout()
+            self.optimizer.zero_grad(set_to_none=True)
+            parts = equal_parts(len(labels), self.micro_batch)
+            for part in parts:
+                # DDP adds up the gradients of all processes during a backward pass. Once a step is
+                # enough: until the last part they are added to this process's own.
+                last = part is parts[-1]
+                with (
+                    contextlib.nullcontext()
+                    if last
+                    else distributed.gradients_stay(self.classifier)
+                ):
+                    self.backward(self.forward(clips, labels, part, mixup), num_clips)
+            if not parts:
+                self.take_part(clips, num_clips)
             self.change_weights()
-            self.averages.add(clips=sum(shares))
         self.step += 1
+        seconds = waited + time.perf_counter() - began
+        self.averages.add(clips=num_clips, steps=1, data_time=waited, time=seconds)
         return lr
-
-    def compute_gradients(
-        self, clips: torch.Tensor, labels: torch.Tensor, shares: list[int]
-    ) -> None:
-        """Those of the mean loss of the whole batch, whatever its shares and micro-batches are."""
-        num_clips = sum(shares)
-        mixup = self.draw_mixup(clips, labels, shares) if self.regularization.mixup else None
-        if distributed.world_size() > 1:
-            self.seed_dropout()
-        self.optimizer.zero_grad(set_to_none=True)
-        parts = equal_parts(len(labels), self.micro_batch)
-        for part in parts:
-            # DDP adds up the gradients of all processes during a backward pass. Once a step is
-            # enough: until the last part they are added to this process's own.
-            last = part is parts[-1]
-            with contextlib.nullcontext() if last else distributed.gradients_stay(self.classifier):
-                self.backward(self.forward(clips, labels, part, mixup), num_clips)
-        if not parts:
-            self.take_part(clips, num_clips)
 
     def forward(
         self, clips: torch.Tensor, labels: torch.Tensor, part: slice, mixup: Mixup | None

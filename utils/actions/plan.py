@@ -9,6 +9,7 @@ import torch
 
 from pt_dataset.loader import Batch, Loader
 from utils import distributed
+from utils.averages import timed
 from utils.build import build_trainer, training_loader
 from utils.interrupt import GracefulStop
 from utils.run import Run, share_size
@@ -54,11 +55,11 @@ def plan(run: Run, stop: GracefulStop) -> int:
 def measure(trainer: Trainer, batches: Iterator[Batch]) -> dict[str, float]:
     """Metrics of the steps that are not skipped; the trainer is of no use afterwards."""
     trainer.to_training()
-    for step in range(STEPS):
+    for step, (waited, (clips, labels, *_)) in enumerate(timed(itertools.islice(batches, STEPS))):
         if step == SKIPPED:
             trainer.wait()
             trainer.averages.start_epoch()
-        trainer.train_next(batches)
+        trainer.train_batch(clips, labels, waited)
     return trainer.read(trainer.averages.total)
 
 
