@@ -32,7 +32,8 @@ from benchmarks.models import run_once
 from benchmarks.startup import python
 from config import Augmentation
 from models import build_model
-from pt_dataset.datalist import Video, list_text, read_list
+from pt_dataset.datalist import list_text, read_list
+from pt_dataset.video_list import Video
 from utils.normalize import ClipClassifier, Normalize, to_channels_last
 from utils.optim import build_optimizer
 from utils.schedule import Schedule

@@ -35,8 +35,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import results
 from config import Augmentation, DatasetSpec, Preprocessing
 from pt_dataset.clip_dataset import TrainClips
-from pt_dataset.datalist import Video, VideoList
 from pt_dataset.loader import collate, train_loader
+from pt_dataset.video_list import Video, VideoList
 from pt_dataset.video_lists import VideoLists
 
 NUM_FRAMES, WIDTH, HEIGHT, CROP = 64, 340, 256, 224

@@ -16,8 +16,8 @@ from torch.utils.data import Dataset, get_worker_info
 
 from config import Augmentation, Preprocessing, UserError, Views
 from pt_dataset import sampling, transforms
-from pt_dataset.datalist import Video
 from pt_dataset.sources import BadFrame, frames
+from pt_dataset.video_list import Video
 
 
 class Sample(NamedTuple):

@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 from config import Augmentation, Clip, Preprocessing, UserError, Views
 from pt_dataset import sampling
 from pt_dataset.clip_dataset import Clips, Sample, TrainClips, ViewClips
-from pt_dataset.datalist import Video
 from pt_dataset.sources import is_video_file
+from pt_dataset.video_list import Video
 from pt_dataset.video_lists import VideoLists
 
 AHEAD = 2  # batches that each process may hold

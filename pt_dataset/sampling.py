@@ -7,7 +7,7 @@ import random
 from fractions import Fraction
 
 from config import Clip
-from pt_dataset.datalist import Video
+from pt_dataset.video_list import Video
 
 
 def generator(seed: int, epoch: int, index: int, view: int = 0) -> random.Random:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from config import DATASETS, Clip, DatasetSpec, UserError
 from pt_dataset import make_demo
-from pt_dataset.datalist import VideoList, provide_classes, read_classes, read_list
+from pt_dataset.datalist import provide_classes, read_classes, read_list
 from pt_dataset.sources import exists
+from pt_dataset.video_list import VideoList
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def read_dataset(
     """
     folder = Path(data_root) / name
     if name == "demo" and not folder.exists():
-        make_demo.write(Path(data_root))
+        make_demo.write_demo(Path(data_root))
     train_list, test_list = (folder / f"{part}list{split:02d}.json" for part in ("train", "test"))
     for path in (train_list, test_list):
         if not path.exists() and name in DATASETS:

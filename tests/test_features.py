@@ -13,8 +13,8 @@ from PIL import Image
 from config import Clip, UserError
 from main import main
 from models import build_model
-from pt_dataset.datalist import Video
 from pt_dataset.inputs.windows import window_clip
+from pt_dataset.video_list import Video
 from utils import checkpoint, features, head
 
 CPU = ["--device", "cpu", "--workers", "0"]

@@ -21,10 +21,10 @@ from config import DATASETS, Augmentation, DatasetSpec, Preprocessing, UserError
 from pt_dataset import loader as loader_module
 from pt_dataset import sampling, transforms
 from pt_dataset.clip_dataset import TrainClips
-from pt_dataset.datalist import VideoList
 from pt_dataset.formats.flow import read_flow
 from pt_dataset.loader import fitting, train_loader, view_loader
 from pt_dataset.sources import read_frames
+from pt_dataset.video_list import VideoList
 from pt_dataset.video_lists import check_clips, read_dataset
 
 ROOT = Path(__file__).resolve().parents[1]

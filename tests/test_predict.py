@@ -16,10 +16,10 @@ from conftest import write_frames
 from config import Clip, UserError
 from main import main
 from opts import parse_opts
-from pt_dataset.datalist import Video
 from pt_dataset.inputs.orders import ORDERS, reordered, reordered_clips
 from pt_dataset.inputs.paths import name_of
 from pt_dataset.inputs.windows import clips_within, spans
+from pt_dataset.video_list import Video
 from utils import prediction
 from utils.annotate import write_video
 

@@ -12,7 +12,6 @@ from torchvision.transforms.v2 import functional as tvf
 from config import Augmentation, Preprocessing
 from pt_dataset import transforms
 from pt_dataset.clip_dataset import TrainClips
-from pt_dataset.datalist import Video
 from pt_dataset.transforms import (
     color_jitter,
     corner_crop,
@@ -24,6 +23,7 @@ from pt_dataset.transforms import (
     view_crops,
     window_at,
 )
+from pt_dataset.video_list import Video
 
 
 def gradient(height, width):

@@ -17,9 +17,10 @@ from config import ARCHS, Preprocessing, UserError, Views
 from models import build_model, weights
 from opts import USE_CLIP_OPTIONS
 from pt_dataset import sampling
-from pt_dataset.datalist import CLASS_FILES, Video, read_classes
+from pt_dataset.datalist import CLASS_FILES, read_classes
 from pt_dataset.inputs import windows
 from pt_dataset.inputs.paths import name_of, usable, videos_at
+from pt_dataset.video_list import Video
 from utils import annotate, checkpoint, evaluator, features, inference, prediction, timeline
 from utils import export as exporting
 from utils.normalize import ClipClassifier, Normalize

@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from pt_dataset.datalist import Video
+from pt_dataset.video_list import Video
 
 ORDERS = ("normal", "reversed", "shuffled", "frozen")
 

@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 from config import Clip, Preprocessing, UserError
 from pt_dataset import sampling
 from pt_dataset.clip_dataset import read_views
-from pt_dataset.datalist import Video
 from pt_dataset.loader import set_up_worker
 from pt_dataset.sources import read_frames
+from pt_dataset.video_list import Video
 
 
 class Part(NamedTuple):
