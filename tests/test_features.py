@@ -16,7 +16,7 @@ from models import build_model
 from pt_dataset.inputs.windows import window_clip
 from pt_dataset.video_list import Video
 from utils import checkpoint
-from utils.actions import heads
+from utils.actions import head_only as heads
 from utils.actions.extract_features import digest_weights
 
 CPU = ["--device", "cpu", "--workers", "0"]

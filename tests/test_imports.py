@@ -7,34 +7,51 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"main", "opts", "config", "models", "pt_dataset", "utils"}
-# these join the layers
-JOINTS = {ROOT / "main.py", *(ROOT / "utils" / name for name in ("resolve.py", "use.py"))}
+# these join the rooms, and only they import each other
+JOINTS = ("utils.run", "utils.build", "utils.words", "utils.actions")
 FILES = [
     *ROOT.glob("*.py"),
     *(f for d in ("models", "pt_dataset", "utils") for f in (ROOT / d).rglob("*.py")),
 ]
 
 
-def imported_roots(file):
+def imported_modules(file):
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            yield node.module.split(".")[0]
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
-def test_imports_follow_the_layers(file):
-    if file in JOINTS or file.parent == ROOT / "utils" / "actions":
+def imported_roots(file):
+    return {module.split(".")[0] for module in imported_modules(file)}
+
+
+def module_of(file):
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts)
+
+
+def joins(module):
+    return any(module == joint or module.startswith(f"{joint}.") for joint in JOINTS)
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_of)
+def test_a_room_imports_config_and_itself(file):
+    module = module_of(file)
+    if module == "main" or joins(module):
         return
-    layer = file.relative_to(ROOT).parts[0].removesuffix(".py")
-    allowed = {
-        "opts": {"config"},
-        "config": set(),
-        **{name: {"config", name} for name in ("models", "pt_dataset", "utils")},
-    }[layer]
-    assert set(imported_roots(file)) & OURS <= allowed
+    room = module.split(".")[0]
+    allowed = {"opts": {"config"}, "config": set()}.get(room, {"config", room})
+    assert imported_roots(file) & OURS <= allowed
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_of)
+def test_only_main_and_the_joints_import_joints(file):
+    module = module_of(file)
+    if module != "main" and not joins(module):
+        assert not [found for found in imported_modules(file) if joins(found)]
 
 
 def test_opts_and_config_import_nothing_slow():
@@ -43,9 +60,9 @@ def test_opts_and_config_import_nothing_slow():
         assert not set(imported_roots(ROOT / name)) & slow
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
-def test_nothing_below_main_takes_the_options_namespace(file):
-    if file.parent == ROOT or file in JOINTS:
+@pytest.mark.parametrize("file", FILES, ids=module_of)
+def test_nothing_below_main_takes_the_options(file):
+    if file.parent == ROOT or joins(module_of(file)):
         return
     names = {
         a.arg

@@ -7,18 +7,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import TINY_RUN, add_flow
-from utils.resolve import preprocessing_of, short_side_range
 
 from config import Preprocessing, UserError
 from main import main
-from models import weights
 from opts import parse_opts
 from utils import checkpoint
+from utils.run import choose_augmentation, choose_preprocessing, starting_point
+from utils.words import preprocessing_in_words
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = Path("saved_model/i3d_tiny_1")
@@ -392,16 +393,17 @@ def test_every_architecture_trains_and_evaluates(in_tiny_set, argv, protocol):
         (["--crop-size", "224", "--short-side", "256", "320"], 224, (256, 320)),  # what is typed
     ],
 )
-def test_what_weights_expect_comes_before_the_recipe(typed, crop_size, sides, caplog):
+def test_what_weights_expect_comes_before_the_recipe(typed, crop_size, sides):
     argv = ["--arch", "tsn", "--backbone", "inception_v3", "--pretrained", "imagenet"]
     opts = parse_opts([*argv, "--dataset", "x", *typed])
-    entry = weights.find(opts.pretrained, opts.arch, opts.arch_args)
-    with caplog.at_level("INFO", "video"):
-        preprocessing = preprocessing_of(opts, entry, None)
-    assert preprocessing["crop_size"] == crop_size
-    assert short_side_range(opts, preprocessing) == sides
-    assert preprocessing["mean"] == entry.preprocessing.mean != opts.mean
-    assert "preprocessing: mean (0.5, 0.5, 0.5), as imagenet was trained" in caplog.text
+    start = starting_point(opts)
+    preprocessing = choose_preprocessing(opts, start)
+    assert preprocessing.crop_size == crop_size
+    assert choose_augmentation(opts, preprocessing).short_side == sides
+    assert preprocessing.mean == start.preprocessing.mean != opts.mean
+    run = SimpleNamespace(opts=opts, start=start, preprocessing=preprocessing)
+    sentence = "preprocessing: mean (0.5, 0.5, 0.5), as imagenet was trained"
+    assert any(line.startswith(sentence) for line in preprocessing_in_words(run))
 
 
 def test_multipliers_of_a_network_reach_the_optimizer(in_tiny_set, monkeypatch):

@@ -10,7 +10,7 @@ from test_resume import RUN, lines
 from config import UserError
 from main import main
 from utils import checkpoint
-from utils.actions.plan import bottleneck, hours, suggestions
+from utils.actions.plan import bottleneck, suggestions, total_hours
 from utils.classifier import ClipClassifier, Normalize
 from utils.options.compile import compiled
 from utils.options.flops import forward_flops, peak_flops
@@ -81,8 +81,8 @@ def test_a_plan_takes_20_steps_and_leaves_nothing_behind(in_tiny_set, monkeypatc
 
 def test_hours_are_steps_and_a_third_of_the_work_for_evaluation():
     # 8 clips a step of 0.4 s
-    assert hours(METRICS, 9000, 0) == pytest.approx(1)
-    assert hours(METRICS, 0, 9000 * 8 * 3) == pytest.approx(1)
+    assert total_hours(METRICS, 9000, 0) == pytest.approx(1)
+    assert total_hours(METRICS, 0, 9000 * 8 * 3) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

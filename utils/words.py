@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from config import Preprocessing, UserError
+from config import UserError
 from utils import distributed
-from utils.run import Run, share_size
+from utils.run import Run, recipe_preprocessing, share_size
 from utils.trainer import NonFiniteLoss, Trainer
 
 MUCH_WAITING = 10  # percent of the time
@@ -18,7 +18,7 @@ def run_in_words(run: Run, trainer: Trainer) -> list[str]:
     """What this run is, for its first lines."""
     opts, lists = run.opts, run.lists
     million = sum(p.numel() for p in run.model.parameters()) / 1e6
-    lines = [
+    lines = preprocessing_in_words(run) + [
         f"{opts.arch}: {million:.2f} M parameters, {opts.pretrained or 'from scratch'}; "
         f"{opts.dataset}: {len(lists.train)} training and {len(lists.test)} test videos in "
         f"{len(lists.class_names)} classes; {opts.epochs} epochs of {trainer.steps_per_epoch} "
@@ -70,14 +70,16 @@ def resumed_in_words(run: Run, trainer: Trainer) -> list[str]:
     return lines
 
 
-def preprocessing_in_words(theirs: Preprocessing, recipe: Preprocessing, weights: str) -> list[str]:
-    """What the weights of that name need, and the recipe would have otherwise."""
-    wanted = vars(recipe)
+def preprocessing_in_words(run: Run) -> list[str]:
+    """What the weights that a run starts from need, and its recipe would have otherwise."""
+    if not run.start.weights:
+        return []
+    recipe = vars(recipe_preprocessing(run.opts))
     return [
-        f"preprocessing: {name} {value}, as {weights} was trained; the recipe would have "
-        f"{wanted[name]}"
-        for name, value in vars(theirs).items()
-        if value != wanted[name]
+        f"preprocessing: {name} {value}, as {run.start.name} was trained; the recipe would have "
+        f"{recipe[name]}"
+        for name, value in vars(run.preprocessing).items()
+        if value != recipe[name]
     ]
 
 

@@ -54,6 +54,8 @@ def head_only(run: Run, stop: GracefulStop) -> int:
     opts, lists, head = run.opts, run.lists, run.model.head
     if getattr(run.model, "consensus", "avg") != "avg":
         raise UserError("--head-only needs a head that follows the features: --consensus avg")
+    for line in preprocessing_in_words(run):
+        log.info(line)
     loader = training_loader(run)  # what it refuses, before the work
     try:
         training = features_of_videos(run, lists.train, "training videos", stop)
