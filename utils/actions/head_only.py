@@ -33,7 +33,7 @@ from utils.results import describe, write_results
 from utils.run import Run, start_run_folder
 from utils.schedule import Schedule
 from utils.scores import Scores
-from utils.words import weights_in_words
+from utils.words import preprocessing_in_words, weights_in_words
 
 EPOCHS = 100  # of a few milliseconds each
 BATCH_SIZE = 256
