@@ -27,7 +27,7 @@ bench: .venv/.installed
 .venv/.installed: requirements.txt requirements-visdom.txt | .venv/bin/python
 	$(BIN)/pip install -r requirements.txt
 	$(BIN)/pip install 'setuptools<82' wheel && $(BIN)/pip install --no-build-isolation -r requirements-visdom.txt \
-		&& $(BIN)/python -m utils.visdom_assets || echo 'Live curves will not be shown; they are drawn into the run folder.'
+		&& $(BIN)/python -m utils.live_page.assets || echo 'Live curves will not be shown; they are drawn into the run folder.'
 	touch $@
 
 .venv/.installed-dev: requirements-dev.txt .venv/.installed

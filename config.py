@@ -5,6 +5,7 @@ Each number of a recipe has its source or reason beside it.
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
@@ -12,12 +13,30 @@ from typing import TypeVar
 
 RUNS = Path("saved_model")  # folder of all runs, below the working folder
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+# UCF101: v_Biking_g01_c02 is a clip of the first group of Biking, of one recording; numbers start
+# anew in each class
+UCF_NAME = re.compile(r"(?:v_(?P<class_name>\w+))?_(?P<number>g\d+)_c\d+", re.IGNORECASE)
 LOW_HIGH = ("LOW", "HIGH")
 T = TypeVar("T")
 
 
 class UserError(ValueError):
     """Something that the user can mend, in one sentence: what is wrong, where, what to do."""
+
+
+def group_of(path: str, regex: re.Pattern[str] | None = None) -> str | None:
+    """The group of videos that one belongs to by its path, such as the clips of one recording.
+
+    It is what `regex` finds, in its first parentheses if there are any; without a regex it is the
+    class and number in a name of UCF101: "biking g01".
+    """
+    match = (regex or UCF_NAME).search(path)
+    if match is None:
+        return None
+    if regex is not None:
+        return match[1 if regex.groups else 0] or None
+    # archives differ in the case: HandStandPushups, HandstandPushups
+    return f"{match['class_name']} {match['number']}".lower() if match["class_name"] else None
 
 
 @contextlib.contextmanager

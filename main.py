@@ -37,11 +37,11 @@ from torch import nn
 from config import ARCHS, INTERRUPTED, RUNS, Optimization, Regularization, UserError, Views, part
 from models import build_model, weights
 from pt_dataset.clip_dataset import ClipShape, VideoLists, check_clips, read_dataset
-from pt_dataset.datalist import Video
-from pt_dataset.groups import hold_out
 from pt_dataset.loader import Loader, train_loader, view_loader
+from pt_dataset.video_list import Video
 from pt_dataset.windows import ORDERS, OrderedClips
 from utils import (
+    build,
     checkpoint,
     distributed,
     evaluator,
@@ -155,7 +155,7 @@ def set_up(opts: argparse.Namespace) -> Run:
     """Everything that can fail before the first step, in an order that leaves nothing behind."""
     if distributed.is_main():
         loggers.set_up_console()
-    loggers.check_installed(opts.logger)
+    build.check_installed(opts.logger)
     resumed = entry = None
     if opts.resume:  # the run folder need not be there on other machines
         resumed = distributed.from_main(lambda: checkpoint.load(Path(opts.resume)))
@@ -184,6 +184,8 @@ def set_up(opts: argparse.Namespace) -> Run:
         )
     validation, chosen_on = lists.test, str(lists.test_list)
     if opts.val_groups:
+        from pt_dataset.listing.groups import hold_out
+
         kept, validation, groups = hold_out(lists.train, opts.val_groups)
         chosen_on = f"groups {', '.join(groups)} of {lists.train_list}"
         lists = replace(lists, train=kept)
@@ -354,7 +356,7 @@ def build_logger(run: Run, trainer: Trainer) -> loggers.Logger:
     opts = run.opts
     if not distributed.is_main():
         return loggers.Logger()
-    return loggers.build(
+    return build.build_logger(
         run.folder,
         trainer.step,
         trainer.epoch,

@@ -32,8 +32,9 @@ from benchmarks.models import run_once
 from benchmarks.startup import python
 from config import Optimization, Regularization
 from models import build_model
-from pt_dataset.datalist import Video, list_text, read_list
+from pt_dataset.datalist import list_text, read_list
 from pt_dataset.faults import Faults
+from pt_dataset.video_list import Video
 from utils.averages import Averages
 from utils.normalize import ClipClassifier, Normalize, to_channels_last
 from utils.optim import build_optimizer

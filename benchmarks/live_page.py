@@ -17,8 +17,9 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils import visdom_assets, visdom_server
-from utils.loggers import Visdom
+from utils.live_page import assets
+from utils.live_page import server as visdom_server
+from utils.live_page.logger import Visdom
 
 METRICS = {"train/loss": 1.0, "train/top1": 50.0, "train/top5": 80.0, "lr": 0.1}
 METRICS |= {"time/data": 0.01, "time/copy": 0.0, "time/compute": 0.1, "clips_per_s": 100.0}
@@ -56,8 +57,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10, help="for each state of the server")
     parser.add_argument("--port", type=int, default=8199)
     opts = parser.parse_args()
-    if visdom_assets.visdom_folder() is None:
-        sys.exit(f"visdom is not installed: {visdom_assets.INSTALL}")
+    if assets.visdom_folder() is None:
+        sys.exit(f"visdom is not installed: {assets.INSTALL}")
     with tempfile.TemporaryDirectory() as root:
         folder = run_folder(Path(root), opts.points)
         server = visdom_server.start(opts.port, Path(root))

@@ -35,8 +35,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import results
 from config import DatasetSpec
 from pt_dataset.clip_dataset import ClipShape, TrainClips, VideoLists
-from pt_dataset.datalist import Video, VideoList
 from pt_dataset.loader import collate, train_loader
+from pt_dataset.video_list import Video, VideoList
 
 NUM_FRAMES, WIDTH, HEIGHT, CROP = 64, 340, 256, 224
 CLIP = ClipShape(clip_len=NUM_FRAMES, stride=1, short_side=(256, 256), crop_size=CROP)

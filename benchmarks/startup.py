@@ -65,7 +65,7 @@ def measure(repeats: int, num_entries: int) -> list[dict]:
     """A row for each wait; lists have a hundred entries, a hundred times as many, and so on."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_demo.write(folder)
+        make_demo.write_demo(folder)
         work = {
             TORCH: python("-c", "import torch"),
             "main.py --help": python("main.py", "--help"),

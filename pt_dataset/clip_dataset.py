@@ -21,9 +21,10 @@ from torch.utils.data import Dataset, get_worker_info
 
 from config import DATASETS, DatasetSpec, UserError
 from pt_dataset import make_demo, sampling, transforms
-from pt_dataset.datalist import Video, VideoList, provide_classes, read_classes, read_list
+from pt_dataset.datalist import provide_classes, read_classes, read_list
 from pt_dataset.sources import BadFrame, exists, read_crops, read_flow_crops
 from pt_dataset.transforms import Crops
+from pt_dataset.video_list import Video, VideoList
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def read_dataset(
     """
     folder = Path(data_root) / name
     if name == "demo" and not folder.exists():
-        make_demo.write(Path(data_root))
+        make_demo.write_demo(Path(data_root))
     train_list, test_list = (folder / f"{part}list{split:02d}.json" for part in ("train", "test"))
     for path in (train_list, test_list):
         if not path.exists() and name in DATASETS:

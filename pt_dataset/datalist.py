@@ -7,93 +7,19 @@ decides: a label that disagrees with classes.txt is replaced.
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-
-from config import DATASETS, UserError
+from config import DATASETS, UserError, whole
+from pt_dataset.video_list import Video, VideoList
 
 KEYS = {"path": str, "class_name": str, "label": int, "num_frames": int}
 LEGACY_ROOT = "./videos_dataset/"  # how the lists of the original project begin
-MOST_FRAMES = 2**31 - 1  # 2 years at 30 frames a second; as many as the arrays below can count
+MOST_FRAMES = (
+    2**31 - 1
+)  # 2 years at 30 frames a second; as many as the arrays of VideoList can count
 CLASS_FILES = Path(__file__).resolve().parents[1] / "videos_dataset"  # <known set>/classes.txt
-
-
-class Video(NamedTuple):
-    """One entry of a list; `path` and `flow_path` can be opened as they are, see sources.py."""
-
-    path: str
-    label: int
-    class_name: str
-    num_frames: int
-    fps: float | None = None  # where it is known
-    flow_path: str | None = None
-
-
-class Texts:
-    """Many strings, or None, in one buffer: a list of them costs three times as much memory, and
-    counting references to its members copies it into every forked process."""
-
-    def __init__(self, texts: list[str | None]):
-        known = [text for text in texts if text is not None]
-        self.start = os.path.commonprefix([min(known), max(known)]) if known else ""
-        cut = len(self.start)
-        # surrogates stand for bytes of file names that are not UTF-8
-        encoded = [b"" if t is None else t[cut:].encode("utf-8", "surrogatepass") for t in texts]
-        self.ends = np.cumsum([0, *map(len, encoded)])
-        self.missing = np.array([text is None for text in texts]) if None in texts else None
-        self.data = b"".join(encoded)
-
-    def __getitem__(self, index: int) -> str | None:
-        if self.missing is not None and self.missing[index]:
-            return None
-        rest = self.data[self.ends[index] : self.ends[index + 1]]
-        return self.start + rest.decode("utf-8", "surrogatepass")
-
-
-class VideoList(Sequence):
-    """Videos in a few arrays, cheap to fork and to pickle: about 100 bytes each."""
-
-    def __init__(self, videos: Iterable[Video]):
-        columns = list(zip(*videos, strict=True)) or [()] * len(Video._fields)
-        self._fill(**dict(zip(Video._fields, columns, strict=True)))
-
-    @classmethod
-    def of_columns(cls, **columns: list) -> "VideoList":
-        """The same from one list for each field of `Video`, without an object for each video."""
-        videos = cls.__new__(cls)
-        videos._fill(**columns)
-        return videos
-
-    def _fill(self, path, label, class_name, num_frames, fps, flow_path):
-        self._paths = Texts(path)
-        self._labels = np.array(label, np.int32)
-        self._num_frames = np.array(num_frames, np.int32)
-        self._class_names = list(dict.fromkeys(class_name))
-        numbers = {name: i for i, name in enumerate(self._class_names)}
-        self._classes = np.fromiter(map(numbers.get, class_name), np.int32, len(class_name))
-        # most lists have none of these
-        self._fps = np.array(fps, np.float64) if any(fps) else None  # None becomes nan
-        self._flow_paths = Texts(flow_path) if any(flow_path) else None
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def __getitem__(self, index: int | slice):
-        if isinstance(index, slice):
-            return VideoList(self[i] for i in range(*index.indices(len(self))))
-        index = range(len(self))[index]  # counts from the end, and knows where that is
-        fps = None if self._fps is None else float(self._fps[index])
-        return Video(
-            self._paths[index],
-            int(self._labels[index]),
-            self._class_names[self._classes[index]],
-            int(self._num_frames[index]),
-            fps if fps == fps else None,
-            self._flow_paths and self._flow_paths[index],
-        )
 
 
 def read_classes(path: Path) -> list[str]:
@@ -119,7 +45,9 @@ def provide_classes(folder: Path) -> Path:
     """The class file of a data set; one of a known set in a new data root is copied there."""
     path, tracked = folder / "classes.txt", CLASS_FILES / folder.name / "classes.txt"
     if not path.exists() and folder.name in DATASETS and tracked.exists():
-        write_atomic(path, tracked.read_text(encoding="utf-8"))
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole(path) as temporary:
+            shutil.copyfile(tracked, temporary)
     return path
 
 
@@ -130,70 +58,49 @@ def read_list(path: Path, class_names: list[str]) -> tuple[VideoList, int]:
         UserError: no such file, not JSON, a key is missing or of a wrong type, or an unknown class;
             it names the entry.
     """
-    entries = load_array(path)
+    entries, folder = load_array(path), path.parent
     labels = {name: label for label, name in enumerate(class_names)}
-    columns = _columns(entries, labels)
-    if columns is None:
-        for i, entry in enumerate(entries):
-            check_entry(f"{path}: entry {i}", entry, labels)
-    given, names = columns["label"], columns["class_name"]
-    columns["label"] = [labels[name] for name in names]
+    for i, entry in enumerate(entries):
+        problem = entry_problem(entry, labels)
+        if problem:
+            raise UserError(f"{path}: entry {i}{problem}")
+    columns = {key: [entry.get(key) for entry in entries] for key in Video._fields}
+    given, columns["label"] = columns["label"], [labels[name] for name in columns["class_name"]]
     num_remapped = sum(a != b for a, b in zip(given, columns["label"], strict=True))
     for key in ("path", "flow_path"):
-        columns[key] = resolve(columns[key], path.parent)
-    return VideoList.of_columns(**columns), num_remapped
+        columns[key] = resolve(columns[key], folder)
+    return VideoList.from_columns(**columns), num_remapped
 
 
-def _columns(entries: list, labels: dict[str, int]) -> dict[str, list] | None:
-    """The entries by key; None where `check_entry` would find something wrong.
+def entry_problem(entry: object, labels: Collection[str]) -> str:
+    """Why an entry cannot be used, to be put right after what names it; "" for a good one.
 
-    A million entries are looked at here without a line of Python for each.
+    Args:
+        labels: the known classes.
     """
-    if set(map(type, entries)) != {dict}:
-        return None
-    columns = {key: [entry.get(key) for entry in entries] for key in Video._fields}
-    types = {key: set(map(type, column)) for key, column in columns.items()}
-    good = (
-        all(types[key] == {kind} for key, kind in KEYS.items())
-        and types["fps"] <= {float, int, type(None)}
-        and types["flow_path"] <= {str, type(None)}
-        and labels.keys() >= set(columns["class_name"])
-        and min(columns["num_frames"]) >= 1
-        and max(columns["num_frames"]) <= MOST_FRAMES
-        and all(0 < fps < float("inf") for fps in set(columns["fps"]) - {None})
-    )
-    return columns if good else None
-
-
-def check_entry(where: str, entry: object, labels: dict[str, int]) -> None:
-    """Raises UserError, which begins with `where`, if an entry cannot be used."""
     if not isinstance(entry, dict):
-        raise UserError(f"{where} is not an object with the keys {', '.join(KEYS)}")
+        return f" is not an object with the keys {', '.join(KEYS)}"
     for key, kind in KEYS.items():
         if key not in entry:
-            raise UserError(
-                f"{where} has no '{key}'; pt_dataset/make_json.py writes complete lists"
-            )
+            return f" has no '{key}'; pt_dataset/make_json.py writes complete lists"
         if type(entry[key]) is not kind:  # True is an int to isinstance
-            raise UserError(f"{where}: '{key}' is {entry[key]!r}, which is no {kind.__name__}")
+            return f": '{key}' is {entry[key]!r}, which is no {kind.__name__}"
     if entry["class_name"] not in labels:
-        raise UserError(
-            f"{where}: class '{entry['class_name']}' is not among the {len(labels)} of classes.txt"
-        )
+        return f": class '{entry['class_name']}' is not among the {len(labels)} of classes.txt"
     if not 1 <= entry["num_frames"] <= MOST_FRAMES:
-        raise UserError(
-            f"{where}: '{entry['path']}' has {entry['num_frames']} frames; remove it from the list"
-        )
+        return f": '{entry['path']}' has {entry['num_frames']} frames; remove it from the list"
     fps, flow_path = entry.get("fps"), entry.get("flow_path")
     if fps is not None and not (type(fps) in (float, int) and 0 < fps < float("inf")):
-        raise UserError(f"{where}: 'fps' is {fps!r}, which is no number of frames a second")
+        return f": 'fps' is {fps!r}, which is no number of frames a second"
     if flow_path is not None and type(flow_path) is not str:
-        raise UserError(f"{where}: 'flow_path' is {flow_path!r}, which is no str")
+        return f": 'flow_path' is {flow_path!r}, which is no str"
+    return ""
 
 
 def write_list(path: Path, videos: Iterable[Video]) -> None:
     """Writes a list, whole or not at all; paths below its folder become relative to it."""
-    write_atomic(path, list_text(videos, path.parent))
+    with whole(path) as temporary:
+        temporary.write_text(list_text(videos, path.parent), encoding="utf-8")
 
 
 def list_text(videos: Iterable[Video], folder: Path) -> str:
@@ -207,25 +114,6 @@ def list_text(videos: Iterable[Video], folder: Path) -> str:
             entry[key] = os.path.join(here, entry[key]).removeprefix(inside)
         entries.append(encode(entry))
     return "[\n" + ",\n".join(entries) + "\n]\n"
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Writes a text file so that a reader finds the old one or the new one, never half of it."""
-    write_together({path: text})
-
-
-def write_together(texts: dict[Path, str]) -> None:
-    """Writes text files as `write_atomic` does, and replaces none before all are on the disk."""
-    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in texts}
-    try:
-        for path, temporary in temporaries.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(texts[path], encoding="utf-8")
-        for path, temporary in temporaries.items():
-            temporary.replace(path)
-    finally:
-        for temporary in temporaries.values():
-            temporary.unlink(missing_ok=True)
 
 
 def resolve(paths: Iterable[str | None], list_folder: Path) -> list[str | None]:
@@ -256,6 +144,7 @@ def any_case(root: Path, name: str) -> Path:
 
 
 def load_array(path: Path) -> list:
+    """The entries of a list, whatever they are."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

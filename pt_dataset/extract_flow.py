@@ -16,7 +16,6 @@ import argparse
 import os
 import shlex
 import sys
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
@@ -26,14 +25,8 @@ import simplejpeg
 
 from config import UserError
 from pt_dataset.frame_order import FRAME_NAME, by_kind
-from pt_dataset.jobs import (
-    check_settings,
-    exit_status,
-    fill_folder,
-    fill_folders,
-    result_folders,
-    walk,
-)
+from pt_dataset.listing.folders import fill_folders, result_folders, walk
+from pt_dataset.listing.pool import exit_status
 from pt_dataset.sources import VIDEO_NAME, count_frames, read_frames, zip_videos
 
 # a JPEG of any quality keeps it, TSN subtracts it, and the usual tools for TV-L1 write it
@@ -41,7 +34,7 @@ NO_MOTION = 128
 CHUNK = 16  # fields; more would only need more memory
 
 
-def find_videos(src: Path, dst: Path) -> tuple[list[Path], list[Path], int]:
+def inputs_below(src: Path, dst: Path) -> tuple[list[Path], list[Path], int]:
     """Video files and folders of frames below `src`, relative, and the number of other files."""
     if src.is_file():
         return [], sorted(map(Path, zip_videos(src))), 0
@@ -74,7 +67,7 @@ def flow_fields(frames: np.ndarray) -> list[np.ndarray]:
     return [dis.calc(before, after, None) for before, after in zip(gray, gray[1:], strict=False)]
 
 
-def write_flow(video: str, settings: dict, folder: Path) -> int:
+def write_flow(video: Path, folder: Path, settings: dict) -> int:
     """Writes the flow of `video` into `folder` and returns the number of fields.
 
     Raises:
@@ -84,13 +77,13 @@ def write_flow(video: str, settings: dict, folder: Path) -> int:
     import cv2
 
     cv2.setNumThreads(1)  # the pool keeps the other cores busy
-    num_frames = count_frames(video)
+    num_frames = count_frames(str(video))
     if num_frames < 2:
         raise ValueError(f"{video}: a single frame, so there is no flow")
     for start in range(0, num_frames - 1, CHUNK):
         # a chunk ends with the first frame of the next
         indices = list(range(start, min(start + CHUNK + 1, num_frames)))
-        frames = read_frames(video, indices, num_frames)
+        frames = read_frames(str(video), indices, num_frames)
         if max(frames.shape[1:3]) < 12:
             raise ValueError(f"{video}: frames of under 12 pixels are too small for DIS")
         fields = flow_fields(frames)
@@ -103,42 +96,38 @@ def write_flow(video: str, settings: dict, folder: Path) -> int:
     return num_frames - 1
 
 
-def extract(src: Path, dst: Path, settings: dict, video: Path, folder: Path) -> tuple:
-    """A job of the pool; returns the video, its number of fields, and why it has none or ""."""
-    return video, *fill_folder(dst / folder, partial(write_flow, str(src / video), settings))
-
-
-def run(*, src: Path, dst: Path, bound: float, quality: int, workers: int) -> int:
+def compute_flows(*, src: Path, dst: Path, bound: float, quality: int, workers: int) -> int:
     """Computes the flow of all videos that have none yet and returns the exit status."""
     src, dst = src.absolute(), dst.absolute()
     if not src.is_dir() and not (src.is_file() and src.suffix.lower() == ".zip"):
         raise UserError(f"{src} is no folder or zip; SRC has a folder of frames for each video")
     if os.path.realpath(src) == os.path.realpath(dst):
         raise UserError(f"{dst} is SRC itself; name another folder for the flow")
-    videos, frame_folders, num_others = find_videos(src, dst)
+    videos, frame_folders, num_others = inputs_below(src, dst)
     if Path() in frame_folders:
         raise UserError(f"{src} has frames in it; name the folder that has the folders of frames")
     if not videos + frame_folders:
         raise UserError(f"{src} has no frames or videos in it ({num_others} other files)")
-    folders = result_folders(videos, frame_folders)
-    todo = [(video, folder) for video, folder in folders.items() if not (dst / folder).is_dir()]
-    num_before = len(folders) - len(todo)
-    settings = {"bound": bound, "quality": quality}
-    check_settings(dst / "extract_flow.json", settings, "flow", num_before > 0)
-
-    job = partial(extract, src, dst, settings)
-    num_fields, broken = fill_folders(job, todo, dst, workers, "computing flow")
-    for _, reason in broken:
-        print(f"no flow: {reason}", file=sys.stderr)
-    num_done = len(todo) - len(broken)
-    print(
-        f"flow of {num_done} videos computed ({num_fields} fields), {num_before} finished before, "
-        f"{len(broken)} without flow, {num_others} other files ignored"
+    filled = fill_folders(
+        write_flow,
+        result_folders(videos, frame_folders),
+        {"bound": bound, "quality": quality},
+        src=src,
+        dst=dst,
+        tool="extract_flow",
+        what="flow",
+        workers=workers,
     )
-    if num_before + num_done:
+    for _, why in filled.broken:
+        print(f"no flow: {why}", file=sys.stderr)
+    print(
+        f"flow of {filled.num_done} videos computed ({filled.total} fields), {filled.num_before} "
+        f"finished before, {len(filled.broken)} without flow, {num_others} other files ignored"
+    )
+    if filled.num_before + filled.num_done:
         words = shlex.join(["folder", "NAME", str(src), "--flow", str(dst)])
         print(f"next: python pt_dataset/make_json.py {words}")
-    return 1 if broken else 0
+    return 1 if filled.broken else 0
 
 
 def parse_opts(argv: list[str] | None) -> argparse.Namespace:
@@ -163,7 +152,7 @@ def parse_opts(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """The tool; returns its exit status."""
     opts = parse_opts(argv)
-    return exit_status(run, opts.dst, **vars(opts))
+    return exit_status(compute_flows, opts.dst, **vars(opts))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import shlex
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,14 +23,8 @@ import numpy as np
 import simplejpeg
 
 from config import UserError
-from pt_dataset.jobs import (
-    check_settings,
-    exit_status,
-    fill_folder,
-    fill_folders,
-    result_folders,
-    walk,
-)
+from pt_dataset.listing.folders import fill_folders, result_folders, walk
+from pt_dataset.listing.pool import exit_status
 from pt_dataset.sources import VIDEO_NAME
 
 if TYPE_CHECKING:
@@ -40,7 +33,7 @@ if TYPE_CHECKING:
 ROUNDING = Fraction(1, 1000)  # s; Matroska rounds times to it, no frame may miss its tick by that
 
 
-def find_videos(src: Path, dst: Path) -> tuple[list[Path], int]:
+def videos_below(src: Path, dst: Path) -> tuple[list[Path], int]:
     """Videos below `src` but not in `dst`, relative and sorted, and the number of other files."""
     videos, num_others = [], 0
     for folder, names in walk(src, dst):
@@ -71,7 +64,7 @@ def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
     return round(width * scale), round(height * scale)
 
 
-def encode(frame: "av.VideoFrame", size: tuple[int, int], quality: int, scaler) -> bytes:
+def encode_jpeg(frame: "av.VideoFrame", size: tuple[int, int], quality: int, scaler) -> bytes:
     """The JPEG of a frame, scaled by `scaler` to `size` (width, height) and then turned upright."""
     # to the very planes that a JPEG stores, without RGB in between: twice as fast
     jpeg_planes = {"format": "yuvj420p", "dst_colorspace": "ITU601", "dst_color_range": "JPEG"}
@@ -104,7 +97,7 @@ def write_frames(video: Path, folder: Path, settings: dict) -> int:
         with open_video(video) as container:
             for frame, count in at_rate(timed_frames(container), fps):
                 size = size or scaled_size(frame.width, frame.height, settings["short_side"])
-                data = encode(frame, size, settings["quality"], scaler)
+                data = encode_jpeg(frame, size, settings["quality"], scaler)
                 for _ in range(count):
                     num_frames += 1
                     (folder / f"image_{num_frames:05d}.jpg").write_bytes(data)
@@ -116,13 +109,7 @@ def write_frames(video: Path, folder: Path, settings: dict) -> int:
     return num_frames
 
 
-def extract(src: Path, dst: Path, settings: dict, video: Path, folder: Path) -> tuple:
-    """A job of the pool; returns the video, its number of frames, and why it is broken or ""."""
-    count, reason = fill_folder(dst / folder, partial(write_frames, src / video, settings=settings))
-    return video, count, reason
-
-
-def run(
+def extract_videos(
     *, src: Path, dst: Path, short_side: int, fps: Fraction | None, quality: int, workers: int
 ) -> int:
     """Extracts all videos that are not finished and returns the exit status."""
@@ -131,27 +118,28 @@ def run(
         raise UserError(f"{src} is no folder; SRC has the videos in it, or a folder a class")
     if os.path.realpath(src) == os.path.realpath(dst):
         raise UserError(f"{dst} is SRC itself; name another folder for the frames")
-    videos, num_others = find_videos(src, dst)
+    videos, num_others = videos_below(src, dst)
     if not videos:
         raise UserError(f"{src} has no videos in it ({num_others} other files)")
-    folders = result_folders(videos)
-    todo = [(video, folder) for video, folder in folders.items() if not (dst / folder).is_dir()]
-    num_before = len(videos) - len(todo)
-    settings = {"short_side": short_side, "fps": fps and str(fps), "quality": quality}
-    check_settings(dst / "extract_frames.json", settings, "frames", num_before > 0)
-
-    job = partial(extract, src, dst, settings)
-    num_frames, broken = fill_folders(job, todo, dst, workers, "extracting")
-    for video, why in broken:
-        print(f"broken: {src / video}: {why}", file=sys.stderr)
-    num_done = len(todo) - len(broken)
-    print(
-        f"{num_done} videos extracted ({num_frames} frames), {num_before} finished before, "
-        f"{len(broken)} broken, {num_others} other files ignored"
+    filled = fill_folders(
+        write_frames,
+        result_folders(videos),
+        {"short_side": short_side, "fps": fps and str(fps), "quality": quality},
+        src=src,
+        dst=dst,
+        tool="extract_frames",
+        what="frames",
+        workers=workers,
     )
-    if num_before + num_done:
+    for video, why in filled.broken:
+        print(f"broken: {video}: {why}", file=sys.stderr)
+    print(
+        f"{filled.num_done} videos extracted ({filled.total} frames), {filled.num_before} finished "
+        f"before, {len(filled.broken)} broken, {num_others} other files ignored"
+    )
+    if filled.num_before + filled.num_done:
         print(f"next: python pt_dataset/make_json.py folder NAME {shlex.quote(str(dst))}")
-    return 1 if broken else 0
+    return 1 if filled.broken else 0
 
 
 def rate(text: str) -> Fraction:
@@ -187,7 +175,7 @@ def parse_opts(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """The tool; returns its exit status."""
     opts = parse_opts(argv)
-    return exit_status(run, opts.dst, **vars(opts))
+    return exit_status(extract_videos, opts.dst, **vars(opts))
 
 
 if __name__ == "__main__":

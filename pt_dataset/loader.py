@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 
 from config import UserError
 from pt_dataset.clip_dataset import Clips, ClipShape, Sample, TrainClips, VideoLists, ViewClips
-from pt_dataset.datalist import Video
 from pt_dataset.faults import Faults
 from pt_dataset.sources import is_video_file
+from pt_dataset.video_list import Video
 
 AHEAD = 2  # batches that each process may hold
 MEMORY_SHARE = 0.25  # of the free memory, for batches that wait

@@ -24,7 +24,8 @@ from tqdm import tqdm
 # so that the file runs as a script too
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from pt_dataset.datalist import Video, write_list
+from pt_dataset.datalist import write_list
+from pt_dataset.video_list import Video
 
 CLASSES = ["left", "right", "up", "down", "clockwise", "counter-clockwise", "growing", "shrinking"]
 NUM_FRAMES, SIZE = 24, 64  # frames a video, pixels a side
@@ -106,7 +107,7 @@ def write_video(folder: Path, part: str, index: int) -> Video:
     return Video(str(path), label, CLASSES[label], NUM_FRAMES)
 
 
-def write(data_root: Path) -> Path:
+def write_demo(data_root: Path) -> Path:
     """Writes <data-root>/demo, whole or not at all, unless it is there; returns the folder."""
     folder = data_root / "demo"
     if folder.exists():
@@ -136,7 +137,7 @@ def main() -> None:
     parser.add_argument(
         "--data-root", type=Path, default=Path("videos_dataset"), help="folder of the data sets"
     )
-    print(f"demo data set: {write(parser.parse_args().data_root)}")
+    print(f"demo data set: {write_demo(parser.parse_args().data_root)}")
 
 
 if __name__ == "__main__":

@@ -20,44 +20,45 @@ import re
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
-from config import DATASETS, UserError
-from pt_dataset.datalist import (
-    CLASS_FILES,
-    Video,
-    any_case,
-    list_text,
-    read_classes,
-    read_list,
-    write_together,
+from config import DATASETS, UserError, whole
+from pt_dataset.datalist import any_case, list_text
+from pt_dataset.listing.find_videos import FORMS, Found, find_flow, find_videos, measure_videos
+from pt_dataset.listing.groups import require_group
+from pt_dataset.listing.known_sets import (
+    LOOKED_FOR,
+    RULES,
+    Assignment,
+    has_videos,
+    kinetics400_videos,
+    known_classes,
 )
-from pt_dataset.find_videos import FORMS, Found, find, find_flow, measure
-from pt_dataset.known_sets import ID_LISTS, LOOKED_FOR, RULES, find_files
-from pt_dataset.sources import VIDEO_NAME
-from pt_dataset.splits import (
+from pt_dataset.listing.pool import exit_status
+from pt_dataset.listing.splits import (
     class_of,
-    group_of,
     name_labels,
     read_list_files,
     read_split_file,
     split_folds,
     split_groups,
 )
+from pt_dataset.video_list import Video
 
 DATA_ROOT = Path("videos_dataset")  # below the working folder
-WHAT_FRAMES_IS = f"FRAMES needs a folder a class with the videos in it: {FORMS}"
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+WHAT_FRAMES_IS = f"FRAMES needs a folder for each class with its videos in it: {FORMS}"
 
 
 def check_can_write(folder: Path) -> None:
     """Finds out before hours of counting that the lists cannot be written."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"{there} cannot be written to; name another place with --data-root")
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"{existing} cannot be written to; name another place with --data-root")
 
 
 def write_lists(folder: Path, classes: list[str], lists: dict[str, list[Video]]) -> None:
@@ -67,7 +68,10 @@ def write_lists(folder: Path, classes: list[str], lists: dict[str, list[Video]])
     for name, videos in lists.items():
         labelled = [video._replace(label=labels[video.class_name]) for video in videos]
         texts[folder / f"{name}.json"] = list_text(labelled, folder)
-    write_together(texts)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as together:
+        for path, text in texts.items():
+            together.enter_context(whole(path)).write_text(text, encoding="utf-8")
 
 
 def report_problems(problems: list[str]) -> None:
@@ -91,13 +95,28 @@ def print_flow(videos: Iterable[Video]) -> None:
         print(f"optical flow: found for {sum(has_flow)} of {len(has_flow)} videos")
 
 
+def measure_usable(
+    found: Found, wanted: Collection[str], frames: Path, flow: Path | None
+) -> tuple[dict[str, Video], list[str]]:
+    """Counts the frames of `wanted`, see `measure_videos`, and reports which cannot be used.
+
+    Raises:
+        UserError: none can be.
+    """
+    videos, problems = measure_videos(found, wanted, find_flow(frames, found, flow))
+    report_problems(problems)
+    if not videos:
+        raise UserError(f"no video of {frames} can be used ({problems[0]})")
+    return videos, problems
+
+
 def find_classes(frames: Path, flat: bool) -> Found:
     """The videos below `frames`, each in the folder of its class unless `flat` is allowed.
 
     Raises:
         UserError: there is none, or not in the folder of a class.
     """
-    found = find(frames)
+    found = find_videos(frames)
     found.problems += found.others
     if not found.paths:
         reason = f" ({found.problems[0]})" if found.problems else ""
@@ -110,7 +129,33 @@ def find_classes(frames: Path, flat: bool) -> Found:
     return found
 
 
-def make_folder(
+class Given(NamedTuple):
+    """What folders, and files of the user, say of the videos."""
+
+    class_by_video: dict[str, str]
+    class_names: list[str] | None = None  # by label, if a file has labels
+    sides: dict[str, str] | None = None  # "train" or "test" by video, if a file has them
+
+
+def read_given(
+    found: Found,
+    split_file: Path | None,
+    train_list: Path | None,
+    val_list: Path | None,
+    classes: Path | None,
+) -> Given:
+    """The classes of one's own videos, and their sides unless these are to be drawn."""
+    if train_list and val_list:
+        sides, labels = read_list_files({"train": train_list, "test": val_list}, found.paths)
+        class_names = name_labels(labels, classes)
+        by_video = {video: class_names[label] for video, label in labels.items()}
+        return Given(by_video, class_names, sides)
+    by_video = {video: class_of(video) for video in found.paths}
+    sides = read_split_file(split_file, found.paths) if split_file else None
+    return Given(by_video, sides=sides)
+
+
+def list_own_videos(
     *,
     name: str,
     frames: Path,
@@ -122,7 +167,7 @@ def make_folder(
     train_list: Path | None,
     val_list: Path | None,
     classes: Path | None,
-    group_regex: re.Pattern,
+    group_regex: re.Pattern[str],
     seed: int,
 ) -> int:
     """The lists of a folder of one's own videos; returns the exit status."""
@@ -136,50 +181,36 @@ def make_folder(
     check_can_write(folder)
     found = find_classes(frames, flat=classes is not None)
     report_problems(found.problems)
-
-    sides, class_names = None, None
-    class_by_name = {video: class_of(video) for video in found.paths}
-    if train_list:
-        sides, labels = read_list_files({"train": train_list, "test": val_list}, found.paths)
-        class_names = name_labels(labels, classes)
-        class_by_name = {video: class_names[label] for video, label in labels.items()}
-    elif split_file:
-        sides = read_split_file(split_file, found.paths)
+    given = read_given(found, split_file, train_list, val_list, classes)
+    if given.sides is not None:
+        videos, problems = measure_usable(found, given.sides, frames, flow)
+        splits = [given.sides]
     else:
-        groups = {video: group_of(video, group_regex) for video in found.paths}
-    flow_paths = find_flow(frames, found, flow)
-    videos, problems = measure(found, sides or found.paths, flow_paths)
-    report_problems(problems)
-    if not videos:
-        raise UserError(f"no video of {frames} can be used ({problems[0]}); {WHAT_FRAMES_IS}")
-    if sides is None:
-        groups = {video: groups[video] for video in videos}
+        groups = {video: require_group(video, group_regex) for video in found.paths}
+        videos, problems = measure_usable(found, found.paths, frames, flow)
+        groups = {video: groups[video] for video in videos}  # the usable ones are split
         if folds:
             splits = split_folds(groups, folds, seed)
         else:
             splits = [split_groups(groups, val_fraction, seed)]
-    else:
-        splits = [sides]
-    named = {v: entry._replace(class_name=class_by_name[v]) for v, entry in sorted(videos.items())}
-    lists = deal(named, splits)
-    class_names = class_names or sorted({class_by_name[video] for video in videos})
+
+    named = {
+        video: entry._replace(class_name=given.class_by_video[video])
+        for video, entry in sorted(videos.items())
+    }
+    lists = deal_out(named, splits)
+    class_names = given.class_names or sorted({entry.class_name for entry in named.values()})
     write_lists(folder, class_names, lists)
-    print_table(class_names, lists)
+    print_class_sizes(class_names, lists)
     print_flow(videos.values())
-    more = f", to {folds:02}" if folds else ""
-    print(f"lists: {folder}/trainlist01.json and testlist01.json{more}")
-    older = sorted(
-        path.name for path in folder.glob("*list[0-9][0-9].json") if path.stem not in lists
-    )
-    if older:
-        print(f"warning: {', '.join(older)} there are of an earlier call, not of this split")
+    print_lists(folder, lists)
     order = "of --classes" if classes else "of the lists" if train_list else "of the names"
     print(f"labels: 0 to {len(class_names) - 1}, in the order {order} as in classes.txt")
     print_next_step(name, data_root, range(1, folds + 1) if folds else ())
     return 1 if found.problems or problems else 0
 
 
-def deal(videos: dict[str, Video], splits: list[dict[str, str]]) -> dict[str, list[Video]]:
+def deal_out(videos: dict[str, Video], splits: list[dict[str, str]]) -> dict[str, list[Video]]:
     """The two lists of each split, by their names."""
     lists = {}
     for i, sides in enumerate(splits):
@@ -194,7 +225,22 @@ def deal(videos: dict[str, Video], splits: list[dict[str, str]]) -> dict[str, li
     return lists
 
 
-def print_table(class_names: list[str], lists: dict[str, list[Video]]) -> None:
+def print_lists(folder: Path, lists: dict[str, list[Video]]) -> None:
+    """Where the lists are, and which others are there that were not written now."""
+    num_splits = len(lists) // 2
+    more = f", to {num_splits:02}" if num_splits > 1 else ""
+    print(f"lists: {folder}/trainlist01.json and testlist01.json{more}")
+    older = sorted(
+        path.name for path in folder.glob("*list[0-9][0-9].json") if path.stem not in lists
+    )
+    if older:
+        print(
+            f"warning: {', '.join(older)} are left from an earlier call and do not belong to this "
+            "split"
+        )
+
+
+def print_class_sizes(class_names: list[str], lists: dict[str, list[Video]]) -> None:
     """The number of videos of each class on each list; of many splits only on the test lists."""
     counts = {name: Counter(video.class_name for video in lists[name]) for name in lists}
     shown = [name for name in lists if len(lists) == 2 or name.startswith("test")]
@@ -209,37 +255,7 @@ def print_table(class_names: list[str], lists: dict[str, list[Video]]) -> None:
             print(f"{name} has no video of: {', '.join(without)}")
 
 
-def known_classes(name: str, folder: Path) -> list[str]:
-    """The class names of a public set, which a class file in `folder` must not contradict."""
-    classes, own = read_classes(CLASS_FILES / name / "classes.txt"), folder / "classes.txt"
-    if own.exists() and read_classes(own) != classes:
-        raise UserError(
-            f"{own} has other classes or another order than {name}; move it away, or make lists "
-            f"of your own with make_json.py folder"
-        )
-    return classes
-
-
-def kinetics400_videos(folder: Path) -> dict[str, Video]:
-    """The videos on the lists of Kinetics-400 in `folder`, by names like those of its folders.
-
-    Raises:
-        UserError: there are no such lists.
-    """
-    classes, videos = read_classes(CLASS_FILES / "kinetics400" / "classes.txt"), {}
-    for side in ("train", "test"):
-        path = folder / f"{side}list01.json"
-        if not path.exists():
-            raise UserError(
-                f"no list {path}, of which kinetics200 is a part; make the lists of kinetics400 "
-                "first, or name its videos as FRAMES"
-            )
-        for video in read_list(path, classes)[0]:
-            videos[f"{side}/{video.class_name}/{Path(video.path).stem}"] = video
-    return videos
-
-
-def make_known(
+def list_known_set(
     *, name: str, frames: Path | None, data_root: Path, annotations: Path | None, flow: Path | None
 ) -> int:
     """All lists of a public set; returns the exit status."""
@@ -250,70 +266,62 @@ def make_known(
     source = Path(os.path.abspath(frames)) if frames else own_folder
     if name == "kinetics200" and not frames:
         source = any_case(data_root, "kinetics400")
-        found, videos = Found(), kinetics400_videos(source)
+        found, listed = Found(), kinetics400_videos(source)
     else:
-        found, videos = find(source), None
+        found, listed = find_videos(source), {}
         if not found.paths:
             raise UserError(f"{source} has no videos in it; looked for {LOOKED_FOR[name]}")
     report_problems(found.problems)
-    plan = RULES[name](videos or found.paths, classes, annotations, own_folder)
+    plan = RULES[name](listed or found.paths, classes, annotations, own_folder)
     wanted = {video for chosen in plan.lists.values() for video in chosen}
     if not wanted:
         raise UserError(
-            f"none of the {plan.not_used} videos below {source} is one of {name}'s; looked for "
+            f"none of the {plan.num_others} videos below {source} is one of {name}'s; looked for "
             f"{LOOKED_FOR[name]}"
         )
-    problems = []
-    if videos is None:
-        videos, problems = measure(found, sorted(wanted), find_flow(source, found, flow))
-    report_problems(problems)
-    if not videos:
-        raise UserError(f"no video of {source} can be used ({problems[0]})")
+    videos, problems = listed, []
+    if not listed:
+        videos, problems = measure_usable(found, sorted(wanted), source, flow)
 
     lists = {}
     for list_name, chosen in plan.lists.items():
         names = sorted(chosen.keys() & videos.keys())
         lists[list_name] = [videos[video]._replace(class_name=chosen[video]) for video in names]
     write_lists(folder, classes, {key: entries for key, entries in lists.items() if entries})
-    for list_name, entries in lists.items():
-        num_classes = len({video.class_name for video in entries})
-        print(
-            f"{list_name}: {len(entries)} of the official {plan.list_sizes[list_name]} videos are "
-            f"there, of {num_classes} of the {len(classes)} classes"
-        )
+    print_known_lists(lists, plan, len(classes))
     print_flow(videos[video] for video in wanted & videos.keys())
-    if plan.not_used:
-        print(f"{plan.not_used} other videos are on no list")
+    if plan.num_others:
+        print(f"{plan.num_others} other videos are on no list")
     print(f"lists: in {folder}, split by {plan.split_by}")
     print_next_step(name, data_root)
     return 1 if found.problems or problems else 0
 
 
-def is_there(name: str, folder: Path) -> bool:
-    """Whether a folder of the data root has more of a public set in it than lists."""
-    if name == "kinetics200":
-        return ID_LISTS["train"] in find_files(folder, ID_LISTS["train"])
-    entries = [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
-    return any(
-        path.is_dir() or path.suffix.lower() == ".zip" or VIDEO_NAME.fullmatch(path.name)
-        for path in entries
-    )
+def print_known_lists(lists: dict[str, list[Video]], plan: Assignment, num_classes: int) -> None:
+    """How much of each official list is there."""
+    for list_name, entries in lists.items():
+        num_found = len({video.class_name for video in entries})
+        print(
+            f"{list_name}: {len(entries)} of the official {plan.list_sizes[list_name]} videos are "
+            f"there, of {num_found} of the {num_classes} classes"
+        )
 
 
-def make_all(*, data_root: Path) -> int:
+def list_known_sets(*, data_root: Path) -> int:
     """The lists of all public sets in the data root; returns the exit status."""
-    there = {name: is_there(name, any_case(data_root, name)) for name in RULES}
-    missing = [f"{name}/ with {LOOKED_FOR[name]}" for name in RULES if not there[name]]
-    if len(missing) == len(RULES):
+    present = [name for name in RULES if has_videos(name, any_case(data_root, name))]
+    missing = [f"{name}/ with {LOOKED_FOR[name]}" for name in RULES if name not in present]
+    if not present:
         raise UserError(
             f"{data_root} has none of the public data sets in it; looked for {'; '.join(missing)}"
         )
     status = 0
-    for name in [name for name in RULES if there[name]]:
+    for name in present:
         print(f"\n{name}: {DATASETS[name].title}")
-        options = {"frames": None, "annotations": None, "flow": None}
         try:
-            status |= make_known(name=name, data_root=data_root, **options)
+            status |= list_known_set(
+                name=name, frames=None, data_root=data_root, annotations=None, flow=None
+            )
         except UserError as error:
             print(f"error: {name}: {error}", file=sys.stderr)
             status = 1
@@ -323,7 +331,7 @@ def make_all(*, data_root: Path) -> int:
 
 
 def add_shared_options(parser: argparse.ArgumentParser) -> None:
-    """What all commands have."""
+    """The options of every command."""
     root_help = f"the lists go to DIR/NAME (default: {DATA_ROOT})"
     # without a default: that of the parser above would lose its value to it
     parser.add_argument(
@@ -331,18 +339,18 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
     )
     flow_help = (
         "where the optical flow is: DIR/u/VIDEO and DIR/v/VIDEO, or DIR/VIDEO/flow_x_00001.jpg; "
-        "of tvl1_flow or flow beside FRAMES it is known"
+        "default: a folder tvl1_flow or flow beside FRAMES"
     )
     parser.add_argument("--flow", type=Path, metavar="DIR", help=flow_help)
 
 
-def add_known(commands, name: str) -> None:
+def add_known_set(commands, name: str) -> None:
     """The command of a public set, with its options."""
     description = f"{DATASETS[name].title}: the lists of all its splits from {LOOKED_FOR[name]}."
     parser = commands.add_parser(
         name, help=DATASETS[name].title, description=description, allow_abbrev=False
     )
-    parser.set_defaults(make=make_known, name=name)
+    parser.set_defaults(make=list_known_set, name=name)
     frames_help = f"where the videos or frames are (default: <data-root>/{name})"
     parser.add_argument("frames", metavar="FRAMES", type=Path, nargs="?", help=frames_help)
     files_help = f"has the official files in it (default: <data-root>/{name} is searched for them)"
@@ -350,15 +358,15 @@ def add_known(commands, name: str) -> None:
     add_shared_options(parser)
 
 
-def add_folder(commands) -> None:
+def add_own_videos(commands) -> None:
     """The command `folder`, with its options."""
     parser = commands.add_parser(
         "folder",
-        help="your own videos, in a folder a class",
+        help="your own videos, in a folder for each class",
         description="Lists of your own videos. " + WHAT_FRAMES_IS + ".",
         allow_abbrev=False,
     )
-    parser.set_defaults(make=make_folder)
+    parser.set_defaults(make=list_own_videos)
     add = parser.add_argument
     add("name", metavar="NAME", help="what main.py is to call the data set")
     add(
@@ -417,22 +425,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     root_help = "where data sets are looked for, and lists go (default: %(default)s)"
     parser.add_argument("--data-root", type=Path, default=DATA_ROOT, metavar="DIR", help=root_help)
-    parser.set_defaults(make=make_all)
+    parser.set_defaults(make=list_known_sets)
     commands = parser.add_subparsers(metavar="NAME", title="data sets")
     for name in RULES:
-        add_known(commands, name)
-    add_folder(commands)
+        add_known_set(commands, name)
+    add_own_videos(commands)
     opts = vars(parser.parse_args(argv))
-    try:
-        return opts.pop("make")(**opts)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:  # the disk is full, or not ours to read or write
-        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("stopped; no list was written", file=sys.stderr)
-        return INTERRUPTED
-    return 1
+    return exit_status(opts.pop("make"), "output", "no list is left half written", **opts)
 
 
 if __name__ == "__main__":

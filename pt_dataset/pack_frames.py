@@ -20,9 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also 
 
 from tqdm import tqdm
 
-from config import UserError
+from config import UserError, whole
 from pt_dataset.frame_order import by_kind, has_frames, in_order
-from pt_dataset.jobs import exit_status, walk
+from pt_dataset.listing.folders import walk
+from pt_dataset.listing.pool import exit_status
 
 MODE = 0o100644 << 16  # a plain file that all may read
 
@@ -58,13 +59,8 @@ def add_frames(archive: zipfile.ZipFile, folder: Path, names: list[str], inside:
 def new_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     """A zip to write, which takes its name when it is complete and vanishes when it is not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.partial")
-    try:
-        with zipfile.ZipFile(unfinished, "w") as archive:
-            yield archive
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
+        yield archive
 
 
 def pack_set(frames: Path, folders: list[tuple[str, list[str]]], out: Path) -> int:
@@ -93,7 +89,7 @@ def pack_videos(frames: Path, folders: list[tuple[str, list[str]]], out: Path) -
     return len(todo)
 
 
-def run(*, frames: Path, out: Path, per_video: bool) -> int:
+def pack_folders(*, frames: Path, out: Path, per_video: bool) -> int:
     """Packs all folders with frames and returns the exit status."""
     frames, out = frames.absolute(), out.absolute()
     if not frames.is_dir():
@@ -135,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     """The tool; returns its exit status."""
     opts = parse_opts(argv)
     goes_on = "what is finished stays" if opts.per_video else "nothing was written"
-    return exit_status(run, opts.out, goes_on, **vars(opts))
+    return exit_status(pack_folders, opts.out, goes_on, **vars(opts))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from config import UserError
 from pt_dataset import sampling
 from pt_dataset.clip_dataset import ClipShape, ViewClips
-from pt_dataset.datalist import Video, provide_classes, read_classes, read_list
-from pt_dataset.find_videos import find, find_flow, measure
+from pt_dataset.datalist import provide_classes, read_classes, read_list
+from pt_dataset.listing.find_videos import find_flow, find_videos, measure_videos
 from pt_dataset.loader import set_up_worker
 from pt_dataset.sources import (
     VIDEO_NAME,
@@ -26,6 +26,7 @@ from pt_dataset.sources import (
     read_frames,
     split_archive,
 )
+from pt_dataset.video_list import Video
 
 ORDERS = ("normal", "reversed", "shuffled", "frozen")
 
@@ -165,9 +166,9 @@ def _videos_at(path: str, modality: str) -> tuple[list[Video], list[str]]:
         return list(read_list(Path(path), read_classes(provide_classes(Path(path).parent)))[0]), []
     is_folder = Path(path).is_dir()
     if is_folder or Path(path).suffix.lower() == ".zip":
-        found = find(Path(path))
+        found = find_videos(Path(path))
         flow_paths = find_flow(Path(path), found, None) if modality == "flow" else {}
-        by_name, reasons = measure(found, sorted(found.paths), flow_paths)
+        by_name, reasons = measure_videos(found, sorted(found.paths), flow_paths)
         reasons = found.problems + reasons
         if not by_name and not reasons:
             reasons = [f"{path}: no video in this folder"]

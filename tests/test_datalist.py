@@ -9,15 +9,13 @@ import pytest
 from config import DATASETS, UserError
 from pt_dataset.datalist import (
     CLASS_FILES,
-    Video,
-    VideoList,
     provide_classes,
     read_classes,
     read_list,
     resolve,
     write_list,
-    write_together,
 )
+from pt_dataset.video_list import Video, VideoList
 
 GOOD = {"path": "frames/a", "class_name": "run", "label": 1, "num_frames": 9}
 
@@ -156,7 +154,7 @@ def test_240000_videos_are_read_fast_and_take_little_of_each_worker(tmp_path):
     parsing = time.process_time() - start
     start = time.process_time()
     videos, num_remapped = read_list(tmp_path / "l.json", names)
-    assert time.process_time() - start < 8 * parsing + 1  # checking each in Python takes 20 times
+    assert time.process_time() - start < 8 * parsing + 1
     assert (len(videos), num_remapped) == (count, count - 600)
     assert videos[count - 1].path == path
     assert len(pickle.dumps(videos)) < 100 * count  # 24 MB: what a spawned worker gets
@@ -182,14 +180,6 @@ def test_known_sets_have_the_class_names_of_their_networks(shared):
             names = read_classes(CLASS_FILES / name / "classes.txt")
             assert names == read_classes(shared / "reference" / "classes" / f"{name}.txt")
             assert len(names) == spec.num_classes
-
-
-def test_files_written_together_are_all_new_or_all_old(tmp_path):
-    (tmp_path / "a").write_text("old")
-    with pytest.raises(UnicodeEncodeError):
-        write_together({tmp_path / "a": "new", tmp_path / "b": "\udcff"})
-    assert (tmp_path / "a").read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_the_flow_of_a_shift_is_that_shift_in_order_and_with_its_sign(tmp_path):
     frames = write_moving(tmp_path / "v", shifts)
     (tmp_path / "out").mkdir()
     settings = {"bound": 20, "quality": 90}
-    assert extract_flow.write_flow(str(frames), settings, tmp_path / "out") == 20
+    assert extract_flow.write_flow(frames, tmp_path / "out", settings) == 20
     flow = (levels(tmp_path / "out") - 128) * LEVEL
     assert np.abs(flow - shifts).max() <= 2 * LEVEL
 
@@ -70,7 +70,7 @@ def test_the_flow_of_a_shift_is_that_shift_in_order_and_with_its_sign(tmp_path):
 def test_another_bound_is_another_scale_and_faster_motion_is_clipped(tmp_path):
     frames = write_moving(tmp_path / "v", [(4, -4), (9, -9)])
     (tmp_path / "out").mkdir()
-    extract_flow.write_flow(str(frames), {"bound": 8, "quality": 90}, tmp_path / "out")
+    extract_flow.write_flow(frames, tmp_path / "out", {"bound": 8, "quality": 90})
     slow, fast = levels(tmp_path / "out")
     assert slow == pytest.approx([128 + 64, 128 - 64], abs=3)
     assert fast == pytest.approx([255, 0], abs=2)
@@ -86,7 +86,7 @@ def test_pixels_are_linear_and_no_motion_is_128_with_room_for_noise():
 def test_no_motion_comes_back_as_128_from_a_jpeg_of_any_quality(tmp_path, quality):
     frames = write_moving(tmp_path / "v", [(0, 0)])
     (tmp_path / "out").mkdir()
-    extract_flow.write_flow(str(frames), {"bound": 20, "quality": quality}, tmp_path / "out")
+    extract_flow.write_flow(frames, tmp_path / "out", {"bound": 20, "quality": quality})
     for axis in "xy":
         data = (tmp_path / "out" / f"flow_{axis}_00001.jpg").read_bytes()
         assert np.unique(simplejpeg.decode_jpeg(data, "GRAY")).tolist() == [128]

@@ -15,7 +15,8 @@ import pytest
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
-from pt_dataset import extract_frames, jobs
+from pt_dataset import extract_frames
+from pt_dataset.listing.folders import result_folders
 from pt_dataset.sources import frame_names
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,7 +143,7 @@ def test_frames_have_exactly_the_short_side(tmp_path, size, short_side, expected
 
 
 def jpeg_of(frame, size, quality):
-    data = extract_frames.encode(frame, size, quality, VideoReformatter())
+    data = extract_frames.encode_jpeg(frame, size, quality, VideoReformatter())
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
 
 
@@ -237,7 +238,7 @@ def test_a_broken_video_has_a_reason(tmp_path, name):
 
 def test_frame_folders_are_the_names_without_suffix_unless_taken():
     videos = ["a.mp4", "a/b.avi", "a/b.mp4", "a/b.mp4.mkv", "c.1.avi", "d/e/f.mov"]
-    folders = jobs.result_folders([Path(video) for video in videos])
+    folders = result_folders([Path(video) for video in videos])
     assert {str(video): str(folder) for video, folder in folders.items()} == {
         "a.mp4": "a.mp4",  # a has videos in it
         "a/b.avi": "a/b",

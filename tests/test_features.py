@@ -14,7 +14,7 @@ from config import UserError
 from main import main
 from models import build_model
 from pt_dataset.clip_dataset import ClipShape
-from pt_dataset.datalist import Video
+from pt_dataset.video_list import Video
 from pt_dataset.windows import window_clip
 from utils import checkpoint, features, head
 

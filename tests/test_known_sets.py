@@ -10,7 +10,7 @@ import pytest
 from config import DATASETS
 from pt_dataset import make_json
 from pt_dataset.datalist import CLASS_FILES, read_classes, read_list
-from pt_dataset.known_sets import RULES, Labels
+from pt_dataset.listing.known_sets import RULES, Labels
 from tests.conftest import write_frames
 
 UCF_LISTS = [f"{side}list{split:02d}" for split in (1, 2, 3) for side in ("train", "test")]

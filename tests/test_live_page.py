@@ -16,12 +16,15 @@ from conftest import TINY_RUN
 from test_visdom import ask, free_port, wait_until
 
 from main import main
-from utils import loggers, replay, visdom_assets, visdom_logger, visdom_server
+from utils import loggers
+from utils.live_page import assets, page, replay
+from utils.live_page import server as visdom_server
+from utils.live_page.logger import Visdom
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not visdom_assets.visdom_folder(), reason="visdom is not installed"),
+    pytest.mark.skipif(not assets.visdom_folder(), reason="visdom is not installed"),
 ]
 SMALL = ("--arch", "tsn", "--backbone", "resnet18", "--clip-len", "2", "--precision", "fp32")
 ALONE = [*TINY_RUN, *SMALL]
@@ -54,8 +57,8 @@ def curve(port, name, env):
 def test_a_server_that_is_killed_or_hangs_changes_neither_weights_nor_time(
     in_tiny_set, servers, monkeypatch
 ):
-    monkeypatch.setattr(visdom_logger, "PERIOD", 0.05)
-    monkeypatch.setattr(visdom_logger, "MAX_WAIT", 0.5)
+    monkeypatch.setattr(page, "PERIOD", 0.05)
+    monkeypatch.setattr(page, "MAX_WAIT", 0.5)
     more = ["--epochs", "4", "--views", "1x1"]
     assert main([*ALONE, *more, "--name", "alone"]) == 0
     port, spent = free_port(), []
@@ -86,7 +89,7 @@ def test_a_server_that_is_killed_or_hangs_changes_neither_weights_nor_time(
         return call
 
     for name in ("log_steps", "log_epoch"):
-        monkeypatch.setattr(loggers.Visdom, name, timed(getattr(loggers.Visdom, name)))
+        monkeypatch.setattr(Visdom, name, timed(getattr(Visdom, name)))
     start()
     assert main([*PAGE, *more, "--name", "run", "--visdom-port", str(port)]) == 0
 
@@ -110,8 +113,8 @@ def browser(tmp_path):
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):
         pytest.skip("no browser: chromium and chromedriver are not installed")
-    if not visdom_assets.ready():
-        pytest.skip("the browser files of visdom are missing: python -m utils.visdom_assets")
+    if not assets.ready():
+        pytest.skip("the browser files of visdom are missing: python -m utils.live_page.assets")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for flag in (*FLAGS, "--window-size=1280,800", f"--user-data-dir={tmp_path / 'profile'}"):

@@ -22,9 +22,9 @@ from config import DATASETS, DatasetSpec, UserError
 from pt_dataset import loader as loader_module
 from pt_dataset import sampling, transforms
 from pt_dataset.clip_dataset import ClipShape, TrainClips, check_clips, read_dataset
-from pt_dataset.datalist import VideoList
 from pt_dataset.loader import fitting, train_loader, view_loader
 from pt_dataset.sources import read_flow, read_frames
+from pt_dataset.video_list import VideoList
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = ClipShape(clip_len=4, stride=2, short_side=(34, 40), crop_size=32)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY_RUN
+from matplotlib.figure import Figure
 from PIL import Image
 from test_visdom import FakeVisdom, free_port
 
 from config import UserError
 from main import main
-from utils import loggers, replay
+from utils import build, curves, loggers
+from utils.live_page import replay
 from utils.mistakes import NUM_CLIPS, Mistakes
 
 RUN = Path("saved_model/i3d_tiny_1")
@@ -111,7 +114,7 @@ def test_replay_says_what_is_wrong(in_tiny_set, tmp_path):
 def test_a_diverged_run_is_logged_to_the_end(tmp_path, fake):
     (tmp_path / "options.json").write_text("{}")
     both = {"server": "127.0.0.1", "port": fake.port, "env": None}
-    logger = loggers.build(tmp_path, 0, 0, ["visdom"], **both)
+    logger = build.build_logger(tmp_path, 0, 0, ["visdom"], **both)
     logger.log_steps({"epoch": 0.5, "step": 1, "train/loss": math.inf, "lr": 0.1})
     validation = {"epoch": 1, "step": 2, "val/loss": math.nan, "val/top1": 0.0}
     mistakes = Mistakes(["a", "b"])
@@ -123,6 +126,116 @@ def test_a_diverged_run_is_logged_to_the_end(tmp_path, fake):
     assert fake.curve("loss", "validation") == [(1, None)]
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["val/loss"] is None
     assert (tmp_path / "curves.png").exists()
+
+
+@pytest.fixture
+def pictures(monkeypatch):
+    """The windows of each curves.png that is drawn: title, then {label: (epochs, values)}."""
+    drawn, save = [], Figure.savefig
+
+    def savefig(figure, path, **options):
+        lines = {
+            axes.get_title(): {
+                line.get_label(): tuple(map(list, line.get_data())) for line in axes.lines
+            }
+            for axes in figure.axes
+        }
+        drawn.append(lines)
+        save(figure, path, **options)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    return drawn
+
+
+def test_any_number_is_in_the_files_and_drawn_on_the_page_and_in_the_picture(
+    tmp_path, fake, pictures
+):
+    (tmp_path / "options.json").write_text("{}")
+    page = {"server": "127.0.0.1", "port": fake.port, "env": None}
+    logger = build.build_logger(tmp_path, 0, 0, ["visdom"], **page)
+    step = {"train/loss": 2.0, "lr": 0.1, "clips_per_s": 9.0, "train/grad_norm": torch.tensor(3.5)}
+    step |= {"gpu/power": np.float32(250), "gpu/heat": 60, "note": "text", "nothing": None}
+    logger.log_steps({"epoch": 0.5, "step": 1, **step})
+    logger.log_steps({"epoch": 1, "step": 2, **step, "train/grad_norm": math.nan})
+    epoch = {"train/loss": 1.0, "train/grad_norm": 9.0, "val/grad_norm": 0.5, "entropy": 1.5}
+    logger.log_epoch({"epoch": 1, "step": 2, **epoch}, validated([(0, 0, 0.9)]))
+    logger.close()
+
+    first = loggers.read_lines(tmp_path / "steps.jsonl")[0]
+    numbers = {"train/grad_norm": 3.5, "gpu/power": 250.0, "gpu/heat": 60}
+    assert first == {"epoch": 0.5, "step": 1, **step, **numbers}
+    posted = {
+        title: {trace["name"]: (trace["x"], trace["y"]) for trace in window["data"]}
+        for title, window in fake.windows.items()
+        if title not in ("run", "confusion (%)", "mistakes")
+    }
+    assert posted == {
+        "loss": {"train": ([0.5, 1], [2, 2])},
+        "learning rate": {"learning rate": ([0.5, 1], [0.1, 0.1])},
+        # of what the steps have logged, the average over the epoch is not drawn
+        "grad_norm": {"train": ([0.5, 1], [3.5, None]), "validation": ([1], [0.5])},
+        "entropy": {"entropy": ([1], [1.5])},
+        "gpu": {"heat": ([0.5, 1], [60, 60]), "power": ([0.5, 1], [250, 250])},
+    }
+    [picture] = pictures
+    posted["grad_norm"]["train"] = ([0.5], [3.5])  # JSON has no word for infinity
+    assert picture == {title: {} for title in curves.WINDOWS} | posted
+    table = fake.windows["run"]["data"][0]["content"]
+    assert all(name in table for name in ("clips_per_s", "entropy", "note", "val/grad_norm"))
+    fake.posts.clear()
+    replay.main([str(tmp_path), "--visdom-port", str(fake.port)])  # the same windows in one order
+    assert fake.windows["gpu"]["data"][1]["line"] == {"color": curves.ORANGE, "dash": "solid"}
+
+
+@pytest.mark.parametrize(
+    "names, title, drawn",
+    [
+        (["val/f1", "train/f1"], "f1", {"train/f1": curves.BLUE, "val/f1": curves.ORANGE}),
+        (["val/f1"], "f1", {"val/f1": curves.ORANGE}),
+        (["train/f1", "f1"], "f1", {"train/f1": curves.BLUE, "f1": curves.ORANGE}),
+        (["train/loss/aux"], "loss/aux", {"train/loss/aux": curves.BLUE}),
+        (["b/2", "b/1"], "b", {"b/1": curves.BLUE, "b/2": curves.ORANGE}),
+        (["loss/aux", "val/loss"], "loss", {"val/loss": curves.ORANGE, "loss/aux": curves.BLUE}),
+        (
+            ["time/decode", "time/data", "time/copy", "time/compute"],
+            "seconds per step",
+            {
+                "time/data": curves.ORANGE,
+                "time/copy": curves.GREEN,
+                "time/compute": curves.BLUE,
+                "time/decode": curves.COLORS[3],
+            },
+        ),
+        (["train/mistakes"], "mistakes (curves)", {"train/mistakes": curves.BLUE}),
+    ],
+)
+def test_a_number_finds_its_window_and_color_by_its_name(names, title, drawn):
+    windows = curves.windows(names)
+    assert {name: curve.color for name, curve in windows[title].items()} == drawn
+    assert {curves.window_title(name) for name in names} == {title}
+    assert [*windows][:4] == [*curves.WINDOWS]
+
+
+def test_more_curves_than_colors_are_drawn_all_the_same():
+    [window] = curves.windows(f"gpu/{i}" for i in range(25)).keys() - curves.WINDOWS.keys()
+    assert len(curves.windows(f"gpu/{i}" for i in range(25))[window]) == 25
+
+
+def test_the_picture_has_room_for_any_number_of_windows(tmp_path):
+    for count, columns in ((0, 2), (1, 2), (4, 2), (5, 3), (21, 5)):
+        metrics = {f"metric_{i}": 1.0 for i in range(count)}
+        loggers.draw_curves(tmp_path / "curves.png", "run", [(metrics, 1.0)])
+        rows = math.ceil((4 + count) / columns)
+        assert Image.open(tmp_path / "curves.png").size == (550 * columns, 375 * rows)
+
+
+def test_a_logger_that_is_not_wanted_is_not_imported(tmp_path):
+    call = f"build_logger(Path({str(tmp_path)!r}), 0, 0, [], server='', port=0, env=None)"
+    code = f"import sys; from pathlib import Path; from utils.build import build_logger; {call}"
+    command = [sys.executable, "-c", f"{code}; print(*sys.modules)"]
+    modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert "utils.loggers" in modules
+    assert not [m for m in modules if "live_page" in m or "tensorboard" in m or "matplotlib" in m]
 
 
 @pytest.mark.slow

@@ -18,9 +18,9 @@ def digest(folder):
 @pytest.mark.slow
 def test_the_demo_set_is_written_quickly_and_byte_for_byte_the_same(tmp_path):
     started = time.perf_counter()
-    first = make_demo.write(tmp_path / "a")
+    first = make_demo.write_demo(tmp_path / "a")
     assert time.perf_counter() - started < 30  # under 20 s on two idle cores
-    assert digest(first) == digest(make_demo.write(tmp_path / "b"))
+    assert digest(first) == digest(make_demo.write_demo(tmp_path / "b"))
     classes = read_classes(first / "classes.txt")
     train, _ = read_list(first / "trainlist01.json", classes)
     test, _ = read_list(first / "testlist01.json", classes)
@@ -69,5 +69,5 @@ def test_a_write_that_is_cut_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(make_demo, "NUM_VIDEOS", {"train": 2, "test": 2})
     monkeypatch.setattr(make_demo, "write_list", fail)
     with pytest.raises(OSError, match="disk full"):
-        make_demo.write(tmp_path)
+        make_demo.write_demo(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from config import INTERRUPTED
 from pt_dataset import make_json
 from pt_dataset.datalist import read_classes, read_list
-from pt_dataset.splits import split_folds, split_groups
+from pt_dataset.listing.splits import split_folds, split_groups
 
 ROOT = Path(__file__).resolve().parents[1]
 UT_MANIFEST = ROOT.parent / "shared" / "real" / "ut_interaction" / "manifest.csv"
@@ -162,7 +163,7 @@ def test_lists_of_more_folds_before_are_told(frames, capsys):
     assert "warning" not in capsys.readouterr().out
     assert make() == 0
     older = "testlist02.json, testlist03.json, trainlist02.json, trainlist03.json"
-    assert f"warning: {older} there are of an earlier call" in capsys.readouterr().out
+    assert f"warning: {older} are left from an earlier call" in capsys.readouterr().out
 
 
 def test_more_folds_than_groups_are_an_error(frames, capsys):
@@ -461,7 +462,24 @@ def test_the_exit_status_from_any_folder(frames, args, status, words):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("tool", ["make_json", "extract_frames"])
+def test_ctrl_c_is_one_sentence(frames, capsys, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    add_class(frames, "a", 2)
+    monkeypatch.setattr(make_json, "measure_videos", interrupt)
+    assert make() == INTERRUPTED
+    assert capsys.readouterr().err == "stopped; no list is left half written\n"
+    assert not Path("videos_dataset").exists()
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        *("make_json", "extract_frames", "extract_flow", "check_json", "pack_frames"),
+        *("make_demo", "browse"),
+    ],
+)
 def test_tools_are_modules_too(tool):
     args = [sys.executable, "-m", f"pt_dataset.{tool}", "--help"]
     assert subprocess.run(args, cwd=ROOT, capture_output=True).returncode == 0

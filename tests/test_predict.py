@@ -17,7 +17,7 @@ from config import UserError
 from main import main
 from opts import parse_opts
 from pt_dataset.clip_dataset import ClipShape
-from pt_dataset.datalist import Video
+from pt_dataset.video_list import Video
 from pt_dataset.windows import ORDERS, OrderedClips, clips_within, name_of, reordered, spans
 from utils import prediction
 from utils.annotate import write_video

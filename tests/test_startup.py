@@ -33,7 +33,7 @@ def is_script(file):
 
 SCRIPTS = [
     file
-    for pattern in ("*.py", "pt_dataset/*.py", "utils/*.py")
+    for pattern in ("*.py", "pt_dataset/*.py", "utils/*.py", "utils/live_page/*.py")
     for file in sorted(ROOT.glob(pattern))
     if is_script(file)
 ]

@@ -13,11 +13,13 @@ import sys
 import tarfile
 import threading
 import time
+from functools import partial
 
 import pytest
 
-from utils import visdom_assets, visdom_logger, visdom_server
-from utils.visdom_logger import VisdomLogger
+from utils.live_page import assets, page, panes
+from utils.live_page import server as visdom_server
+from utils.live_page.page import Page
 
 
 def wait_until(condition, seconds=5.0):
@@ -38,7 +40,7 @@ def free_port() -> int:
 def hurry(monkeypatch):
     seconds = {"PERIOD": 0.02, "STARTING": 0.05, "TIMEOUT": 1.0, "MAX_WAIT": 0.1}
     for name, value in seconds.items():
-        monkeypatch.setattr(visdom_logger, name, value)
+        monkeypatch.setattr(page, name, value)
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def log_to():
 
     def make(port, env="run", **options):
         said = []
-        logger = VisdomLogger(env, port=port, say=said.append, **({"autostart": False} | options))
+        logger = Page(env, port=port, say=said.append, **({"autostart": False} | options))
         logger.said = said
         loggers.append(logger)
         return logger
@@ -66,6 +68,7 @@ class FakeVisdom(http.server.ThreadingHTTPServer):
     def __init__(self, port=0, status=200):
         super().__init__(("127.0.0.1", port), Recorder)
         self.posts, self.status = [], status
+        self.stored = {}  # windows that it has from before
         self.answering = threading.Event()
         self.answering.set()
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
@@ -101,7 +104,8 @@ class Recorder(http.server.BaseHTTPRequestHandler):
         self.server.answering.wait()
         self.send_response(self.server.status)
         self.end_headers()
-        self.wfile.write(b'["main"]' if self.path == "/env_state" else b"ok")
+        answers = {"/env_state": ["main"], "/win_data": self.server.stored}
+        self.wfile.write(json.dumps(answers.get(self.path, "ok")).encode())
 
     def log_message(self, *args):
         pass
@@ -134,16 +138,12 @@ def test_each_metric_is_a_named_curve_in_its_window(fake, log_to):
     assert curve["marker"]["line"]  # or visdom's smoothing button kills the page
 
 
-def test_tables_agree():
-    assert set(visdom_logger.WINDOW_OF) == set(visdom_logger.TRACES)
-
-
 def test_env_is_made_before_its_address_is_told_and_saved_at_the_end(fake, log_to):
     logger = log_to(fake.port, env="i3d on/ucf 101")
     wait_until(lambda: logger.said)
     assert logger.said == [f"visdom: http://127.0.0.1:{fake.port}/env/i3d_on_ucf_101"]
     paths = [path for path, _ in fake.posts]
-    assert paths[:2] == ["/env_state", "/env/i3d_on_ucf_101"] and set(paths[2:]) == {"/close"}
+    assert paths == ["/env_state", "/env/i3d_on_ucf_101", "/win_data"]
     logger.log({"train/loss": 1.0}, 1)
     logger.close()
     assert fake.posts[-1] == ("/save", {"data": ["i3d_on_ucf_101"]})
@@ -167,17 +167,18 @@ def test_values_that_are_no_numbers_do_no_harm(fake, log_to):
 
 @pytest.mark.parametrize("num_points", [1, 2, 998, 999, 1000, 1001, 25_000])
 def test_long_curves_are_thinned_but_keep_their_ends(num_points):
-    kept = visdom_logger.thin([float(i) for i in range(num_points)])
-    assert len(kept) == min(len(kept), num_points, visdom_logger.MAX_POINTS)
-    assert len(kept) > min(num_points, visdom_logger.MAX_POINTS) / 2 - 1
+    kept = panes.thin([float(i) for i in range(num_points)])
+    assert len(kept) == min(len(kept), num_points, panes.MAX_POINTS)
+    assert len(kept) > min(num_points, panes.MAX_POINTS) / 2 - 1
     assert (kept[0], kept[-1]) == (0.0, num_points - 1.0)
     assert kept == sorted(set(kept))
 
 
 def test_text_is_shown_as_text(fake, log_to):
     logger = log_to(fake.port)
-    logger.text("mistakes", 'a & "b"')
-    logger.tables("run", {"lr": 1 / 3, "loss": None}, {"<i>": ["<b>", 0.5]})
+    logger.show("mistakes", partial(panes.text_pane, 'a & "b"'))
+    numbers = {"lr": 1 / 3, "loss": None}
+    logger.show("run", partial(panes.tables_pane, numbers, {"<i>": ["<b>", 0.5]}))
     logger.close()
     assert fake.windows["mistakes"]["data"][0]["content"] == "a &amp; &quot;b&quot;"
     content = fake.windows["run"]["data"][0]["content"]
@@ -187,7 +188,8 @@ def test_text_is_shown_as_text(fake, log_to):
 
 def test_confusion_is_shown_in_percent_of_each_class(fake, log_to):
     logger = log_to(fake.port)
-    logger.confusion("confusion (%)", [[3, 1, 0], [0, 0, 0], [0, 0, 7]], ["a", "0", "c"])
+    counts = [[3, 1, 0], [0, 0, 0], [0, 0, 7]]
+    logger.show("confusion (%)", partial(panes.confusion_pane, counts, ["a", "0", "c"]))
     logger.close()
     window = fake.windows["confusion (%)"]
     [matrix] = window["data"]
@@ -201,7 +203,7 @@ def test_confusion_is_shown_in_percent_of_each_class(fake, log_to):
 @pytest.mark.parametrize("num_classes, names, numbers", [(12, 1, 1), (20, 1, 0), (21, 0, 0)])
 def test_the_matrix_of_many_classes_is_not_written_over(num_classes, names, numbers):
     counts = [[1] * num_classes] * num_classes
-    window = visdom_logger.confusion(counts, [str(i) for i in range(num_classes)])
+    window = panes.confusion_pane(counts, [str(i) for i in range(num_classes)])
     [matrix] = window["data"]
     shown = "texttemplate" in matrix, window["layout"]["xaxis"]["showticklabels"]
     assert shown == (numbers, names)
@@ -209,11 +211,15 @@ def test_the_matrix_of_many_classes_is_not_written_over(num_classes, names, numb
 
 
 def test_windows_of_an_earlier_run_of_that_name_go(fake, log_to):
+    titles = ("loss", "mistakes", "grad_norm")
+    fake.stored = {title: {"title": title} for title in titles} | {"mine": {"title": "samples"}}
+    fake.answering.clear()  # until there is something to show
     logger = log_to(fake.port)
     logger.log({"val/loss": 1.0}, 1)
+    fake.answering.set()
     wait_until(lambda: fake.windows)
     closed = [message["win"] for path, message in fake.posts if path == "/close"]
-    assert "mistakes" in closed  # this run has none yet
+    assert set(closed) == {"mistakes", "grad_norm"}  # a window that a user made stays
     before = len(closed)
     fake.answering.clear()  # lost and found again: now they are of this run
     logger.log({"val/loss": 1.0}, 2)
@@ -240,8 +246,8 @@ def test_proxies_in_the_environment_are_ignored(fake, log_to, monkeypatch):
 
 
 def test_hung_server_delays_neither_log_nor_close(fake, log_to, monkeypatch):
-    monkeypatch.setattr(visdom_logger, "TIMEOUT", 30.0)
-    monkeypatch.setattr(visdom_logger, "CLOSE_LIMIT", 0.5)
+    monkeypatch.setattr(page, "TIMEOUT", 30.0)
+    monkeypatch.setattr(page, "CLOSE_LIMIT", 0.5)
     fake.answering.clear()
     logger = log_to(fake.port)
     start = time.perf_counter()
@@ -256,8 +262,8 @@ def test_hung_server_delays_neither_log_nor_close(fake, log_to, monkeypatch):
 def test_server_that_comes_back_empty_gets_the_whole_history(log_to):
     first = FakeVisdom()
     logger = log_to(first.port)
-    logger.tables("run", {"arch": "i3d"})
-    logger.picture("mistakes", b"jpeg")
+    logger.show("run", partial(panes.tables_pane, {"arch": "i3d"}))
+    logger.show("mistakes", partial(panes.picture_pane, b"jpeg"))
     for step in range(5):
         logger.log({"train/loss": float(step), "lr": 0.1}, step)
     wait_until(lambda: len(first.curve("loss", "train")) == 5 and logger.said)
@@ -316,14 +322,14 @@ def test_no_server_is_told_once_and_close_does_not_wait(log_to):
 
 
 def test_missing_visdom_is_told_with_the_line_that_installs_it(log_to, monkeypatch):
-    monkeypatch.setattr(visdom_assets, "visdom_folder", lambda: None)
+    monkeypatch.setattr(assets, "visdom_folder", lambda: None)
     logger = log_to(free_port(), autostart=True)
     wait_until(lambda: logger.said)
-    assert visdom_assets.INSTALL in logger.said[0]
+    assert assets.INSTALL in logger.said[0]
 
 
-@pytest.mark.parametrize("server, starts", [("127.0.0.1", 1), ("localhost", 1), ("127.0.0.2", 0)])
-def test_server_is_started_once_and_only_here(server, starts, log_to, monkeypatch, tmp_path):
+@pytest.mark.parametrize("host, starts", [("127.0.0.1", 1), ("localhost", 1), ("127.0.0.2", 0)])
+def test_server_is_started_once_and_only_here(host, starts, log_to, monkeypatch, tmp_path):
     started = []
 
     class Process:
@@ -336,9 +342,9 @@ def test_server_is_started_once_and_only_here(server, starts, log_to, monkeypatc
         started.append(env_path)
         return Process()
 
-    monkeypatch.setattr(visdom_assets, "visdom_folder", lambda: tmp_path)
+    monkeypatch.setattr(assets, "visdom_folder", lambda: tmp_path)
     monkeypatch.setattr(visdom_server, "start", start)
-    logger = log_to(free_port(), server=server, autostart=True, env_path=tmp_path)
+    logger = log_to(free_port(), host=host, autostart=True, env_path=tmp_path)
     wait_until(lambda: any("no server" in sentence for sentence in logger.said))
     time.sleep(0.2)  # a few more tries
     assert started == [tmp_path] * starts
@@ -377,8 +383,8 @@ def toy(monkeypatch, tmp_path):
     downloader(site, "raise OSError('no network')")
     tarballs = {spec: tarball(files) for spec, files in FILES.items()}
     packages = {spec: (sha512(tarballs[spec]), files) for spec, files in FILES.items()}
-    monkeypatch.setattr(visdom_assets, "PACKAGES", packages)
-    monkeypatch.setattr(visdom_assets, "static_dir", lambda: tmp_path / "share" / "static")
+    monkeypatch.setattr(assets, "PACKAGES", packages)
+    monkeypatch.setattr(assets, "static_dir", lambda: tmp_path / "share" / "static")
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("PYTHONPATH", str(site))  # for the downloader's process
     (tmp_path / "bin").mkdir()
@@ -405,14 +411,14 @@ def fake_npm(bin_folder, tarballs):
 
 def test_files_from_npm_make_the_folder_complete(toy, tmp_path, capsys):
     fake_npm(tmp_path / "bin", {spec: tarball(files) for spec, files in FILES.items()})
-    assert not visdom_assets.ready()
-    assert visdom_assets.main() == 0
-    assert visdom_assets.ready()
-    static = visdom_assets.static_dir()
+    assert not assets.ready()
+    assert assets.main() == 0
+    assert assets.ready()
+    static = assets.static_dir()
     assert (static / "js" / "toy.js").read_text() == "toy.js"
     assert (static / "index.html").read_text() == '<link href="/user/style.css">'
     (tmp_path / "bin" / "npm").unlink()
-    assert visdom_assets.main() == 0  # without npm now: there is nothing left to do
+    assert assets.main() == 0  # without npm now: there is nothing left to do
     assert "complete" in capsys.readouterr().out
 
 
@@ -420,10 +426,10 @@ def test_tarball_with_another_checksum_is_refused(toy, tmp_path, capsys):
     forged = {spec: tarball(files) for spec, files in FILES.items()} | {"other@2.0": b"forged"}
     fake_npm(tmp_path / "bin", forged)
     downloader(toy, f"Path({str(tmp_path / 'called')!r}).touch()")
-    assert visdom_assets.main() == 1
+    assert assets.main() == 1
     assert "other@2.0 whose sha512 is not the pinned one" in capsys.readouterr().err
     assert not (tmp_path / "called").exists()  # a forgery is no reason to try an unchecked way
-    assert not visdom_assets.static_dir().exists()
+    assert not assets.static_dir().exists()
 
 
 SAVE_ALL = (
@@ -437,8 +443,8 @@ def test_without_npm_visdoms_own_downloader_is_asked(npm, toy, tmp_path, capsys)
     if npm is not None:
         fake_npm(tmp_path / "bin", npm)
     downloader(toy, SAVE_ALL.format("ok"))
-    assert visdom_assets.main() == 0
-    assert visdom_assets.ready()
+    assert assets.main() == 0
+    assert assets.ready()
     assert "visdom's own downloader" in capsys.readouterr().out
 
 
@@ -452,33 +458,33 @@ def test_without_npm_visdoms_own_downloader_is_asked(npm, toy, tmp_path, capsys)
     ],
 )
 def test_without_any_way_there_is_one_clear_sentence(code, reason, toy, capsys, monkeypatch):
-    monkeypatch.setattr(visdom_assets, "DOWNLOAD_TIMEOUT", 0.5 if "sleep" in code else 20)
+    monkeypatch.setattr(assets, "DOWNLOAD_TIMEOUT", 0.5 if "sleep" in code else 20)
     downloader(toy, code)
-    assert visdom_assets.main() == 1
+    assert assets.main() == 1
     error = capsys.readouterr().err
     assert "cannot be shown" in error and "there is no npm" in error and reason in error
     assert error.count("\n") == 1
-    assert not visdom_assets.ready() and not visdom_assets.static_dir().exists()
+    assert not assets.ready() and not assets.static_dir().exists()
 
 
 def test_other_version_of_visdom_is_refused(toy, capsys):
     (toy / "visdom-0.2.4.dist-info" / "METADATA").write_text("Name: visdom\nVersion: 0.3.0\n")
-    assert visdom_assets.main() == 1
+    assert assets.main() == 1
     assert "visdom 0.3.0 is installed" in capsys.readouterr().err
 
 
 def test_damaged_folder_is_not_ready(toy, tmp_path):
     fake_npm(tmp_path / "bin", {spec: tarball(files) for spec, files in FILES.items()})
-    visdom_assets.main()
-    (visdom_assets.static_dir() / "js" / "toy.js").unlink()
-    assert not visdom_assets.ready()
-    visdom_assets.main()
-    assert visdom_assets.ready()
+    assets.main()
+    (assets.static_dir() / "js" / "toy.js").unlink()
+    assert not assets.ready()
+    assets.main()
+    assert assets.ready()
 
 
 # The real thing.
 
-needs_visdom = pytest.mark.skipif(not visdom_assets.visdom_folder(), reason="visdom not installed")
+needs_visdom = pytest.mark.skipif(not assets.visdom_folder(), reason="visdom not installed")
 
 
 def ask(port, path, message):
@@ -507,7 +513,7 @@ def test_real_server_is_started_and_can_be_restarted(log_to, tmp_path):
         assert visdom_server.is_visdom("127.0.0.1", port, 5.0)
         with pytest.raises(OSError):  # another address of this machine
             socket.create_connection(("127.0.0.2", port), timeout=1).close()
-        if visdom_assets.ready():  # tornado 6.6 and visdom's own page make it 403
+        if assets.ready():  # tornado 6.6 and visdom's own page make it 403
             page = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
             page.request("GET", "/env/run")
             assert page.getresponse().status == 200
@@ -528,7 +534,7 @@ def test_real_server_is_started_and_can_be_restarted(log_to, tmp_path):
 
 
 def test_server_without_visdom_says_how_to_install_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(visdom_assets, "visdom_folder", lambda: None)
+    monkeypatch.setattr(assets, "visdom_folder", lambda: None)
     with pytest.raises(SystemExit, match="pip install"):
         visdom_server.main(["--env-path", str(tmp_path)])
 
@@ -542,9 +548,9 @@ def test_the_server_is_started_before_the_thread_is(tmp_path, monkeypatch):
         raise OSError("not today")
 
     monkeypatch.setattr(visdom_server, "start", start)
-    monkeypatch.setattr(visdom_assets, "visdom_folder", lambda: tmp_path)
+    monkeypatch.setattr(assets, "visdom_folder", lambda: tmp_path)
     said = []
-    logger = VisdomLogger("run", port=free_port(), env_path=tmp_path, say=said.append)
+    logger = Page("run", port=free_port(), env_path=tmp_path, say=said.append)
     logger.close()
     assert starters == [threading.main_thread()]
     assert any("cannot start a server" in sentence for sentence in said)

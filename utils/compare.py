@@ -17,26 +17,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also 
 
 import numpy as np
 
-from config import UserError
+from config import UserError, group_of
 from utils.scores import Scores, aligned, load_scores
 
-UCF_GROUP = r"v_\w+_g\d+(?=_c\d+)"  # of v_ApplyEyeMakeup_g01_c01: numbers start anew in each class
 NUM_DRAWS = 10_000
 LEVEL = 0.05
 
 
-def find_groups(names: list[str], regex: re.Pattern) -> list[str] | None:
-    """What `regex` finds in each name, its first group or all of the match; None: never any."""
-    matches = [regex.search(name) for name in names]
-    groups = [match and match[1 if regex.groups else 0] for match in matches]
-    if not any(groups):
+def find_groups(names: list[str], regex: re.Pattern[str] | None) -> list[str] | None:
+    """The group of each name, see `group_of`; None where no name has any."""
+    groups = [group for group in (group_of(name, regex) for name in names) if group is not None]
+    if not groups:
         return None
-    for name, group in zip(names, groups, strict=True):
-        if not group:
-            raise UserError(
-                f"--group-regex {regex.pattern} finds groups, but none in '{name}'; give one that "
-                "fits all, or '.*' for videos without groups"
-            )
+    if len(groups) < len(names):
+        lacking = next(name for name in names if group_of(name, regex) is None)
+        finder = f"--group-regex {regex.pattern}" if regex else "the pattern of UCF101's names"
+        raise UserError(
+            f"{finder} finds groups, but none in '{lacking}'; give a --group-regex that fits all, "
+            "or '.*' for videos without groups"
+        )
     return groups
 
 
@@ -124,13 +123,13 @@ def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     path_a, path_b = args.a, args.b
     try:
-        regex = re.compile(args.group_regex or UCF_GROUP)
+        regex = re.compile(args.group_regex) if args.group_regex else None
     except re.error as error:
         raise UserError(f"--group-regex is no regular expression: {error}") from None
     a = load_scores(path_a)
     b = aligned(a, load_scores(path_b), path_a, path_b)
     groups = find_groups(a.names, regex)
-    if args.group_regex and groups is None:
+    if regex and groups is None:
         raise UserError(f"--group-regex {regex.pattern} finds nothing in '{a.names[0]}'")
     num_groups = len(set(groups or a.names))
     if num_groups < 2:

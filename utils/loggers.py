@@ -1,19 +1,20 @@
-"""Where the numbers of a run go. All loggers have one interface and get the same dictionaries."""
+"""Where the numbers of a run go: what all loggers have in common, and those that write its files.
 
-import importlib.util
+All of them get the same dictionaries. The loggers that need a package of their own stand elsewhere:
+utils/live_page/logger.py, utils/options/tensorboard.py; utils/build.py knows them by name.
+"""
+
 import json
 import logging
 import math
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from config import UserError
-from utils.checkpoint import write_whole
+from config import whole
+from utils import curves
 from utils.mistakes import Mistakes
-from utils.visdom_logger import CONFUSION, MISTAKES, RUN, TRACES, WINDOWS, VisdomLogger, readable
 
 log = logging.getLogger("video")
 
@@ -42,7 +43,11 @@ def set_up_console(run_dir: Path | None = None) -> None:
 
 
 class Logger:
-    """Does nothing. `metrics` has "step", optimizer steps so far, and "epoch", with a fraction."""
+    """Does nothing.
+
+    `metrics` holds what there is to log by its name: numbers, which may be infinite, text, or None.
+    "step" counts the optimizer's steps so far, "epoch" the epochs, with a fraction.
+    """
 
     def log_steps(self, metrics: dict) -> None:
         """Averages of training since the last call."""
@@ -72,7 +77,8 @@ class JsonLines(Logger):
         for name, count, done in (("steps", "step", step), ("metrics", "epoch", epoch)):
             path = run_dir / f"{name}.jsonl"
             kept = [line for line in read_lines(path) if line[count] <= done]
-            write_whole(path, "".join(map(_line, kept)).encode())
+            with whole(path) as temporary:
+                temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
 
     def log_steps(self, metrics: dict) -> None:
         self._append("steps.jsonl", metrics)
@@ -85,37 +91,14 @@ class JsonLines(Logger):
             file.write(_line(metrics))
 
 
-def read_lines(path: Path) -> list[dict]:
-    """The objects of a JSON-lines file, if there is one; a last line cut off is left out."""
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break  # the machine stopped while this line was written
-    return lines
-
-
 def _line(metrics: dict) -> str:
     finite = {name: _finite(value) for name, value in metrics.items()}
     return json.dumps(finite, allow_nan=False) + "\n"
 
 
-def _finite(value: float | None) -> float | None:
-    """JSON has no word for infinity."""
-    return value if value is not None and math.isfinite(value) else None
-
-
-def history(run_dir: Path) -> list[tuple[dict, float]]:
-    """What the curves of a run show: training from its steps, validation from its epochs."""
-    return [(m, m["epoch"]) for m in read_lines(run_dir / "steps.jsonl")] + [
-        (_of_validation(m), m["epoch"]) for m in read_lines(run_dir / "metrics.jsonl")
-    ]
-
-
-def _of_validation(metrics: dict) -> dict:
-    """The part of an epoch's metrics that is drawn: no averages of what the steps have shown."""
-    return {name: value for name, value in metrics.items() if name.startswith("val/")}
+def _finite(value: object) -> object:
+    # JSON has no word for infinity
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class ValidationFiles(Logger):
@@ -137,12 +120,117 @@ class ValidationFiles(Logger):
             "class_names": mistakes.class_names,
             "confusion": mistakes.confusion.tolist(),  # a row of counts for each true class
         }
-        text = json.dumps(validation, ensure_ascii=False) + "\n"
-        write_whole(self.run_dir / "validation.json", text.encode())
+        with whole(self.run_dir / "validation.json") as temporary:
+            text = json.dumps(validation, ensure_ascii=False) + "\n"
+            temporary.write_text(text, encoding="utf-8")
 
     def _remove(self, *names: str) -> None:
         for name in names:
             (self.run_dir / name).unlink(missing_ok=True)
+
+
+class CurvesPng(Logger):
+    """curves.png in the run folder, drawn again after each epoch from the run's files."""
+
+    def __init__(self, run_dir: Path):
+        self.run_dir = run_dir
+
+    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
+        with whole(self.run_dir / "curves.png") as temporary:
+            draw_curves(temporary, self.run_dir.name, history(self.run_dir))
+
+    def places(self) -> list[str]:
+        return [f"curves: {self.run_dir / 'curves.png'}"]
+
+
+def draw_curves(path: Path, title: str, points: list[tuple[dict, float]]) -> None:
+    """A PNG of all windows, in two columns or, from nine windows on, in more."""
+    from matplotlib.figure import Figure  # takes half a second
+
+    lines: dict[str, tuple[list[float], list[float]]] = {}  # name: epochs, values
+    for metrics, epoch in points:
+        for name, value in metrics.items():
+            if curves.is_drawn(name, value):
+                epochs, values = lines.setdefault(name, ([], []))
+                epochs.append(epoch)
+                values.append(value)
+    windows = curves.windows(lines)
+    columns = max(2, math.isqrt(len(windows)))
+    rows = math.ceil(len(windows) / columns)
+    figure = Figure(figsize=(5.5 * columns, 3.75 * rows), layout="constrained")
+    for i, (window, drawn) in enumerate(windows.items()):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        for name, (label, color, dash) in drawn.items():
+            style = {"solid": "-", "dot": ":"}[dash]
+            axes.plot(*lines[name], style, color=color, label=label, marker=".", ms=4)
+        axes.set(title=window, xlabel="epoch")
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    figure.suptitle(title, parse_math=False)  # it may hold a $
+    figure.savefig(path, format="png", dpi=100)
+
+
+class Loggers(Logger):
+    """Several loggers as one; numbers of torch and numpy reach them as Python's."""
+
+    def __init__(self, *loggers: Logger):
+        self.loggers = loggers
+
+    def log_steps(self, metrics: dict) -> None:
+        plain = {name: _plain(value) for name, value in metrics.items()}
+        for logger in self.loggers:
+            logger.log_steps(plain)
+
+    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
+        plain = {name: _plain(value) for name, value in metrics.items()}
+        for logger in self.loggers:
+            logger.log_epoch(plain, mistakes)
+
+    def close(self) -> None:
+        for logger in self.loggers:
+            logger.close()
+
+    def places(self) -> list[str]:
+        return [place for logger in self.loggers for place in logger.places()]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+# Reading back what a run wrote, for those who draw it once more and for a resume.
+
+
+def read_lines(path: Path) -> list[dict]:
+    """The objects of a JSON-lines file, if there is one; a last line cut off is left out."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break  # the machine stopped while this line was written
+    return lines
+
+
+def step_names(run_dir: Path) -> set[str]:
+    """The names of all that the steps of a run have logged."""
+    return {name for metrics in read_lines(run_dir / "steps.jsonl") for name in metrics}
+
+
+def history(run_dir: Path) -> list[tuple[dict, float]]:
+    """What the curves of a run show, and at which epoch.
+
+    Of an epoch only what its steps have not logged, such as the validation: its averages of
+    training would be drawn over the steps that they are made of.
+    """
+    steps = read_lines(run_dir / "steps.jsonl")
+    names = {name for metrics in steps for name in metrics}
+    epochs = [
+        ({name: value for name, value in m.items() if name not in names}, m["epoch"])
+        for m in read_lines(run_dir / "metrics.jsonl")
+    ]
+    return [(m, m["epoch"]) for m in steps] + epochs
 
 
 def read_validation(run_dir: Path) -> dict:
@@ -157,172 +245,10 @@ def read_options(run_dir: Path) -> dict:
     return {name: value for name, value in json.loads(text).items() if value not in (None, {})}
 
 
-class CurvesPng(Logger):
-    """curves.png in the run folder, drawn again after each epoch from the run's files."""
-
-    def __init__(self, run_dir: Path):
-        self.run_dir = run_dir
-
-    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
-        from matplotlib.figure import Figure  # takes half a second
-
-        points: dict[str, tuple[list, list]] = {}
-        for values, epoch in history(self.run_dir):
-            for name, value in values.items():
-                if value is not None:
-                    xs, ys = points.setdefault(name, ([], []))
-                    xs.append(epoch)
-                    ys.append(value)
-        figure = Figure(figsize=(11, 7.5), layout="constrained")
-        for axes, (title, names) in zip(figure.subplots(2, 2).flat, WINDOWS.items(), strict=True):
-            for name in names:
-                if name in points:
-                    label, color, dash = TRACES[name]
-                    style = {"solid": "-", "dot": ":"}[dash]  # plotly's words
-                    axes.plot(*points[name], style, color=color, label=label, marker=".", ms=4)
-            axes.set(title=title, xlabel="epoch")
-            axes.grid(alpha=0.3)
-            if axes.lines:
-                axes.legend()
-        figure.suptitle(self.run_dir.name, parse_math=False)  # it may hold a $
-        temporary = self.run_dir / ".curves.png"
-        figure.savefig(temporary, format="png", dpi=100)
-        temporary.replace(self.run_dir / "curves.png")
-
-    def places(self) -> list[str]:
-        return [f"curves: {self.run_dir / 'curves.png'}"]
-
-
-class Visdom(Logger):
-    """The live page of visdom, with what a resumed run did before."""
-
-    def __init__(self, run_dir: Path, server: str, port: int, env: str | None, say=log.info):
-        self.run_dir = run_dir
-        self.newest = {"epoch": 0, "step": 0}  # on top
-        self.options = read_options(run_dir)
-        self.page = VisdomLogger(
-            env=env or run_dir.name,
-            server=server,
-            port=port,
-            env_path=run_dir.parent / ".visdom",
-            say=say,
-        )
-        for metrics, epoch in history(run_dir):
-            self.page.log(metrics, epoch)
-            self.newest |= metrics
-        self._show_numbers()
-        self._show_validation()
-
-    def log_steps(self, metrics: dict) -> None:
-        self.page.log(metrics, metrics["epoch"])
-        self.newest |= metrics
-        self._show_numbers()
-
-    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
-        validation = _of_validation(metrics)
-        self.page.log(validation, metrics["epoch"])
-        self.newest |= validation
-        self._show_numbers()
-        self._show_validation()
-
-    def _show_numbers(self) -> None:
-        self.page.tables(RUN, self.newest, self.options)
-
-    def _show_validation(self) -> None:
-        validation, picture = read_validation(self.run_dir), self.run_dir / "mistakes.jpg"
-        if validation:
-            self.page.confusion(CONFUSION, validation["confusion"], validation["class_names"])
-            if picture.exists():
-                self.page.picture(MISTAKES, picture.read_bytes())
-            else:
-                self.page.text(MISTAKES, "none")
-
-    def close(self) -> None:
-        self.page.close()
-
-    def places(self) -> list[str]:
-        return [f"visdom: {self.page.url}"] if self.page.shown else []
-
-
-class TensorBoard(Logger):
-    """Event files in the run folder; the x axis is the step."""
-
-    def __init__(self, run_dir: Path, step: int):
-        """`step`: where the run goes on; later events belong to what is done again, and go."""
-        from torch.utils.tensorboard import SummaryWriter  # optional, and takes a second
-
-        self.run_dir, self.folder = run_dir, run_dir / "tensorboard"
-        self.writer = SummaryWriter(self.folder, purge_step=step + 1, flush_secs=10)
-        options = read_options(run_dir).items()
-        text = "\n".join(f"    {name} {readable(value)}" for name, value in options)
-        self.writer.add_text("options", text, step)
-
-    def log_steps(self, metrics: dict) -> None:
-        for name, value in metrics.items():
-            if name != "step":
-                self.writer.add_scalar(name, value, metrics["step"])
-
-    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
-        for name, value in _of_validation(metrics).items():
-            self.writer.add_scalar(name, value, metrics["step"])
-        if mistakes.surest:
-            pixels = np.asarray(mistakes.picture())
-            self.writer.add_image("mistakes", pixels, metrics["step"], dataformats="HWC")
-
-    def close(self) -> None:
-        self.writer.close()
-
-    def places(self) -> list[str]:
-        return [f"tensorboard: tensorboard --logdir {self.folder}"]
-
-
-class Loggers(Logger):
-    """Several loggers as one."""
-
-    def __init__(self, *loggers: Logger):
-        self.loggers = loggers
-
-    def log_steps(self, metrics: dict) -> None:
-        for logger in self.loggers:
-            logger.log_steps(metrics)
-
-    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
-        for logger in self.loggers:
-            logger.log_epoch(metrics, mistakes)
-
-    def close(self) -> None:
-        for logger in self.loggers:
-            logger.close()
-
-    def places(self) -> list[str]:
-        return [place for logger in self.loggers for place in logger.places()]
-
-
-def check_installed(names: Sequence[str]) -> None:
-    """Raises UserError if a logger among `names` needs a package that is not there."""
-    if "tensorboard" in names and importlib.util.find_spec("tensorboard") is None:
-        raise UserError("--logger tensorboard needs a package: pip install tensorboard")
-
-
-def build(
-    run_dir: Path,
-    step: int,
-    epoch: int,
-    names: Sequence[str],
-    *,
-    server: str,
-    port: int,
-    env: str | None,
-) -> Logger:
-    """The loggers of a run that has done so much; the files first, which the others read.
-
-    Args:
-        names: "visdom", "tensorboard", beside the files.
-        server, port, env: of visdom's page; `env` is the run's name if it is None.
-    """
-    loggers = [JsonLines(run_dir, step, epoch), ValidationFiles(run_dir, epoch), CurvesPng(run_dir)]
-    if "visdom" in names:
-        loggers.append(Visdom(run_dir, server, port, env))
-    if "tensorboard" in names:
-        loggers.append(TensorBoard(run_dir, step))
-    return Loggers(*loggers)
+def readable(value: object) -> str:
+    """Four digits of a number; the values of a list without brackets."""
+    if value is None:  # JSON has no word for infinity
+        return "no number"
+    if isinstance(value, list):
+        return " ".join(map(readable, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -18,7 +18,8 @@ from models import build_model, weights
 from opts import USE_CLIP_OPTIONS
 from pt_dataset import windows
 from pt_dataset.clip_dataset import ClipShape
-from pt_dataset.datalist import CLASS_FILES, Video, read_classes
+from pt_dataset.datalist import CLASS_FILES, read_classes
+from pt_dataset.video_list import Video
 from utils import annotate, checkpoint, evaluator, features, inference, prediction, timeline
 from utils import export as exporting
 from utils.normalize import ClipClassifier, Normalize

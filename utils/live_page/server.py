@@ -1,6 +1,6 @@
 """visdom's server as a run needs it: it downloads nothing, and only this machine can reach it.
 
-    python -m utils.visdom_server [--port 8097] [--env-path saved_model/.visdom]
+    python -m utils.live_page.server [--port 8097] [--env-path saved_model/.visdom]
 
 visdom's own command downloads files before it listens, listens on all addresses, and lets tornado
 restart it, data lost, when a source file changes. From another machine: ssh -L 8097:127.0.0.1:8097.
@@ -14,15 +14,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # so that it also runs as a script
 
-from utils import visdom_assets
+from utils.live_page import assets
 
-ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"  # anyone who reaches the server can write to it
 ENV_PATH = Path("saved_model/.visdom")  # where runs keep what they showed
 LOG = "server.log"  # in the folder of the data
-NO_PAGE = "the curves are kept but the page cannot be shown; run python -m utils.visdom_assets"
+NO_PAGE = "the curves are kept but the page cannot be shown; run python -m utils.live_page.assets"
 
 
 def post(host: str, port: int, path: str, message: dict, timeout: float) -> tuple[int, bytes]:
@@ -66,7 +66,7 @@ def start(port: int, env_path: Path) -> subprocess.Popen:
     env_path = Path(env_path).resolve()
     env_path.mkdir(parents=True, exist_ok=True)
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    command = [sys.executable, "-m", "utils.visdom_server"]
+    command = [sys.executable, "-m", "utils.live_page.server"]
     with open(env_path / LOG, "a") as log:
         return subprocess.Popen(
             [*command, "--port", str(port), "--env-path", str(env_path)],
@@ -85,8 +85,8 @@ def serve(port: int, env_path: Path) -> None:
     from visdom.server.run_server import start_server
 
     app.tornado_settings["autoreload"] = False
-    if visdom_assets.ready():
-        static = str(visdom_assets.static_dir())
+    if assets.ready():
+        static = str(assets.static_dir())
         app.tornado_settings.update(static_path=static, template_path=static)
     else:
         print(f"visdom: {NO_PAGE}", file=sys.stderr, flush=True)
@@ -111,8 +111,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=8097)
     parser.add_argument("--env-path", type=Path, default=ENV_PATH, help="folder of saved curves")
     opts = parser.parse_args(argv)
-    if visdom_assets.visdom_folder() is None:
-        sys.exit(f"visdom is not installed: {visdom_assets.INSTALL}")
+    if assets.visdom_folder() is None:
+        sys.exit(f"visdom is not installed: {assets.INSTALL}")
     try:
         serve(opts.port, opts.env_path)
     except OSError as error:

@@ -1,6 +1,6 @@
 """The browser files of visdom 0.2.4, in a static folder of our own.
 
-    python -m utils.visdom_assets        # once, after visdom is installed; `make install` does it
+    python -m utils.live_page.assets     # once, after visdom is installed; `make install` does it
 
 visdom's release carries no JavaScript libraries: its server fetches them at each start, without a
 time limit, and dies when it cannot. We fetch them once, from npm with pinned checksums, or else
@@ -164,7 +164,7 @@ def install() -> str:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         static = Path(folder) / "static"
         shutil.copytree(visdom / "static", static)
-        way = _fill(static)
+        way = _fetch_missing(static)
         _mend_index(static / "index.html")
         (static / MARKER).write_text(VERSION)
         shutil.rmtree(target, ignore_errors=True)
@@ -182,7 +182,9 @@ def _checked_visdom() -> Path:
     return folder
 
 
-def _fill(static: Path) -> str:
+def _fetch_missing(static: Path) -> str:
+    # from npm, or by visdom's own downloader: machines that train seldom have npm, and would have
+    # no page; that it pins no checksums is why it comes second
     if not missing(static):
         return "copied from visdom's own folder"
     try:
@@ -198,7 +200,7 @@ def _fill(static: Path) -> str:
     except AssetsError as error:
         raise AssetsError(
             f"visdom's page cannot be shown, its browser files are missing ({reason}; {error}): "
-            "once npm is installed and the network is there, run python -m utils.visdom_assets"
+            "once npm is installed and the network is there, run python -m utils.live_page.assets"
         ) from None
 
 
@@ -208,7 +210,7 @@ def _from_npm(static: Path) -> None:
         raise AssetsError("there is no npm")
     with tempfile.TemporaryDirectory() as folder:
         options = ["--ignore-scripts", "--no-update-notifier", "--fetch-retries=1"]
-        _run([npm, "pack", *options, *PACKAGES], "npm", NPM_TIMEOUT, cwd=folder)
+        _run_command([npm, "pack", *options, *PACKAGES], "npm", NPM_TIMEOUT, cwd=folder)
         tarballs = {spec: Path(folder) / f"{spec.replace('@', '-')}.tgz" for spec in PACKAGES}
         for spec, path in tarballs.items():  # all of them before the first file is taken out
             _verify(spec, path)
@@ -229,7 +231,9 @@ def _extract(tarball: Path, files: dict[str, str], static: Path) -> None:
         for source, name in files.items():
             target = static / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(tar.extractfile(f"package/{source}").read())
+            file = tar.extractfile(f"package/{source}")
+            assert file is not None  # the pinned tarball holds a file of that name
+            target.write_bytes(file.read())
 
 
 def _from_visdom(static: Path) -> None:
@@ -238,13 +242,13 @@ def _from_visdom(static: Path) -> None:
         "download_scripts(install_dir=sys.argv[1])"
     )
     command = [sys.executable, "-c", code, str(static.parent)]
-    _run(command, "visdom's own downloader", DOWNLOAD_TIMEOUT)
+    _run_command(command, "visdom's own downloader", DOWNLOAD_TIMEOUT)
     lost = missing(static)  # it goes on after most failures, and saves error pages
     if lost:
         raise AssetsError(f"visdom's own downloader left out {len(lost)} files, first {lost[0]}")
 
 
-def _run(command: list[str], name: str, timeout: float, cwd: str | None = None) -> None:
+def _run_command(command: list[str], name: str, timeout: float, cwd: str | None = None) -> None:
     try:
         subprocess.run(command, cwd=cwd, timeout=timeout, check=True, capture_output=True)
     except subprocess.TimeoutExpired:

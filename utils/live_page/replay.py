@@ -1,6 +1,6 @@
 """Shows a run on visdom's page once more, from the files in its folder.
 
-    python -m utils.replay saved_model/NAME
+    python -m utils.live_page.replay saved_model/NAME
 
 Starts a server if none listens, as the run itself does.
 """
@@ -9,10 +9,9 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it also runs as a script
 
 from config import UserError
-from utils.visdom_logger import GOES_ON, TRIES
 
 
 def replay(run_dir: Path, server: str, port: int, env: str | None = None) -> list[str]:
@@ -21,12 +20,15 @@ def replay(run_dir: Path, server: str, port: int, env: str | None = None) -> lis
     Raises:
         UserError: this is no folder of a run, or there is no server to show it.
     """
-    from utils.loggers import Visdom, read_options  # here, since it brings torch
+    # here, since they bring torch
+    from utils.live_page.logger import Visdom
+    from utils.live_page.page import GOES_ON, TRIES
+    from utils.loggers import read_options
 
     run_dir = run_dir.resolve()
     if not (run_dir / "options.json").is_file():
         raise UserError(f"{run_dir} is not the folder of a run: it has no options.json")
-    said = []
+    said: list[str] = []
     env = env or read_options(run_dir).get("visdom_env")
     logger = Visdom(run_dir, server, port, env, say=said.append)
     try:

@@ -7,6 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,6 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from config import UserError
-from pt_dataset.datalist import Video
 from pt_dataset.frame_order import FLOW_PREFIXES, FRAME_NAME
 from pt_dataset.sources import (
     VIDEO_NAME,
@@ -24,6 +24,7 @@ from pt_dataset.sources import (
     zip_flow,
     zip_videos,
 )
+from pt_dataset.video_list import Video
 
 UV = {"u", "v"}  # the folders of the two parts of flow
 FLOW_FOLDERS = ("tvl1_flow", "flow")  # names of the folder of flow beside one of frames
@@ -32,19 +33,19 @@ FORMS = "folders of numbered pictures, video files, or zips of such folders"
 
 @dataclass
 class Found:
-    """What `find` found; all by name."""
+    """What lies below a folder; everything by name."""
 
     paths: dict[str, str] = field(default_factory=dict)  # of videos: what can be opened
-    counts: dict[str, int] = field(default_factory=dict)  # frames, where a zip tells them at once
+    counts: dict[str, int] = field(default_factory=dict)  # of frames, where a zip says so at once
     flow_paths: dict[str, str] = field(default_factory=dict)  # of u and v: by the path below them
     problems: list[str] = field(default_factory=list)  # videos that cannot be used, and why
-    others: list[str] = field(default_factory=list)  # folders with files, but none of our kinds
+    others: list[str] = field(default_factory=list)  # folders with files that are no videos
 
-    def add(self, name: str, path: str) -> None:
+    def add_video(self, name: str, path: str) -> None:
         """Adds a video.
 
         Raises:
-            UserError: the name is taken: by the frames of a video file, or by a copy of them.
+            UserError: another has its name, such as the file from which frames were extracted.
         """
         if name.encode("utf-8", "replace").decode().splitlines() != [name] and name:
             self.problems.append(f"{name!r}: a name that a text file cannot hold; rename it")
@@ -57,24 +58,24 @@ class Found:
             self.paths[name] = path
 
 
-def find(frames: Path) -> Found:
-    """Everything below a folder, or in one zip.
+def find_videos(frames: Path) -> Found:
+    """All videos and flow below a folder, or in one zip.
 
     Raises:
         UserError: there is no such folder or zip.
     """
     found = Found()
     if frames.is_dir():
-        _look_into(str(frames), "", frozenset(), found)
+        _add_folder(str(frames), "", frozenset(), found)
     elif frames.suffix.lower() == ".zip" and frames.is_file():
-        _look_into_zip(str(frames), "", found)
+        _add_zip(str(frames), "", found)
         _drop_shared_folder(found)
     else:
         raise UserError(f"{frames} is no folder and no zip; FRAMES has {FORMS} in it")
     return found
 
 
-def _look_into(folder: str, name: str, above: frozenset, found: Found) -> None:
+def _add_folder(folder: str, name: str, above: frozenset, found: Found) -> None:
     """Adds what is in a folder; `above` holds the identities of the folders that it lies in."""
     try:
         status = os.stat(folder)
@@ -82,27 +83,27 @@ def _look_into(folder: str, name: str, above: frozenset, found: Found) -> None:
         if identity in above:
             found.problems.append(f"{folder}: a link to a folder that it lies in; remove it")
             return
-        content = _scan(folder, found)
+        content = _scan_folder(folder, found)
     except OSError as error:
         found.problems.append(f"{error.filename or folder}: {error.strerror}")
         return
     if content.has_flow:
         found.flow_paths[name] = folder
     if content.has_frames:
-        found.add(name, folder)
+        found.add_video(name, folder)
         return
     if set(content.folders) == UV:  # and no others: these may be letters of a sign language
-        for video in find(Path(folder, "u")).paths:
+        for video in find_videos(Path(folder, "u")).paths:
             found.flow_paths[video] = os.path.join(folder, "{}", video)
         return
     for below in sorted(content.folders):
-        _look_into(os.path.join(folder, below), _join(name, below), above | {identity}, found)
+        _add_folder(os.path.join(folder, below), _join(name, below), above | {identity}, found)
     videos = [file for file in content.files if VIDEO_NAME.fullmatch(file)]
     zips = [file for file in content.files if file.lower().endswith(".zip")]
     for file in sorted(videos):
-        found.add(_join(name, os.path.splitext(file)[0]), os.path.join(folder, file))
+        found.add_video(_join(name, os.path.splitext(file)[0]), os.path.join(folder, file))
     for file in sorted(zips):
-        _look_into_zip(os.path.join(folder, file), _join(name, file[: -len(".zip")]), found)
+        _add_zip(os.path.join(folder, file), _join(name, file[: -len(".zip")]), found)
     if not (content.has_flow or content.folders or videos or zips):
         why = f"{folder}: no frames and no video"
         if content.files:
@@ -112,7 +113,7 @@ def _look_into(folder: str, name: str, above: frozenset, found: Found) -> None:
 
 
 class Content(NamedTuple):
-    """What lies in a folder; of one with frames not all of the rest."""
+    """What lies in a folder; incomplete where it has frames, which settle what it is."""
 
     has_frames: bool
     has_flow: bool
@@ -120,14 +121,14 @@ class Content(NamedTuple):
     files: list[str]
 
 
-def _scan(folder: str, found: Found) -> Content:
+def _scan_folder(folder: str, found: Found) -> Content:
     folders, files, has_flow = [], [], False
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(FLOW_PREFIXES):
                 has_flow = True
             elif FRAME_NAME.fullmatch(entry.name) and not entry.is_dir():
-                # without a look at the hundreds of others
+                # a video, whatever the hundreds of other files are
                 has_flow |= os.path.exists(os.path.join(folder, f"{FLOW_PREFIXES[0]}00001.jpg"))
                 return Content(True, has_flow, folders, files)
             elif entry.name[0] != ".":
@@ -143,7 +144,7 @@ def _is_folder(entry: os.DirEntry, found: Found) -> bool:
         return False
 
 
-def _look_into_zip(path: str, name: str, found: Found) -> None:
+def _add_zip(path: str, name: str, found: Found) -> None:
     try:
         members, flow = zip_videos(path), zip_flow(path)
     except UserError as error:
@@ -153,29 +154,39 @@ def _look_into_zip(path: str, name: str, found: Found) -> None:
         found.problems.append(f"{path}: no frames in this zip")
     for member in flow:
         found.flow_paths[_join(name, member)] = _join(path, member)
-    beside = defaultdict(set)  # names in a folder, by the folder
+    in_folder = defaultdict(set)  # names in a folder, by the folder
     for member in members:
         for above, _, own in _steps(member):
-            beside[above].add(own)
+            in_folder[above].add(own)
     for member, count in members.items():
-        for above, below, own in _steps(member):
-            if own in UV and beside[above] == UV:
-                found.flow_paths[below] = _join(path, _join(above, _join("{}", below)))
-                break
-        else:
-            found.add(_join(name, member), _join(path, member))
-            if count:  # 0: something is wrong with it, which counting again will say
-                found.counts[_join(name, member)] = count
+        steps = (step for step in _steps(member) if step.own in UV)
+        flow_step = next((step for step in steps if in_folder[step.above] == UV), None)
+        if flow_step:
+            above, below, _ = flow_step
+            found.flow_paths[below] = _join(path, _join(above, _join("{}", below)))
+            continue
+        found.add_video(_join(name, member), _join(path, member))
+        if count:  # 0: something is wrong with it, which counting again will say
+            found.counts[_join(name, member)] = count
 
 
-def _steps(path: str) -> list[tuple[str, str, str]]:
-    """Each component of a path, last, with what is above and below it."""
+class Step(NamedTuple):
+    """One component of a path, and what is above and below it."""
+
+    above: str
+    below: str
+    own: str
+
+
+def _steps(path: str) -> list[Step]:
     parts = path.split("/")
-    return [("/".join(parts[:i]), "/".join(parts[i + 1 :]), part) for i, part in enumerate(parts)]
+    return [
+        Step("/".join(parts[:i]), "/".join(parts[i + 1 :]), part) for i, part in enumerate(parts)
+    ]
 
 
 def _drop_shared_folder(found: Found) -> None:
-    """Of names in a zip, drops the folder that was packed as a whole, if it is there."""
+    """Drops the first folder of all names in a zip where they share it: it was packed itself."""
     names = list(found.paths) + list(found.flow_paths)
     top = names[0].split("/")[0] + "/" if names else "/"
     if all(name.startswith(top) and name.count("/") > 1 for name in names):
@@ -220,10 +231,13 @@ def find_flow(frames: Path, found: Found, flow: Path | None) -> dict[str, str]:
     flow_paths = dict(found.flow_paths)
     beside = [frames.parent / f"{name}{end}" for name in FLOW_FOLDERS for end in ("", ".zip")]
     for folder in [flow] if flow else [path for path in beside if path.exists()]:
-        flow_paths |= find(folder).flow_paths
+        flow_paths |= find_videos(folder).flow_paths
     names = Names(flow_paths)
-    matches = {name: flow_paths.get(names.find(name)) for name in found.paths}
-    matches = {name: path for name, path in matches.items() if path}
+    matches = {}
+    for name in found.paths:
+        flow_name = names.find(name)
+        if flow_name is not None:
+            matches[name] = flow_paths[flow_name]
     if flow and not matches:
         raise UserError(
             f"{flow} has no flow of these videos; it needs u/VIDEO and v/VIDEO, or VIDEO with "
@@ -232,7 +246,7 @@ def find_flow(frames: Path, found: Found, flow: Path | None) -> dict[str, str]:
     return matches
 
 
-def measure(
+def measure_videos(
     found: Found, wanted: Iterable[str], flow_paths: dict[str, str]
 ) -> tuple[dict[str, Video], list[str]]:
     """Counts the frames of videos, several at a time.
@@ -245,32 +259,36 @@ def measure(
     Returns:
         videos by name, still without label and class; and what is wrong with the others.
     """
-
-    def look(name: str) -> tuple[str, Video | None, list[str]]:
-        path, flow_path, problems = found.paths[name], flow_paths.get(name), []
-        try:
-            count = found.counts.get(name) or count_frames(path)
-            video = Video(path, -1, "", count, frame_rate(path))
-        except UserError as error:
-            return name, None, [str(error)]
-        try:
-            if flow_path and count > 1:
-                fields = count_flow(flow_path)
-                if fields < count - 1:
-                    raise UserError(f"{flow_path}: flow of {fields + 1} frames, of {count}")
-                video = video._replace(flow_path=flow_path)
-        except UserError as error:
-            problems.append(f"the flow of {name}: {error}")
-        return name, video, problems
-
     wanted = list(wanted)
     videos, problems = {}, []
     # threads: the work is waiting for the disk, and decoding that lets others run
     with ThreadPool(min(32, 4 * (os.cpu_count() or 1))) as pool:
-        results = pool.imap(look, wanted, chunksize=8)
+        results = pool.imap(partial(measure_video, found, flow_paths), wanted, chunksize=8)
         bar = tqdm(results, "counting frames", len(wanted), unit="video", disable=None)
-        for name, video, reasons in bar:
-            problems += reasons
+        for name, (video, problem) in zip(wanted, bar, strict=True):
             if video:
                 videos[name] = video
+            if problem:
+                problems.append(problem)
     return videos, problems
+
+
+def measure_video(
+    found: Found, flow_paths: dict[str, str], name: str
+) -> tuple[Video | None, str | None]:
+    """A video with its length and rate, or None, and what is wrong with it or its flow, if any."""
+    path, flow_path = found.paths[name], flow_paths.get(name)
+    try:
+        count = found.counts.get(name) or count_frames(path)
+        video = Video(path, -1, "", count, frame_rate(path))
+    except UserError as error:
+        return None, str(error)
+    if flow_path is None or count == 1:
+        return video, None
+    try:
+        fields = count_flow(flow_path)
+    except UserError as error:
+        return video, f"the flow of {name}: {error}"
+    if fields < count - 1:
+        return video, f"the flow of {name}: {flow_path}: flow of {fields + 1} frames, of {count}"
+    return video._replace(flow_path=flow_path), None

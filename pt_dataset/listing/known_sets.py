@@ -6,15 +6,17 @@ class names are those of the data set's tracked class file.
 
 import csv
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from config import DATASETS, UserError
+from config import DATASETS, UCF_NAME, UserError
+from pt_dataset.datalist import CLASS_FILES, read_classes, read_list
+from pt_dataset.sources import VIDEO_NAME
+from pt_dataset.video_list import Video
 
 SIDES = {"train": "train", "val": "test", "validation": "test", "validate": "test", "test": "test"}
-UCF_NAME = re.compile(r"v_([a-z]+)_g(\d\d)_c\d\d", re.IGNORECASE)
 UCF_TEST_GROUPS = {1: range(1, 8), 2: range(8, 15), 3: range(15, 22)}  # of 25; by split
 HMDB_SIDES = {"0": None, "1": "train", "2": "test"}  # codes of the official files
 # a video id of YouTube has 11 characters, the first may be - or _; then start and end in seconds
@@ -36,14 +38,14 @@ class Assignment:
     """What a rule says: lists as "trainlist01": {name of a video: its class}."""
 
     lists: dict[str, dict[str, str]]
-    list_sizes: dict[str, int]  # how many videos there are officially
     split_by: str  # for the reader: what decided
-    not_used: int = 0  # videos that are no part of the data set, or of none of its lists
+    num_others: int  # videos that are no part of the data set, or of none of its lists
+    list_sizes: dict[str, int]  # how many videos there are officially
 
 
 @dataclass
 class Labels:
-    """Finds the class that is meant by a name in another spelling."""
+    """Finds a class by its name in another spelling."""
 
     names: list[str]
     by_key: dict[str, str] = field(init=False)
@@ -80,6 +82,24 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
+def read_csv(path: Path, columns: set[str]) -> list[tuple[str, dict[str, str]]] | None:
+    """The rows of a CSV file, each with where it stands; None if one of `columns` is missing.
+
+    Raises:
+        UserError: it is no CSV file in UTF-8.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            delimiter = max(",;\t", key=file.readline().count)  # Excel's depends on the country
+            file.seek(0)
+            rows = csv.DictReader(file, skipinitialspace=True, delimiter=delimiter)
+            if not columns <= set(rows.fieldnames or ()):
+                return None
+            return [(f"{path}: line {rows.line_num}", row) for row in rows]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is no CSV file in UTF-8: {error}") from None
+
+
 def one_place(names: Collection[str], key=last) -> dict[str, str]:
     """Names by what identifies a video in its data set.
 
@@ -97,44 +117,48 @@ def one_place(names: Collection[str], key=last) -> dict[str, str]:
 def ucf101(
     names: Collection[str], classes: list[str], annotations: Path | None, folder: Path
 ) -> Assignment:
-    """Official split files where there are any, else their rule: by the group of a video."""
+    """By the official split files if all are there, else by their rule: the groups in the names."""
+    sizes = DATASETS["ucf101"].list_sizes
     labels = Labels(classes)
     # the split files have HandStandPushups, several archives of frames HandstandPushups
     matches = {name: UCF_NAME.fullmatch(last(name)) for name in names}
-    videos = {name: match for name, match in matches.items() if match and labels.find(match[1])}
+    matches = {name: match for name, match in matches.items() if match and match["class_name"]}
+    class_names = {name: labels.find(match["class_name"]) for name, match in matches.items()}
+    videos = {name: class_name for name, class_name in class_names.items() if class_name}
     one_place(videos, lambda name: last(name).lower())
-    wanted = [f"{side}list{split:02d}" for split in UCF_TEST_GROUPS for side in ("train", "test")]
     files = find_files(annotations or folder, "*list0?.txt")
-    missing = [f"{name}.txt" for name in wanted if f"{name}.txt" not in files]
+    missing = [f"{name}.txt" for name in sizes if f"{name}.txt" not in files]
     if annotations and missing:
         raise UserError(
             f"{annotations} has no {missing[0]}; get UCF101TrainTestSplits-RecognitionTask.zip, or "
             "leave out --annotations: the lists follow from the groups in the names"
         )
     lists = {}
-    for list_name in wanted:
+    for list_name in sizes:
         if missing:
-            test = UCF_TEST_GROUPS[int(list_name[-2:])]
-            is_test = list_name.startswith("test")
-            chosen = [name for name, match in videos.items() if (int(match[2]) in test) == is_test]
+            groups = {name: int(matches[name]["number"][1:]) for name in videos}
+            test, is_test = UCF_TEST_GROUPS[int(list_name[-2:])], list_name.startswith("test")
+            chosen = [name for name in videos if (groups[name] in test) == is_test]
         else:
             lines = read_lines(files[f"{list_name}.txt"])
             official = {Path(line.split()[0]).stem.lower() for line in lines}
             chosen = [name for name in videos if last(name).lower() in official]
-        lists[list_name] = {name: labels.find(videos[name][1]) for name in chosen}
+        lists[list_name] = {name: videos[name] for name in chosen}
     split_by = "the groups in the names" if missing else str(files["trainlist01.txt"].parent)
-    return Assignment(
-        lists, DATASETS["ucf101"].list_sizes, split_by, not_used=len(names) - len(videos)
-    )
+    return Assignment(lists, split_by, len(names) - len(videos), sizes)
 
 
 def hmdb51(
     names: Collection[str], classes: list[str], annotations: Path | None, folder: Path
 ) -> Assignment:
-    """By the official files, of which each class has one for each split."""
+    """By the official files: each class has one for each split."""
     where = annotations or folder
     files = find_files(where, "*_test_split?.txt")
-    wanted = [f"{name}_test_split{split}.txt" for split in (1, 2, 3) for name in classes]
+    wanted = {
+        f"{class_name}_test_split{split}.txt": (split, class_name)
+        for split in (1, 2, 3)
+        for class_name in classes
+    }
     missing = [name for name in wanted if name not in files]
     if missing:
         raise UserError(
@@ -145,25 +169,23 @@ def hmdb51(
     places = defaultdict(list)
     for name in names:
         places[last(name)].append(name)
-    lists = {name: {} for name in DATASETS["hmdb51"].list_sizes}
-    known = set()
-    for split in (1, 2, 3):
-        for class_name in classes:
-            for clip, side in read_hmdb51(files[f"{class_name}_test_split{split}.txt"]):
-                found = places[clip]
-                if len(found) > 1:  # another class may have a clip of that name
-                    own = [name for name in found if f"/{name}".endswith(f"/{class_name}/{clip}")]
-                    found = list(one_place(own or found).values())
-                known.update(found)
-                if found and side:
-                    lists[f"{side}list{split:02d}"][found[0]] = class_name
     sizes = DATASETS["hmdb51"].list_sizes
-    split_by = str(files[wanted[0]].parent)
-    return Assignment(lists, sizes, split_by, not_used=len(set(names) - known))
+    lists, known = {name: {} for name in sizes}, set()
+    for file, (split, class_name) in wanted.items():
+        for clip, side in read_hmdb51(files[file]):
+            found = places[clip]
+            if len(found) > 1:  # another class may have a clip of that name
+                own = [name for name in found if f"/{name}".endswith(f"/{class_name}/{clip}")]
+                found = list(one_place(own or found).values())
+            known.update(found)
+            if found and side:
+                lists[f"{side}list{split:02d}"][found[0]] = class_name
+    split_by = str(files[next(iter(wanted))].parent)
+    return Assignment(lists, split_by, len(set(names) - known), sizes)
 
 
 def read_hmdb51(path: Path) -> Iterator[tuple[str, str | None]]:
-    """Clips of a class without suffix, and "train", "test" or None for the unused."""
+    """The clips of a class, without suffix, each with "train", "test", or None if unused."""
     for line in read_lines(path):
         clip, _, code = line.rpartition(" ")
         if code not in HMDB_SIDES:
@@ -171,41 +193,40 @@ def read_hmdb51(path: Path) -> Iterator[tuple[str, str | None]]:
         yield clip.strip().removesuffix(".avi"), HMDB_SIDES[code]
 
 
+def youtube_ids(names: Collection[str]) -> dict[str, str]:
+    """The id of each video whose name is that of one of Kinetics."""
+    matches = {name: KINETICS_NAME.fullmatch(last(name)) for name in names}
+    return {name: match[1] for name, match in matches.items() if match}
+
+
 def kinetics400(
     names: Collection[str], classes: list[str], annotations: Path | None, folder: Path
 ) -> Assignment:
     """By CSV files where there are any, else by the folders train/CLASS and val/CLASS."""
-    labels = Labels(classes)
-    matches = {name: KINETICS_NAME.fullmatch(last(name)) for name in names}
-    ids = {name: match[1] for name, match in matches.items() if match}
-    lists = {"train": {}, "test": {}}
+    labels, ids = Labels(classes), youtube_ids(names)
     files, official = read_kinetics(annotations or folder, labels)
     if annotations and not files:
         raise UserError(
             f"{annotations} has no CSV file with the columns {', '.join(sorted(CSV_COLUMNS))}; "
             "get train.csv and val.csv, or leave out --annotations if FRAMES has train/ and val/"
         )
+    lists = {"trainlist01": {}, "testlist01": {}}
     for name, video_id in ids.items():
         side, label = official.get(video_id, (None, None)) if files else by_folder(name, labels)
         if side and label:
-            lists[side][name] = label
-    used = lists["train"].keys() | lists["test"].keys()
+            lists[f"{side}list01"][name] = label
+    used = lists["trainlist01"].keys() | lists["testlist01"].keys()
     one_place(used, ids.get)
-    sizes = dict(DATASETS["kinetics400"].list_sizes)
-    for side in lists:
-        count = sum(other == side for other, _ in official.values())
-        if files:
-            sizes[f"{side}list01"] = count
-    return Assignment(
-        {f"{side}list01": videos for side, videos in lists.items()},
-        sizes,
-        " and ".join(map(str, files)) or "the folders train/CLASS and val/CLASS",
-        not_used=len(names) - len(used),
-    )
+    sizes = DATASETS["kinetics400"].list_sizes
+    if files:
+        counts = Counter(side for side, _ in official.values())
+        sizes = {f"{side}list01": counts[side] for side in ("train", "test")}
+    split_by = " and ".join(map(str, files)) or "the folders train/CLASS and val/CLASS"
+    return Assignment(lists, split_by, len(names) - len(used), sizes)
 
 
 def by_folder(name: str, labels: Labels) -> tuple[str | None, str | None]:
-    """Side and class of a name like kinetics_train/air_drumming/ID, None for what it lacks."""
+    """Side and class of a name like kinetics_train/air_drumming/ID; None where it has none."""
     *above, class_folder, _ = ["", *name.split("/")]
     sides = [KINETICS_SIDE.search(part.lower()) for part in above]
     side = next((SIDES[match[1]] for match in reversed(sides) if match), None)
@@ -215,32 +236,28 @@ def by_folder(name: str, labels: Labels) -> tuple[str | None, str | None]:
 def read_kinetics(folder: Path, labels: Labels) -> tuple[list[Path], dict[str, tuple[str, str]]]:
     """The CSV files of Kinetics in a folder, and side and class by the id of a video.
 
-    Those of the test set are left aside: the lists called test hold the validation videos, as in
-    all that is published.
+    The videos of the test set are skipped: the lists called test hold those for validation, as
+    everywhere in the literature.
 
     Raises:
         UserError: a file is no text in UTF-8, or has a class that Kinetics-400 does not have.
     """
     files, official = [], {}
     for path in find_files(folder, "*.csv").values():
-        try:
-            with open(path, encoding="utf-8-sig", newline="") as file:
-                rows = csv.DictReader(file, skipinitialspace=True)
-                if not set(rows.fieldnames or ()) >= CSV_COLUMNS:
-                    continue
-                files.append(path)
-                for row in rows:
-                    side, label = row["split"], labels.find(row["label"])
-                    if side == "test":
-                        continue
-                    if side not in SIDES or label is None:
-                        raise UserError(
-                            f"{path}: line {rows.line_num}: split '{side}', label "
-                            f"'{row['label']}': no such split or class in Kinetics-400"
-                        )
-                    official[row["youtube_id"]] = (SIDES[side], label)
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{path} is no CSV file in UTF-8: {error}") from None
+        rows = read_csv(path, CSV_COLUMNS)
+        if rows is None:
+            continue
+        files.append(path)
+        for where, row in rows:
+            side, label = row["split"], labels.find(row["label"] or "")
+            if side == "test":
+                continue
+            if side not in SIDES or label is None:
+                raise UserError(
+                    f"{where}: split '{side}', label '{row['label']}': no such split or class in "
+                    "Kinetics-400"
+                )
+            official[row["youtube_id"]] = (SIDES[side], label)
     return files, official
 
 
@@ -248,7 +265,7 @@ def read_id_lists(where: Path) -> dict[str, list[str]]:
     """The ids of the videos of Mini-Kinetics by side.
 
     Raises:
-        UserError: a file is missing, or has something else in it.
+        UserError: a file is missing, or has a line that is no id.
     """
     files, ids = find_files(where, "*_ytid_list.txt"), {}
     for side, file in ID_LISTS.items():
@@ -268,23 +285,18 @@ def kinetics200(
     names: Collection[str], classes: list[str], annotations: Path | None, folder: Path
 ) -> Assignment:
     """Videos of Kinetics-400, each below a folder of its class, that the id lists name."""
-    labels = Labels(classes)
-    where = annotations or folder
-    ids = read_id_lists(where)
-    wanted = set(ids["train"]) | set(ids["test"])
-    matches = {name: KINETICS_NAME.fullmatch(last(name)) for name in names}
-    places = one_place(
-        [name for name, match in matches.items() if match and match[1] in wanted],
-        lambda name: matches[name][1],
-    )
+    labels, where = Labels(classes), annotations or folder
+    listed = read_id_lists(where)
+    wanted = {video_id for ids in listed.values() for video_id in ids}
+    found = {name: video_id for name, video_id in youtube_ids(names).items() if video_id in wanted}
+    places = one_place(found, found.get)
     lists = {}
-    for side, listed in ids.items():
-        named = {places[i]: by_folder(places[i], labels)[1] for i in listed if i in places}
+    for side, ids in listed.items():
+        named = {places[i]: by_folder(places[i], labels)[1] for i in ids if i in places}
         lists[f"{side}list01"] = {name: label for name, label in named.items() if label}
     used = lists["trainlist01"].keys() | lists["testlist01"].keys()
-    return Assignment(
-        lists, DATASETS["kinetics200"].list_sizes, str(where), not_used=len(names) - len(used)
-    )
+    sizes = DATASETS["kinetics200"].list_sizes
+    return Assignment(lists, str(where), len(names) - len(used), sizes)
 
 
 RULES = {
@@ -293,3 +305,44 @@ RULES = {
     "kinetics400": kinetics400,
     "kinetics200": kinetics200,  # after the set that it is a part of
 }
+
+
+def known_classes(name: str, folder: Path) -> list[str]:
+    """The class names of a public set, which a class file in `folder` must not contradict."""
+    classes, own = read_classes(CLASS_FILES / name / "classes.txt"), folder / "classes.txt"
+    if own.exists() and read_classes(own) != classes:
+        raise UserError(
+            f"{own} has other classes or another order than {name}; move it away, or make lists "
+            f"of your own with make_json.py folder"
+        )
+    return classes
+
+
+def kinetics400_videos(folder: Path) -> dict[str, Video]:
+    """The videos on the lists of Kinetics-400 in `folder`, by names like those of its folders.
+
+    Raises:
+        UserError: there are no such lists.
+    """
+    classes, videos = read_classes(CLASS_FILES / "kinetics400" / "classes.txt"), {}
+    for side in ("train", "test"):
+        path = folder / f"{side}list01.json"
+        if not path.exists():
+            raise UserError(
+                f"no list {path}, of which kinetics200 is a part; make the lists of kinetics400 "
+                "first, or name its videos as FRAMES"
+            )
+        for video in read_list(path, classes)[0]:
+            videos[f"{side}/{video.class_name}/{Path(video.path).stem}"] = video
+    return videos
+
+
+def has_videos(name: str, folder: Path) -> bool:
+    """Whether the folder of a public set has its videos, or for kinetics200 their ids, in it."""
+    if name == "kinetics200":
+        return ID_LISTS["train"] in find_files(folder, ID_LISTS["train"])
+    entries = [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
+    return any(
+        path.is_dir() or path.suffix.lower() == ".zip" or VIDEO_NAME.fullmatch(path.name)
+        for path in entries
+    )

@@ -1,0 +1,219 @@
+"""How the code is laid out: how long the path of one training is, and what lies beside it.
+
+    python benchmarks/structure.py
+
+The path is what a run of the demo set enters (two epochs, without the live page), as coverage.py
+sees it. tests/test_house.py keeps what is promised of it.
+"""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("models", "pt_dataset", "utils")
+LONG = 60  # lines of a function
+DEMO = [
+    *("--arch", "i3d", "--dataset", "demo", "--name", "path", "--no-visdom", "--device", "cpu"),
+    *("--epochs", "2", "--workers", "0", "--batch-size", "32", "--clip-len", "8"),
+    *("--crop-size", "32", "--short-side", "32", "--views", "1x1"),
+]
+# prints the functions of ours between the command and the first call of the network
+HOPS = """
+import sys, traceback
+sys.argv = ["main.py", *sys.argv[1:]]
+import runpy
+from pathlib import Path
+from torch import nn
+call = nn.Module.__call__
+def told(module, *args, **kwargs):
+    if type(module).__name__ == "ClipClassifier" and module.training:
+        frames = [f for f in traceback.extract_stack() if f.filename.startswith(str(Path.cwd()))]
+        print("HOPS", [f.name for f in frames])
+        nn.Module.__call__ = call
+        raise SystemExit
+    return call(module, *args, **kwargs)
+nn.Module.__call__ = told
+runpy.run_path("main.py", run_name="__main__")
+"""
+
+
+def product_files(root: Path = ROOT) -> list[Path]:
+    """All code but tests and benchmarks."""
+    rooms = (path for room in ROOMS for path in sorted((root / room).rglob("*.py")))
+    return [*sorted(root.glob("*.py")), *rooms]
+
+
+@cache
+def syntax_tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def num_lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def functions(path: Path) -> list[ast.FunctionDef]:
+    """Of a file, methods and functions inside functions among them."""
+    return [node for node in ast.walk(syntax_tree(path)) if isinstance(node, ast.FunctionDef)]
+
+
+def span(function: ast.FunctionDef) -> range:
+    """The lines of a function, decorators included."""
+    first = min([function.lineno, *(d.lineno for d in function.decorator_list)])
+    return range(first, (function.end_lineno or first) + 1)
+
+
+def enters(function: ast.FunctionDef, executed: set[int]) -> bool:
+    """Was a line below its `def` executed?"""
+    return any(line in executed for line in range(function.body[0].lineno, span(function).stop))
+
+
+@dataclass(frozen=True)
+class Entered:
+    """What a run executed of a file of which it entered a function."""
+
+    path: Path
+    num_lines: int  # all of the file
+    num_entered: int  # without the functions that were not entered
+
+
+def lines_entered(path: Path, executed: set[int]) -> Entered | None:
+    """None where nothing but the top level was executed."""
+    found = functions(path)
+    left = [f for f in found if not enters(f, executed)]
+    if len(left) == len(found):
+        return None
+    lines = {line for function in left for line in span(function)}
+    return Entered(path, num_lines(path), num_lines(path) - len(lines))
+
+
+def executed_lines(root: Path = ROOT, argv: list[str] = DEMO) -> dict[Path, set[int]]:
+    """The lines that a run of main.py executes, by file; in a new folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "coverage"
+        command = [sys.executable, "-m", "coverage", "run", f"--data-file={data}"]
+        command += [f"--source={root}", str(root / "main.py"), *argv]
+        env = os.environ | {"COVERAGE_CORE": "ctrace"}
+        subprocess.run(command, check=True, cwd=folder, env=env, capture_output=True)
+        report = ["-m", "coverage", "json", f"--data-file={data}", "-o", f"{data}.json", "-q"]
+        subprocess.run([sys.executable, *report], check=True, cwd=folder, capture_output=True)
+        files = json.loads(Path(f"{data}.json").read_text())["files"]
+        return {
+            (Path(folder) / name).resolve(): set(f["executed_lines"]) for name, f in files.items()
+        }
+
+
+def path_of_training(root: Path = ROOT) -> list[Entered]:
+    """The files that a training of the demo set enters, in the order of `product_files`."""
+    executed = executed_lines(root)
+    found = (lines_entered(path, executed.get(path, set())) for path in product_files(root))
+    return [entered for entered in found if entered]
+
+
+def hops(root: Path = ROOT) -> int:
+    """Calls from the command to the network, on the way of one training step."""
+    with tempfile.TemporaryDirectory() as folder:
+        for entry in ("main.py", "opts.py", "config.py", *ROOMS):
+            (Path(folder) / entry).symlink_to(root / entry)
+        run = subprocess.run(
+            [sys.executable, "-c", HOPS, *DEMO], cwd=folder, capture_output=True, text=True
+        )
+    lines = [line for line in run.stdout.splitlines() if line.startswith("HOPS")]
+    if not lines:
+        raise RuntimeError(f"no training step: {run.stderr[-2000:]}")
+    return len(ast.literal_eval(lines[0].removeprefix("HOPS "))) - 1
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The modules of ours that a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(syntax_tree(path)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {name for name in inside if is_module(name)}
+            found |= modules
+            if len(modules) < len(inside):
+                found.add(node.module)
+    return {name for name in found if is_module(name)}
+
+
+def is_module(name: str) -> bool:
+    """Is there a file of ours of this dotted name?"""
+    place = ROOT.joinpath(*name.split("."))
+    return place.with_suffix(".py").exists() or (place / "__init__.py").exists()
+
+
+def tuples_of_options(root: Path = ROOT) -> Iterator[str]:
+    """Where three or more names of options stand in a row as texts."""
+    names = option_names()
+    for path in product_files(root):
+        for node in ast.walk(syntax_tree(path)):
+            if isinstance(node, ast.Tuple | ast.List | ast.Set):
+                texts = [e.value for e in node.elts if isinstance(e, ast.Constant)]
+            elif isinstance(node, ast.Dict):
+                texts = [k.value for k in node.keys if isinstance(k, ast.Constant)]
+            else:
+                continue
+            if len(texts) > 2 and all(text in names for text in texts):
+                yield f"{path.relative_to(root)}:{node.lineno}"
+
+
+def option_names() -> set[str]:
+    import config
+
+    parts = [kind for kind in vars(config).values() if isinstance(kind, type)]
+    recipe = {f.name for kind in parts if kind is config.Recipe for f in fields(kind)}
+    return recipe | {"workers", "on_bad_frame", "max_bad_share", "seed", "resume", "pretrained"}
+
+
+def count_annotations(word: str, root: Path = ROOT) -> int:
+    """How often `word[` stands in main.py, pt_dataset and utils."""
+    files = [
+        p for p in product_files(root) if p.relative_to(root).parts[0] in ("main.py", *ROOMS[1:])
+    ]
+    return sum(path.read_text(encoding="utf-8").count(f"{word}[") for path in files)
+
+
+def measured(path: list[Entered], root: Path = ROOT) -> dict[str, int]:
+    """The table of the layout; `path` is the one of a training."""
+    files = product_files(root)
+    lengths = [len(span(f)) for file in files for f in functions(file)]
+    return {
+        "path of one training: files": len(path),
+        "path of one training: lines of these files": sum(e.num_lines for e in path),
+        "path of one training: lines entered": sum(e.num_entered for e in path),
+        "lines of all code": sum(map(num_lines, files)),
+        "files of all code": len(files),
+        "lines of main.py": num_lines(root / "main.py"),
+        "lines of opts.py": num_lines(root / "opts.py"),
+        "modules of ours that main.py imports": len(imported_modules(root / "main.py")),
+        f"functions over {LONG} lines": sum(length > LONG for length in lengths),
+        "longest function": max(lengths),
+        "hops from the command to the network": hops(root),
+        "tuples of option names": len(list(tuples_of_options(root))),
+        "annotations Callable[...]": count_annotations("Callable", root),
+    }
+
+
+def main() -> None:
+    sys.path.insert(0, str(ROOT))
+    path = path_of_training()
+    for entered in path:
+        name = entered.path.relative_to(ROOT)
+        print(f"{entered.num_lines:6} {entered.num_entered:6}  {name}")
+    for name, value in measured(path).items():
+        print(f"{value:6}  {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""What is wrong with one video that a list names: found by counting and decoding its frames."""
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from config import UserError
+from pt_dataset.frame_order import EmptyVideo, FrameGap
+from pt_dataset.sources import (
+    FRAME_NAME,
+    count_flow,
+    count_frames,
+    exists,
+    frame_names,
+    read_flow,
+    read_frames,
+)
+from pt_dataset.video_list import Video
+
+CHUNK = 16  # frames decoded at a time
+
+
+class Problem(NamedTuple):
+    """Something wrong with a video."""
+
+    kind: str  # a key of KINDS in check_json.py
+    message: str
+
+
+class Checked(NamedTuple):
+    """What was found of one video; None is what could not be."""
+
+    num_frames: int | None
+    first_number: int | None  # of a folder of frames: the number of the first one
+    problems: list[Problem]
+
+
+def check_video(video: Video, sample: int | None) -> Checked:
+    """Counts the frames and the flow of a video and decodes `sample` of each, or all for None."""
+    try:
+        if not exists(video.path):
+            return Checked(None, None, [Problem("missing", f"{video.path} does not exist")])
+        num_frames = count_frames(video.path)
+    except (UserError, OSError) as error:
+        is_empty, has_gap = isinstance(error, EmptyVideo), isinstance(error, FrameGap)
+        kind = "empty" if is_empty else "gap" if has_gap else "unusable"
+        return Checked(None, None, [Problem(kind, error_text(error, video.path))])
+    problems, first = [], first_number(video.path)
+    if video.num_frames != num_frames:
+        kind = "too few frames" if num_frames < video.num_frames else "too many frames"
+        message = f"{video.path}: {num_frames} frames, the list says {video.num_frames}"
+        problems.append(Problem(kind, message))
+    if first is not None and first > 1:
+        message = f"{video.path}: its first frame has the number {first}; is its beginning lost?"
+        problems.append(Problem("starts late", message))
+    problems += check_pictures(video.path, num_frames, sample)
+    if video.flow_path is not None:
+        problems += check_flow(video.flow_path, num_frames, sample)
+    return Checked(num_frames, first, problems)
+
+
+def error_text(error: UserError | OSError, path: str) -> str:
+    """One sentence about the file at `path`, whichever kind of error it is."""
+    return str(error) if isinstance(error, UserError) else f"{path}: {error.strerror}"
+
+
+def first_number(video: str) -> int | None:
+    """The number of the first frame of a folder; None of other videos."""
+    if not os.path.isdir(video):
+        return None
+    match = FRAME_NAME.fullmatch(frame_names(video)[0])
+    return int(match[2]) if match else None
+
+
+def check_flow(flow: str, num_frames: int, sample: int | None) -> list[Problem]:
+    """What is wrong with the flow of a video of `num_frames`."""
+    try:
+        count = count_flow(flow)
+    except (UserError, OSError) as error:
+        return [Problem("unusable flow", error_text(error, flow))]
+    problems = check_pictures(flow, count, sample, is_flow=True)
+    if count != num_frames - 1:
+        kind = "too little flow" if count < num_frames - 1 else "too much flow"
+        message = f"{flow}: {count} fields for {num_frames} frames; there should be one fewer"
+        problems.append(Problem(kind, message))
+    return problems
+
+
+def check_pictures(
+    path: str, count: int, sample: int | None, is_flow: bool = False
+) -> list[Problem]:
+    """Decodes pictures of a video, the first and the last among them.
+
+    Args:
+        path: of the video, or of its flow.
+        count: its frames or fields.
+        sample: how many to decode; None: all.
+    """
+    if sample is None or sample >= count:
+        indices = list(range(count))
+    else:
+        indices = np.linspace(0, count - 1, sample).round().astype(int).tolist()
+    first_of_size, bad = {}, []  # the index of the first picture of each size
+    for index, size, message in decoded_sizes(path, count, indices, is_flow):
+        if size is None:
+            bad.append(message)
+        else:
+            first_of_size.setdefault(size, index)
+    problems = []
+    if bad:
+        message = f"{bad[0]} ({len(bad)} bad of {len(indices)} decoded)"
+        problems.append(Problem("bad frame", message))
+    if len(first_of_size) > 1:
+        words = [
+            f"{width}x{height} from the {index + 1}. on"
+            for (height, width), index in first_of_size.items()
+        ]
+        problems.append(Problem("mixed sizes", f"{path}: frames of {', '.join(words)}"))
+    return problems
+
+
+def decoded_sizes(
+    path: str, count: int, indices: list[int], is_flow: bool
+) -> Iterator[tuple[int, tuple[int, int] | None, str]]:
+    """(index, (height, width), "") of each picture, or (index, None, why it cannot be decoded)."""
+    for start in range(0, len(indices), CHUNK):
+        chunk = indices[start : start + CHUNK]
+        try:
+            size = decode_pictures(path, count, chunk, is_flow).shape[1:3]
+            yield from ((index, size, "") for index in chunk)
+        except (UserError, OSError):  # one of them is bad, or of another size: which?
+            for index in chunk:
+                try:
+                    yield index, decode_pictures(path, count, [index], is_flow).shape[1:3], ""
+                except (UserError, OSError) as error:
+                    yield index, None, error_text(error, path)
+
+
+def decode_pictures(path: str, count: int, indices: list[int], is_flow: bool) -> np.ndarray:
+    """Pixels (T, H, W, C) of some of the `count` pictures of a video, or of its flow."""
+    if is_flow:
+        return read_flow(path, indices, num_frames=count + 1)  # one more frame than fields
+    return read_frames(path, indices, num_frames=count)

@@ -1,0 +1,91 @@
+"""A video of a list, and many of them in a few arrays."""
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, overload
+
+import numpy as np
+
+
+class Video(NamedTuple):
+    """One entry of a list; `path` and `flow_path` can be opened as they are, see sources.py."""
+
+    path: str
+    label: int
+    class_name: str
+    num_frames: int
+    fps: float | None = None  # where it is known
+    flow_path: str | None = None
+
+
+class Texts:
+    """Many strings, or None, in one buffer.
+
+    A list of strings costs three times as much memory, and counting references to its members
+    copies it into every forked process.
+    """
+
+    def __init__(self, texts: Sequence[str | None]):
+        known = [text for text in texts if text is not None]
+        self.start = os.path.commonprefix([min(known), max(known)]) if known else ""
+        cut = len(self.start)
+        # surrogates stand for bytes of file names that are not UTF-8
+        encoded = [b"" if t is None else t[cut:].encode("utf-8", "surrogatepass") for t in texts]
+        self.ends = np.cumsum([0, *map(len, encoded)])
+        self.missing = np.array([text is None for text in texts]) if None in texts else None
+        self.data = b"".join(encoded)
+
+    def __getitem__(self, index: int) -> str | None:
+        if self.missing is not None and self.missing[index]:
+            return None
+        rest = self.data[self.ends[index] : self.ends[index + 1]]
+        return self.start + rest.decode("utf-8", "surrogatepass")
+
+
+class VideoList(Sequence[Video]):
+    """Videos in a few arrays, cheap to fork and to pickle: about 100 bytes each."""
+
+    def __init__(self, videos: Iterable[Video]):
+        columns = list(zip(*videos, strict=True)) or [()] * len(Video._fields)
+        self._pack(**dict(zip(Video._fields, columns, strict=True)))
+
+    @classmethod
+    def from_columns(cls, **columns: Sequence) -> "VideoList":
+        """The same from a column for each field of `Video`, without an object for each video."""
+        videos = cls.__new__(cls)
+        videos._pack(**columns)
+        return videos
+
+    def _pack(self, path, label, class_name, num_frames, fps, flow_path):
+        self._paths = Texts(path)
+        self._labels = np.array(label, np.int32)
+        self._num_frames = np.array(num_frames, np.int32)
+        self._class_names = list(dict.fromkeys(class_name))
+        numbers = {name: i for i, name in enumerate(self._class_names)}
+        self._classes = np.array([numbers[name] for name in class_name], np.int32)
+        # most lists have none of these
+        self._fps = np.array(fps, np.float64) if any(fps) else None  # None becomes nan
+        self._flow_paths = Texts(flow_path) if any(flow_path) else None
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    @overload
+    def __getitem__(self, index: int) -> Video: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "VideoList": ...
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return VideoList(self[i] for i in range(*index.indices(len(self))))
+        index = range(len(self))[index]  # counts from the end, and knows where that is
+        fps = None if self._fps is None else float(self._fps[index])
+        return Video(
+            self._paths[index],
+            int(self._labels[index]),
+            self._class_names[self._classes[index]],
+            int(self._num_frames[index]),
+            fps if fps == fps else None,
+            self._flow_paths and self._flow_paths[index],
+        )

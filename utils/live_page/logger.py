@@ -1,0 +1,73 @@
+"""The live page as a logger."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from utils.curves import CONFUSION, MISTAKES, RUN
+from utils.live_page.page import Page
+from utils.live_page.panes import confusion_pane, picture_pane, tables_pane, text_pane
+from utils.loggers import Logger, history, read_options, read_validation, step_names
+from utils.mistakes import Mistakes
+
+log = logging.getLogger("video")
+
+
+class Visdom(Logger):
+    """The live page of a run, with what the run did before it was resumed."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        server: str,
+        port: int,
+        env: str | None,
+        say: Callable[[str], None] = log.info,
+    ):
+        """`env` is the name of the run if it is None; see Page for the others."""
+        self.run_dir = run_dir
+        self.newest: dict = {"epoch": 0, "step": 0}  # these two on top
+        self.options = read_options(run_dir)
+        self.step_names = step_names(run_dir)
+        self.page = Page(env or run_dir.name, server, port, run_dir.parent / ".visdom", say=say)
+        for metrics, epoch in history(run_dir):
+            self.page.log(metrics, epoch)
+            self.newest |= metrics
+        self._show_numbers()
+        self._show_validation()
+
+    def log_steps(self, metrics: dict) -> None:
+        self.step_names |= metrics.keys()
+        self._add(metrics, metrics["epoch"])
+
+    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
+        new = {name: value for name, value in metrics.items() if name not in self.step_names}
+        self._add(new, metrics["epoch"])
+        self._show_validation()
+
+    def _add(self, metrics: dict, epoch: float) -> None:
+        self.page.log(metrics, epoch)
+        self.newest |= metrics
+        self._show_numbers()
+
+    def _show_numbers(self) -> None:
+        # a copy: the page's thread reads it later
+        self.page.show(RUN, partial(tables_pane, self.newest.copy(), self.options))
+
+    def _show_validation(self) -> None:
+        # from the files, which hold it after a resume, too
+        validation, picture = read_validation(self.run_dir), self.run_dir / "mistakes.jpg"
+        if validation:
+            counts, class_names = validation["confusion"], validation["class_names"]
+            self.page.show(CONFUSION, partial(confusion_pane, counts, class_names))
+            if picture.exists():
+                self.page.show(MISTAKES, partial(picture_pane, picture.read_bytes()))
+            else:
+                self.page.show(MISTAKES, partial(text_pane, "none"))
+
+    def close(self) -> None:
+        self.page.close()
+
+    def places(self) -> list[str]:
+        return [f"visdom: {self.page.url}"] if self.page.shown else []

@@ -1,0 +1,129 @@
+"""What stands in a window of the page, as visdom and plotly want it."""
+
+import base64
+import html
+import math
+
+from utils.curves import BLUE, Curve
+from utils.loggers import readable
+
+FROM_ZERO = ("learning rate", "seconds per step")  # or plotly draws a constant 0.01 on -1 ... 1
+# in the right margin, or it hides the legend; without two that only select points
+MODEBAR = {"orientation": "v", "remove": ["lasso2d", "select2d"]}
+MAX_LABELS = 20  # classes; with more, their names beside the confusion matrix would overlap
+MAX_NUMBERS = 12  # classes; with more, the numbers in its cells would
+MAX_POINTS = 1000  # per curve and post; the run folder keeps all of them
+MAX_MARKERS = 100  # points; a lone point needs one, a long line gets visdom's smoothing without
+
+
+def curves_pane(title: str, traces: list[dict]) -> dict:
+    """Curves over epochs; `title` also names the y axis."""
+    layout = {
+        "showlegend": True,
+        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
+        "modebar": MODEBAR,
+        "margin": {"l": 65, "r": 35, "t": 10, "b": 40},
+        "xaxis": {"title": "epoch"},
+        "yaxis": {
+            "title": title,
+            "exponentformat": "e",
+            "rangemode": "tozero" if title in FROM_ZERO else "normal",
+        },
+    }
+    return {"data": traces, "layout": layout}
+
+
+def trace(curve: Curve, epochs: list[float], values: list[float]) -> dict:
+    """One curve of a window."""
+    return {
+        "type": "scatter",
+        "name": curve.label,
+        "mode": "lines+markers" if len(epochs) <= MAX_MARKERS else "lines",
+        "line": {"color": curve.color, "dash": curve.dash},
+        # visdom's smoothing button kills the page if marker.line is missing or empty
+        "marker": {"size": 5, "line": {"width": 0}},
+        "x": thin(epochs),
+        "y": thin(values),
+    }
+
+
+def thin(values: list[float]) -> list[float | None]:
+    """At most `MAX_POINTS` of the values, evenly, the first and the last among them."""
+    stride = max(math.ceil(len(values) / (MAX_POINTS - 1)), 1)
+    kept = values[::stride]
+    if (len(values) - 1) % stride:
+        kept.append(values[-1])
+    return [finite(value) for value in kept]
+
+
+def finite(value: float) -> float | None:
+    """One Infinity, which is no JSON, breaks the whole page."""
+    return value if math.isfinite(value) else None
+
+
+def text_pane(line: str) -> dict:
+    """A line of plain text."""
+    return _html_pane(html.escape(line))
+
+
+def tables_pane(*tables: dict) -> dict:
+    """Tables of names and values side by side."""
+    # or a long value in the second table would push it below the first
+    start, end = '<div style="white-space: nowrap">', "</div>"
+    return _html_pane(start + "".join(map(_html_table, tables)) + end)
+
+
+def _html_pane(content: str) -> dict:
+    return {"data": [{"type": "text", "content": content}]}
+
+
+def _html_table(values: dict) -> str:
+    # names and values are text, whatever they look like
+    cell = '<td style="padding: 0 0 0 8px">'
+    rows = "".join(
+        f"<tr>{cell}{html.escape(name)}</td>{cell}<b>{html.escape(readable(value))}</b></td></tr>"
+        for name, value in values.items()
+    )
+    style = "display: inline-block; vertical-align: top; font-size: 12px; line-height: 1.3"
+    return f'<table style="{style}">{rows}</table>'
+
+
+def picture_pane(jpeg: bytes) -> dict:
+    """A picture in its own size."""
+    source = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+    return {"data": [{"type": "image", "content": {"src": source}}]}
+
+
+def confusion_pane(counts: list[list[int]], class_names: list[str]) -> dict:
+    """How many percent of each class, a row of `counts`, were taken for which class."""
+    totals = [sum(row) or math.nan for row in counts]  # a class without videos has no percentages
+    percent = [
+        [finite(round(100 * n / total, 1)) for n in row]
+        for row, total in zip(counts, totals, strict=True)
+    ]
+    numbers = {"texttemplate": "%{z:.0f}"} if len(class_names) <= MAX_NUMBERS else {}
+    data = {
+        "type": "heatmap",
+        "z": percent,
+        "x": class_names,
+        "y": class_names,
+        "zmin": 0,
+        "zmax": 100,
+        "colorscale": [[0, "white"], [1, BLUE]],
+        "showscale": False,  # it would lie under the buttons
+        "hovertemplate": "%{y}, taken for %{x}: %{z:.0f} %<extra></extra>",
+        **numbers,
+    }
+    axis = {
+        "type": "category",  # classes may be named by numbers
+        "showticklabels": len(class_names) <= MAX_LABELS,
+        "tickfont": {"size": 10},
+        "automargin": True,
+    }
+    layout = {
+        "margin": {"l": 40, "r": 35, "t": 10, "b": 40},
+        "modebar": MODEBAR,
+        "xaxis": {"title": "taken for", "tickangle": -45, **axis},
+        "yaxis": {"title": "class", "autorange": "reversed", **axis},  # the first class on top
+    }
+    return {"data": [data], "layout": layout}
