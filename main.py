@@ -32,7 +32,7 @@ if __name__ == "__main__" and os.environ.get("RANK", "0") == "0":
 import torch
 from torch import nn
 
-from config import INTERRUPTED, Evaluation, UserError, Views, flag, part
+from config import INTERRUPTED, USES, Curves, Evaluation, UserError, Views, flag, part
 from pt_dataset.loader import Loader
 from pt_dataset.video_lists import check_clips
 from utils import distributed, words
@@ -69,7 +69,7 @@ from utils.run import (
 from utils.trainer import Trainer
 
 # what else can be asked for has a file in utils/actions/, with a function of the same name
-WITHOUT_LISTS = ("predict", "extract_features", "export", "list_weights")
+WITHOUT_LISTS = (*USES, "list_weights")
 ONE_PROCESS = (*WITHOUT_LISTS, "head_only", "probe_time")
 ONE_CLIP = Evaluation(views=Views(1, 1))  # of a video, in the validation after each epoch
 log = logging.getLogger("video")
@@ -172,7 +172,8 @@ def train(run: Run, stop: GracefulStop) -> int:
     start_run_folder(run)
     for line in words.run_in_words(run, trainer):
         log.info(line)
-    logger = build_logger(run, trainer)  # the page of visdom, and files in the run folder
+    # the page of visdom, and files in the run folder
+    logger = build_logger(run.folder, trainer.step, trainer.epoch, part(Curves, opts))
     saver = build_saver(run, trainer)
     with words.training_errors(run.folder), contextlib.closing(logger):
         try:

@@ -206,9 +206,9 @@ def test_an_epoch_that_goes_on_remembers_the_bad_videos_before_the_stop(in_tiny_
     argv += ["--precision", "fp32", "--resume", "auto", "--on-bad-frame", "nearest"]
     step = Trainer.train_batch
 
-    def stopped(self, clips, labels):
+    def stopped(self, clips, labels, waited=0):
         os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, clips, labels)
+        return step(self, clips, labels, waited)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_batch", stopped)

@@ -251,7 +251,7 @@ def test_a_fixed_list_passes_the_doctor_and_trains(tmp_path, capsys):
     clip = Preprocessing(clip_len=4, crop_size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
     augmentation = Augmentation(short_side=(36, 36))
     loader = train_loader(lists, clip, augmentation, batch_size=11, seed=0, workers=0)
-    assert next(iter(loader))[0].shape == (11, 4, 32, 32, 3)
+    assert next(loader.epoch())[0].shape == (11, 4, 32, 32, 3)
 
 
 def test_a_group_on_both_sides_is_not_for_fix_to_decide(tmp_path):

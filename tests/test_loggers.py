@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from test_visdom import FakeVisdom, free_port
 
-from config import UserError
+from config import Curves, UserError
 from main import main
 from utils import build, curves, loggers
 from utils.live_page import replay
@@ -113,8 +113,7 @@ def test_replay_says_what_is_wrong(in_tiny_set, tmp_path):
 
 def test_a_diverged_run_is_logged_to_the_end(tmp_path, fake):
     (tmp_path / "options.json").write_text("{}")
-    both = {"server": "127.0.0.1", "port": fake.port, "env": None}
-    logger = build.build_logger(tmp_path, 0, 0, ["visdom"], **both)
+    logger = build.build_logger(tmp_path, 0, 0, Curves(visdom_port=fake.port))
     logger.log_steps({"epoch": 0.5, "step": 1, "train/loss": math.inf, "lr": 0.1})
     validation = {"epoch": 1, "step": 2, "val/loss": math.nan, "val/top1": 0.0}
     mistakes = Mistakes(["a", "b"])
@@ -151,8 +150,7 @@ def test_any_number_is_in_the_files_and_drawn_on_the_page_and_in_the_picture(
     tmp_path, fake, pictures
 ):
     (tmp_path / "options.json").write_text("{}")
-    page = {"server": "127.0.0.1", "port": fake.port, "env": None}
-    logger = build.build_logger(tmp_path, 0, 0, ["visdom"], **page)
+    logger = build.build_logger(tmp_path, 0, 0, Curves(visdom_port=fake.port))
     step = {"train/loss": 2.0, "lr": 0.1, "clips_per_s": 9.0, "train/grad_norm": torch.tensor(3.5)}
     step |= {"gpu/power": np.float32(250), "gpu/heat": 60, "note": "text", "nothing": None}
     logger.log_steps({"epoch": 0.5, "step": 1, **step})
@@ -230,8 +228,9 @@ def test_the_picture_has_room_for_any_number_of_windows(tmp_path):
 
 
 def test_a_logger_that_is_not_wanted_is_not_imported(tmp_path):
-    call = f"build_logger(Path({str(tmp_path)!r}), 0, 0, [], server='', port=0, env=None)"
-    code = f"import sys; from pathlib import Path; from utils.build import build_logger; {call}"
+    call = f"build_logger(Path({str(tmp_path)!r}), 0, 0, Curves(no_visdom=True))"
+    code = "import sys; from pathlib import Path; from config import Curves; "
+    code += f"from utils.build import build_logger; {call}"
     command = [sys.executable, "-c", f"{code}; print(*sys.modules)"]
     modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert "utils.loggers" in modules

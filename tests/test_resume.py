@@ -159,8 +159,8 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_bits(in_tin
     assert main.main([*argv, "--name", "whole"]) == 0
     step, state = Trainer.train_batch, Path("saved_model/stopped/last.pth")
 
-    def stopped_at_5(self, clips, labels):
-        lr = step(self, clips, labels)
+    def stopped_at_5(self, clips, labels, waited=0):
+        lr = step(self, clips, labels, waited)
         if self.step == 5:  # the second of three of the second epoch
             os.kill(os.getpid(), signal.SIGTERM)
         return lr

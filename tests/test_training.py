@@ -66,9 +66,9 @@ def test_a_plateau_of_the_test_loss_is_a_choice_made_on_the_test_list(in_tiny_se
 def test_a_plan_takes_20_steps_and_leaves_nothing_behind(in_tiny_set, monkeypatch, capsys):
     step, seen = Trainer.train_batch, []
 
-    def counted(self, clips, labels):
+    def counted(self, clips, labels, waited=0):
         seen.append(len(clips))
-        return step(self, clips, labels)
+        return step(self, clips, labels, waited)
 
     monkeypatch.setattr(Trainer, "train_batch", counted)
     assert main([*RUN, "--epochs", "1000", "--plan"]) == 0

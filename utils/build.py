@@ -4,11 +4,12 @@ import contextlib
 import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from config import Evaluation, Optimization, Regularization, UserError, part
+from config import Curves, Evaluation, Optimization, Regularization, UserError, part
 from opts import Loading, Options
 from pt_dataset.loader import Batch, Loader, train_loader, view_loader
 from pt_dataset.video_list import Video
@@ -130,26 +131,25 @@ def choose_micro_batch(run: Run) -> int:
     return -distributed.highest(-found)
 
 
-def build_logger(run: Run, trainer: Trainer) -> Logger:
-    """Curves and files of the run folder, which is made here; only the main process logs."""
-    opts, folder = run.opts, run.folder
+def build_logger(run_dir: Path, step: int, epoch: int, curves: Curves) -> Logger:
+    """The loggers of a run that has done so much; only the main process logs.
+
+    What is not wanted is not imported.
+    """
     if not distributed.is_main():
         return Logger()
-    done = trainer.step, trainer.epoch
-    # files first: the others read them
-    found: list[Logger] = [
-        JsonLines(folder, *done),
-        ValidationFiles(folder, trainer.epoch),
-        CurvesPng(folder),
-    ]
-    if "visdom" in opts.logger and not opts.no_visdom:
+    # the files first, which the others read
+    found: list[Logger] = [JsonLines(run_dir, step, epoch)]
+    found += [ValidationFiles(run_dir, epoch), CurvesPng(run_dir)]
+    if "visdom" in curves.logger and not curves.no_visdom:
         from utils.live_page.logger import Visdom
 
-        found.append(Visdom(folder, opts.visdom_server, opts.visdom_port, opts.visdom_env))
-    if "tensorboard" in opts.logger:
+        server = curves.visdom_server, curves.visdom_port
+        found.append(Visdom(run_dir, *server, curves.visdom_env))
+    if "tensorboard" in curves.logger:
         from utils.options.tensorboard import TensorBoard
 
-        found.append(TensorBoard(folder, trainer.step))
+        found.append(TensorBoard(run_dir, step))
     return Loggers(*found)
 
 

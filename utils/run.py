@@ -51,7 +51,7 @@ class Start:
     weights: Weights | None = None  # whose head may be replaced
     weights_file: str | None = None
     state: dict[str, torch.Tensor] | None = None  # of a checkpoint, exactly
-    checkpoint: dict[str, Any] | None = None  # of the run to go on with, or to evaluate
+    checkpoint: dict[str, Any] = field(default_factory=dict)  # of the run to go on with
 
     def build_network(self, num_classes: int, arch_args: dict[str, Any]) -> nn.Module:
         """The network with the weights in it, on the CPU.
@@ -128,7 +128,7 @@ def from_checkpoint(path: str, state: dict[str, Any], action: str) -> Start:
         source=path,
         accuracy="",
     )
-    return replace(start, weights=entry, weights_file=path, state=None, checkpoint=None)
+    return replace(start, weights=entry, weights_file=path, state=None, checkpoint={})
 
 
 def check_resumed(opts: Options, state: dict[str, Any]) -> None:

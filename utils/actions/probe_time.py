@@ -32,7 +32,7 @@ def probe_time(run: Run, stop: GracefulStop) -> int:
             "--probe-time is for frames: optical flow played backwards is not that of the reversed "
             "video"
         )
-    evaluation, source = part(Evaluation, run.opts), weights_in_words(run.checkpoint)
+    evaluation, source = part(Evaluation, run.opts), weights_in_words(run.start.checkpoint)
     scores = {
         order: score(run, run.lists.test, evaluation, stop, desc=order, source=source, order=order)
         for order in ORDERS
