@@ -55,7 +55,6 @@ from utils.precision import choose_precision
 from utils.results import describe, write_results
 from utils.run import (
     Run,
-    check_shares,
     choose_augmentation,
     choose_preprocessing,
     clips_at_once,
@@ -118,8 +117,7 @@ def set_up(opts: Options) -> Run:
         set_up_console()
     check_loggers(opts.logger)
     start = starting_point(opts)  # nothing, public weights, or the checkpoint to go on from
-    folder, device = run_folder(opts), pick_device(opts.device)
-    check_shares(opts, device)
+    folder, device = run_folder(opts), pick_device(opts)
     torch.manual_seed(opts.seed)
 
     # lists of training, validation and test videos

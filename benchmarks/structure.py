@@ -27,21 +27,19 @@ DEMO = [
 ]
 # prints the functions of ours between the command and the first call of the network
 HOPS = """
-import sys, traceback
-sys.argv = ["main.py", *sys.argv[1:]]
-import runpy
-from pathlib import Path
+import runpy, sys, traceback
 from torch import nn
-call = nn.Module.__call__
+root, call = sys.argv.pop(1), nn.Module.__call__
 def told(module, *args, **kwargs):
     if type(module).__name__ == "ClipClassifier" and module.training:
-        frames = [f for f in traceback.extract_stack() if f.filename.startswith(str(Path.cwd()))]
-        print("HOPS", [f.name for f in frames])
-        nn.Module.__call__ = call
+        frames = [f for f in traceback.extract_stack() if f.filename.startswith(root)]
+        print("HOPS", *(f.name for f in frames))
         raise SystemExit
     return call(module, *args, **kwargs)
 nn.Module.__call__ = told
-runpy.run_path("main.py", run_name="__main__")
+sys.argv[0] = f"{root}/main.py"
+sys.path.insert(0, root)
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -121,15 +119,12 @@ def path_of_training(root: Path = ROOT) -> list[Entered]:
 def hops(root: Path = ROOT) -> int:
     """Calls from the command to the network, on the way of one training step."""
     with tempfile.TemporaryDirectory() as folder:
-        for entry in ("main.py", "opts.py", "config.py", *ROOMS):
-            (Path(folder) / entry).symlink_to(root / entry)
-        run = subprocess.run(
-            [sys.executable, "-c", HOPS, *DEMO], cwd=folder, capture_output=True, text=True
-        )
-    lines = [line for line in run.stdout.splitlines() if line.startswith("HOPS")]
+        command = [sys.executable, "-c", HOPS, str(root), *DEMO]
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    lines = [line.split() for line in run.stdout.splitlines() if line.startswith("HOPS")]
     if not lines:
         raise RuntimeError(f"no training step: {run.stderr[-2000:]}")
-    return len(ast.literal_eval(lines[0].removeprefix("HOPS "))) - 1
+    return len(lines[0]) - 2  # without the word, and the command itself
 
 
 def imported_modules(path: Path) -> set[str]:

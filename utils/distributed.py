@@ -5,31 +5,20 @@ MASTER_PORT. In a run of one process every function here does nothing, or the sa
 """
 
 import contextlib
-import inspect
 import logging
 import os
-import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
 from typing import Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from config import UserError
-
-# for whom the main one alone works, such as while it writes a data set; a process that has ended
-# is noticed at once
-TIMEOUT = timedelta(minutes=30)
 T = TypeVar("T")
 # of a loader: clips, labels, indices, and what was wrong with videos, by their index
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[int, str]]
 log = logging.getLogger("video")
-_store: dist.Store | None = None  # outlives the group, to tell who failed first
 
 
 def launched() -> bool:
@@ -58,68 +47,23 @@ def local_rank() -> int:
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """Inside, this process belongs to the run that the launcher's variables describe.
-
-    Raises:
-        UserError: the processes do not find each other.
-    """
-    global _store
+    """Inside, this process belongs to the run that the launcher's variables describe."""
     if launched() or "RANK" not in os.environ:
         yield
         return
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    try:
-        _store, of_this, of_all = meet()
-        dist.init_process_group(
-            backend, store=_store, rank=of_this, world_size=of_all, timeout=TIMEOUT
-        )
-        wait_for_all()
-    except (dist.DistError, ValueError) as error:
-        raise UserError(
-            f"process {os.environ['RANK']} does not find the others of its run "
-            f"({str(error).splitlines()[0]}); start it with torchrun, or set RANK, WORLD_SIZE, "
-            "LOCAL_RANK, MASTER_ADDR and MASTER_PORT"
-        ) from None
-    yield
-    # none leaves while another still needs it; one that fails does not wait
-    wait_for_all()
-    dist.destroy_process_group()
+    from utils.options.processes import joined_run
 
-
-def meet() -> tuple[dist.Store, int, int]:
-    """A store that all processes of this start share; rank and number of processes.
-
-    The one of torchrun outlives a restart, with addresses in it of processes that have ended.
-    Under torchrun it therefore only says where the main process of this start keeps another one.
-    """
-    shared, of_this, of_all = next(rendezvous("env://", timeout=TIMEOUT))
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return shared, of_this, of_all
-    host = os.environ["MASTER_ADDR"]
-    if of_this == 0:
-        store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=TIMEOUT)
-        shared.set("port", str(store.port))
-        return store, of_this, of_all
-    deadline = time.monotonic() + TIMEOUT.total_seconds()
-    while True:
-        try:
-            port = int(shared.get("port"))
-            store = dist.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=2))
-            store.set_timeout(TIMEOUT)
-            return store, of_this, of_all
-        except dist.DistNetworkError:  # the port of an earlier start
-            if time.monotonic() > deadline:
-                raise
+    with joined_run():
+        yield
 
 
 def first_to_fail() -> bool:
     """Has no other process failed before? The later ones only lost it, and have nothing to say."""
-    if _store is None:
+    if "RANK" not in os.environ:
         return True
-    try:
-        return _store.add("failed", 1) == 1
-    except dist.DistError:  # it kept the store
-        return False
+    from utils.options import processes
+
+    return processes.first_to_fail()
 
 
 def lost_another(error: Exception) -> bool:
@@ -215,35 +159,13 @@ def sizes(size: int) -> list[int]:
     return all_reduce_sum(of_all).tolist()
 
 
-def concatenated(share: torch.Tensor, of_all: list[int]) -> torch.Tensor:
-    """The whole batch, of which each process has so many rows."""
-    if world_size() == 1:
-        return share
-    first = sum(of_all[: rank()])
-    whole = share.new_zeros(sum(of_all), *share.shape[1:])
-    whole[first : first + len(share)] = share
-    dist.all_reduce(whole)  # every row is zero in all processes but one
-    return whole
-
-
 def wrapped(classifier: nn.Module, device: torch.device) -> nn.Module:
-    """The module whose gradients are averaged over the processes; they start from the same weights.
-
-    Batch norm's statistics stay those of each process, see `share_buffers`.
-    """
+    """The module whose gradients are averaged over the processes, where a launcher started them."""
     if not launched():
         return classifier
-    # buffers are shared before an evaluation only; torch before 2.14 has the other name
-    names = inspect.signature(DistributedDataParallel).parameters
-    share = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
-    # of 1x1x1 kernels, where any strides do
-    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    return DistributedDataParallel(
-        classifier,
-        device_ids=[device] if device.type == "cuda" else None,
-        gradient_as_bucket_view=True,  # no second copy of the gradients
-        **{share: False},
-    )
+    from utils.options.processes import averaging_gradients
+
+    return averaging_gradients(classifier, device)
 
 
 def unwrapped(classifier: nn.Module) -> nn.Module:

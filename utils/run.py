@@ -166,8 +166,8 @@ def choose_preprocessing(opts: Options, start: Start) -> Preprocessing:
             f"{opts.modality}"
         )
     elif theirs:  # their kernels are averaged over the colors; see models/weights/tsn.py
-        shape = {"modality": opts.modality, "clip_len": opts.clip_len}
-        chosen = replace(theirs, **typed, **shape, snippet_len=opts.snippet_len)
+        typed |= {"modality": opts.modality, "clip_len": opts.clip_len}
+        chosen = replace(theirs, **typed | {"snippet_len": opts.snippet_len})
         chosen = chosen.for_flow() if opts.modality == "flow" else chosen
     else:
         chosen = recipe_preprocessing(opts)
@@ -272,26 +272,21 @@ def start_run_folder(run: Run) -> None:
     set_up_console(run.folder)
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(opts: Options) -> torch.device:
     """The device of `--device`; "auto" is the GPUs if there are any.
 
     Of several processes on a machine each has a GPU of its own.
+
+    Raises:
+        UserError: it cannot be used, or not by as many processes.
     """
+    name = opts.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if distributed.launched() and name.startswith("cuda"):
-        num_gpus = torch.cuda.device_count()
-        if distributed.local_rank() >= num_gpus:
-            raise UserError(
-                f"process {distributed.local_rank() + 1} on this machine has no GPU of its own, "
-                f"there are {num_gpus}: torchrun --nproc_per_node={num_gpus}, or --device cpu"
-            )
-        if ":" in name:
-            raise UserError(
-                f"--device {name} is for one process; of several each takes the next GPU, those of "
-                "CUDA_VISIBLE_DEVICES where that is set"
-            )
-        name = f"cuda:{distributed.local_rank()}"
+        from utils.options.processes import own_gpu
+
+        name = own_gpu(name)
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -299,32 +294,11 @@ def pick_device(name: str) -> torch.device:
             torch.cuda.set_device(device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from None
+    if distributed.launched() or opts.sync_bn:
+        from utils.options.processes import check_shares
+
+        check_shares(opts.batch_size, opts.sync_bn and not opts.evaluate, device)
     return device
-
-
-def check_shares(opts: Options, device: torch.device) -> None:
-    """Can the batch be split over the processes of this run?
-
-    Raises:
-        UserError: it cannot.
-    """
-    num_processes = distributed.world_size()
-    if opts.batch_size < num_processes:
-        raise UserError(
-            f"--batch-size {opts.batch_size} is less than a clip for each of {num_processes} "
-            "processes"
-        )
-    if not opts.sync_bn or opts.evaluate:
-        return
-    if num_processes == 1 or device.type != "cuda":
-        raise UserError(
-            "--sync-bn is for several processes with a GPU each, started by torchrun; "
-            "--no-sync-bn goes on without it"
-        )
-    if opts.batch_size % num_processes:
-        raise UserError(
-            f"--sync-bn needs a --batch-size that is a multiple of the {num_processes} processes"
-        )
 
 
 def share_size(opts: Options) -> int:

@@ -230,12 +230,14 @@ class Trainer:
 
     def draw_mixup(self, clips: torch.Tensor, labels: torch.Tensor, shares: list[int]) -> Mixup:
         """The blends of this step; a partner may be in the share of another process."""
+        from utils.options.processes import concatenated
+
         alpha = self.regularization.mixup
         share, partners = draw_blend(alpha, sum(shares), self.seed, self.step)
         first = sum(shares[: distributed.rank()])
         (partners,) = self.transfer.copy(partners[first : first + len(labels)])
-        whole_clips = distributed.concatenated(clips, shares)
-        return Mixup(whole_clips, distributed.concatenated(labels, shares), share, partners)
+        whole_clips, whole_labels = (concatenated(part, shares) for part in (clips, labels))
+        return Mixup(whole_clips, whole_labels, share, partners)
 
     def seed_dropout(self) -> None:
         """Dropout of its own for each process and step, and the same one after a resume."""

@@ -37,7 +37,7 @@ log = logging.getLogger("video")
 def extract_features(opts: Options) -> int:
     """A file of features for each video; those that are there already are left alone."""
     set_up_console()
-    network = load_network(opts, pick_device(opts.device))
+    network = load_network(opts, pick_device(opts))
     if opts.window:
         check_window(network, opts.window)
     folder = Path(opts.extract_features)

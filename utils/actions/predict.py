@@ -33,7 +33,7 @@ log = logging.getLogger("video")
 def predict(opts: Options) -> int:
     """The classes of videos; returns the exit status, 1 if some of them could not be used."""
     set_up_console()
-    network = load_network(opts, pick_device(opts.device))
+    network = load_network(opts, pick_device(opts))
     class_names = network.start.class_names or []  # load_network sees to it that there are some
     timed = bool(opts.sliding_window or opts.annotate)
     videos, problems = usable_videos(opts.predict, network.preprocessing, opts.fps, timed)

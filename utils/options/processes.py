@@ -1,0 +1,162 @@
+"""What a run of several processes needs beyond that of one: to meet, and to work as one.
+
+Imported only where a launcher has started this process; see utils/distributed.py.
+"""
+
+import inspect
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
+
+from config import UserError
+from utils import distributed
+
+# for whom the main one alone works, such as while it writes a data set; a process that has ended
+# is noticed at once
+TIMEOUT = timedelta(minutes=30)
+_store: dist.Store | None = None  # outlives the group, to tell who failed first
+
+
+@contextmanager
+def joined_run() -> Iterator[None]:
+    """Inside, this process belongs to the run that the launcher's variables describe.
+
+    Raises:
+        UserError: the processes do not find each other.
+    """
+    global _store
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    try:
+        _store, rank, world_size = meet()
+        dist.init_process_group(
+            backend, store=_store, rank=rank, world_size=world_size, timeout=TIMEOUT
+        )
+        distributed.wait_for_all()
+    except (dist.DistError, ValueError) as error:
+        raise UserError(
+            f"process {os.environ['RANK']} does not find the others of its run "
+            f"({str(error).splitlines()[0]}); start it with torchrun, or set RANK, WORLD_SIZE, "
+            "LOCAL_RANK, MASTER_ADDR and MASTER_PORT"
+        ) from None
+    yield
+    # none leaves while another still needs it; one that fails does not wait
+    distributed.wait_for_all()
+    dist.destroy_process_group()
+
+
+def meet() -> tuple[dist.Store, int, int]:
+    """A store that all processes of this start share; rank and number of processes.
+
+    The one of torchrun outlives a restart, with addresses in it of processes that have ended.
+    Under torchrun it therefore only says where the main process of this start keeps another one.
+    """
+    shared, rank, world_size = next(rendezvous("env://", timeout=TIMEOUT))
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return shared, rank, world_size
+    host = os.environ["MASTER_ADDR"]
+    if rank == 0:
+        store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=TIMEOUT)
+        shared.set("port", str(store.port))
+        return store, rank, world_size
+    deadline = time.monotonic() + TIMEOUT.total_seconds()
+    while True:
+        try:
+            port = int(shared.get("port"))
+            store = dist.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=2))
+            store.set_timeout(TIMEOUT)
+            return store, rank, world_size
+        except dist.DistNetworkError:  # the port of an earlier start
+            if time.monotonic() > deadline:
+                raise
+
+
+def first_to_fail() -> bool:
+    """Has no other process failed before? The later ones only lost it, and have nothing to say."""
+    if _store is None:
+        return True
+    try:
+        return _store.add("failed", 1) == 1
+    except dist.DistError:  # it kept the store
+        return False
+
+
+def own_gpu(name: str) -> str:
+    """The GPU of this process, of those on its machine; `name` is "cuda".
+
+    Raises:
+        UserError: there is none for it, or one was named.
+    """
+    num_gpus, own = torch.cuda.device_count(), distributed.local_rank()
+    if own >= num_gpus:
+        raise UserError(
+            f"process {own + 1} on this machine has no GPU of its own, there are {num_gpus}: "
+            f"torchrun --nproc_per_node={num_gpus}, or --device cpu"
+        )
+    if ":" in name:
+        raise UserError(
+            f"--device {name} is for one process; of several each takes the next GPU, those of "
+            "CUDA_VISIBLE_DEVICES where that is set"
+        )
+    return f"cuda:{own}"
+
+
+def check_shares(batch_size: int, sync_bn: bool, device: torch.device) -> None:
+    """Can the batch be split over the processes of this run?
+
+    Raises:
+        UserError: it cannot.
+    """
+    num_processes = distributed.world_size()
+    if batch_size < num_processes:
+        raise UserError(
+            f"--batch-size {batch_size} is less than a clip for each of {num_processes} processes"
+        )
+    if not sync_bn:
+        return
+    if num_processes == 1 or device.type != "cuda":
+        raise UserError(
+            "--sync-bn is for several processes with a GPU each, started by torchrun; "
+            "--no-sync-bn goes on without it"
+        )
+    if batch_size % num_processes:
+        raise UserError(
+            f"--sync-bn needs a --batch-size that is a multiple of the {num_processes} processes"
+        )
+
+
+def concatenated(share: torch.Tensor, shares: list[int]) -> torch.Tensor:
+    """The whole batch, of which each process has so many rows."""
+    if distributed.world_size() == 1:
+        return share
+    first = sum(shares[: distributed.rank()])
+    whole = share.new_zeros(sum(shares), *share.shape[1:])
+    whole[first : first + len(share)] = share
+    dist.all_reduce(whole)  # every row is zero in all processes but one
+    return whole
+
+
+def averaging_gradients(classifier: nn.Module, device: torch.device) -> nn.Module:
+    """The module whose gradients are averaged over the processes; they start from the same weights.
+
+    Batch norm's statistics stay those of each process, see `share_buffers`.
+    """
+    # buffers are shared before an evaluation only; torch before 2.14 has the other name
+    names = inspect.signature(DistributedDataParallel).parameters
+    share = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    # of 1x1x1 kernels, where any strides do
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    return DistributedDataParallel(
+        classifier,
+        device_ids=[device] if device.type == "cuda" else None,
+        gradient_as_bucket_view=True,  # no second copy of the gradients
+        **{share: False},
+    )
