@@ -93,12 +93,13 @@ def lines_entered(path: Path, executed: set[int]) -> Entered | None:
     return Entered(path, num_lines(path), num_lines(path) - len(lines))
 
 
-def executed_lines(root: Path = ROOT, argv: list[str] = DEMO) -> dict[Path, set[int]]:
+@cache
+def executed_lines(root: Path = ROOT) -> dict[Path, set[int]]:
     """The lines that a run of main.py executes, by file; in a new folder."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "coverage"
         command = [sys.executable, "-m", "coverage", "run", f"--data-file={data}"]
-        command += [f"--source={root}", str(root / "main.py"), *argv]
+        command += [f"--source={root}", str(root / "main.py"), *DEMO]
         env = os.environ | {"COVERAGE_CORE": "ctrace"}
         subprocess.run(command, check=True, cwd=folder, env=env, capture_output=True)
         report = ["-m", "coverage", "json", f"--data-file={data}", "-o", f"{data}.json", "-q"]
@@ -153,12 +154,9 @@ def tuples_of_options(root: Path = ROOT) -> Iterator[str]:
     names = option_names()
     for path in product_files(root):
         for node in ast.walk(syntax_tree(path)):
-            if isinstance(node, ast.Tuple | ast.List | ast.Set):
-                texts = [e.value for e in node.elts if isinstance(e, ast.Constant)]
-            elif isinstance(node, ast.Dict):
-                texts = [k.value for k in node.keys if isinstance(k, ast.Constant)]
-            else:
+            if not isinstance(node, ast.Tuple | ast.List | ast.Set):
                 continue
+            texts = [e.value for e in node.elts if isinstance(e, ast.Constant)]
             if len(texts) > 2 and all(text in names for text in texts):
                 yield f"{path.relative_to(root)}:{node.lineno}"
 

@@ -5,7 +5,6 @@ means the same to each of them.
 """
 
 import json
-import logging
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,6 @@ from utils import checkpoint, distributed
 from utils.loggers import set_up_console
 
 TRAINING = ("train", "plan")  # actions that go on with a run
-log = logging.getLogger("video")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,10 +243,6 @@ def read_lists(opts: Options, start: Start) -> VideoLists:
     with distributed.in_turn():  # the first process may write the demo set
         some_missing = opts.on_bad_frame == "skip"
         lists = read_dataset(opts.dataset, opts.data_root, opts.split, some_missing)
-    if lists.num_remapped:
-        log.info(
-            f"labels: {lists.num_remapped} entries disagreed with classes.txt and now follow it"
-        )
     if start.checkpoint and start.class_names != lists.class_names:
         raise UserError(
             f"{opts.resume} was trained on other classes than those of {lists.folder}/classes.txt"

@@ -49,6 +49,10 @@ def run_in_words(run: Run, trainer: Trainer) -> list[str]:
     return lines + resumed_in_words(run, trainer)
 
 
+def remapped_in_words(count: int) -> str:
+    return f"labels: {count} entries disagreed with classes.txt and now follow it"
+
+
 def resumed_in_words(run: Run, trainer: Trainer) -> list[str]:
     """Where a resumed run stands, and what is not as it was."""
     before, opts = run.start.checkpoint, run.opts
