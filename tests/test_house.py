@@ -19,7 +19,7 @@ SPEAKERS = {
     "utils/words.py": "of a run",
     "utils/results.py": "of an evaluation",
     "utils/precision.py": "why it is not the precision that was asked for, and it alone knows",
-    "pt_dataset/loader.py": "how many processes fit into the memory, from another room than words.py",
+    "pt_dataset/loader.py": "how many processes fit into memory; it cannot see words.py",
 }
 
 
