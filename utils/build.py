@@ -94,17 +94,13 @@ def clips_per_s_at_peak(run: Run) -> float | None:
     """How many clips the devices could train on at their peak; None where that is not known."""
     if run.device.type != "cuda":
         return None
-    from utils.options import flops
+    from utils.options.flops import clips_per_s
 
-    peak = flops.peak_flops(run.device, run.precision)
-    if peak is None:
-        return None
     one_clip = (1, *run.preprocessing.network_input())
-    devices = distributed.world_size()
-    if isinstance(run.classifier, nn.DataParallel):
-        devices = torch.cuda.device_count()
-    # the backward pass multiplies twice as much as the forward pass
-    return devices * peak / (3 * flops.forward_flops(run.model, one_clip))
+    per_device = clips_per_s(run.model, one_clip, run.device, run.precision)
+    parallel = isinstance(run.classifier, nn.DataParallel)
+    devices = torch.cuda.device_count() if parallel else distributed.world_size()
+    return per_device and devices * per_device
 
 
 def choose_micro_batch(run: Run) -> int:

@@ -36,3 +36,12 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
     name = torch.cuda.get_device_name(device)
     found = next((peaks for part, peaks in PEAKS.items() if part in name), {})
     return found.get(precision)
+
+
+def clips_per_s(
+    model: nn.Module, clip_shape: tuple[int, ...], device: torch.device, precision: str
+) -> float | None:
+    """How many clips the device could train on at its peak; None where that is not known."""
+    peak = peak_flops(device, precision)
+    # the backward pass multiplies twice as much as the forward pass
+    return peak and peak / (3 * forward_flops(model, clip_shape))
