@@ -127,7 +127,7 @@ def in_turn() -> Iterator[None]:
     for now in range(3):
         if now == turn:
             yield
-        wait_for_all()
+        highest(0)  # waits for all
 
 
 def all_reduce_sum(tensor: torch.Tensor) -> torch.Tensor:
@@ -147,16 +147,11 @@ def highest(value: int) -> int:
     return int(highest_yet)
 
 
-def wait_for_all() -> None:
-    """Not dist.barrier, which may choose the GPU of another process."""
-    highest(0)
-
-
 def sizes(size: int) -> list[int]:
     """The sizes that the processes have, in their order; does not wait for a GPU."""
-    of_all = torch.zeros(world_size(), dtype=torch.long)
-    of_all[rank()] = size
-    return all_reduce_sum(of_all).tolist()
+    all_sizes = torch.zeros(world_size(), dtype=torch.long)
+    all_sizes[rank()] = size
+    return all_reduce_sum(all_sizes).tolist()
 
 
 def wrapped(classifier: nn.Module, device: torch.device) -> nn.Module:

@@ -291,7 +291,8 @@ def pick_device(opts: Options) -> torch.device:
     if distributed.launched() or opts.sync_bn:
         from utils.options.processes import check_shares
 
-        check_shares(opts.batch_size, opts.sync_bn and not opts.evaluate, device)
+        sync_bn = opts.sync_bn and not opts.evaluate
+        check_shares(distributed.world_size(), opts.batch_size, sync_bn, device)
     return device
 
 

@@ -18,7 +18,6 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from config import UserError
-from utils import distributed
 
 # for whom the main one alone works, such as while it writes a data set; a process that has ended
 # is noticed at once
@@ -40,7 +39,7 @@ def joined_run() -> Iterator[None]:
         dist.init_process_group(
             backend, store=_store, rank=rank, world_size=world_size, timeout=TIMEOUT
         )
-        distributed.wait_for_all()
+        wait_for_all()
     except (dist.DistError, ValueError) as error:
         raise UserError(
             f"process {os.environ['RANK']} does not find the others of its run "
@@ -49,8 +48,13 @@ def joined_run() -> Iterator[None]:
         ) from None
     yield
     # none leaves while another still needs it; one that fails does not wait
-    distributed.wait_for_all()
+    wait_for_all()
     dist.destroy_process_group()
+
+
+def wait_for_all() -> None:
+    """Not dist.barrier, which may choose the GPU of another process."""
+    dist.all_reduce(torch.zeros(1))
 
 
 def meet() -> tuple[dist.Store, int, int]:
@@ -95,7 +99,7 @@ def own_gpu(name: str) -> str:
     Raises:
         UserError: there is none for it, or one was named.
     """
-    num_gpus, own = torch.cuda.device_count(), distributed.local_rank()
+    num_gpus, own = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", 0))
     if own >= num_gpus:
         raise UserError(
             f"process {own + 1} on this machine has no GPU of its own, there are {num_gpus}: "
@@ -109,13 +113,12 @@ def own_gpu(name: str) -> str:
     return f"cuda:{own}"
 
 
-def check_shares(batch_size: int, sync_bn: bool, device: torch.device) -> None:
-    """Can the batch be split over the processes of this run?
+def check_shares(num_processes: int, batch_size: int, sync_bn: bool, device: torch.device) -> None:
+    """Can the batch be split over the processes of a run?
 
     Raises:
         UserError: it cannot.
     """
-    num_processes = distributed.world_size()
     if batch_size < num_processes:
         raise UserError(
             f"--batch-size {batch_size} is less than a clip for each of {num_processes} processes"
@@ -135,9 +138,9 @@ def check_shares(batch_size: int, sync_bn: bool, device: torch.device) -> None:
 
 def concatenated(share: torch.Tensor, shares: list[int]) -> torch.Tensor:
     """The whole batch, of which each process has so many rows."""
-    if distributed.world_size() == 1:
+    if len(shares) == 1:
         return share
-    first = sum(shares[: distributed.rank()])
+    first = sum(shares[: dist.get_rank()])
     whole = share.new_zeros(sum(shares), *share.shape[1:])
     whole[first : first + len(share)] = share
     dist.all_reduce(whole)  # every row is zero in all processes but one
