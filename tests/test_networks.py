@@ -79,7 +79,7 @@ def plain(monkeypatch):
     module = ModuleType("models.plain")
     module.Plain = lambda num_classes: torch.nn.Linear(3, num_classes)
     monkeypatch.setitem(sys.modules, "models.plain", module)
-    monkeypatch.setitem(ARCHS, "plain", Arch(network="Plain", title="for tests"))
+    monkeypatch.setitem(ARCHS, "plain", Arch(network="Plain"))
 
 
 def test_a_network_without_public_weights_needs_no_file_of_them(plain, capsys):
