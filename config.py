@@ -123,8 +123,8 @@ def _syntax(annotation: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What argparse is told of an option."""
     kind, *others = get_args(annotation) or (annotation,)  # tuple[int, ...], int | None; or int
     if kind is bool:  # what a resumed run keeps can be taken back
-        own = facts.get("resumed") == "own"
-        return {"action": "store_true" if own else argparse.BooleanOptionalAction}
+        once = facts.get("resumed") == "own"
+        return {"action": "store_true" if once else argparse.BooleanOptionalAction}
     low, high = facts.get("low", -math.inf), facts.get("high", math.inf)
     words = [word for other in others for word in get_args(other)]  # int | Literal["auto"]
 
@@ -191,7 +191,7 @@ class Arch:
     """An architecture; its key in ARCHS is the name of its file in models/."""
 
     network: str  # the class in that file
-    # arguments of the class that are options of main.py, too: the values there are, or their type
+    # arguments of the class that are options, too: the values there are, or their type
     options: dict[str, tuple[Any, ...] | type] = field(default_factory=dict)
     # what it can see, and the arguments of the class for it
     modalities: dict[str, dict[str, Any]] = field(
@@ -200,12 +200,11 @@ class Arch:
     cross_modality: bool = False  # can weights of RGB start other modalities?
 
 
-BOTH = (False, True)
 ARCHS = {
     # Inception-v1 inflated to 3-D (Carreira and Zisserman, 2017)
     "i3d": Arch(network="I3D"),
     # I3D with space and time apart (Xie et al., 2018)
-    "s3d": Arch(network="S3D", options={"gating": BOTH}),
+    "s3d": Arch(network="S3D", options={"gating": bool}),
     # 3-D ResNet with non-local blocks (Wang et al., 2018)
     "resnet3d": Arch(
         network="ResNet3D",
@@ -214,7 +213,7 @@ ARCHS = {
             "inflate": ("none", "3x1x1", "3x3x3"),
             "non_local": (0, 5, 10),
             "non_local_mode": ("embedded_gaussian", "gaussian", "dot_product", "concatenation"),
-            "non_local_scale": BOTH,
+            "non_local_scale": bool,
         },
     ),
     # 2-D network on segments of a video (Wang et al., 2016)
@@ -224,7 +223,7 @@ ARCHS = {
             "backbone": str,
             "consensus": ("avg", "max", "topk", "rnn", "cnn"),
             "top_k": int,
-            "partial_bn": BOTH,
+            "partial_bn": bool,
         },
         modalities={name: {"modality": name} for name in ("rgb", "flow", "rgbdiff")},
         cross_modality=True,
@@ -239,7 +238,7 @@ def architecture() -> type[Dataclass]:
         known = {arch: e.options[name] for arch, e in ARCHS.items() if name in e.options}
         values = [v for vs in known.values() if isinstance(vs, tuple) for v in vs]
         kind = type(values[0]) if values else next(iter(known.values()))
-        facts = {"choices": tuple(dict.fromkeys(values))} if values and kind is not bool else {}
+        facts = {"choices": tuple(dict.fromkeys(values))} if values else {}
         options.append((name, kind, option(None, f"of {', '.join(known)}", **facts)))
     about = {"__doc__": "Arguments of the network, whose class has the defaults."}
     return make_dataclass("Architecture", options, namespace=about)

@@ -42,6 +42,7 @@ def test_usual_and_odd_sizes_give_logits(arch, frames, size):
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_option_of_an_architecture_is_an_argument_of_its_network(arch):
     for name, values in ARCHS[arch].options.items():
+        values = (False, True) if values is bool else values
         for value in values if isinstance(values, tuple) else ():
             if arch == "resnet3d" and name.startswith("non_local_"):
                 args = {"non_local": 5, name: value}

@@ -222,7 +222,7 @@ def test_help_answers_at_once():
 
 @pytest.fixture
 def toy_arch(monkeypatch):
-    options = {"depth": (18, 101), "gates": (False, True), "top_k": int}
+    options = {"depth": (18, 101), "gates": bool, "top_k": int}
     monkeypatch.setitem(ARCHS, "toy", Arch(network="Toy", options=options))
     recipe = Recipe(clip_len=8, epochs=1, batch_size=1, lr=1, arch_args={"depth": 101, "top_k": 3})
     monkeypatch.setitem(RECIPES, ("toy", "scratch"), recipe)
