@@ -330,8 +330,8 @@ class Augmentation:
     )
     crop: str = option(
         "random",
-        "in training: at any place of the resized frame; any window, resized; one at 13 fixed "
-        "places, resized",
+        "in training: at any place of the resized frame (random), any window, resized (resized), "
+        "or one at 13 fixed places, resized (corners)",
         choices=CROPS,
     )
     crop_area: tuple[float, float] = option(
@@ -387,22 +387,20 @@ class Optimization:
     epochs: int = option(help="times that each training video is seen", low=1)
     batch_size: int = fixed(help="clips a step, over all devices", low=1, also_with=USES)
     optimizer: str = fixed("sgd", "what makes steps of gradients", choices=("sgd", "adamw"))
-    lr: float = option(
-        help="learning rate for the batch size in use; the recipe's is scaled to it", low=0
-    )
+    lr: float = option(help="learning rate at this batch size; a recipe's is scaled to it", low=0)
     momentum: float = share(0.9, "of SGD")
-    nesterov: bool = option(False, "of SGD")
+    nesterov: bool = option(False, "Nesterov's form of momentum, for SGD")
     weight_decay: float = option(1e-4, "pull of each weight towards zero", low=0)
     decay_norm: bool = option(True, "weight decay on batch norm, too")
-    clip_grad: float = option(0, "longest gradient; 0: any", low=0, metavar="NORM")
+    clip_grad: float = option(0, "longest gradient allowed; 0: any length", low=0, metavar="NORM")
     schedule: str = option(
         "step", "how lr falls after the warm-up", choices=("step", "cosine", "plateau")
     )
     lr_steps: tuple[int, ...] = option(
-        (), "a tenth of lr after each", low=1, nargs="*", metavar="EPOCH"
+        (), "lr falls to a tenth after each of these epochs", low=1, nargs="*", metavar="EPOCH"
     )
     plateau_patience: int = option(
-        5, "without a better validation loss before a tenth of lr", low=1, metavar="EPOCHS"
+        5, "without a better validation loss before lr falls to a tenth", low=1, metavar="EPOCHS"
     )
     warmup_epochs: float = option(
         0, "lr rises linearly from near zero in so many", low=0, metavar="N"
@@ -478,7 +476,7 @@ class Machine:
         not_with="checkpoint_activations",
     )
     compile: bool = option(False, "compile the network first", not_with="checkpoint_activations")
-    channels_last: bool = option(True, "memory format (channels last)")
+    channels_last: bool = option(True, "keep clips and weights in the channels-last memory format")
     seed: int = fixed(0, "of everything random", low=0)
 
 
@@ -526,8 +524,8 @@ class Curves:
     """Where the numbers of a run are drawn, beside the files in its folder."""
 
     log_every: int = option(10, "steps between two points", low=1, metavar="STEPS")
-    visdom_server: str = own("127.0.0.1", "where one is started if none listens", metavar="HOST")
-    visdom_port: int = own(8097, "of that", low=1, high=65535, metavar="PORT")
+    visdom_server: str = own("127.0.0.1", "host; one is started if none listens", metavar="HOST")
+    visdom_port: int = own(8097, "port of that server", low=1, high=65535, metavar="PORT")
     visdom_env: str | None = option(
         None, "name of the page (default: the name of the run)", metavar="NAME"
     )
