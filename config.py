@@ -8,10 +8,11 @@ import contextlib
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_origin
 
 USES = ("predict", "extract_features", "export")  # what a trained network is good for
 RUNS = Path("saved_model")  # folder of all runs, below the working folder
@@ -20,7 +21,13 @@ INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 # anew in each class
 UCF_NAME = re.compile(r"(?:v_(?P<class_name>\w+))?_(?P<number>g\d+)_c\d+", re.IGNORECASE)
 LOW_HIGH = ("LOW", "HIGH")
-T = TypeVar("T")
+
+
+class Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+D = TypeVar("D", bound=Dataclass)
 
 
 class UserError(ValueError):
@@ -67,20 +74,26 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def option(default=MISSING, help: str = "", **facts):
+def option(default: Any = MISSING, help: str = "", **facts: Any) -> Any:
     """A field of a dataclass that is an option of the command line, too: all that is known of it.
 
     Args:
         default: MISSING where every recipe has its own.
         help: for --help, which adds the default itself.
-        **facts: as far as they do not follow from the annotation: `low` and `high`, limits of a
-            number, both allowed; `choices`; `metavar`; `nargs`; `resumed`, what a run that goes on
-            does: it keeps the value of the run before unless another is typed (the default),
-            cannot have another one ("fixed"), or has its own ("own"); `only_with`, options of
-            which one must be typed, too; `not_with`, one that must not be on; `also_with`, the
-            USES that it goes with; `action`, does it ask for something else than training?
+        **facts: what the annotation does not say: `low` and `high`, limits of a number, both
+            allowed; `choices`, `metavar`, `nargs`; `resumed`, what a run that goes on does: it
+            keeps the value unless another is typed (the default), cannot have another ("fixed"),
+            or has its own ("own"); `only_with`, options of which one must be typed, too;
+            `not_with`, one that must not be on; `also_with`, the USES that it goes with;
+            `action`, does it ask for something else than training?
     """
     return field(default=default, metadata={"help": help, **facts})
+
+
+used = partial(option, also_with=USES)
+own = partial(option, resumed="own")
+fixed = partial(option, resumed="fixed")
+share = partial(option, low=0, high=1)
 
 
 def flag(name: str) -> str:
@@ -88,7 +101,7 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
+def add_options(parser: argparse.ArgumentParser, kind: type[Dataclass]) -> None:
     """Adds the options among the fields of `kind`: a group under its name and docstring.
 
     What is not typed is not in the namespace; `in_form` makes the rest what the fields are.
@@ -98,7 +111,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
     about = f"{kind.__doc__}{' Defaults are those of the recipe.' * (options[0].name in recipe)}"
     group = parser.add_argument_group(kind.__name__.lower(), about)
     for f in options:
-        syntax, help = _syntax(f), f.metadata["help"]
+        syntax, help = _syntax(f.type, f.metadata), f.metadata["help"]
         said = f.default in (None, (), MISSING) or syntax.get("action") == "store_true"
         if f.name not in recipe and not said:
             values = f.default if isinstance(f.default, tuple) else (f.default,)
@@ -106,16 +119,16 @@ def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
         group.add_argument(flag(f.name), help=help, default=argparse.SUPPRESS, **syntax)
 
 
-def _syntax(f: Field) -> dict[str, Any]:
-    """What argparse is told of an option, from its annotation and its facts."""
-    kind, *others = get_args(f.type) or (f.type,)  # tuple[int, ...], int | None; or int
+def _syntax(annotation: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What argparse is told of an option."""
+    kind, *others = get_args(annotation) or (annotation,)  # tuple[int, ...], int | None; or int
     if kind is bool:  # what a resumed run keeps can be taken back
-        own = f.metadata.get("resumed") == "own"
-        return {"action": "store_true" if own else argparse.BooleanOptionalAction}
-    low, high = f.metadata.get("low", -math.inf), f.metadata.get("high", math.inf)
+        once = facts.get("resumed") == "own"
+        return {"action": "store_true" if once else argparse.BooleanOptionalAction}
+    low, high = facts.get("low", -math.inf), facts.get("high", math.inf)
     words = [word for other in others for word in get_args(other)]  # int | Literal["auto"]
 
-    def parse(text: str):
+    def parse(text: str) -> Any:
         try:
             value = text if text in words else getattr(kind, "parse", kind)(text)
         except UserError as error:
@@ -126,28 +139,28 @@ def _syntax(f: Field) -> dict[str, Any]:
         return value
 
     parse.__name__ = kind.__name__  # argparse names it where `kind` itself fails
-    syntax = {"type": parse, "metavar": None if "choices" in f.metadata else {int: "N"}.get(kind)}
-    if get_origin(f.type) is tuple:
+    syntax: dict[str, Any] = {"type": parse}
+    if kind is int and "choices" not in facts:
+        syntax["metavar"] = "N"
+    if get_origin(annotation) is tuple:
         syntax["nargs"] = "+" if ... in others else 1 + len(others)
-    known = ("choices", "metavar", "nargs")
-    return syntax | {name: f.metadata[name] for name in known if name in f.metadata}
+    return syntax | {n: facts[n] for n in ("choices", "metavar", "nargs") if n in facts}
 
 
-def in_form(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+def in_form(kind: type[Dataclass], values: dict[str, Any]) -> dict[str, Any]:
     """Values by name, from argparse or a JSON file, in the form that the fields of `kind` have."""
     formed = dict(values)
     for f in fields(kind):
         value = values.get(f.name)
         if isinstance(value, list):
-            if len(value) == 1 and ... not in get_args(f.type):  # of a range, one is both
-                value *= 2
-            formed[f.name] = tuple(value)
+            both = len(value) == 1 and ... not in get_args(f.type)  # of a range, one is both
+            formed[f.name] = tuple(value * 2 if both else value)
         elif f.type is Views and isinstance(value, str):
             formed[f.name] = Views.parse(value)
     return formed
 
 
-def part(kind: type[T], values: object) -> T:
+def part(kind: type[D], values: object) -> D:
     """The dataclass `kind` with those attributes of `values` that it has fields for."""
     return kind(**{f.name: getattr(values, f.name) for f in fields(kind)})
 
@@ -164,18 +177,13 @@ class Views:
 
     @classmethod
     def parse(cls, text: str) -> "Views":
-        """CLIPSxCROPS, or CLIPS alone, where CLIPS may be "all".
-
-        Raises:
-            UserError: it is neither.
-        """
-        clips, _, crops = text.partition("x")
-        some = clips.isdecimal() and int(clips) > 0
-        if not (some or clips == "all") or (crops or "1") not in ("1", "3", "10"):
+        """CLIPSxCROPS, or CLIPS alone, where CLIPS may be "all"; else raises UserError."""
+        match = re.fullmatch(r"(all|0*[1-9]\d*)(?:x(1|3|10)?)?", text, re.ASCII)
+        if match is None:
             raise UserError(
                 f"'{text}' is not CLIPSxCROPS with 1, 3 or 10 crops, such as 10x3, or all"
             )
-        return cls(int(clips) if some else None, int(crops or 1))
+        return cls(None if match[1] == "all" else int(match[1]), int(match[2] or 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,42 +191,39 @@ class Arch:
     """An architecture; its key in ARCHS is the name of its file in models/."""
 
     network: str  # the class in that file
-    title: str
-    # arguments of the class that are options of main.py, too: the values there are, or their type
-    options: dict[str, tuple | type] = field(default_factory=dict)
+    # arguments of the class that are options, too: the values there are, or their type
+    options: dict[str, tuple[Any, ...] | type] = field(default_factory=dict)
     # what it can see, and the arguments of the class for it
-    modalities: dict[str, dict] = field(
+    modalities: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {"rgb": {}, "flow": {"in_channels": 2}}
     )
     cross_modality: bool = False  # can weights of RGB start other modalities?
 
 
 ARCHS = {
-    "i3d": Arch(network="I3D", title="Inception-v1 inflated to 3-D (Carreira and Zisserman, 2017)"),
-    "s3d": Arch(
-        network="S3D",
-        title="I3D with space and time apart (Xie et al., 2018)",
-        options={"gating": (False, True)},
-    ),
+    # Inception-v1 inflated to 3-D (Carreira and Zisserman, 2017)
+    "i3d": Arch(network="I3D"),
+    # I3D with space and time apart (Xie et al., 2018)
+    "s3d": Arch(network="S3D", options={"gating": bool}),
+    # 3-D ResNet with non-local blocks (Wang et al., 2018)
     "resnet3d": Arch(
         network="ResNet3D",
-        title="3-D ResNet with non-local blocks (Wang et al., 2018)",
         options={
             "depth": (50, 101, 152),
             "inflate": ("none", "3x1x1", "3x3x3"),
             "non_local": (0, 5, 10),
             "non_local_mode": ("embedded_gaussian", "gaussian", "dot_product", "concatenation"),
-            "non_local_scale": (False, True),
+            "non_local_scale": bool,
         },
     ),
+    # 2-D network on segments of a video (Wang et al., 2016)
     "tsn": Arch(
         network="TSN",
-        title="2-D network on segments of a video (Wang et al., 2016)",
         options={
             "backbone": str,
             "consensus": ("avg", "max", "topk", "rnn", "cnn"),
             "top_k": int,
-            "partial_bn": (False, True),
+            "partial_bn": bool,
         },
         modalities={name: {"modality": name} for name in ("rgb", "flow", "rgbdiff")},
         cross_modality=True,
@@ -226,15 +231,14 @@ ARCHS = {
 }
 
 
-def architecture() -> type:
+def architecture() -> type[Dataclass]:
     """The arguments of the networks in ARCHS, as one more group of options."""
-    options = []
+    options: list[tuple[str, Any, Any]] = []
     for name in dict.fromkeys(name for entry in ARCHS.values() for name in entry.options):
         known = {arch: e.options[name] for arch, e in ARCHS.items() if name in e.options}
-        first, facts = next(iter(known.values())), {}
-        kind = type(first[0]) if isinstance(first, tuple) else first
-        if isinstance(first, tuple) and kind is not bool:
-            facts = {"choices": tuple(dict.fromkeys(v for vs in known.values() for v in vs))}
+        values = [v for vs in known.values() if isinstance(vs, tuple) for v in vs]
+        kind = type(values[0]) if values else next(iter(known.values()))
+        facts = {"choices": tuple(dict.fromkeys(values))} if values else {}
         options.append((name, kind, option(None, f"of {', '.join(known)}", **facts)))
     about = {"__doc__": "Arguments of the network, whose class has the defaults."}
     return make_dataclass("Architecture", options, namespace=about)
@@ -248,9 +252,10 @@ def typed_arch_args(arch: str, typed: dict[str, Any]) -> dict[str, Any]:
             raise UserError(f"{flag(name)} is an option of {other}, not of {arch}")
     arch_args = {name: typed[name] for name in known if name in typed}
     for name, value in arch_args.items():
-        if isinstance(known[name], tuple) and value not in known[name]:
-            among = ", ".join(map(str, known[name]))
-            raise UserError(f"{flag(name)} {value} is not for {arch}, but {among}")
+        among = known[name]
+        if isinstance(among, tuple) and value not in among:
+            choices = ", ".join(map(str, among))
+            raise UserError(f"{flag(name)} {value} is not for {arch}, but {choices}")
     return arch_args
 
 
@@ -266,22 +271,17 @@ class Clip:
     modality: str = option(
         "rgb", "flow: lists with a 'flow_path'; rgbdiff: of tsn", choices=("rgb", "flow", "rgbdiff")
     )
-    clip_len: int = option(help="frames the network sees", low=1, also_with=USES)
-    stride: int = option(1, "source frames between two of them", low=1, also_with=USES)
-    target_fps: float | None = option(
+    clip_len: int = used(help="frames the network sees", low=1)
+    stride: int = used(1, "source frames between two of them", low=1)
+    target_fps: float | None = used(
         None,
         "--stride counts frames at this rate, whatever that of a video (its own)",
         low=0.1,
         metavar="FPS",
-        also_with=USES,
     )
     snippet_len: int = option(0, "frames of each segment of the video; 0: consecutive clips", low=0)
-    resize: str = option(
-        "short_side", "square: whatever the aspect ratio", choices=RESIZES, also_with=USES
-    )
-    crop_size: int = option(
-        224, "what the network sees of a frame", low=1, metavar="PX", also_with=USES
-    )
+    resize: str = used("short_side", "square: whatever the aspect ratio", choices=RESIZES)
+    crop_size: int = used(224, "what the network sees of a frame", low=1, metavar="PX")
 
     def network_input(self) -> tuple[int, int, int, int]:
         """The shape (C, T, S, S) of a clip on its way into the network."""
@@ -313,31 +313,25 @@ class Preprocessing(Clip):
         channels = 2 * self.snippet_len
         mean = 128.0 if self.value_range == (0.0, 255.0) else 0.5
         std = round(sum(self.std) / len(self.std), 3)
-        return replace(
-            self,
-            modality="flow",
-            channel_order="RGB",
-            mean=(mean,) * channels,
-            std=(std,) * channels,
-        )
+        pixels = {"mean": (mean,) * channels, "std": (std,) * channels}
+        return replace(self, modality="flow", channel_order="RGB", **pixels)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """How clips of training vary; evaluation always resizes to the lowest short side and crops."""
 
-    short_side: tuple[int, int] = option(
+    short_side: tuple[int, int] = used(
         (256, 256),
         "frames are resized to it; two: a range; with other --crop than random in evaluation only",
         low=1,
         nargs="+",
         metavar="PX",
-        also_with=USES,
     )
     crop: str = option(
         "random",
-        "in training: at any place of the resized frame; any window, resized; one at 13 fixed "
-        "places, resized",
+        "in training: at any place of the resized frame (random), any window, resized (resized), "
+        "or one at 13 fixed places, resized (corners)",
         choices=CROPS,
     )
     crop_area: tuple[float, float] = option(
@@ -353,43 +347,28 @@ class Augmentation:
         high=1,
         metavar="S",
     )
-    flip_prob: float = option(
-        0.5, "horizontal flips, where the data set allows them", low=0, high=1, metavar="P"
-    )
-    color_jitter: tuple[float, float, float, float] = option(
+    flip_prob: float = share(0.5, "horizontal flips, where the data set allows them", metavar="P")
+    color_jitter: tuple[float, float, float, float] = share(
         (0.0, 0.0, 0.0, 0.0),
         "the most that each changes; hue in turns of the color wheel, 0.5 at most",
-        low=0,
-        high=1,
         metavar=("BRIGHTNESS", "CONTRAST", "SATURATION", "HUE"),
     )
 
 
 def check_augmentation(clip: Clip, augmentation: Augmentation) -> None:
-    """Combinations that no single option of theirs can see.
-
-    Raises:
-        UserError: one that cannot be.
-    """
+    """Raises UserError for a combination that no single option can see."""
     low, *_, high = sides = augmentation.short_side
-    refuse(
-        clip.snippet_len and clip.clip_len % clip.snippet_len,
-        "--clip-len must be a multiple of --snippet-len: frames of all segments",
-    )
-    refuse(
-        len(sides) > 2 or low > high,
-        "--short-side takes one number, or the lowest and the highest of a range",
-    )
-    refuse(
-        clip.crop_size > low, f"--crop-size {clip.crop_size} is more than the short side of {low}"
-    )
+    size, jitter = clip.crop_size, augmentation.color_jitter
+    apart = clip.snippet_len and clip.clip_len % clip.snippet_len
+    refuse(apart, "--clip-len must be a multiple of --snippet-len: frames of all segments")
+    no_range = len(sides) > 2 or low > high
+    refuse(no_range, "--short-side takes one number, or the lowest and the highest of a range")
+    refuse(size > low, f"--crop-size {size} is more than the short side of {low}")
     for name in ("crop_area", "crop_ratio"):
         low, high = getattr(augmentation, name)
         refuse(low > high, f"{flag(name)} takes the lowest, then the highest")
-    jitter = augmentation.color_jitter
-    refuse(
-        any(jitter) and clip.modality == "flow", "--color-jitter is for RGB frames, not for flow"
-    )
+    on_flow = any(jitter) and clip.modality == "flow"
+    refuse(on_flow, "--color-jitter is for RGB frames, not for flow")
     refuse(jitter[3] > 0.5, "--color-jitter: the hue changes by half a turn, 0.5, at most")
 
 
@@ -397,8 +376,8 @@ def check_augmentation(clip: Clip, augmentation: Augmentation) -> None:
 class Network:
     """The network, beside the arguments of its class."""
 
-    dropout: float = option(0.5, "of the features before the head", low=0, high=1, metavar="P")
-    bn_momentum: float = option(0.1, "weight of the newest batch in batch norm", low=0, high=1)
+    dropout: float = share(0.5, "of the features before the head", metavar="P")
+    bn_momentum: float = share(0.1, "weight of the newest batch in batch norm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -406,31 +385,22 @@ class Optimization:
     """Steps of the optimizer, and their sizes."""
 
     epochs: int = option(help="times that each training video is seen", low=1)
-    batch_size: int = option(
-        help="clips a step, over all devices", low=1, resumed="fixed", also_with=USES
-    )
-    optimizer: str = option(
-        "sgd", "what makes steps of gradients", choices=("sgd", "adamw"), resumed="fixed"
-    )
-    lr: float = option(
-        help="learning rate for the batch size in use; the recipe's is scaled to it", low=0
-    )
-    momentum: float = option(0.9, "of SGD", low=0, high=1)
-    nesterov: bool = option(False, "of SGD")
+    batch_size: int = fixed(help="clips a step, over all devices", low=1, also_with=USES)
+    optimizer: str = fixed("sgd", "what makes steps of gradients", choices=("sgd", "adamw"))
+    lr: float = option(help="learning rate at this batch size; a recipe's is scaled to it", low=0)
+    momentum: float = share(0.9, "of SGD")
+    nesterov: bool = option(False, "Nesterov's form of momentum, for SGD")
     weight_decay: float = option(1e-4, "pull of each weight towards zero", low=0)
     decay_norm: bool = option(True, "weight decay on batch norm, too")
-    clip_grad: float = option(0, "longest gradient; 0: any", low=0, metavar="NORM")
+    clip_grad: float = option(0, "longest gradient allowed; 0: any length", low=0, metavar="NORM")
     schedule: str = option(
         "step", "how lr falls after the warm-up", choices=("step", "cosine", "plateau")
     )
     lr_steps: tuple[int, ...] = option(
-        (), "a tenth of lr after each", low=1, nargs="*", metavar="EPOCH"
+        (), "lr falls to a tenth after each of these epochs", low=1, nargs="*", metavar="EPOCH"
     )
     plateau_patience: int = option(
-        5,
-        "without a better validation loss before a tenth of lr",
-        low=1,
-        metavar="EPOCHS",
+        5, "without a better validation loss before lr falls to a tenth", low=1, metavar="EPOCHS"
     )
     warmup_epochs: float = option(
         0, "lr rises linearly from near zero in so many", low=0, metavar="N"
@@ -441,16 +411,12 @@ class Optimization:
 class Regularization:
     """What keeps a network from learning its training videos by heart."""
 
-    ema: float = option(
+    ema: float = share(
         0,
         "evaluate weights averaged over the steps, such as 0.999; 0: the last weights",
-        low=0,
-        high=1,
         metavar="DECAY",
     )
-    label_smoothing: float = option(
-        0, "share of each label that goes to all classes", low=0, high=1, metavar="P"
-    )
+    label_smoothing: float = share(0, "share of each label that goes to all classes", metavar="P")
     mixup: float = option(0, "blend pairs of clips; 0: none", low=0, metavar="ALPHA")
     freeze: str | None = option(
         None, "train only what follows this stage of the network", metavar="STAGE"
@@ -481,7 +447,7 @@ class Recipe(Clip, Augmentation, Network, Optimization, Regularization, Evaluati
 
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)  # of pixels scaled to [0, 1]
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
-    arch_args: dict = field(default_factory=dict)  # of the network, see Arch.options
+    arch_args: dict[str, Any] = field(default_factory=dict)  # of the network, see Arch.options
     expected: str = ""  # published accuracy with its protocol, printed at the start of a run
 
 
@@ -489,17 +455,11 @@ class Recipe(Clip, Augmentation, Network, Optimization, Regularization, Evaluati
 class Machine:
     """What computes, and how."""
 
-    device: str = option(
-        "auto",
-        "auto (a GPU if there is one), cpu, cuda or cuda:N",
-        resumed="own",
-        also_with=USES,
-    )
-    precision: str = option(
+    device: str = own("auto", "auto (a GPU if there is one), cpu, cuda or cuda:N", also_with=USES)
+    precision: str = used(
         "auto",
         "auto: bf16 where it is fast and right",
         choices=("auto", "fp32", "tf32", "bf16", "fp16"),
-        also_with=USES,
     )
     micro_batch: int | Literal["auto"] | None = option(
         None,
@@ -516,19 +476,18 @@ class Machine:
         not_with="checkpoint_activations",
     )
     compile: bool = option(False, "compile the network first", not_with="checkpoint_activations")
-    channels_last: bool = option(True, "memory format (channels last)")
-    seed: int = option(0, "of everything random", low=0, resumed="fixed")
+    channels_last: bool = option(True, "keep clips and weights in the channels-last memory format")
+    seed: int = fixed(0, "of everything random", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loading:
     """How videos are read."""
 
-    workers: int = option(
+    workers: int | None = own(
         None,
         "loader processes, of each process (default: one a core, 8 at most)",
         low=0,
-        resumed="own",
         also_with=USES,
     )
     on_bad_frame: str = option(
@@ -537,11 +496,9 @@ class Loading:
         "can be, or its video is left out",
         choices=("stop", "nearest", "skip"),
     )
-    max_bad_share: float = option(
+    max_bad_share: float = share(
         0.01,
         "of the videos; with more bad ones the run ends in spite of --on-bad-frame",
-        low=0,
-        high=1,
         metavar="SHARE",
     )
 
@@ -567,27 +524,21 @@ class Curves:
     """Where the numbers of a run are drawn, beside the files in its folder."""
 
     log_every: int = option(10, "steps between two points", low=1, metavar="STEPS")
-    visdom_server: str = option(
-        "127.0.0.1", "where one is started if none listens", metavar="HOST", resumed="own"
-    )
-    visdom_port: int = option(8097, "of that", low=1, high=65535, metavar="PORT", resumed="own")
+    visdom_server: str = own("127.0.0.1", "host; one is started if none listens", metavar="HOST")
+    visdom_port: int = own(8097, "port of that server", low=1, high=65535, metavar="PORT")
     visdom_env: str | None = option(
         None, "name of the page (default: the name of the run)", metavar="NAME"
     )
-    no_visdom: bool = option(False, "curves go to the run folder only", resumed="own")
+    no_visdom: bool = own(False, "curves go to the run folder only")
     logger: tuple[str, ...] = option(
         ("visdom",), "where the numbers go, too", choices=("visdom", "tensorboard")
     )
 
 
-# short side 256, a random 224 px crop, one flip a video: arXiv:1705.07750 sec. 2.5
-I3D_SCRATCH = Recipe(
-    clip_len=64,  # 64 consecutive frames at 25 fps, arXiv:1705.07750 sec. 2.4
-    epochs=100,
-    lr_steps=(40, 80),  # GluonCV's i3d_inceptionv1_kinetics400: 71.8 % top-1 with 64 clips a batch
-    batch_size=64,
-    lr=0.01,
-)
+# 64 consecutive frames at 25 fps, short side 256, a random crop of 224 px, one flip a video:
+# arXiv:1705.07750 sec. 2.4 and 2.5. The rate and its steps for 64 clips: GluonCV's
+# i3d_inceptionv1_kinetics400, 71.8 % top-1
+I3D_SCRATCH = Recipe(clip_len=64, epochs=100, lr_steps=(40, 80), batch_size=64, lr=0.01)
 # GluonCV's i3d_resnet50_v1_ucf101 and _hmdb51; the I3D paper adapts its own and prints no numbers
 I3D_UCF101 = replace(I3D_SCRATCH, epochs=50, lr_steps=(20, 40), lr=0.001, clip_grad=40)
 I3D_HMDB51 = replace(I3D_SCRATCH, epochs=35, lr_steps=(15, 25), lr=0.01, clip_grad=40)
@@ -642,14 +593,19 @@ TSN_SCRATCH = Recipe(
 )
 # MMAction's configurations of the authors' BNInception; their Caffe solvers say 1e-3 and 40, too
 TSN_IMAGENET = replace(TSN_SCRATCH, lr=0.001, clip_grad=40, arch_args={"partial_bn": True})
-# torchvision's S3D on Kinetics-400: lr 0.2 for 768 clips; frames are made square, as in the paper
+# MMAction2's R50: lr 0.01 for 256 clips, batch norm trained
+TSN_KINETICS = replace(
+    TSN_SCRATCH,
+    epochs=100,
+    lr_steps=(40, 80),
+    batch_size=256,
+    dropout=0.4,
+    weight_decay=1e-4,
+    clip_grad=40,
+)
+# torchvision's S3D on Kinetics-400: lr 0.2 for 12 x 64 clips; square frames, as in the paper
 S3D_SCRATCH = replace(
-    I3D_SCRATCH,
-    resize="square",
-    epochs=45,
-    lr_steps=(20, 30, 40),
-    warmup_epochs=10,
-    lr=0.2 * 64 / 768,
+    I3D_SCRATCH, resize="square", epochs=45, lr_steps=(20, 30, 40), warmup_epochs=10, lr=0.2 / 12
 )
 # found by measuring on two CPU cores: small crops for speed, variety from random starts and crops
 DEMO = Recipe(
@@ -667,152 +623,84 @@ DEMO = Recipe(
     warmup_epochs=1,
     views=Views(3, 1),
 )
-RECIPES = {  # (architecture, data set, start) before (architecture, start)
+# (architecture, data set, start) before ("any", data set, start) before (architecture, start)
+RECIPES: dict[tuple[str, ...], Recipe] = {
     ("i3d", "scratch"): I3D_SCRATCH,
     # 50 epochs at 0.001, /10 after 20 and 40: GluonCV's fine-tuning of a Kinetics I3D on UCF101
     ("i3d", "kinetics"): I3D_UCF101,
-    ("i3d", "kinetics400", "scratch"): replace(
-        I3D_SCRATCH,
-        expected="68.4 % (RGB, test set, whole video, 1 center crop; arXiv:1705.07750 Table 3)",
-    ),
-    ("i3d", "kinetics400", "imagenet"): replace(  # GluonCV's i3d_inceptionv1_kinetics400
-        I3D_SCRATCH,
-        clip_len=32,
-        stride=2,
-        expected="71.8 % (RGB, validation set; GluonCV with this recipe)",
-    ),
-    ("i3d", "kinetics200", "scratch"): replace(
-        I3D_SCRATCH, expected="78.4 % (RGB; arXiv:1712.04851, as others quote it)"
-    ),
-    ("i3d", "ucf101", "scratch"): replace(
-        I3D_SCRATCH, expected="50 to 60 % (RGB; what an author of I3D expects, no measurement)"
-    ),
-    ("i3d", "ucf101", "imagenet"): replace(
-        I3D_UCF101, expected="84.5 % (RGB, split 1, whole video; arXiv:1705.07750 Table 2)"
-    ),
-    ("i3d", "ucf101", "kinetics"): replace(
-        I3D_UCF101,
-        expected="95.6 % (RGB, mean of 3 splits, whole video; arXiv:1705.07750 Table 5)",
-    ),
-    ("i3d", "hmdb51", "imagenet"): replace(
-        I3D_HMDB51, expected="49.8 % (RGB, split 1, whole video; arXiv:1705.07750 Table 2)"
-    ),
-    ("i3d", "hmdb51", "kinetics"): replace(
-        I3D_HMDB51,
-        expected="74.8 % (RGB, mean of 3 splits, whole video; arXiv:1705.07750 Table 5)",
-    ),
+    ("i3d", "kinetics400", "scratch"): I3D_SCRATCH,
+    # GluonCV's i3d_inceptionv1_kinetics400
+    ("i3d", "kinetics400", "imagenet"): replace(I3D_SCRATCH, clip_len=32, stride=2),
+    ("i3d", "kinetics200", "scratch"): I3D_SCRATCH,
+    ("i3d", "ucf101", "scratch"): I3D_SCRATCH,
+    ("i3d", "ucf101", "imagenet"): I3D_UCF101,
+    ("i3d", "ucf101", "kinetics"): I3D_UCF101,
+    ("i3d", "hmdb51", "imagenet"): I3D_HMDB51,
+    ("i3d", "hmdb51", "kinetics"): I3D_HMDB51,
     ("s3d", "scratch"): S3D_SCRATCH,
-    ("s3d", "kinetics400", "scratch"): replace(
-        S3D_SCRATCH,
-        expected="68.4 % (validation set, one clip of 128 frames at 15 fps; torchvision)",
-    ),
-    ("s3d", "kinetics200", "scratch"): replace(
-        S3D_SCRATCH,
-        expected="78.9 % (RGB; arXiv:1712.04851, as others quote it)",
-    ),
-    # no schedule of S3D on a smaller set is known: that of I3D
-    ("s3d", "kinetics"): I3D_UCF101,
-    ("s3d", "ucf101", "kinetics"): replace(
-        I3D_UCF101, expected="96.8 % (S3D-G, RGB, mean of 3 splits; a survey's table)"
-    ),
-    ("s3d", "hmdb51", "kinetics"): replace(
-        I3D_HMDB51, expected="75.9 % (S3D-G, RGB, mean of 3 splits; a survey's table)"
-    ),
+    ("s3d", "kinetics400", "scratch"): S3D_SCRATCH,
+    ("s3d", "kinetics200", "scratch"): S3D_SCRATCH,
+    ("s3d", "kinetics"): I3D_UCF101,  # no schedule of S3D on a smaller set is known: that of I3D
+    ("s3d", "ucf101", "kinetics"): I3D_UCF101,
+    ("s3d", "hmdb51", "kinetics"): I3D_HMDB51,
     ("resnet3d", "scratch"): RESNET_SCRATCH,
-    ("resnet3d", "kinetics400", "scratch"): replace(
-        RESNET_SCRATCH,
-        expected="73.5 %, 74.0 % with 5 non-local blocks (ResNet-50, validation set, 10 clips x "
-        "3 crops; SlowFast's model zoo)",
-    ),
+    ("resnet3d", "kinetics400", "scratch"): RESNET_SCRATCH,
     ("resnet3d", "imagenet"): RESNET_IMAGENET,
-    ("resnet3d", "kinetics400", "imagenet"): replace(
-        RESNET_IMAGENET,
-        expected="73.3 %, 74.9 % with 5 non-local blocks (ResNet-50, validation set, 10 clips, "
-        "fully convolutional; arXiv:1711.07971 Table 2f)",
-    ),
+    ("resnet3d", "kinetics400", "imagenet"): RESNET_IMAGENET,
     ("resnet3d", "kinetics"): RESNET_UCF101,
-    ("resnet3d", "ucf101", "imagenet"): replace(
-        RESNET_UCF101, expected="83.9 % (ResNet-50, split 1; GluonCV with this recipe)"
-    ),
-    ("resnet3d", "ucf101", "kinetics"): replace(
-        RESNET_UCF101, expected="95.4 % (ResNet-50, split 1; GluonCV with this recipe)"
-    ),
-    ("resnet3d", "hmdb51", "imagenet"): replace(
-        RESNET_HMDB51, expected="48.5 % (ResNet-50, split 1; GluonCV with this recipe)"
-    ),
-    ("resnet3d", "hmdb51", "kinetics"): replace(
-        RESNET_HMDB51, expected="70.9 % (ResNet-50, split 1; GluonCV with this recipe)"
-    ),
+    ("resnet3d", "ucf101", "imagenet"): RESNET_UCF101,
+    ("resnet3d", "ucf101", "kinetics"): RESNET_UCF101,
+    ("resnet3d", "hmdb51", "imagenet"): RESNET_HMDB51,
+    ("resnet3d", "hmdb51", "kinetics"): RESNET_HMDB51,
     ("tsn", "scratch"): TSN_SCRATCH,
     ("tsn", "imagenet"): TSN_IMAGENET,
     ("tsn", "kinetics"): TSN_IMAGENET,  # nothing published: the rate of fine-tuning at least
-    # MMAction2's R50: lr 0.01 for 256 clips, batch norm trained
-    ("tsn", "kinetics400", "imagenet"): replace(
-        TSN_SCRATCH,
-        epochs=100,
-        lr_steps=(40, 80),
-        batch_size=256,
-        dropout=0.4,
-        weight_decay=1e-4,
-        clip_grad=40,
-        expected="72.8 % (ResNet-50, RGB, validation set, 25 segments x 10 crops; MMAction2)",
-    ),
-    ("tsn", "ucf101", "imagenet"): replace(
-        TSN_IMAGENET,
-        expected="85.7 % (BNInception, RGB, split 1, 25 segments x 10 crops; arXiv:1608.00859)",
-    ),
-    ("tsn", "hmdb51", "imagenet"): replace(
-        TSN_IMAGENET, expected="55.2 % (ResNet-50, RGB, split 1; GluonCV, with another recipe)"
-    ),
-    ("i3d", "demo", "scratch"): DEMO,
+    ("tsn", "kinetics400", "imagenet"): TSN_KINETICS,
+    ("tsn", "ucf101", "imagenet"): TSN_IMAGENET,
+    ("tsn", "hmdb51", "imagenet"): TSN_IMAGENET,
+    ("any", "demo", "scratch"): DEMO,
     # twice the layers in a row, twice the batch norms: it needs longer until it sees motion
     ("s3d", "demo", "scratch"): replace(DEMO, epochs=30),
-    ("resnet3d", "demo", "scratch"): DEMO,
     # the middle of eight segments of three frames each: all that a network without time can use
     ("tsn", "demo", "scratch"): replace(
         DEMO, stride=1, snippet_len=1, arch_args={"backbone": "resnet18"}, views=Views(1, 1)
     ),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol(Evaluation):
-    """How a paper evaluates."""
-
-    source: str
-
-
-PROTOCOLS = {
-    "i3d": Protocol(
-        views=Views(None, 1),
-        average="logits",
-        source="arXiv:1705.07750 sec. 2.5 and the authors' code: the whole video, 250 frames at 25 "
-        "a second, is one clip of which the network averages the logits in time; center crop",
-    ),
-    "s3d": Protocol(
-        views=Views(None, 1),
-        average="logits",
-        source="arXiv:1712.04851: as I3D, all frames, center crop",
-    ),
-    "nonlocal": Protocol(
-        views=Views(10, 3),
-        full_crop=True,
-        source="arXiv:1711.07971 sec. 4.1: 10 clips at short side 256, softmax averaged; the whole "
-        "frame as three crops of 256 x 256, as in the authors' code",
-    ),
-    "tsn": Protocol(
-        views=Views(25, 10),
-        average="logits",
-        source="arXiv:1608.00859 and the authors' tsn-pytorch: 25 segments, four corners and the "
-        "center, mirrored, too",
-    ),
-    "clip": Protocol(views=Views(1, 1), source="one center clip, as validation between epochs"),
+# published accuracy with its protocol; of RGB
+EXPECTED = {
+    ("i3d", "kinetics400", "scratch"): "68.4 % (RGB, test set, whole video, 1 center crop; "
+    "arXiv:1705.07750 Table 3)",
+    ("i3d", "kinetics400", "imagenet"): "71.8 % (RGB, validation set; GluonCV with this recipe)",
+    ("i3d", "kinetics200", "scratch"): "78.4 % (RGB; arXiv:1712.04851, as others quote it)",
+    ("i3d", "ucf101", "scratch"): "50 to 60 % (RGB; what an author of I3D expects, no measurement)",
+    ("i3d", "ucf101", "imagenet"): "84.5 % (RGB, split 1, whole video; arXiv:1705.07750 Table 2)",
+    ("i3d", "ucf101", "kinetics"): "95.6 % (RGB, mean of 3 splits, whole video; "
+    "arXiv:1705.07750 Table 5)",
+    ("i3d", "hmdb51", "imagenet"): "49.8 % (RGB, split 1, whole video; arXiv:1705.07750 Table 2)",
+    ("i3d", "hmdb51", "kinetics"): "74.8 % (RGB, mean of 3 splits, whole video; "
+    "arXiv:1705.07750 Table 5)",
+    ("s3d", "kinetics400", "scratch"): "68.4 % (validation set, one clip of 128 frames at 15 fps; "
+    "torchvision)",
+    ("s3d", "kinetics200", "scratch"): "78.9 % (RGB; arXiv:1712.04851, as others quote it)",
+    ("s3d", "ucf101", "kinetics"): "96.8 % (S3D-G, RGB, mean of 3 splits; a survey's table)",
+    ("s3d", "hmdb51", "kinetics"): "75.9 % (S3D-G, RGB, mean of 3 splits; a survey's table)",
+    ("resnet3d", "kinetics400", "scratch"): "73.5 %, 74.0 % with 5 non-local blocks (ResNet-50, "
+    "validation set, 10 clips x 3 crops; SlowFast's model zoo)",
+    ("resnet3d", "kinetics400", "imagenet"): "73.3 %, 74.9 % with 5 non-local blocks (ResNet-50, "
+    "validation set, 10 clips, fully convolutional; arXiv:1711.07971 Table 2f)",
+    ("resnet3d", "ucf101", "imagenet"): "83.9 % (ResNet-50, split 1; GluonCV with this recipe)",
+    ("resnet3d", "ucf101", "kinetics"): "95.4 % (ResNet-50, split 1; GluonCV with this recipe)",
+    ("resnet3d", "hmdb51", "imagenet"): "48.5 % (ResNet-50, split 1; GluonCV with this recipe)",
+    ("resnet3d", "hmdb51", "kinetics"): "70.9 % (ResNet-50, split 1; GluonCV with this recipe)",
+    ("tsn", "kinetics400", "imagenet"): "72.8 % (ResNet-50, RGB, validation set, 25 segments x 10 "
+    "crops; MMAction2)",
+    ("tsn", "ucf101", "imagenet"): "85.7 % (BNInception, RGB, split 1, 25 segments x 10 crops; "
+    "arXiv:1608.00859)",
+    ("tsn", "hmdb51", "imagenet"): "55.2 % (ResNet-50, RGB, split 1; GluonCV, with another recipe)",
 }
-
-
-# what another modality than RGB changes in a recipe; (architecture, modality) before modality
-MODALITIES = {
-    "flow": {"snippet_len": 0, "mean": (0.5,) * 2, "std": (0.5,) * 2},  # [-1, 1], as I3D's
+# what another modality than RGB changes in a recipe; (architecture, modality) before "any"
+MODALITIES: dict[tuple[str, str], dict[str, Any]] = {
+    ("any", "flow"): {"snippet_len": 0, "mean": (0.5,) * 2, "std": (0.5,) * 2},  # [-1, 1], as I3D's
     # tsn-pytorch's: five fields a segment, fewer scales, and 0.226 is the mean of ImageNet's std
     ("tsn", "flow"): {
         "clip_len": 15,
@@ -828,18 +716,31 @@ MODALITIES = {
 
 
 def recipe_key(arch: str, dataset: str, start: str) -> tuple[str, ...]:
-    """The key in RECIPES of a run that starts from `start`: "scratch", "imagenet" or "kinetics"."""
-    keys = ((arch, dataset, start), (arch, start), (arch, "scratch"))
-    return next(key for key in keys if key in RECIPES)
+    """The key in RECIPES of a run that starts from `start`: "scratch", "imagenet" or "kinetics".
+
+    Raises:
+        UserError: nobody has written a recipe for the architecture.
+    """
+    keys = ((arch, dataset, start), ("any", dataset, start), (arch, start), (arch, "scratch"))
+    for key in keys:
+        if key in RECIPES:
+            return key
+    raise UserError(
+        f"{arch} has no recipe: add ('{arch}', 'scratch') to RECIPES in config.py, or train on "
+        "--dataset demo, which needs none"
+    )
 
 
 def find_recipe(arch: str, dataset: str, start: str, modality: str = "rgb") -> Recipe:
     """The recipe of `recipe_key`; what it expects is known for RGB alone."""
-    recipe = RECIPES[recipe_key(arch, dataset, start)]
-    if modality == "rgb":
-        return recipe
-    changes = MODALITIES.get((arch, modality)) or MODALITIES[modality]
-    return replace(recipe, modality=modality, expected="", **changes)
+    key = recipe_key(arch, dataset, start)
+    changes: dict[str, Any] = {"expected": EXPECTED.get((arch, dataset, start), "")}
+    if key[0] == "any" and (arch, "scratch") in RECIPES:  # the network itself is its own recipe's
+        changes["arch_args"] = RECIPES[arch, "scratch"].arch_args
+    if modality != "rgb":
+        known = MODALITIES.get((arch, modality)) or MODALITIES["any", modality]
+        changes |= known | {"modality": modality, "expected": ""}
+    return replace(RECIPES[key], **changes)
 
 
 def start_of(pretrained: str | None) -> str:
@@ -849,17 +750,42 @@ def start_of(pretrained: str | None) -> str:
     return "imagenet" if pretrained.startswith("imagenet") else "kinetics"
 
 
+PROTOCOLS = {  # how papers evaluate
+    # arXiv:1705.07750 sec. 2.5 and the authors' code: the whole video, 250 frames at 25 a second,
+    # is one clip of which the network averages the logits in time; center crop
+    "i3d": Evaluation(views=Views(None, 1), average="logits"),
+    # arXiv:1712.04851: as I3D, all frames, center crop
+    "s3d": Evaluation(views=Views(None, 1), average="logits"),
+    # arXiv:1711.07971 sec. 4.1: 10 clips at short side 256, softmax averaged; the whole frame as
+    # three crops of 256 x 256, as in the authors' code
+    "nonlocal": Evaluation(views=Views(10, 3), full_crop=True),
+    # arXiv:1608.00859 and the authors' tsn-pytorch: 25 segments, four corners and the center,
+    # mirrored, too
+    "tsn": Evaluation(views=Views(25, 10), average="logits"),
+    "clip": Evaluation(views=Views(1, 1)),  # one center clip, as validation between epochs
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
     """What is known of a data set beyond its lists."""
 
     title: str
     num_classes: int | None = None
-    # videos of each official list; of a public set, whose lists are trainlist01.json and so on
-    list_sizes: dict[str, int] = field(default_factory=dict)
+    # videos in the official training and test list of each split, of a public set
+    split_sizes: tuple[tuple[int, int], ...] = ()
     flips: bool = True  # may frames be mirrored at all?
     # class names that a mirrored video changes to; a class that is not named keeps its name
     flip_swaps: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def list_sizes(self) -> dict[str, int]:
+        """Videos of each official list by name: trainlist01 and so on."""
+        return {
+            f"{side}list{split:02d}": size
+            for split, sizes in enumerate(self.split_sizes, 1)
+            for side, size in zip(("train", "test"), sizes, strict=True)
+        }
 
 
 # none of the classes of the public sets tells left from right, and published results mirror all
@@ -867,43 +793,28 @@ DATASETS = {
     "ucf101": DatasetSpec(
         title="101 human actions from YouTube (Soomro et al., 2012)",
         num_classes=101,
-        list_sizes={
-            "trainlist01": 9537,
-            "testlist01": 3783,
-            "trainlist02": 9586,
-            "testlist02": 3734,
-            "trainlist03": 9624,
-            "testlist03": 3696,
-        },
+        split_sizes=((9537, 3783), (9586, 3734), (9624, 3696)),
     ),
     "hmdb51": DatasetSpec(
         title="51 human motions from films and YouTube (Kuehne et al., 2011)",
         num_classes=51,
-        list_sizes={  # 70 and 30 of each class
-            f"{side}list{split:02d}": size
-            for split in (1, 2, 3)
-            for side, size in (("train", 3570), ("test", 1530))
-        },
+        split_sizes=((3570, 1530),) * 3,  # 70 and 30 of each class
     ),
     "kinetics400": DatasetSpec(
         title="400 human actions from YouTube (Kay et al., 2017)",
         num_classes=400,
         # lines of the official CSV files; nobody has all of the videos any more
-        list_sizes={"trainlist01": 246534, "testlist01": 19906},
+        split_sizes=((246534, 19906),),
     ),
     "kinetics200": DatasetSpec(
         title="Mini-Kinetics, a fixed part of Kinetics-400 (Xie et al., 2018)",
         num_classes=200,
-        list_sizes={"trainlist01": 80000, "testlist01": 5000},  # 400 and 25 of each class
+        split_sizes=((80000, 5000),),  # 400 and 25 of each class
     ),
     "demo": DatasetSpec(
         title="eight synthetic motions in four time-reversed pairs",
         num_classes=8,
-        flip_swaps={
-            "left": "right",
-            "right": "left",
-            "clockwise": "counter-clockwise",
-            "counter-clockwise": "clockwise",
-        },
+        flip_swaps={"left": "right", "right": "left"}
+        | {"clockwise": "counter-clockwise", "counter-clockwise": "clockwise"},
     ),
 }

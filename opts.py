@@ -12,43 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from config import (
-    ARCHS,
-    PROTOCOLS,
-    RUNS,
-    USES,
-    Augmentation,
-    Checkpoints,
-    Clip,
-    Curves,
-    Evaluation,
-    Loading,
-    Machine,
-    Network,
-    Optimization,
-    Recipe,
-    Regularization,
-    UserError,
-    add_options,
-    architecture,
-    check_augmentation,
-    default_workers,
-    find_recipe,
-    flag,
-    in_form,
-    option,
-    part,
-    recipe_key,
-    refuse,
-    start_of,
-    typed_arch_args,
-)
+import config
+from config import ARCHS, PROTOCOLS, USES, Recipe, UserError, fixed, flag, option, own, part, refuse
 
 TYPED = "command line"  # as the source of a value
 CLIPS_AT_ONCE = 8  # by a trained network, unless --batch-size says otherwise
-fixed = partial(option, resumed="fixed")
-own = partial(option, resumed="own")
 action = partial(own, action=True)  # asks for something else than training
+predicting = partial(option, only_with=("predict",))
+extracting = partial(option, only_with=("extract_features",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,31 +89,22 @@ class Use:
     predict: tuple[str, ...] = action(
         (), "name what happens in videos, frame folders, zips, or folders of them", metavar="PATH"
     )
-    out: str = option(
-        ".", "folder of predicted.json and predicted.csv", metavar="DIR", only_with=("predict",)
-    )
-    sliding_window: float | None = option(
+    out: str = predicting(".", "folder of predicted.json and predicted.csv", metavar="DIR")
+    sliding_window: float | None = predicting(
         None,
         "predict each window of a long video, and draw timeline_NAME.png",
         low=0.01,
         metavar="SECONDS",
-        only_with=("predict",),
     )
-    annotate: str | None = option(
-        None, "write the video with its labels burnt in", metavar="OUT.mp4", only_with=("predict",)
+    annotate: str | None = predicting(
+        None, "write the video with its labels burnt in", metavar="OUT.mp4"
     )
     extract_features: str | None = action(
         None, "write OUT/VIDEO.npz, features before the head; goes on after a stop", metavar="OUT"
     )
-    videos: tuple[str, ...] = option(
-        (), "as of --predict, or lists (.json)", metavar="PATH", only_with=("extract_features",)
-    )
-    window: int | None = option(
-        None, "frames for a feature (default: a clip)", low=1, only_with=("extract_features",)
-    )
-    step: int | None = option(
-        None, "frames to the next one (default: --window)", low=1, only_with=("extract_features",)
-    )
+    videos: tuple[str, ...] = extracting((), "as of --predict, or lists (.json)", metavar="PATH")
+    window: int | None = extracting(None, "frames for a feature (default: a clip)", low=1)
+    step: int | None = extracting(None, "frames to the next one (default: --window)", low=1)
     fps: float | None = option(
         None, "frames a second of frame folders", low=0.1, only_with=("predict", "extract_features")
     )
@@ -152,7 +114,7 @@ class Use:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluating(Evaluation):
+class Evaluating(config.Evaluation):
     """How the test list is evaluated at the end; what is typed overrides --protocol."""
 
     protocol: str | None = own(None, "as a paper does; clip: one center clip", choices=PROTOCOLS)
@@ -162,14 +124,13 @@ class Evaluating(Evaluation):
 
 
 GROUPS = (  # in the order of --help
-    *(Experiment, Actions, Use, Start),
-    *(Clip, Augmentation, Network, Optimization, Regularization, Evaluating),
-    *(Machine, Loading, Checkpoints, Curves),
+    *(Experiment, Actions, Use, Start, *Recipe.__bases__[:-1], Evaluating),
+    *(config.Machine, config.Loading, config.Checkpoints, config.Curves),
 )
 OPTIONS = {f.name: f for kind in GROUPS for f in fields(kind)}
 # where several are typed, the last one is done
 ACTIONS = [name for name, f in OPTIONS.items() if f.metadata.get("action")]
-DEFAULTS = {  # of a run
+DEFAULTS: dict[str, Any] = {  # of a run
     f.name: None if f.default is MISSING else f.default
     for kind in (*GROUPS, Recipe)
     for f in fields(kind)
@@ -179,7 +140,16 @@ DEFAULTS = {  # of a run
 
 @dataclass(frozen=True, kw_only=True)
 class Options(
-    Recipe, Evaluating, Experiment, Start, Actions, Use, Machine, Loading, Checkpoints, Curves
+    Recipe,
+    Evaluating,
+    Experiment,
+    Start,
+    Actions,
+    Use,
+    config.Machine,
+    config.Loading,
+    config.Checkpoints,
+    config.Curves,
 ):
     """Every option. Of an action without a recipe, what a recipe sets is None unless typed."""
 
@@ -196,10 +166,6 @@ class Options(
         known = self.arch_args | vars(self)
         return {name: known[name] for name in self.sources}
 
-    def replaced(self, **changes) -> "Options":
-        """What it comes to if these are typed, too; raises UserError as `resolve`."""
-        return resolve({n: v for n, v in self.values().items() if self.typed(n)} | changes)
-
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -211,9 +177,9 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     for kind in GROUPS:
-        add_options(parser, kind)
-        if kind is Network:
-            add_options(parser, architecture())
+        config.add_options(parser, kind)
+        if kind is config.Network:
+            config.add_options(parser, config.architecture())
     return parser
 
 
@@ -221,7 +187,7 @@ def parse_opts(argv: list[str] | None = None) -> Options:
     """All options, and how they came about; ends with status 2 if they are wrong."""
     parser = build_parser()
     try:
-        return resolve(in_form(Options, vars(parser.parse_args(argv))))
+        return resolve(config.in_form(Options, vars(parser.parse_args(argv))))
     except UserError as error:
         parser.error(str(error))
 
@@ -242,14 +208,15 @@ def resolve(typed: dict[str, Any]) -> Options:
         inherited.pop("visdom_env", None)  # the page of the run that this one branches off
     protocol = typed.get("protocol")
     key, recipe = recipe_for(DEFAULTS | inherited | typed)
-    layers = {  # each counts more than those before it
+    layers: dict[str, dict[str, Any]] = {  # each counts more than those before it
         "default": DEFAULTS,
         f"recipe {key}": vars(recipe),
         "resumed run": inherited,
-        f"protocol {protocol}": vars(part(Evaluation, PROTOCOLS[protocol])) if protocol else {},
+        f"protocol {protocol}": vars(PROTOCOLS[protocol]) if protocol else {},
         TYPED: typed,
     }
-    values, sources = {}, {}
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
     for source, layer in layers.items():
         values |= layer
         sources |= dict.fromkeys(layer, source)
@@ -259,9 +226,9 @@ def resolve(typed: dict[str, Any]) -> Options:
     if values["name"] is None and (values["head_only"] or not values["resume"]):
         values["name"] = default_name(values)
     if values["workers"] is None:
-        values["workers"] = default_workers()
+        values["workers"] = config.default_workers()
     arch_args = recipe.arch_args | inherited.get("arch_args", {})
-    values["arch_args"] = arch_args | typed_arch_args(values["arch"], typed)
+    values["arch_args"] = arch_args | config.typed_arch_args(values["arch"], typed)
     both = {name: (inherited[name], typed[name]) for name in typed if name in inherited}
     opts = Options(
         **{name: values[name] for name in DEFAULTS},
@@ -278,10 +245,11 @@ def without_recipe(action: str, typed: dict[str, Any]) -> Options:
     """The options of what needs no data set: a network as its file has it, or none at all."""
     if action in USES:
         check_use(action, typed)
-    values = DEFAULTS | dict.fromkeys(f.name for f in fields(Recipe))
-    values |= {"batch_size": CLIPS_AT_ONCE, "workers": default_workers()}
+    values: dict[str, Any] = DEFAULTS | dict.fromkeys(f.name for f in fields(Recipe))
+    values |= {"batch_size": CLIPS_AT_ONCE, "workers": config.default_workers(), "arch_args": {}}
     values |= {name: value for name, value in typed.items() if name in OPTIONS}
-    values["arch_args"] = typed_arch_args(typed["arch"], typed) if "pretrained" in typed else {}
+    if "pretrained" in typed:
+        values["arch_args"] = config.typed_arch_args(typed["arch"], typed)
     sources = dict.fromkeys(typed, TYPED)
     return Options(**values, action=action, sources=sources, changed={}, auto=False)
 
@@ -307,7 +275,7 @@ def last_checkpoint(typed: dict[str, Any]) -> str | None:
     """What `--resume auto` stands for: the checkpoint of the run of that name, if it has one."""
     named = typed.get("name") or ("arch" in typed and "dataset" in typed)
     refuse(not named, "--resume auto needs --name, or --arch and --dataset, to know the run")
-    last = RUNS / (typed.get("name") or default_name(DEFAULTS | typed)) / "last.pth"
+    last = config.RUNS / (typed.get("name") or default_name(DEFAULTS | typed)) / "last.pth"
     return str(last) if last.exists() else None
 
 
@@ -321,34 +289,29 @@ def saved_options(checkpoint: str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     another = {name for name, f in OPTIONS.items() if f.metadata.get("resumed") == "own"}
-    return in_form(Options, {n: saved[n] for n in DEFAULTS.keys() & saved.keys() - another})
+    return config.in_form(Options, {n: saved[n] for n in DEFAULTS.keys() & saved.keys() - another})
 
 
 def recipe_for(values: dict[str, Any]) -> tuple[tuple[str, ...], Recipe]:
     """The recipe of a run, after its key; raises UserError where `values` do not name a run."""
     arch, dataset, modality = values["arch"], values["dataset"], values["modality"]
     resume, pretrained = values["resume"], values["pretrained"]
-    there = resume or values["splits"]
-    refuse(values["evaluate"] and not there, "--evaluate needs --resume CHECKPOINT, or --splits")
-    refuse(
-        values["head_only"] and not (resume or pretrained),
-        "--head-only needs a network: --pretrained WEIGHTS or --resume CHECKPOINT",
-    )
-    refuse(
-        values["pretrained_file"] and not pretrained,
-        "--pretrained-file needs --pretrained, which says what the file is",
-    )
+    nothing = values["evaluate"] and not (resume or values["splits"])
+    refuse(nothing, "--evaluate needs --resume CHECKPOINT, or --splits")
+    nothing = values["head_only"] and not (resume or pretrained)
+    refuse(nothing, "--head-only needs a network: --pretrained WEIGHTS or --resume CHECKPOINT")
+    nameless = values["pretrained_file"] and not pretrained
+    refuse(nameless, "--pretrained-file needs --pretrained, which says what the file is")
     beside = f" (no options.json beside {resume})" if resume else ""
     refuse(not arch, f"--arch is needed{beside}")
     refuse(not dataset, f"--dataset is needed{beside}")
     path = dataset in (".", "..") or set(dataset) & {"/", "\\"}
     refuse(path, f"--dataset {dataset}: give the name of a folder in --data-root, not a path")
     known = ARCHS[arch].modalities
-    refuse(
-        modality not in known, f"--modality {modality} is not for {arch}, but {', '.join(known)}"
-    )
-    start = start_of(pretrained)
-    return recipe_key(arch, dataset, start), find_recipe(arch, dataset, start, modality)
+    among = ", ".join(known)
+    refuse(modality not in known, f"--modality {modality} is not for {arch}, but {among}")
+    run = (arch, dataset, config.start_of(pretrained))
+    return config.recipe_key(*run), config.find_recipe(*run, modality)
 
 
 def check_companions(name: str, fact: str, asked: Iterable[str]) -> None:
@@ -369,10 +332,8 @@ def check_use(use: str, typed: dict[str, Any]) -> None:
     arch, resume, pretrained = "arch" in typed, "resume" in typed, "pretrained" in typed
     refuse(resume == pretrained, f"{first} needs --resume CHECKPOINT, or --arch and --pretrained")
     refuse(pretrained and not arch, "--pretrained needs --arch, the architecture of the weights")
-    refuse(
-        use == "extract_features" and "videos" not in typed,
-        "--extract-features needs --videos PATH: videos, folders of them, or lists",
-    )
+    nothing = use == "extract_features" and "videos" not in typed
+    refuse(nothing, "--extract-features needs --videos PATH: videos, folders of them, or lists")
     out = typed.get("export", ".pt2")
     refuse(not out.endswith((".onnx", ".pt2")), f"--export {out} is neither OUT.onnx nor OUT.pt2")
     sides = set(typed.get("short_side", ()))
@@ -383,7 +344,7 @@ def check_use(use: str, typed: dict[str, Any]) -> None:
 
 def check_run(opts: Options, recipe: Recipe) -> None:
     """Combinations that no single option of a run can see."""
-    segments, name = opts.snippet_len > 0, opts.name
+    name, modality, length = opts.name, opts.modality, recipe.snippet_len
     for one, f in OPTIONS.items():
         other = f.metadata.get("not_with")
         both = other and getattr(opts, one) and getattr(opts, other)
@@ -395,22 +356,16 @@ def check_run(opts: Options, recipe: Recipe) -> None:
     )
     refuse(opts.nesterov and opts.momentum == 0, "--nesterov needs a --momentum above 0")
     refuse(opts.ema == 1, "--ema 1 would never leave the first weights; 0.999 is usual")
-    refuse(
-        opts.modality != "rgb" and opts.snippet_len != recipe.snippet_len,
-        f"--modality {opts.modality} of {opts.arch} needs --snippet-len {recipe.snippet_len}",
-    )
-    refuse(
-        segments and opts.target_fps,
-        "--target-fps is for consecutive clips, and --snippet-len makes segments",
-    )
-    refuse(
-        segments and opts.views.clips is None,
-        "--views all is for consecutive clips, as are --protocol i3d and s3d, and --snippet-len "
-        "makes segments",
-    )
+    other = modality != "rgb" and opts.snippet_len != length
+    refuse(other, f"--modality {modality} of {opts.arch} needs --snippet-len {length}")
+    if opts.snippet_len:
+        why = "and --snippet-len makes segments"
+        refuse(opts.target_fps, f"--target-fps is for consecutive clips, {why}")
+        whole = "--views all is for consecutive clips, as are --protocol i3d and s3d"
+        refuse(opts.views.clips is None, f"{whole}, {why}")
     no_folder = name is not None and ("/" in name or name == "" or name[0] == ".")
     refuse(no_folder, f"--name '{name}' is not the name of a folder")
-    check_augmentation(part(Clip, opts), part(Augmentation, opts))
+    config.check_augmentation(part(config.Clip, opts), part(config.Augmentation, opts))
 
 
 def config_table(opts: Options) -> str:

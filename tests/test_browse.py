@@ -118,7 +118,7 @@ def test_a_field_and_a_function_are_an_augmentation(tiny_set):
     code.mkdir()
     shutil.copytree(ROOT / "pt_dataset", code / "pt_dataset")
     text = (ROOT / "config.py").read_text()
-    others = "    short_side: tuple[int, int] = option("
+    others = "    short_side: tuple[int, int] = used("
     assert text.count(others) == 1
     (code / "config.py").write_text(text.replace(others, FIELD + others))
     with (code / "pt_dataset" / "transforms.py").open("a") as file:

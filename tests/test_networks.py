@@ -42,6 +42,7 @@ def test_usual_and_odd_sizes_give_logits(arch, frames, size):
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_option_of_an_architecture_is_an_argument_of_its_network(arch):
     for name, values in ARCHS[arch].options.items():
+        values = (False, True) if values is bool else values
         for value in values if isinstance(values, tuple) else ():
             if arch == "resnet3d" and name.startswith("non_local_"):
                 args = {"non_local": 5, name: value}
@@ -79,7 +80,7 @@ def plain(monkeypatch):
     module = ModuleType("models.plain")
     module.Plain = lambda num_classes: torch.nn.Linear(3, num_classes)
     monkeypatch.setitem(sys.modules, "models.plain", module)
-    monkeypatch.setitem(ARCHS, "plain", Arch(network="Plain", title="for tests"))
+    monkeypatch.setitem(ARCHS, "plain", Arch(network="Plain"))
 
 
 def test_a_network_without_public_weights_needs_no_file_of_them(plain, capsys):

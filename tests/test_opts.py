@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from config import ARCHS, RECIPES, USES, Arch, Recipe, UserError, find_recipe, recipe_key
+from config import ARCHS, EXPECTED, RECIPES, USES, Arch, Recipe, find_recipe, recipe_key
 from models.weights import public_weights
 from opts import ACTIONS, GROUPS, OPTIONS, Options, build_parser, config_table, parse_opts
 
@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.mark.parametrize("key", RECIPES, ids=str)
 def test_options_default_to_the_recipe(key):
     arch, dataset, start = key if len(key) == 3 else (key[0], "anything", key[1])
+    arch = "i3d" if arch == "any" else arch
     argv = ["--arch", arch, "--dataset", dataset]
     weights = {"scratch": [], "imagenet": ["imagenet"], "kinetics": ["some"]}[start]
     opts = vars(parse_opts(argv + [part for name in weights for part in ("--pretrained", name)]))
@@ -26,9 +27,17 @@ def test_options_default_to_the_recipe(key):
     assert {name: opts[name] for name in recipe} == recipe
 
 
-@pytest.mark.parametrize("arch", ARCHS)
-def test_every_architecture_has_a_recipe_to_start_from_scratch(arch):
-    assert find_recipe(arch, "anything", "scratch")
+@pytest.mark.parametrize("arch", sorted({key[0] for key in RECIPES} - {"any"}))
+def test_every_architecture_with_a_recipe_has_one_to_start_from_scratch(arch):
+    assert (arch, "scratch") in RECIPES
+
+
+@pytest.mark.parametrize("key", EXPECTED, ids=str)
+def test_an_accuracy_is_expected_where_a_recipe_is_that_of_the_run(key):
+    assert recipe_key(*key) == key
+    assert find_recipe(*key).expected == EXPECTED[key]
+    if "flow" in ARCHS[key[0]].modalities:
+        assert not find_recipe(*key, "flow").expected
 
 
 def test_every_recipe_value_can_be_overridden_or_is_fixed_by_the_weights():
@@ -213,8 +222,8 @@ def test_help_answers_at_once():
 
 @pytest.fixture
 def toy_arch(monkeypatch):
-    options = {"depth": (18, 101), "gates": (False, True), "top_k": int}
-    monkeypatch.setitem(ARCHS, "toy", Arch(network="Toy", title="", options=options))
+    options = {"depth": (18, 101), "gates": bool, "top_k": int}
+    monkeypatch.setitem(ARCHS, "toy", Arch(network="Toy", options=options))
     recipe = Recipe(clip_len=8, epochs=1, batch_size=1, lr=1, arch_args={"depth": 101, "top_k": 3})
     monkeypatch.setitem(RECIPES, ("toy", "scratch"), recipe)
     return ["--arch", "toy", "--dataset", "x"]
@@ -246,7 +255,7 @@ def test_arguments_of_a_network_are_checked(toy_arch, argv, message, capsys):
 @pytest.mark.parametrize("key", RECIPES, ids=str)
 def test_fine_tuning_does_not_use_the_rate_of_training_from_scratch(key):
     """The commonest mistake with public weights, at the same batch."""
-    if key[0] != "tsn" and key[-1] != "scratch":
+    if key[0] not in ("tsn", "any") and key[-1] != "scratch":
         recipe, scratch = RECIPES[key], find_recipe(key[0], "anything", "scratch")
         assert recipe.lr / recipe.batch_size <= scratch.lr / scratch.batch_size
 
@@ -277,7 +286,7 @@ def test_every_value_says_where_it_comes_from(tmp_path):
     assert sources["epochs"] == "resumed run"
     assert sources["workers"] == "command line"
     assert sources["seed"] == "default"
-    assert sources["momentum"] == "recipe ('i3d', 'demo', 'scratch')"
+    assert sources["momentum"] == "recipe ('any', 'demo', 'scratch')"
     assert opts.lr == 0.5  # not scaled again
 
 
@@ -298,25 +307,23 @@ def test_what_a_resumed_run_does_otherwise_is_known(tmp_path):
     assert opts.changed == {"lr": (0.5, 0.1)}
 
 
-def test_options_can_be_typed_afterwards(tmp_path, monkeypatch):
+def test_a_split_of_a_series_is_a_run_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     argv = ["--arch", "s3d", "--dataset", "x", "--gating", "--splits", "1", "2", "--lr", "3"]
     opts = parse_opts(argv)
     assert (opts.splits, opts.name) == ((1, 2), "s3d_x")
-    run = {"split": 2, "splits": (), "name": "s3d_x_2", "resume": "auto"}
-    one = opts.replaced(**run)
-    assert (one.split, one.name, one.resume, one.auto) == (2, "s3d_x_2", None, True)
+    argv += ["--splits", "2", "--name", "s3d_x_2", "--resume", "auto"]
+    one = parse_opts(argv)
+    assert (one.splits, one.split, one.name) == ((), 2, "s3d_x_2")
+    assert (one.resume, one.auto) == (None, True)
     assert (one.lr, one.arch_args) == (3, {"gating": True})
     folder = tmp_path / "saved_model" / "s3d_x_2"
     folder.mkdir(parents=True)
     (folder / "last.pth").touch()
     saved = {"arch": "s3d", "dataset": "x", "split": 2, "batch_size": 5}
     (folder / "options.json").write_text(json.dumps(saved))
-    again = opts.replaced(**run)
+    again = parse_opts(argv)
     assert (again.resume, again.batch_size) == ("saved_model/s3d_x_2/last.pth", 5)
-    assert opts.splits == (1, 2)
-    with pytest.raises(UserError, match="more than the short side"):
-        opts.replaced(crop_size=1000)
 
 
 def test_options_are_saved_as_they_were_and_read_as_they_are(tmp_path):
@@ -344,12 +351,36 @@ def test_resume_auto_finds_the_run_of_the_name(tmp_path, monkeypatch):
     assert parse_opts(argv).resume == "saved_model/i3d_x_1/last.pth"
 
 
-def test_a_recipe_is_looked_up_from_the_particular_to_the_general():
-    demo, scratch = RECIPES["i3d", "demo", "scratch"], RECIPES["i3d", "scratch"]
-    assert find_recipe("i3d", "demo", "scratch") is demo
-    assert find_recipe("i3d", "other", "scratch") is scratch
-    assert find_recipe("i3d", "demo", "kinetics") is RECIPES["i3d", "kinetics"]
-    assert find_recipe("i3d", "other", "imagenet") is scratch
+@pytest.mark.parametrize(
+    "run, key",
+    [
+        (("s3d", "demo", "scratch"), ("s3d", "demo", "scratch")),
+        (("i3d", "demo", "scratch"), ("any", "demo", "scratch")),
+        (("i3d", "other", "scratch"), ("i3d", "scratch")),
+        (("i3d", "s3d", "scratch"), ("i3d", "scratch")),  # a data set that is called so
+        (("i3d", "demo", "kinetics"), ("i3d", "kinetics")),
+        (("i3d", "other", "imagenet"), ("i3d", "scratch")),
+    ],
+)
+def test_a_recipe_is_looked_up_from_the_particular_to_the_general(run, key):
+    assert recipe_key(*run) == key
+    assert find_recipe(*run) == RECIPES[key]
+
+
+def test_a_network_on_the_demo_set_gets_the_recipe_of_the_demo(toy_arch):
+    demo = RECIPES["any", "demo", "scratch"]
+    opts = parse_opts(["--arch", "toy", "--dataset", "demo"])
+    assert (opts.epochs, opts.clip_len, opts.lr) == (demo.epochs, demo.clip_len, demo.lr)
+    assert opts.arch_args == {"depth": 101, "top_k": 3}  # it is the same network
+
+
+def test_a_network_needs_no_recipe_for_the_demo_set_and_is_told_so_on_others(toy_arch, capsys):
+    del RECIPES["toy", "scratch"]
+    assert find_recipe("toy", "demo", "scratch") == RECIPES["any", "demo", "scratch"]
+    with pytest.raises(SystemExit):
+        parse_opts(toy_arch)
+    message = "error: toy has no recipe: add ('toy', 'scratch') to RECIPES in config.py, or train"
+    assert message in capsys.readouterr().err
 
 
 # facts of an option, and where they are used

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from config import Curves, Evaluation, Optimization, Regularization, UserError, part
-from opts import Loading, Options
+from config import Curves, Evaluation, Loading, Optimization, Regularization, UserError, part
+from opts import Options
 from pt_dataset.loader import Batch, Loader, train_loader, view_loader
 from pt_dataset.video_list import Video
 from utils import distributed
