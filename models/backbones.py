@@ -16,20 +16,18 @@ from torch import nn
 from torchvision.models import get_model
 
 from config import UserError
-from models.layers import mean_over_positions
+from models.layers import Branches, Pair, init_weights, mean_over_positions, named_sequence
 from models.weights import find, load
 
 
-class ConvBnRelu2d(nn.Module):
+class ConvBnRelu2d(nn.Sequential):
     """Convolution with a bias, batch norm, ReLU; odd kernels keep the size, but for the stride."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2)
         self.bn = nn.BatchNorm2d(out_channels)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.relu(self.bn(self.conv(x)), inplace=True)
+        self.relu = nn.ReLU(inplace=True)
 
 
 class HalvingMaxPool(nn.Module):
@@ -44,19 +42,14 @@ class HalvingMaxPool(nn.Module):
         return F.max_pool2d(x, 3, stride=2, padding=padding, ceil_mode=True)
 
 
-class Mixed(nn.Module):
+class Mixed(Branches):
     """Inception block: 1x1 | 1x1, 3x3 | 1x1, 3x3, 3x3 | pool, 1x1, side by side."""
 
     def __init__(
-        self,
-        in_channels: int,
-        b0: int,
-        b1: tuple[int, int],
-        b2: tuple[int, int],
-        b3: int,
-        pool: type[nn.Module] = nn.AvgPool2d,
+        self, in_channels: int, b0: int, b1: Pair, b2: Pair, b3: int, max_pool: bool = False
     ):
         super().__init__()
+        pool = nn.MaxPool2d if max_pool else nn.AvgPool2d
         self.branch0 = ConvBnRelu2d(in_channels, b0, 1)
         self.branch1 = nn.Sequential(ConvBnRelu2d(in_channels, b1[0], 1), ConvBnRelu2d(*b1, 3))
         self.branch2 = nn.Sequential(
@@ -64,16 +57,11 @@ class Mixed(nn.Module):
         )
         self.branch3 = nn.Sequential(pool(3, stride=1, padding=1), ConvBnRelu2d(in_channels, b3, 1))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat(
-            [self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)], dim=1
-        )
 
-
-class MixedHalf(nn.Module):
+class MixedHalf(Branches):
     """Inception block to half the size: 1x1, 3x3 | 1x1, 3x3, 3x3 | max-pool, side by side."""
 
-    def __init__(self, in_channels: int, b1: tuple[int, int], b2: tuple[int, int]):
+    def __init__(self, in_channels: int, b1: Pair, b2: Pair):
         super().__init__()
         self.branch1 = nn.Sequential(
             ConvBnRelu2d(in_channels, b1[0], 1), ConvBnRelu2d(*b1, 3, stride=2)
@@ -85,46 +73,37 @@ class MixedHalf(nn.Module):
         )
         self.branch3 = HalvingMaxPool()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x)], dim=1)
-
 
 class BNInception(nn.Module):
     """Inception-v2: Inception-v1 with batch norm and two 3x3 in place of the 5x5."""
 
     def __init__(self, num_classes: int = 1000):
         super().__init__()
-        self.features = nn.Sequential()
-        for name, module in {
-            "conv_1": ConvBnRelu2d(3, 64, 7, stride=2),  # (N, 64, H/2, W/2)
-            "pool_1": nn.MaxPool2d(3, stride=2, ceil_mode=True),
-            "conv_2_reduce": ConvBnRelu2d(64, 64, 1),
-            "conv_2": ConvBnRelu2d(64, 192, 3),
-            "pool_2": nn.MaxPool2d(3, stride=2, ceil_mode=True),
-            "mixed_3a": Mixed(192, 64, (64, 64), (64, 96), 32),  # (N, 256, H/8, W/8)
-            "mixed_3b": Mixed(256, 64, (64, 96), (64, 96), 64),
-            "mixed_3c": MixedHalf(320, (128, 160), (64, 96)),
-            "mixed_4a": Mixed(576, 224, (64, 96), (96, 128), 128),  # (N, 576, H/16, W/16)
-            "mixed_4b": Mixed(576, 192, (96, 128), (96, 128), 128),
-            "mixed_4c": Mixed(576, 160, (128, 160), (128, 160), 128),
-            "mixed_4d": Mixed(608, 96, (128, 192), (160, 192), 128),
-            "mixed_4e": MixedHalf(608, (128, 192), (192, 256)),
-            "mixed_5a": Mixed(1056, 352, (192, 320), (160, 224), 128),  # (N, 1024, H/32, W/32)
-            "mixed_5b": Mixed(1024, 352, (192, 320), (192, 224), 128, pool=nn.MaxPool2d),
-        }.items():
-            self.features.add_module(name, module)
+        self.features = named_sequence(
+            conv_1=ConvBnRelu2d(3, 64, 7, stride=2),  # (N, 64, H/2, W/2)
+            pool_1=nn.MaxPool2d(3, stride=2, ceil_mode=True),
+            conv_2_reduce=ConvBnRelu2d(64, 64, 1),
+            conv_2=ConvBnRelu2d(64, 192, 3),
+            pool_2=nn.MaxPool2d(3, stride=2, ceil_mode=True),
+            mixed_3a=Mixed(192, 64, (64, 64), (64, 96), 32),  # (N, 256, H/8, W/8)
+            mixed_3b=Mixed(256, 64, (64, 96), (64, 96), 64),
+            mixed_3c=MixedHalf(320, (128, 160), (64, 96)),
+            mixed_4a=Mixed(576, 224, (64, 96), (96, 128), 128),  # (N, 576, H/16, W/16)
+            mixed_4b=Mixed(576, 192, (96, 128), (96, 128), 128),
+            mixed_4c=Mixed(576, 160, (128, 160), (128, 160), 128),
+            mixed_4d=Mixed(608, 96, (128, 192), (160, 192), 128),
+            mixed_4e=MixedHalf(608, (128, 192), (192, 256)),
+            mixed_5a=Mixed(1056, 352, (192, 320), (160, 224), 128),  # (N, 1024, H/32, W/32)
+            mixed_5b=Mixed(1024, 352, (192, 320), (192, 224), 128, max_pool=True),
+        )
         self.head = nn.Linear(1024, num_classes)
-        for m in self.modules():
-            if isinstance(m, nn.Conv2d):
-                nn.init.kaiming_normal_(m.weight, nonlinearity="relu")
-                if m.bias is not None:
-                    nn.init.zeros_(m.bias)
+        init_weights(self)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.head(mean_over_positions(self.features(image)))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Backbone:
     """What TSN needs to know of a 2-D network."""
 
@@ -136,33 +115,20 @@ class Backbone:
 
 
 NO_AUX = {"aux_logits": False, "init_weights": True}
-VGG = Backbone(
-    num_features=4096,
-    classifier="classifier.6",
-    first_conv="features.0",
-    has_batch_norm=False,
-)
+VGG = Backbone(4096, classifier="classifier.6", first_conv="features.0", has_batch_norm=False)
 BACKBONES = {
-    "resnet18": Backbone(num_features=512),
-    "resnet34": Backbone(num_features=512),
-    "resnet50": Backbone(num_features=2048),
-    "resnet101": Backbone(num_features=2048),
-    "resnet152": Backbone(num_features=2048),
+    "resnet18": Backbone(512),
+    "resnet34": Backbone(512),
+    "resnet50": Backbone(2048),
+    "resnet101": Backbone(2048),
+    "resnet152": Backbone(2048),
     "vgg16": VGG,
     "vgg16_bn": replace(VGG, has_batch_norm=True),
     "vgg19": VGG,
     "vgg19_bn": replace(VGG, has_batch_norm=True),
-    "inception_v3": Backbone(
-        num_features=2048,
-        first_conv="Conv2d_1a_3x3.conv",
-        build_args=NO_AUX,
-    ),
-    "googlenet": Backbone(num_features=1024, first_conv="conv1.conv", build_args=NO_AUX),
-    "bninception": Backbone(
-        num_features=1024,
-        classifier="head",
-        first_conv="features.conv_1.conv",
-    ),
+    "inception_v3": Backbone(2048, first_conv="Conv2d_1a_3x3.conv", build_args=NO_AUX),
+    "googlenet": Backbone(1024, first_conv="conv1.conv", build_args=NO_AUX),
+    "bninception": Backbone(1024, classifier="head", first_conv="features.conv_1.conv"),
 }
 
 

@@ -11,13 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.layers import (
-    average_windows,
-    init_weights,
-    mean_over_windows,
-    same_padding,
-    set_batch_norm,
-)
+from models import layers
+from models.layers import Branches, Pair, Size
 
 NUM_FEATURES = 1024
 HEAD_WINDOW = (2, 7, 7)  # steps, rows, columns: a frame of 224 px, two steps at a time
@@ -26,11 +21,16 @@ HEAD_WINDOW = (2, 7, 7)  # steps, rows, columns: a frame of 224 px, two steps at
 def same_pads(
     x: torch.Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], as_if_even: bool
 ) -> list[tuple[int, int]]:
-    """TensorFlow's SAME padding of the three dimensions of x; see I3D for `as_if_even`."""
+    """Zeros before and behind T, H and W of x for ceil(size / stride) outputs: TensorFlow's SAME.
+
+    See I3D for `as_if_even`.
+    """
     t, h, w = x.shape[2:]
     if as_if_even:
         h, w = stride[1], stride[2]  # any multiple of the stride
-    return [same_padding(*dim) for dim in zip((t, h, w), kernel, stride, strict=True)]
+    dims = zip((t, h, w), kernel, stride, strict=True)
+    totals = [max((-(-size // s) - 1) * s + k - size, 0) for size, k, s in dims]
+    return [(total // 2, total - total // 2) for total in totals]
 
 
 def pad(x: torch.Tensor, pads: list[tuple[int, int]]) -> torch.Tensor:
@@ -69,12 +69,7 @@ class SameMaxPool3d(nn.Module):
     torch's padding, those behind its ceil_mode, and nothing is copied.
     """
 
-    def __init__(
-        self,
-        kernel_size: tuple[int, int, int],
-        stride: tuple[int, int, int],
-        as_if_even: bool = False,
-    ):
+    def __init__(self, kernel_size: Size, stride: Size, as_if_even: bool = False):
         super().__init__()
         self.kernel_size, self.stride, self.as_if_even = kernel_size, stride, as_if_even
 
@@ -87,22 +82,16 @@ class SameMaxPool3d(nn.Module):
         return F.max_pool3d(x, self.kernel_size, self.stride, before, ceil_mode=True)
 
 
-class Mixed(nn.Module):
+class Mixed(Branches):
     """Inception block: 1x1x1 | 1x1x1, 3x3x3 | 1x1x1, 3x3x3 | max-pool, 1x1x1, side by side."""
 
-    def __init__(
-        self, in_channels: int, b0: int, b1: tuple[int, int], b2: tuple[int, int], b3: int
-    ):
+    def __init__(self, in_channels: int, b0: int, b1: Pair, b2: Pair, b3: int):
         super().__init__()
         conv, pool = ConvBnRelu3d, SameMaxPool3d((3, 3, 3), (1, 1, 1))
         self.branch0 = conv(in_channels, b0, 1)
         self.branch1 = nn.Sequential(conv(in_channels, b1[0], 1), conv(*b1, 3))
         self.branch2 = nn.Sequential(conv(in_channels, b2[0], 1), conv(*b2, 3))
         self.branch3 = nn.Sequential(pool, conv(in_channels, b3, 1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        branches = [self.branch0(x), self.branch1(x), self.branch2(x), self.branch3(x)]
-        return torch.cat(branches, dim=1)
 
 
 class I3D(nn.Module):
@@ -127,43 +116,33 @@ class I3D(nn.Module):
         as_if_even: bool = False,
     ):
         super().__init__()
-        self.features = nn.Sequential()
-        for name, module in {
-            "conv_1a": ConvBnRelu3d(in_channels, 64, 7, 2, as_if_even),  # (N, 64, T/2, H/2, W/2)
-            "pool_2a": SameMaxPool3d((1, 3, 3), (1, 2, 2), as_if_even),
-            "conv_2b": ConvBnRelu3d(64, 64, 1),
-            "conv_2c": ConvBnRelu3d(64, 192, 3),
-            "pool_3a": SameMaxPool3d((1, 3, 3), (1, 2, 2), as_if_even),
-            "mixed_3b": Mixed(192, 64, (96, 128), (16, 32), 32),  # (N, 256, T/2, H/8, W/8)
-            "mixed_3c": Mixed(256, 128, (128, 192), (32, 96), 64),
-            "pool_4a": SameMaxPool3d((3, 3, 3), (2, 2, 2), as_if_even),
-            "mixed_4b": Mixed(480, 192, (96, 208), (16, 48), 64),  # (N, 512, T/4, H/16, W/16)
-            "mixed_4c": Mixed(512, 160, (112, 224), (24, 64), 64),
-            "mixed_4d": Mixed(512, 128, (128, 256), (24, 64), 64),
-            "mixed_4e": Mixed(512, 112, (144, 288), (32, 64), 64),
-            "mixed_4f": Mixed(528, 256, (160, 320), (32, 128), 128),
-            "pool_5a": SameMaxPool3d((2, 2, 2), (2, 2, 2), as_if_even),
-            "mixed_5b": Mixed(832, 256, (160, 320), (32, 128), 128),  # (N, 832, T/8, H/32, W/32)
-            "mixed_5c": Mixed(832, 384, (192, 384), (48, 128), 128),  # (N, 1024, T/8, H/32, W/32)
-        }.items():
-            self.features.add_module(name, module)
+        self.features = layers.named_sequence(
+            conv_1a=ConvBnRelu3d(in_channels, 64, 7, 2, as_if_even),  # (N, 64, T/2, H/2, W/2)
+            pool_2a=SameMaxPool3d((1, 3, 3), (1, 2, 2), as_if_even),
+            conv_2b=ConvBnRelu3d(64, 64, 1),
+            conv_2c=ConvBnRelu3d(64, 192, 3),
+            pool_3a=SameMaxPool3d((1, 3, 3), (1, 2, 2), as_if_even),
+            mixed_3b=Mixed(192, 64, (96, 128), (16, 32), 32),  # (N, 256, T/2, H/8, W/8)
+            mixed_3c=Mixed(256, 128, (128, 192), (32, 96), 64),
+            pool_4a=SameMaxPool3d((3, 3, 3), (2, 2, 2), as_if_even),
+            mixed_4b=Mixed(480, 192, (96, 208), (16, 48), 64),  # (N, 512, T/4, H/16, W/16)
+            mixed_4c=Mixed(512, 160, (112, 224), (24, 64), 64),
+            mixed_4d=Mixed(512, 128, (128, 256), (24, 64), 64),
+            mixed_4e=Mixed(512, 112, (144, 288), (32, 64), 64),
+            mixed_4f=Mixed(528, 256, (160, 320), (32, 128), 128),
+            pool_5a=SameMaxPool3d((2, 2, 2), (2, 2, 2), as_if_even),
+            mixed_5b=Mixed(832, 256, (160, 320), (32, 128), 128),  # (N, 832, T/8, H/32, W/32)
+            mixed_5c=Mixed(832, 384, (192, 384), (48, 128), 128),  # (N, 1024, T/8, H/32, W/32)
+        )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(NUM_FEATURES, num_classes)
-        init_weights(self)
-        set_batch_norm(self, eps=1e-3, momentum=bn_momentum)
+        layers.init_weights(self)
+        layers.set_batch_norm(self, eps=1e-3, momentum=bn_momentum)
 
     def forward_features(self, clip: torch.Tensor) -> torch.Tensor:
         """Features (N, 1024) before the head, averaged over the clip."""
-        return mean_over_windows(self.features(clip), HEAD_WINDOW)
+        return layers.mean_over_windows(self.features(clip), HEAD_WINDOW)
 
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
         # the head is linear: the mean of the logits of all steps is the logits of the mean feature
         return self.head(self.dropout(self.forward_features(clip)))
-
-    def step_logits(self, clip: torch.Tensor) -> torch.Tensor:
-        """Logits over time for long videos, (N, num_classes, steps): one step every 8 frames.
-
-        Their mean over the steps is what `forward` returns in evaluation.
-        """
-        x = average_windows(self.features(clip), HEAD_WINDOW).mean(dim=(3, 4))  # (N, 1024, steps)
-        return self.head(self.dropout(x.transpose(1, 2))).transpose(1, 2)

@@ -1,13 +1,23 @@
 """Blocks that two or more networks share."""
 
+from collections import OrderedDict
+
 import torch
 from torch import nn
 
+Pair = tuple[int, int]
+Size = tuple[int, int, int]  # frames, rows, columns
 
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and behind one dimension for ceil(size / stride) outputs: TensorFlow's SAME."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
+
+class Branches(nn.Module):
+    """Modules that see the same input side by side; their outputs are joined as channels."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([branch(x) for branch in self.children()], dim=1)
+
+
+def named_sequence(**layers: nn.Module) -> nn.Sequential:
+    return nn.Sequential(OrderedDict[str, nn.Module](layers))
 
 
 def set_batch_norm(module: nn.Module, eps: float, momentum: float) -> None:
@@ -20,20 +30,14 @@ def set_batch_norm(module: nn.Module, eps: float, momentum: float) -> None:
 def init_weights(module: nn.Module) -> None:
     """He initialization of all convolutions; batch norms start as the identity by themselves."""
     for m in module.modules():
-        if isinstance(m, nn.Conv3d):
+        if isinstance(m, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(m.weight, nonlinearity="relu")
             if m.bias is not None:
                 nn.init.zeros_(m.bias)
 
 
-def average_windows(x: torch.Tensor, window: tuple[int, int, int]) -> torch.Tensor:
-    """Average pool with stride 1; windows larger than x are cut to it."""
-    cut = [min(w, size) for w, size in zip(window, x.shape[2:], strict=True)]
-    return nn.functional.avg_pool3d(x, cut, stride=1)
-
-
-def mean_over_windows(x: torch.Tensor, window: tuple[int, int, int]) -> torch.Tensor:
-    """The mean of the averages of all windows, as above: (N, C, T, H, W) -> (N, C).
+def mean_over_windows(x: torch.Tensor, window: Size) -> torch.Tensor:
+    """The mean of an average pool with stride 1, its window cut to x: (N, C, T, H, W) -> (N, C).
 
     Not the mean over all positions: those in the middle lie in more windows, and count as often.
     """
@@ -57,8 +61,3 @@ def mean_over_positions(x: torch.Tensor) -> torch.Tensor:
     contiguous one would slow down the convolutions before it, or be copied.
     """
     return x.movedim(1, -1).mean(dim=tuple(range(1, x.dim() - 1)))
-
-
-def squeeze_kernel(value: torch.Tensor) -> torch.Tensor:
-    """The weight of a 1 x 1 x 1 convolution as that of a linear layer; a bias as it is."""
-    return value.flatten(1) if value.dim() > 1 else value

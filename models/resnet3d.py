@@ -7,7 +7,6 @@ Input:   clips (N, in_channels, T, H, W), normalized; T >= 8, H and W >= 32
 Output:  logits (N, num_classes)
 """
 
-from collections import OrderedDict
 from collections.abc import Collection
 
 import torch
@@ -15,7 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from config import UserError
-from models.layers import init_weights, mean_over_positions, mean_over_windows, set_batch_norm
+from models import layers
+from models.layers import Size
 
 NUM_FEATURES = 2048
 NUM_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # res2 to res5
@@ -43,11 +43,7 @@ class ConvBn3d(nn.Sequential):
     """Convolution padded by half its kernel, and batch norm."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: tuple[int, int, int],
-        stride: tuple[int, int, int] = (1, 1, 1),
+        self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = (1, 1, 1)
     ):
         super().__init__()
         t, h, w = kernel_size
@@ -96,6 +92,7 @@ class NonLocal(nn.Module):
         inner = channels // 2
         self.mode, self.subsample = mode, subsample
         self.scale = inner**-0.5 if scale else 1.0
+        self.pool = nn.MaxPool3d((1, 2, 2))
         self.theta, self.phi = nn.Identity(), nn.Identity()
         if mode != "gaussian":
             self.theta = nn.Conv3d(channels, inner, kernel_size=1)
@@ -114,9 +111,6 @@ class NonLocal(nn.Module):
         theta, phi, g = (m.flatten(2).transpose(1, 2) for m in (theta, phi, g))
         y = self.weighted_sums(theta, phi, g)
         return x + self.out(y.transpose(1, 2).unflatten(2, x.shape[2:]))
-
-    def pool(self, x: torch.Tensor) -> torch.Tensor:
-        return F.max_pool3d(x, kernel_size=(1, 2, 2))
 
     def weighted_sums(
         self, theta: torch.Tensor, phi: torch.Tensor, g: torch.Tensor
@@ -178,7 +172,7 @@ class ResNet3D(nn.Module):
         pool1_stride: int = 1,
         pool1_padding: int = 1,
         pool2: bool = True,
-        head_window: tuple[int, int, int] | None = None,
+        head_window: Size | None = None,
     ):
         super().__init__()
         check("depth", depth, NUM_BLOCKS)
@@ -193,14 +187,11 @@ class ResNet3D(nn.Module):
             raise UserError("resnet3d: non_local_mode, scale and subsample need non_local 5 or 10")
         self.head_window = head_window
         conv1_kernel = (1 if inflate == "none" else 5, 7, 7)
-        self.features = nn.Sequential(
-            OrderedDict[str, nn.Module](
-                stem=ConvBn3d(in_channels, 64, conv1_kernel, (conv1_stride, 2, 2)),
-                relu=nn.ReLU(inplace=True),
-                pool1=nn.MaxPool3d(
-                    (pool1_kernel, 3, 3), (pool1_stride, 2, 2), (0, pool1_padding, pool1_padding)
-                ),
-            )
+        padding = (0, pool1_padding, pool1_padding)
+        self.features = layers.named_sequence(
+            stem=ConvBn3d(in_channels, 64, conv1_kernel, (conv1_stride, 2, 2)),
+            relu=nn.ReLU(inplace=True),
+            pool1=nn.MaxPool3d((pool1_kernel, 3, 3), (pool1_stride, 2, 2), padding),
         )
         non_local_after = ((), *NON_LOCAL.get((depth, non_local), ((), ())), ())
         channels = 64
@@ -222,16 +213,16 @@ class ResNet3D(nn.Module):
                 self.features.add_module("pool2", nn.MaxPool3d((2, 1, 1)))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(NUM_FEATURES, num_classes)
-        init_weights(self)
+        layers.init_weights(self)
         start_as_identity(self)
-        set_batch_norm(self, eps=1e-5, momentum=bn_momentum)
+        layers.set_batch_norm(self, eps=1e-5, momentum=bn_momentum)
 
     def forward_features(self, clip: torch.Tensor) -> torch.Tensor:
         """Features (N, 2048) before the head, averaged over the clip."""
         x = self.features(clip)
         if self.head_window is None:
-            return mean_over_positions(x)
-        return mean_over_windows(x, self.head_window)
+            return layers.mean_over_positions(x)
+        return layers.mean_over_windows(x, self.head_window)
 
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
         # the head is linear: the mean of the logits of all windows is the logits of their mean

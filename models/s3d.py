@@ -11,13 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models import i3d
-from models.layers import (
-    init_weights,
-    mean_over_positions,
-    mean_over_windows,
-    set_batch_norm,
-)
+from models import i3d, layers
+from models.layers import Pair, Size
 
 BN_EPS = 1e-3
 
@@ -30,18 +25,19 @@ class FlatConv3d(nn.Conv3d):
     bfloat16 gradient of the 3-D ones wrong.
     """
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        assert isinstance(self.padding, tuple)  # torch takes names of paddings, too
         (kt, _, _), (st, *stride), (pt, *padding) = self.kernel_size, self.stride, self.padding
-        frames, height = x.shape[2:4]
+        frames, height = input.shape[2:4]
         if kt == 1:  # frames are images of a larger batch
-            images = x.transpose(1, 2).flatten(0, 1)  # (N * T, C, H, W)
+            images = input.transpose(1, 2).flatten(0, 1)  # (N * T, C, H, W)
             y = F.conv2d(images, self.weight.squeeze(2), None, stride, padding)
             return y.unflatten(0, (-1, frames)).transpose(1, 2)
         if st == 1:  # frames below each other are one image; the next frame is H rows down
-            image, weight = x.flatten(2, 3), self.weight.squeeze(4)  # (N, C, T * H, W)
+            image, weight = input.flatten(2, 3), self.weight.squeeze(4)  # (N, C, T * H, W)
             y = F.conv2d(image, weight, padding=(pt * height, 0), dilation=(height, 1))
             return y.unflatten(2, (-1, height))
-        return super().forward(x)
+        return super().forward(input)
 
 
 class ConvBnRelu3d(nn.Module):
@@ -51,8 +47,8 @@ class ConvBnRelu3d(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: tuple[int, int, int] = (1, 1, 1),
-        stride: tuple[int, int, int] = (1, 1, 1),
+        kernel_size: Size = (1, 1, 1),
+        stride: Size = (1, 1, 1),
         padding: str = "symmetric",
     ):
         super().__init__()
@@ -73,15 +69,9 @@ class SpaceTimeConv3d(nn.Sequential):
     """A k x k x k convolution as 1 x k x k then k x 1 x 1, each with batch norm and ReLU."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        padding: str = "symmetric",
+        self, in_channels: int, out_channels: int, k: int, s: int = 1, padding: str = "symmetric"
     ):
         super().__init__()
-        k, s = kernel_size, stride
         self.space = ConvBnRelu3d(in_channels, out_channels, (1, k, k), (1, s, s), padding)
         self.time = ConvBnRelu3d(out_channels, out_channels, (k, 1, 1), (s, 1, 1), padding)
 
@@ -96,7 +86,7 @@ class Gate(nn.Module):
         nn.init.trunc_normal_(self.linear.weight, std=0.01)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weights = self.linear(mean_over_positions(x)).sigmoid()
+        weights = self.linear(layers.mean_over_positions(x)).sigmoid()
         return x * weights[:, :, None, None, None]
 
 
@@ -104,9 +94,7 @@ def gate(channels: int, gating: bool) -> nn.Module:
     return Gate(channels) if gating else nn.Identity()
 
 
-def max_pool(
-    kernel_size: tuple[int, int, int], stride: tuple[int, int, int], padding: str
-) -> nn.Module:
+def max_pool(kernel_size: Size, stride: Size, padding: str) -> nn.Module:
     if padding == "same":
         return i3d.SameMaxPool3d(kernel_size, stride)
     return nn.MaxPool3d(kernel_size, stride, tuple((k - 1) // 2 for k in kernel_size))
@@ -115,15 +103,7 @@ def max_pool(
 class Mixed(nn.Module):
     """Inception block: 1x1x1 | 1x1x1, 3x3x3 | 1x1x1, 3x3x3 | max-pool, 1x1x1, side by side."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        b0: int,
-        b1: tuple[int, int],
-        b2: tuple[int, int],
-        b3: int,
-        gating: bool = False,
-    ):
+    def __init__(self, in_channels: int, b0: int, b1: Pair, b2: Pair, b3: int, gating: bool):
         super().__init__()
         self.branch0 = ConvBnRelu3d(in_channels, b0)
         self.branch1 = nn.Sequential(ConvBnRelu3d(in_channels, b1[0]), SpaceTimeConv3d(*b1, 3))
@@ -166,33 +146,31 @@ class S3D(nn.Module):
         if padding not in ("symmetric", "same"):
             raise ValueError(f"padding is '{padding}'; it can be 'symmetric' or 'same'")
         self.whole_frame = whole_frame
-        self.features = nn.Sequential()
-        for name, module in {
-            "conv_1a": SpaceTimeConv3d(in_channels, 64, 7, 2, padding),  # (N, 64, T/2, H/2, W/2)
-            "pool_2a": max_pool((1, 3, 3), (1, 2, 2), padding),
-            "conv_2b": ConvBnRelu3d(64, 64),
-            "conv_2c": SpaceTimeConv3d(64, 192, 3),
-            "gate_2c": gate(192, gating),
-            "pool_3a": max_pool((1, 3, 3), (1, 2, 2), padding),
-            "mixed_3b": Mixed(192, 64, (96, 128), (16, 32), 32, gating),  # (N, 256, T/2, H/8, W/8)
-            "mixed_3c": Mixed(256, 128, (128, 192), (32, 96), 64, gating),
-            "pool_4a": max_pool((3, 3, 3), (2, 2, 2), padding),
-            "mixed_4b": Mixed(480, 192, (96, 208), (16, 48), 64, gating),  # (N, 512, T/4, H/16, ..)
-            "mixed_4c": Mixed(512, 160, (112, 224), (24, 64), 64, gating),
-            "mixed_4d": Mixed(512, 128, (128, 256), (24, 64), 64, gating),
-            "mixed_4e": Mixed(512, 112, (144, 288), (32, 64), 64, gating),
-            "mixed_4f": Mixed(528, 256, (160, 320), (32, 128), 128, gating),
-            "pool_5a": max_pool((2, 2, 2), (2, 2, 2), padding),
-            "mixed_5b": Mixed(832, 256, (160, 320), (32, 128), 128, gating),  # (N, 832, T/8, ..)
-            "mixed_5c": Mixed(832, 384, (192, 384), (48, 128), 128, gating),  # (N, 1024, T/8, ..)
-        }.items():
-            self.features.add_module(name, module)
+        self.features = layers.named_sequence(
+            conv_1a=SpaceTimeConv3d(in_channels, 64, 7, 2, padding),  # (N, 64, T/2, H/2, W/2)
+            pool_2a=max_pool((1, 3, 3), (1, 2, 2), padding),
+            conv_2b=ConvBnRelu3d(64, 64),
+            conv_2c=SpaceTimeConv3d(64, 192, 3),
+            gate_2c=gate(192, gating),
+            pool_3a=max_pool((1, 3, 3), (1, 2, 2), padding),
+            mixed_3b=Mixed(192, 64, (96, 128), (16, 32), 32, gating),  # (N, 256, T/2, H/8, W/8)
+            mixed_3c=Mixed(256, 128, (128, 192), (32, 96), 64, gating),
+            pool_4a=max_pool((3, 3, 3), (2, 2, 2), padding),
+            mixed_4b=Mixed(480, 192, (96, 208), (16, 48), 64, gating),  # (N, 512, T/4, H/16, ..)
+            mixed_4c=Mixed(512, 160, (112, 224), (24, 64), 64, gating),
+            mixed_4d=Mixed(512, 128, (128, 256), (24, 64), 64, gating),
+            mixed_4e=Mixed(512, 112, (144, 288), (32, 64), 64, gating),
+            mixed_4f=Mixed(528, 256, (160, 320), (32, 128), 128, gating),
+            pool_5a=max_pool((2, 2, 2), (2, 2, 2), padding),
+            mixed_5b=Mixed(832, 256, (160, 320), (32, 128), 128, gating),  # (N, 832, T/8, ..)
+            mixed_5c=Mixed(832, 384, (192, 384), (48, 128), 128, gating),  # (N, 1024, T/8, ..)
+        )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(i3d.NUM_FEATURES, num_classes)
         # He, not TF-slim's 0.01 for kernels of every width: with batch norm the scale of a kernel
         # decides only how far one step turns it, which should not depend on its width
-        init_weights(self)
-        set_batch_norm(self, BN_EPS, bn_momentum)
+        layers.init_weights(self)
+        layers.set_batch_norm(self, BN_EPS, bn_momentum)
 
     def forward_features(self, clip: torch.Tensor) -> torch.Tensor:
         """Features (N, 1024) before the head, averaged over the clip."""
@@ -200,7 +178,7 @@ class S3D(nn.Module):
         # contiguous memory take ten times as long on a CPU
         x = self.features(clip.contiguous(memory_format=torch.channels_last_3d))
         window = (i3d.HEAD_WINDOW[0], *x.shape[3:]) if self.whole_frame else i3d.HEAD_WINDOW
-        return mean_over_windows(x, window)
+        return layers.mean_over_windows(x, window)
 
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
         return self.head(self.dropout(self.forward_features(clip)))

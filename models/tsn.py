@@ -20,6 +20,7 @@ from torch import nn
 
 from config import UserError
 from models.backbones import BACKBONES, build_backbone
+from models.layers import init_weights
 
 CHANNELS = {"rgb": 3, "flow": 10, "rgbdiff": 3}  # of a clip, by modality
 DIFF_FRAMES = 6  # of a segment of rgbdiff
@@ -86,9 +87,13 @@ class TSN(nn.Module):
             dropouts[-1].p = 0.0  # ours would come on top of it
         self.first_conv = entry.first_conv
         conv = self.backbone.get_submodule(self.first_conv)
+        assert isinstance(conv, nn.Conv2d)
         channels = in_channels * (DIFF_FRAMES - 1) if modality == "rgbdiff" else in_channels
         if channels != conv.in_channels:
-            self.backbone.set_submodule(self.first_conv, with_inputs(conv, channels))
+            shape = (conv.out_channels, channels, *conv.kernel_size)
+            conv.in_channels, conv.weight = channels, nn.Parameter(torch.empty(shape))
+            conv.reset_parameters()  # draws as much as a new one: seeds keep their weights
+            init_weights(conv)
         for norm in self.batch_norms():
             norm.momentum = bn_momentum
 
@@ -213,19 +218,3 @@ class TSN(nn.Module):
             for name, (lr_mult, decay_mult) in policies.items()
             if params[name]
         ]
-
-
-def with_inputs(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
-    """A new convolution like `conv`, of another number of inputs."""
-    new = nn.Conv2d(
-        in_channels,
-        conv.out_channels,
-        conv.kernel_size,
-        conv.stride,
-        conv.padding,
-        bias=conv.bias is not None,
-    )
-    nn.init.kaiming_normal_(new.weight, nonlinearity="relu")
-    if new.bias is not None:
-        nn.init.zeros_(new.bias)
-    return new

@@ -53,15 +53,17 @@ def test_pools_pad_as_tensorflow_does(size, kernel, stride):
 
 
 @pytest.mark.parametrize("size", [(8, 32, 32), (9, 40, 33), (17, 112, 112), (16, 64, 96)])
-def test_clips_of_any_size_give_logits_and_their_steps(size):
+def test_clips_of_any_size_give_the_mean_of_the_logits_of_their_steps(size):
     model = I3D(num_classes=5).eval()
     clip = torch.randn(2, 3, *size)
     with torch.inference_mode():
-        logits, steps, features = model(clip), model.step_logits(clip), model.forward_features(clip)
+        logits, features, x = model(clip), model.forward_features(clip), model.features(clip)
+        cut = [min(n, window) for n, window in zip(x.shape[2:], (2, 7, 7), strict=True)]
+        steps = model.head(F.avg_pool3d(x, cut, stride=1).mean(dim=(3, 4)).transpose(1, 2))
     assert logits.shape == (2, 5)
     assert features.shape == (2, 1024)
-    assert steps.shape == (2, 5, max(math.ceil(size[0] / 8) - 1, 1))
-    torch.testing.assert_close(steps.mean(dim=2), logits, rtol=1e-4, atol=1e-5)
+    assert steps.shape == (2, max(math.ceil(size[0] / 8) - 1, 1), 5)
+    torch.testing.assert_close(steps.mean(dim=1), logits, rtol=1e-4, atol=1e-5)
 
 
 def pad_hassony2(x, kernel, stride, value=0):

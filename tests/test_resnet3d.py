@@ -305,15 +305,15 @@ def feature_map_2d(resnet, picture):
     return resnet.layer4(resnet.layer3(resnet.layer2(resnet.layer1(x))))
 
 
-def inflated(resnet50, how, **arch_args):
+def inflated(resnet50, **arch_args):
     model = ResNet3D(1000, **arch_args)
-    model.load_state_dict(model.state_dict() | inflate_2d(resnet50.state_dict(), model, how))
+    model.load_state_dict(model.state_dict() | inflate_2d(resnet50.state_dict(), model))
     return model.eval().to(memory_format=LAST)
 
 
 @pytest.mark.parametrize("inflate", ["none", "3x1x1", "3x3x3"])
-def test_an_average_inflation_sees_a_still_clip_as_the_picture(resnet50, inflate):
-    model = inflated(resnet50, "average", inflate=inflate, non_local=5)
+def test_an_inflated_network_sees_a_still_clip_as_the_picture(resnet50, inflate):
+    model = inflated(resnet50, inflate=inflate, non_local=5)
     picture = torch.randn(1, 3, 48, 48)
     clip = picture.unsqueeze(2).expand(-1, -1, 40, -1, -1).contiguous(memory_format=LAST)
     with torch.inference_mode():
@@ -327,8 +327,12 @@ def test_an_average_inflation_sees_a_still_clip_as_the_picture(resnet50, inflate
 
 
 @pytest.mark.parametrize("inflate", ["none", "3x1x1", "3x3x3"])
-def test_a_center_inflation_sees_each_frame_as_a_picture(resnet50, inflate):
-    model = inflated(resnet50, "center", inflate=inflate, pool2=False)
+def test_kernels_of_one_frame_see_each_frame_as_a_picture(resnet50, inflate):
+    model = inflated(resnet50, inflate=inflate, pool2=False)
+    for m in model.modules():
+        if isinstance(m, nn.Conv3d):  # all of the kernel to the frame in the middle
+            t = m.kernel_size[0]
+            m.weight.data *= t * (torch.arange(t) == t // 2).view(t, 1, 1)
     clip = torch.randn(1, 3, 8, 48, 48)
     with torch.inference_mode():
         expected = feature_map_2d(resnet50, clip[0].transpose(0, 1))  # (T, 2048, 2, 2)
@@ -372,8 +376,6 @@ def test_imagenet_weights_of_another_depth_are_refused(resnet50, tmp_path):
     torch.save(resnet50.state_dict(), tmp_path / "file.pt")
     with pytest.raises(UserError, match="these weights are not of this network: .* are missing"):
         build_model("resnet3d", weights="imagenet101", weights_file=str(tmp_path / "file.pt"))
-    with pytest.raises(UserError, match="no inflation 'middle'"):
-        inflate_2d(resnet50.state_dict(), ResNet3D(5), "middle")
 
 
 def released_names(model, rng):

@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import importlib.util
 import logging
+import re
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -61,7 +62,8 @@ def find(name: str, arch: str, arch_args: dict | None = None) -> Weights:
     entries = public_weights(arch)
     if name == "imagenet":
         for entry in (e for n, e in entries.items() if n.startswith("imagenet")):
-            if all((arch_args or {}).get(k, v) == v for k, v in identity(entry).items()):
+            sibling = {k: v for k, v in entry.arch_args.items() if k in ("depth", "backbone")}
+            if all((arch_args or {}).get(k, v) == v for k, v in sibling.items()):
                 return entry
     if name not in entries:
         known = ", ".join(entries) or "none"
@@ -69,9 +71,17 @@ def find(name: str, arch: str, arch_args: dict | None = None) -> Weights:
     return entries[name]
 
 
-def identity(entry: Weights) -> dict:
-    """The arguments of a network that tell its ImageNet weights from those of its siblings."""
-    return {k: v for k, v in entry.arch_args.items() if k in ("depth", "backbone")}
+def rename_keys(state: State, rules: dict[str, str]) -> State:
+    """`state` with regular expressions replaced in its keys, one after the other.
+
+    A head that was a 1 x 1 x 1 convolution becomes the linear layer that it is.
+    """
+    renamed = {}
+    for key, value in state.items():
+        for theirs, ours in rules.items():
+            key = re.sub(theirs, ours, key)
+        renamed[key] = value.flatten(1) if key == "head.weight" else value
+    return renamed
 
 
 def table() -> str:

@@ -1,13 +1,12 @@
 """ImageNet weights of the 2-D networks, by which TSN starts."""
 
-import re
 from dataclasses import replace
 
 from torchvision.models import get_model_weights
 
 from config import Preprocessing
 from models.backbones import BACKBONES
-from models.weights import State, Weights
+from models.weights import State, Weights, rename_keys
 
 IMAGENET = Preprocessing(clip_len=1, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 # weights that Google trained; torchvision changes ImageNet's normalization into theirs inside
@@ -30,34 +29,27 @@ def convert_torchvision(state: State) -> State:
 
 def convert_cadene(state: State) -> State:
     """`inception_3a_double_3x3_1_bn.weight` -> `features.mixed_3a.branch2.1.bn.weight`."""
-    branches = {
-        "1x1": "branch0",
-        "3x3_reduce": "branch1.0",
-        "3x3": "branch1.1",
-        "double_3x3_reduce": "branch2.0",
-        "double_3x3_1": "branch2.1",
-        "double_3x3_2": "branch2.2",
-        "pool_proj": "branch3.1",
+    rules = {
+        r"^last_linear\.": "head.",
+        r"_bn\.(\w+)$": r".bn.\1",
+        r"^((?:conv|inception)\w+)\.(\w+)$": r"\1.conv.\2",  # all that is no batch norm
+        r"^conv1_7x7_s2\.": "features.conv_1.",
+        r"^conv2_3x3_reduce\.": "features.conv_2_reduce.",
+        r"^conv2_3x3\.": "features.conv_2.",
+        r"^inception_(\d\w)_": r"features.mixed_\1.",
+        r"\.1x1\.": ".branch0.",
+        r"\.3x3_reduce\.": ".branch1.0.",
+        r"\.3x3\.": ".branch1.1.",
+        r"\.double_3x3_reduce\.": ".branch2.0.",
+        r"\.double_3x3_1\.": ".branch2.1.",
+        r"\.double_3x3_2\.": ".branch2.2.",
+        r"\.pool_proj\.": ".branch3.1.",
     }
-    layers = {
-        "conv1_7x7_s2": "conv_1",
-        "conv2_3x3_reduce": "conv_2_reduce",
-        "conv2_3x3": "conv_2",
+    converted = rename_keys(state, rules)
+    return {  # batch norms are (1, C) in files of old versions
+        key: value.squeeze(0) if ".bn." in key and value.dim() == 2 else value
+        for key, value in converted.items()
     }
-    converted = {}
-    for key, value in state.items():
-        layer, tensor = key.rsplit(".", 1)
-        if layer == "last_linear":
-            converted[f"head.{tensor}"] = value
-            continue
-        kind = "bn" if layer.endswith("_bn") else "conv"
-        if kind == "bn" and value.dim() == 2:  # (1, C) in files of old versions
-            value = value.squeeze(0)
-        layer = layer.removesuffix("_bn")
-        if block := re.fullmatch(r"inception_(\d\w)_(.+)", layer):
-            layer = f"mixed_{block[1]}.{branches.get(block[2], block[2])}"
-        converted[f"features.{layers.get(layer, layer)}.{kind}.{tensor}"] = value
-    return converted
 
 
 def torchvision_weights(name: str) -> Weights:

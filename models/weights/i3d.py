@@ -1,41 +1,35 @@
 """The public weights of I3D: two PyTorch ports of the authors', and a 2-D network to inflate."""
 
-import re
-
 from config import Preprocessing
-from models.layers import squeeze_kernel
-from models.weights import State, Weights
+from models.weights import State, Weights, rename_keys
 
 
 def convert_piergiaj(state: State) -> State:
     """pytorch-i3d: `Mixed_3b.b1a.conv3d.weight` -> `features.mixed_3b.branch1.0.conv.weight`."""
-    converted = {}
-    for key, value in state.items():
-        if key.startswith("logits.conv3d."):
-            key = key.replace("logits.conv3d", "head")
-            value = squeeze_kernel(value)
-        else:
-            key = "features." + key.replace(".conv3d.", ".conv.").lower()
-            key = re.sub(r"(conv_?3d)_(\d\w)_\dx\d", r"conv_\2", key)
-            key = key.replace(".b0.", ".branch0.").replace(".b3b.", ".branch3.1.")
-            key = re.sub(r"\.b([12])([ab])\.", lambda m: f".branch{m[1]}.{'ab'.index(m[2])}.", key)
-        converted[key] = value
-    return converted
+    rules = {
+        r"^logits\.conv3d\.": "head.",
+        r"^Conv3d_(\d\w)_\dx\d\.": r"features.conv_\1.",
+        r"^Mixed_": "features.mixed_",
+        r"\.b0\.": ".branch0.",
+        r"\.b([12])a\.": r".branch\1.0.",
+        r"\.b([12])b\.": r".branch\1.1.",
+        r"\.b3b\.": ".branch3.1.",
+        r"\.conv3d\.": ".conv.",
+    }
+    return rename_keys(state, rules)
 
 
 def convert_hassony2(state: State) -> State:
     """kinetics_i3d_pytorch: `mixed_3b.branch_1.0.batch3d.bias` -> ours, by way of other words."""
-    converted = {}
-    for key, value in state.items():
-        if key.startswith("conv3d_0c_1x1.conv3d."):
-            key = key.replace("conv3d_0c_1x1.conv3d", "head")
-            value = squeeze_kernel(value)
-        else:
-            key = re.sub(r"^conv3d_(\d\w)_\dx\d", r"conv_\1", key)
-            key = key.replace(".conv3d.", ".conv.").replace(".batch3d.", ".bn.")
-            key = "features." + key.replace(".branch_", ".branch")
-        converted[key] = value
-    return converted
+    rules = {
+        r"^conv3d_0c_1x1\.conv3d\.": "head.",
+        r"^conv3d_(\d\w)_\dx\d\.": r"features.conv_\1.",
+        r"^mixed_": "features.mixed_",
+        r"\.branch_": ".branch",
+        r"\.conv3d\.": ".conv.",
+        r"\.batch3d\.": ".bn.",
+    }
+    return rename_keys(state, rules)
 
 
 def convert_googlenet(state: State) -> State:
@@ -43,24 +37,23 @@ def convert_googlenet(state: State) -> State:
 
     It came from TensorFlow, too, with batch norm and 3x3 kernels in both branches, as here.
     """
-    blocks = {"conv1": "conv_1a", "conv2": "conv_2b", "conv3": "conv_2c"}
-    for theirs, ours in zip(("3a", "3b"), ("3b", "3c"), strict=True):
-        blocks[f"inception{theirs}"] = f"mixed_{ours}"
-    for theirs, ours in zip("abcde", "bcdef", strict=True):
-        blocks[f"inception4{theirs}"] = f"mixed_4{ours}"
-    for theirs, ours in zip("ab", "bc", strict=True):
-        blocks[f"inception5{theirs}"] = f"mixed_5{ours}"
+    rules = {
+        r"^fc\.": "head.",
+        r"^conv1\.": "features.conv_1a.",
+        r"^conv2\.": "features.conv_2b.",
+        r"^conv3\.": "features.conv_2c.",
+    }
+    for block in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"):  # ours begin with a pool
+        ours = f"{block[0]}{chr(ord(block[1]) + 1)}"
+        rules[rf"^inception{block}\."] = f"features.mixed_{ours}."
+    rules |= {f"branch{i}": f"branch{i - 1}" for i in (1, 2, 3, 4)}
     converted = {}
-    for key, value in state.items():
-        block, _, rest = key.partition(".")
-        if block == "fc":
-            converted[f"head.{rest}"] = value
-        elif block in blocks:  # not the auxiliary classifiers
-            rest = re.sub(r"^branch(\d)", lambda m: f"branch{int(m[1]) - 1}", rest)
-            if value.dim() == 4:
-                time = value.shape[-1]  # every kernel here is a cube
-                value = value[:, :, None].repeat(1, 1, time, 1, 1) / time
-            converted[f"features.{blocks[block]}.{rest}"] = value
+    for key, value in rename_keys(state, rules).items():
+        if value.dim() == 4:
+            time = value.shape[-1]  # every kernel here is a cube
+            value = value[:, :, None].repeat(1, 1, time, 1, 1) / time
+        if not key.startswith("aux"):  # the auxiliary classifiers
+            converted[key] = value
     return converted
 
 

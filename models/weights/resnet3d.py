@@ -1,123 +1,97 @@
 """The public weights of ResNet3D: three releases, and 2-D networks to inflate."""
 
-import re
-
-import torch.nn.functional as F
-
 from config import Preprocessing
-from models.resnet3d import ResNet3D, check
-from models.weights import State, Weights
+from models.resnet3d import ResNet3D
+from models.weights import State, Weights, rename_keys
 from models.weights.caffe2 import read_caffe2_pickle
 
+# of all releases on layers of torchvision's names: `layer1.0.downsample.` -> `res2.0.shortcut.`
+LAYERS = {
+    r"^conv1\.": "features.stem.",
+    r"^layer1\.": "features.res2.",
+    r"^layer2\.": "features.res3.",
+    r"^layer3\.": "features.res4.",
+    r"^layer4\.": "features.res5.",
+    r"\.downsample\.": ".shortcut.",
+    r"^fc\.": "head.",
+}
 
-def inflate_2d(state_2d: State, model: ResNet3D, how: str = "average") -> State:
-    """A state dict for `model` from that of torchvision's 2-D ResNet of the same depth.
 
-    Args:
-        state_2d: keys as in torchvision.
-        model: its non-local blocks, which the 2-D network has not, keep their own values.
-        how: a kernel for t frames is the 2-D one t times, divided by t ("average", the paper's),
-            or once, with zeros around ("center"). A clip that stands still gives what the picture
-            gives; with "average" the frames near the ends differ, where kernels reach beyond them.
+def inflate_2d(state_2d: State, model: ResNet3D) -> State:
+    """torchvision's 2-D ResNet, inflated as the paper does: kernels repeated over time, divided.
+
+    A clip that stands still gives what the picture gives, but near its ends, where kernels reach
+    beyond them. The non-local blocks of `model`, which the 2-D network has not, keep their values.
     """
-    check("inflation", how, ("average", "center"))
     ours = model.state_dict()
     state = {key: value for key, value in ours.items() if ".non_local_" in key}
     for key, value in convert_torchvision(state_2d).items():
         if value.dim() == 4 and key in ours:
             t = ours[key].shape[2]
-            value = value.unsqueeze(2)
-            if how == "average":
-                value = value.repeat(1, 1, t, 1, 1) / t
-            else:
-                value = F.pad(value, (0, 0, 0, 0, t // 2, t // 2))
+            value = value.unsqueeze(2).repeat(1, 1, t, 1, 1) / t
         state[key] = value
     return state
 
 
 def convert_torchvision(state: State) -> State:
     """torchvision: `layer1.0.bn2.weight` -> `features.res2.0.conv2.bn.weight`, still 2-D."""
-    converted = {}
-    for key, value in state.items():
-        key = re.sub(r"\bconv(\d)\.", r"conv\1.conv.", key)
-        key = re.sub(r"\bbn(\d)\.", r"conv\1.bn.", key)
-        key = key.replace("downsample.0.", "downsample.conv.")
-        key = key.replace("downsample.1.", "downsample.bn.")
-        converted[from_layers(key)] = value
-    return converted
-
-
-def from_layers(key: str) -> str:
-    """`layer1.0.downsample.` -> `features.res2.0.shortcut.`, `conv1.` -> `features.stem.`."""
-    key = re.sub(r"^conv1\.", "features.stem.", key)
-    key = re.sub(r"^layer(\d)\.", lambda m: f"features.res{int(m[1]) + 1}.", key)
-    return key.replace(".downsample.", ".shortcut.").replace("fc.", "head.")
+    rules = {
+        r"\bconv(\d)\.": r"conv\1.conv.",
+        r"\bbn(\d)\.": r"conv\1.bn.",
+        r"downsample\.0\.": "downsample.conv.",
+        r"downsample\.1\.": "downsample.bn.",
+    }
+    return rename_keys(state, rules | LAYERS)
 
 
 def convert_mmaction2(state: State) -> State:
     """MMAction2: `backbone.layer2.1.non_local_block.phi.0.` -> `features.res3.non_local_1.phi.`."""
-    converted = {}
-    for key, value in state.items():
-        key = from_layers(key.removeprefix("backbone.").replace("cls_head.fc_cls.", "fc."))
-        key = re.sub(r"\.(\d+)\.non_local_block\.", r".non_local_\1.", key)
-        key = re.sub(r"\.(theta|phi|g)(\.0)?\.conv\.", r".\1.", key)
-        converted[key.replace(".conv_out.", ".out.")] = value
-    return converted
+    rules = {
+        r"^backbone\.": "",
+        r"^cls_head\.fc_cls\.": "fc.",
+        r"\.(\d+)\.non_local_block\.": r".non_local_\1.",
+        r"\.(theta|phi|g)(\.0)?\.conv\.": r".\1.",
+        r"\.conv_out\.": ".out.",
+    }
+    return rename_keys(state, rules | LAYERS)
 
 
 def convert_pytorchvideo(state: State) -> State:
     """PyTorchVideo: `blocks.1.res_blocks.0.branch2.norm_a.bias` -> `...res2.0.conv1.bn.bias`."""
-    converted = {}
-    for key, value in state.items():
-        key = re.sub(r"^blocks\.6\.proj\.", "head.", key)
-        key = re.sub(r"^blocks\.0\.", "features.stem.", key)
-        key = re.sub(r"^blocks\.1\.res_blocks\.", "features.res2.", key)  # blocks.2 is the pool
-        key = re.sub(r"^blocks\.(\d)\.res_blocks\.", r"features.res\1.", key)
-        key = re.sub(
-            r"\.branch2\.(conv|norm)_([abc])\.",
-            lambda m: f".conv{'abc'.index(m[2]) + 1}.{m[1]}.",
-            key,
-        )
-        converted[key.replace(".branch1_", ".shortcut.").replace(".norm.", ".bn.")] = value
-    return converted
-
-
-CAFFE2_LAYERS = (  # theirs, as regular expressions, and ours
-    (r"(res_)?conv1", "features.stem"),
-    (r"res(\d)_(\d+)_branch1", r"features.res\1.\2.shortcut"),
-    (r"res(\d)_(\d+)_branch2a", r"features.res\1.\2.conv1"),
-    (r"res(\d)_(\d+)_branch2b", r"features.res\1.\2.conv2"),
-    (r"res(\d)_(\d+)_branch2c", r"features.res\1.\2.conv3"),
-    (r"nonlocal_conv(\d)_(\d+)_(theta|phi|g)", r"features.res\1.non_local_\2.\3"),
-    (r"nonlocal_conv(\d)_(\d+)(_out)?", r"features.res\1.non_local_\2.out"),
-    (r"pred", "head"),
-)
-CAFFE2_PARTS = {
-    "w": "weight",
-    "b": "bias",
-    "s": "weight",
-    "rm": "running_mean",
-    "riv": "running_var",  # not the inverse, whatever the name says
-}
+    rules = {
+        r"^blocks\.6\.proj\.": "head.",
+        r"^blocks\.0\.": "features.stem.",
+        r"^blocks\.1\.res_blocks\.": "features.res2.",  # blocks.2 is the pool
+        r"^blocks\.(\d)\.res_blocks\.": r"features.res\1.",
+        r"\.branch2\.(conv|norm)_a\.": r".conv1.\1.",
+        r"\.branch2\.(conv|norm)_b\.": r".conv2.\1.",
+        r"\.branch2\.(conv|norm)_c\.": r".conv3.\1.",
+        r"\.branch1_": ".shortcut.",
+        r"\.norm\.": ".bn.",
+    }
+    return rename_keys(state, rules)
 
 
 def convert_caffe2(state: State) -> State:
     """video-nonlocal-net: `res3_1_branch2a_bn_rm` -> `features.res3.1.conv1.bn.running_mean`."""
-    converted = {}
-    for key, value in state.items():
-        if key in ("lr", "model_iter") or key.endswith("_momentum"):
-            continue
-        name, _, part = key.rpartition("_")
-        for theirs, ours in CAFFE2_LAYERS:
-            if match := re.fullmatch(theirs, name.removesuffix("_bn")):
-                layer = match.expand(ours)
-                if name.endswith("_bn"):
-                    layer += ".bn"
-                elif not layer.endswith((".theta", ".phi", ".g", "head")):
-                    layer += ".conv"
-                key = f"{layer}.{CAFFE2_PARTS.get(part, part)}"
-                break
-        converted[key] = value.flatten(1) if key == "head.weight" else value
+    rules = {
+        r"^(res_)?conv1_": "features.stem.",
+        r"^res(\d)_(\d+)_branch1_": r"features.res\1.\2.shortcut.",
+        r"^res(\d)_(\d+)_branch2a_": r"features.res\1.\2.conv1.",
+        r"^res(\d)_(\d+)_branch2b_": r"features.res\1.\2.conv2.",
+        r"^res(\d)_(\d+)_branch2c_": r"features.res\1.\2.conv3.",
+        r"^nonlocal_conv(\d)_(\d+)_(theta|phi|g)_": r"features.res\1.non_local_\2.\3.",
+        r"^nonlocal_conv(\d)_(\d+)_(out_)?": r"features.res\1.non_local_\2.out.",
+        r"^pred_": "head.",
+        r"\.(stem|shortcut|conv\d|out)\.([wb])$": r".\1.conv.\2",
+        r"\.bn_": ".bn.",
+        r"\.[ws]$": ".weight",
+        r"\.b$": ".bias",
+        r"\.rm$": ".running_mean",
+        r"\.riv$": ".running_var",  # not the inverse, whatever the name says
+    }
+    left_out = ("lr", "model_iter", "_momentum")  # of their training
+    converted = rename_keys({k: v for k, v in state.items() if not k.endswith(left_out)}, rules)
     for key in [key for key in converted if key.endswith(".out.conv.bias")]:
         mean = key.replace(".conv.bias", ".bn.running_mean")
         if mean in converted:  # batch norm takes away what a bias before it adds

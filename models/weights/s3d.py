@@ -1,14 +1,12 @@
 """The public weights of S3D: two releases of its own, and starts from the filters of I3D."""
 
-import re
 from dataclasses import replace
 
 import torch
 
 from config import Preprocessing
-from models.layers import squeeze_kernel
 from models.s3d import BN_EPS
-from models.weights import State, Weights, i3d
+from models.weights import State, Weights, i3d, rename_keys
 
 # as both releases number them; gates have no number
 LAYERS = (
@@ -20,30 +18,25 @@ LAYERS = (
 
 def convert_kylemin(state: State) -> State:
     """kylemin: `base.5.branch1.1.bn_s.bias` -> `features.mixed_3b.branch1.1.space.bn.bias`."""
-    converted = {}
-    for key, value in state.items():
-        if key.startswith("fc.0."):
-            key, value = key.replace("fc.0", "head"), squeeze_kernel(value)
-        key = re.sub(r"^base\.(\d+)", lambda m: f"features.{LAYERS[int(m[1])]}", key)
-        key = key.replace(".branch0.0.", ".branch0.")
-        key = re.sub(r"\.(conv|bn)_s\.", r".space.\1.", key)
-        key = re.sub(r"\.(conv|bn)_t\.", r".time.\1.", key)
-        converted[key] = value
-    return converted
+    rules = {rf"^base\.{i}\.": f"features.{name}." for i, name in enumerate(LAYERS)} | {
+        r"^fc\.0\.": "head.",
+        r"\.branch0\.0\.": ".branch0.",
+        r"\.(conv|bn)_s\.": r".space.\1.",
+        r"\.(conv|bn)_t\.": r".time.\1.",
+    }
+    return rename_keys(state, rules)
 
 
 def convert_torchvision(state: State) -> State:
     """torchvision: `features.5.branch1.1.0.1.bias`, (space, time) and (conv, bn) as numbers."""
-    converted = {}
-    for key, value in state.items():
-        if key.startswith("classifier.1."):
-            key, value = key.replace("classifier.1", "head"), squeeze_kernel(value)
-        key = re.sub(r"^features\.(\d+)", lambda m: f"features.{LAYERS[int(m[1])]}", key)
-        halves = r"(conv_\w+|branch[12]\.1)\.([01])(\.[01]\.\w+)$"  # 0: space, 1: time
-        key = re.sub(halves, lambda m: f"{m[1]}.{('space', 'time')[int(m[2])]}{m[3]}", key)
-        key = re.sub(r"\.([01])(\.\w+)$", lambda m: f".{('conv', 'bn')[int(m[1])]}{m[2]}", key)
-        converted[key] = value
-    return converted
+    rules = {rf"^features\.{i}\.": f"features.{name}." for i, name in enumerate(LAYERS)} | {
+        r"^classifier\.1\.": "head.",
+        r"(conv_\w+|branch[12]\.1)\.0(\.[01]\.\w+)$": r"\1.space\2",
+        r"(conv_\w+|branch[12]\.1)\.1(\.[01]\.\w+)$": r"\1.time\2",
+        r"\.0(\.\w+)$": r".conv\1",
+        r"\.1(\.\w+)$": r".bn\1",
+    }
+    return rename_keys(state, rules)
 
 
 def from_i3d(state: State) -> State:

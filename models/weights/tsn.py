@@ -1,13 +1,12 @@
 """The public weights of TSN: MMAction2's of Kinetics-400, and those of its backbones as starts."""
 
 import logging
-import re
 from dataclasses import replace
 from functools import partial
 
 from models.backbones import BACKBONES
 from models.tsn import TSN
-from models.weights import State, Weights, backbones
+from models.weights import State, Weights, backbones, rename_keys
 
 log = logging.getLogger("video")
 
@@ -38,15 +37,14 @@ def adapt(state: State, model: TSN) -> State:
 
 def convert_mmaction2(state: State) -> State:
     """`backbone.layer1.0.conv1.bn.weight` -> `backbone.layer1.0.bn1.weight`."""
-    converted = {}
-    for key, value in state.items():
-        key = key.replace("cls_head.fc_cls.", "head.")
-        key = key.replace("downsample.conv.", "downsample.0.")
-        key = key.replace("downsample.bn.", "downsample.1.")
-        key = re.sub(r"conv(\d)\.conv\.", r"conv\1.", key)
-        key = re.sub(r"conv(\d)\.bn\.", r"bn\1.", key)
-        converted[key] = value
-    return converted
+    rules = {
+        r"^cls_head\.fc_cls\.": "head.",
+        r"downsample\.conv\.": "downsample.0.",
+        r"downsample\.bn\.": "downsample.1.",
+        r"conv(\d)\.conv\.": r"conv\1.",
+        r"conv(\d)\.bn\.": r"bn\1.",
+    }
+    return rename_keys(state, rules)
 
 
 def convert_backbone(state: State, entry: Weights) -> State:
