@@ -15,9 +15,9 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from config import UserError
-from pt_dataset.formats.flow import count_flow, zip_flow
+from pt_dataset.formats.flow import count_flow
 from pt_dataset.formats.frame_names import FLOW_PREFIXES, FRAME_NAME
-from pt_dataset.formats.zip_frames import zip_videos
+from pt_dataset.formats.zip_frames import open_archive, zip_videos
 from pt_dataset.sources import VIDEO_NAME, count_frames, frame_rate
 from pt_dataset.video_list import Video
 
@@ -141,7 +141,7 @@ def _is_folder(entry: os.DirEntry, found: Found) -> bool:
 
 def _add_zip(path: str, name: str, found: Found) -> None:
     try:
-        members, flow = zip_videos(path), zip_flow(path)
+        members, flow = zip_videos(path), open_archive(path).flow_folders()
     except UserError as error:
         found.problems.append(str(error))
         return
