@@ -272,11 +272,13 @@ def list_known_set(
         if not found.paths:
             raise UserError(f"{source} has no videos in it; looked for {LOOKED_FOR[name]}")
     report_problems(found.problems)
-    plan = RULES[name](listed or found.paths, classes, annotations, own_folder)
+    names = listed or found.paths
+    plan = RULES[name](names, classes, annotations, own_folder)
     wanted = {video for chosen in plan.lists.values() for video in chosen}
+    num_others = len(names) - len(wanted)
     if not wanted:
         raise UserError(
-            f"none of the {plan.num_others} videos below {source} is one of {name}'s; looked for "
+            f"none of the {num_others} videos below {source} is one of {name}'s; looked for "
             f"{LOOKED_FOR[name]}"
         )
     videos, problems = listed, []
@@ -285,13 +287,13 @@ def list_known_set(
 
     lists = {}
     for list_name, chosen in plan.lists.items():
-        names = sorted(chosen.keys() & videos.keys())
-        lists[list_name] = [videos[video]._replace(class_name=chosen[video]) for video in names]
+        there = sorted(chosen.keys() & videos.keys())
+        lists[list_name] = [videos[video]._replace(class_name=chosen[video]) for video in there]
     write_lists(folder, classes, {key: entries for key, entries in lists.items() if entries})
     print_known_lists(lists, plan, len(classes))
     print_flow(videos[video] for video in wanted & videos.keys())
-    if plan.num_others:
-        print(f"{plan.num_others} other videos are on no list")
+    if num_others:
+        print(f"{num_others} other videos are on no list")
     print(f"lists: in {folder}, split by {plan.split_by}")
     print_next_step(name, data_root)
     return 1 if found.problems or problems else 0

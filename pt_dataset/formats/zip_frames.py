@@ -70,10 +70,9 @@ class Archive:
 
     def folders(self) -> dict[str, int]:
         """Folders and how many frames each has, 0 where something is wrong with them."""
-        counts = zip(
-            self.keys.tolist(), np.diff(self.ends, prepend=np.uint64(0)).tolist(), strict=True
-        )
-        found = {key.decode(): count for key, count in counts if b"\0" not in key}
+        counts = np.diff(self.ends, prepend=np.uint64(0)).tolist()
+        pairs = zip(self.keys.tolist(), counts, strict=True)
+        found = {key.decode(): count for key, count in pairs if b"\0" not in key}
         return found | dict.fromkeys(found.keys() & self.problems.keys(), 0)
 
     def flow_folders(self) -> set[str]:
@@ -292,7 +291,7 @@ def read_directory(path: str, file: int, size: int) -> dict[str, tuple[bytearray
             # a/b and a//b are one folder
             all_rows, all_names = found.setdefault(normalized(folder), (bytearray(), []))
             all_rows += some
-            all_names += map(decode_name, names[raw].split(b"/")[:-1])
+            all_names += [decode_name(name) for name in bytes(names[raw]).split(b"/")[:-1]]
     return found
 
 
