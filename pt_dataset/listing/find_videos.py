@@ -37,11 +37,7 @@ class Found:
     others: list[str] = field(default_factory=list)  # folders with files that are no videos
 
     def add_video(self, name: str, path: str) -> None:
-        """Adds a video.
-
-        Raises:
-            UserError: another has its name, such as the file from which frames were extracted.
-        """
+        """Adds a video; UserError if another has its name, as frames and the file they are of."""
         if name.encode("utf-8", "replace").decode().splitlines() != [name] and name:
             self.problems.append(f"{name!r}: a name that a text file cannot hold; rename it")
         elif name in self.paths:
@@ -54,11 +50,7 @@ class Found:
 
 
 def find_videos(frames: Path) -> Found:
-    """All videos and flow below a folder, or in one zip.
-
-    Raises:
-        UserError: there is no such folder or zip.
-    """
+    """All videos and flow below a folder, or in one zip; UserError if there is none."""
     found = Found()
     if frames.is_dir():
         _add_folder(str(frames), "", frozenset(), found)
@@ -212,9 +204,8 @@ def find_flow(frames: Path, found: Found, flow: Path | None) -> dict[str, str]:
     for folder in [flow] if flow else [path for path in beside if path.exists()]:
         flow_paths |= find_videos(folder).flow_paths
     names = Names(flow_paths)
-    matches = {
-        name: flow_paths[end] for name in found.paths if (end := names.find(name)) is not None
-    }
+    places = {name: names.find(name) for name in found.paths}
+    matches = {name: flow_paths[end] for name, end in places.items() if end is not None}
     if flow and not matches:
         raise UserError(
             f"{flow} has no flow of these videos; it needs u/VIDEO and v/VIDEO, or VIDEO with "

@@ -77,11 +77,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_csv(path: Path, columns: set[str]) -> list[tuple[str, dict[str, str]]] | None:
-    """The rows of a CSV file, each with where it stands; None if one of `columns` is missing.
-
-    Raises:
-        UserError: it is no CSV file in UTF-8.
-    """
+    """The rows of a CSV file with where each stands; None if one of `columns` is missing."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             delimiter = max(",;\t", key=file.readline().count)  # Excel's depends on the country
@@ -292,11 +288,7 @@ def known_classes(name: str, folder: Path) -> list[str]:
 
 
 def kinetics400_videos(folder: Path) -> dict[str, Video]:
-    """The videos on the lists of Kinetics-400 in `folder`, by names like those of its folders.
-
-    Raises:
-        UserError: there are no such lists.
-    """
+    """The videos on the lists of Kinetics-400 in `folder`, by names like those of its folders."""
     classes, videos = read_classes(CLASS_FILES / "kinetics400" / "classes.txt"), {}
     for side in ("train", "test"):
         path = folder / f"{side}list01.json"
