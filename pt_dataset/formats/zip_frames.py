@@ -143,11 +143,7 @@ class ZipFrames:
         return f"{self.archive.path}/{name}"
 
     def read(self, index: int) -> bytes:
-        """The bytes of a frame.
-
-        Raises:
-            ValueError: they are damaged; OSError: they cannot be read.
-        """
+        """The bytes of a frame; ValueError if they are damaged, OSError if they cannot be read."""
         offset, packed, size, name_len, method, _ = self.rows[index].tolist()
         # at once, although only the header itself tells where the data starts
         data = os.pread(self.archive.file, LOCAL_LEN + name_len + LOCAL_EXTRA + packed, offset)
