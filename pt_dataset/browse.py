@@ -62,11 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def chosen_recipe(args: dict) -> Recipe:
-    """The recipe of --arch with what was typed in the place of its own.
-
-    Raises:
-        UserError: options that cannot be combined.
-    """
+    """The recipe of --arch with what was typed; UserError if they cannot be combined."""
     modality = args.get("modality", "rgb")
     if modality not in ARCHS[args["arch"]].modalities:
         raise UserError(f"--modality {modality} is not for {args['arch']}")
@@ -97,6 +93,7 @@ def training_rows(args: dict, recipe: Recipe) -> list[Row]:
     num_clips = min(args["num"], len(clips))
     for index in random.Random(seed).sample(range(len(clips)), num_clips):
         seen, label, *_ = clips[0, index]
+        assert seen is not None  # it would be for a video that a run skips
         video = lists.train[index]
         # the same first draw as that of the clip
         sources = sampling.train_indices(video, clip, sampling.generator(seed, 0, index))

@@ -17,7 +17,7 @@ import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
@@ -90,14 +90,6 @@ class DataList:
         path = self.videos[entry].path if entry in self.videos else None
         self.findings.append(Finding(str(self.path), entry, path, kind, message))
 
-    def add_checked(self, entry: int, checked: Checked) -> None:
-        if checked.num_frames is not None:
-            self.num_frames[entry] = checked.num_frames
-        if checked.first_number is not None:
-            self.first_numbers[checked.first_number] += 1
-        for problem in checked.problems:
-            self.add_finding(problem.kind, problem.message, entry)
-
     @property
     def side(self) -> str:
         """The last word for a side in its name: "train", or "test", or "" where there is none."""
@@ -113,72 +105,60 @@ def load_list(path: Path, class_file: Path | None) -> DataList:
     except (UserError, OSError) as error:
         data.add_finding("unreadable list", error_text(error, str(path)))
         return data
-    read_entries(data, entries)
-    resolve_paths(data)
-    beside = path.parent / "classes.txt"
+    data.num_entries = len(entries)
+    beside, labels = path.parent / "classes.txt", None
     if class_file or beside.exists():
         data.class_names = read_classes(class_file or beside)
-        check_labels(data)
+        labels = {name: label for label, name in enumerate(data.class_names)}
     else:
         data.add_finding("no class file", f"{beside} is missing; labels are not checked")
-    return data
-
-
-def read_entries(data: DataList, entries: list) -> None:
-    """Makes videos of the entries that are well-formed; their classes may be unknown."""
-    data.num_entries = len(entries)
     named = [entry for entry in entries if isinstance(entry, dict) and "class_name" in entry]
     classes = {entry["class_name"] for entry in named if isinstance(entry["class_name"], str)}
     for i, entry in enumerate(entries):
-        problem = entry_problem(entry, classes)
+        problem = entry_problem(entry, classes)  # unknown classes are a finding of their own
         if problem:
             data.add_finding("bad entry", f"the entry{problem}", i)
-        else:
-            data.videos[i] = Video(**{key: entry[key] for key in Video._fields if key in entry})
+            continue
+        video = Video(**{key: entry[key] for key in Video._fields if key in entry})
+        openable, flow_path = resolve([video.path, video.flow_path], path.parent)
+        data.videos[i] = video._replace(path=openable or video.path, flow_path=flow_path)
+        if labels is not None:
+            check_label(data, i, labels)
+    return data
 
 
-def check_labels(data: DataList) -> None:
-    """Finds unknown classes, and labels that belong to another class."""
-    labels = {name: label for label, name in enumerate(data.class_names)}
-    for i, video in data.videos.items():
-        name = video.class_name
-        if name not in labels:
-            where = f"class '{name}' is not among the {len(labels)} of the class file"
-            data.add_finding("unknown class", f"{video.path}: {where}", i)
-        elif video.label != labels[name]:
-            message = f"{video.path}: label {video.label}, but '{name}' is class {labels[name]}"
-            data.add_finding("wrong label", message, i)
-
-
-def resolve_paths(data: DataList) -> None:
-    """Replaces the paths of a list by paths that can be opened."""
-    videos, folder = data.videos.values(), data.path.parent
-    paths = resolve([video.path for video in videos], folder)
-    flow_paths = resolve([video.flow_path for video in videos], folder)
-    for i, path, flow_path in zip(list(data.videos), paths, flow_paths, strict=True):
-        data.videos[i] = data.videos[i]._replace(path=path, flow_path=flow_path)
+def check_label(data: DataList, entry: int, labels: dict[str, int]) -> None:
+    """Finds an unknown class, or a label that belongs to another class."""
+    path, label, name, *_ = data.videos[entry]
+    if name not in labels:
+        where = f"class '{name}' is not among the {len(labels)} of the class file"
+        data.add_finding("unknown class", f"{path}: {where}", entry)
+    elif label != labels[name]:
+        message = f"{path}: label {label}, but '{name}' is class {labels[name]}"
+        data.add_finding("wrong label", message, entry)
 
 
 def check_some(
-    videos: list[Video], sample: int | None, which: list[tuple[int, int]]
-) -> list[tuple[int, int, Checked]]:
-    """A job of the pool: (list, entry, what was found) of each video; `which` has the first two."""
-    return [(*at, check_video(video, sample)) for at, video in zip(which, videos, strict=True)]
+    videos: dict[tuple[int, int], Video], sample: int | None
+) -> dict[tuple[int, int], Checked]:
+    """A job of the pool: what was found of each video, by number of its list and its entry."""
+    return {place: check_video(video, sample) for place, video in videos.items()}
 
 
 def check_all_videos(lists: list[DataList], sample: int | None, workers: int) -> None:
     """Checks the videos of all lists, and adds to each what was found."""
-    todo = []
-    for n, data in enumerate(lists):
-        entries = list(data.videos)
-        for start in range(0, len(entries), VIDEOS_A_JOB):
-            some = entries[start : start + VIDEOS_A_JOB]
-            todo.append(([data.videos[i] for i in some], sample, [(n, i) for i in some]))
-    num_videos = sum(len(data.videos) for data in lists)
-    with tqdm(desc="checking", total=num_videos, unit="video", disable=not todo) as progress:
+    videos = [((n, i), v) for n, data in enumerate(lists) for i, v in data.videos.items()]
+    starts = range(0, len(videos), VIDEOS_A_JOB)
+    todo = [(dict(videos[start : start + VIDEOS_A_JOB]), sample) for start in starts]
+    with tqdm(desc="checking", total=len(videos), unit="video", disable=not todo) as progress:
         for results in run_jobs(check_some, todo, workers):
-            for n, i, checked in results:
-                lists[n].add_checked(i, checked)
+            for (n, i), checked in results.items():
+                if checked.num_frames is not None:
+                    lists[n].num_frames[i] = checked.num_frames
+                if checked.first_number is not None:
+                    lists[n].first_numbers[checked.first_number] += 1
+                for problem in checked.problems:
+                    lists[n].add_finding(problem.kind, problem.message, i)
             progress.update(len(results))
 
 
@@ -192,11 +172,10 @@ def check_entries(data: DataList) -> None:
             data.add_finding("duplicate", f"{video.path} is entry {earlier}, too", i)
         if with_flow and video.flow_path is None:
             data.add_finding("no flow", f"{video.path} has no flow_path, others have", i)
-    if data.videos:
-        named = {video.class_name for video in data.videos.values()}
-        for name in data.class_names:
-            if name not in named:
-                data.add_finding("class without videos", f"no video of '{name}'")
+    named = {video.class_name for video in data.videos.values()}
+    for name in data.class_names if named else ():
+        if name not in named:
+            data.add_finding("class without videos", f"no video of '{name}'")
 
 
 def find_other_side(
@@ -241,28 +220,14 @@ def check_leaks(data: DataList, other: DataList) -> None:
         data.add_finding("group in train and test", message, entries[0])
 
 
-def check_split(data: DataList, lists: list[DataList], class_file: Path | None) -> None:
-    """Compares a list with the other side of its split.
-
-    Where both sides were given, what they share is a finding of the training list alone.
-    """
-    other = find_other_side(data, lists, class_file)
-    if other is None:
-        return
-    data.compared_with = other.path
-    if other not in lists or data.side == "train":
-        check_leaks(data, other)
-
-
 def class_sizes(data: DataList) -> list[int]:
-    """Videos of each class, in the order of the class file or, without one, of any."""
+    """Videos of each class."""
     counts = Counter(video.class_name for video in data.videos.values())
     return [counts[name] for name in data.class_names or counts]
 
 
-def balance(data: DataList) -> list[float]:
+def balance(sizes: list[int]) -> list[float]:
     """Fewest, median and most videos of a class; empty where no class is known."""
-    sizes = class_sizes(data)
     return [min(sizes), statistics.median(sizes), max(sizes)] if sizes else []
 
 
@@ -274,7 +239,7 @@ def print_summary(lists: list[DataList], sample: int | None) -> None:
     for data in lists:
         if data.videos:
             sizes = class_sizes(data)
-            numbers = " / ".join(f"{number:g}" for number in balance(data))
+            numbers = " / ".join(f"{number:g}" for number in balance(sizes))
             print(
                 f"{data.path}: {len(data.videos)} videos, {sum(map(bool, sizes))} of {len(sizes)} "
                 f"classes; least / median / most of a class: {numbers}\n"
@@ -286,7 +251,8 @@ def print_summary(lists: list[DataList], sample: int | None) -> None:
         print(f"frames are numbered from {', '.join(counts)}")
     print_findings([finding for data in lists for finding in data.findings])
     for data in lists:
-        if data.videos and all_missing(data):
+        num_missing = sum(finding.kind == "missing" for finding in data.findings)
+        if data.videos and num_missing == len(data.videos):
             print(
                 f"every video of {data.path} is missing; move the data there or write the list "
                 "again with pt_dataset/make_json.py"
@@ -317,12 +283,7 @@ def count_first_numbers(lists: list[DataList]) -> dict[int, int]:
     return dict(sorted(sum((data.first_numbers for data in lists), Counter()).items()))
 
 
-def all_missing(data: DataList) -> bool:
-    """Whether no video of a list is there: then the list is wrong, or the place of the data."""
-    return sum(finding.kind == "missing" for finding in data.findings) == len(data.videos)
-
-
-def make_report(lists: list[DataList], sample: int | None) -> dict:
+def make_report(lists: list[DataList], sample: int | None) -> dict[str, Any]:
     """Everything that was found, for other programs."""
     findings = [finding for data in lists for finding in data.findings]
     counts = Counter(finding.kind for finding in findings)
@@ -330,7 +291,7 @@ def make_report(lists: list[DataList], sample: int | None) -> dict:
         "lists": {
             str(data.path): {
                 "entries": data.num_entries,
-                "videos_a_class": balance(data),
+                "videos_a_class": balance(class_sizes(data)),
                 "compared_with": data.compared_with and str(data.compared_with),
             }
             for data in lists
@@ -390,14 +351,19 @@ def check_lists(
     check_all_videos(loaded, sample, workers)
     for data in loaded:
         check_entries(data)
-        check_split(data, loaded, classes)
+        other = find_other_side(data, loaded, classes)
+        if other:
+            data.compared_with = other.path
+            # where both sides were given, what they share is a finding of the training list alone
+            if other not in loaded or data.side == "train":
+                check_leaks(data, other)
         # the workers' findings came in any order
         data.findings.sort(key=lambda finding: -1 if finding.entry is None else finding.entry)
     print_summary(loaded, sample)
     if report:
-        text = json.dumps(make_report(loaded, sample), indent=1)
         report.parent.mkdir(parents=True, exist_ok=True)
         with whole(report) as temporary:
+            text = json.dumps(make_report(loaded, sample), indent=1)
             temporary.write_text(text + "\n", encoding="utf-8")
         print(f"report: {report}")
     if fix:
@@ -408,8 +374,7 @@ def check_lists(
     return 1 if severities["error"] else 0
 
 
-def parse_opts(argv: list[str] | None) -> argparse.Namespace:
-    """Options of the command line."""
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Check lists and every video that they name.", allow_abbrev=False
     )
@@ -426,15 +391,15 @@ def parse_opts(argv: list[str] | None) -> argparse.Namespace:
     add("--report", type=Path, metavar="FILE", help="write all findings to this JSON file")
     fix_help = "write LIST.fixed.json: measured frame counts, right labels, no unusable videos"
     add("--fix", action="store_true", help=fix_help)
-    opts = parser.parse_args(argv)
-    if opts.workers < 1 or (opts.sample is not None and opts.sample < 0):
-        parser.error("--workers must be 1 or more, --sample 0 or more")
-    return opts
+    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """The tool; returns its exit status."""
-    opts = parse_opts(argv)
+    parser = build_parser()
+    opts = parser.parse_args(argv)
+    if opts.workers < 1 or (opts.sample is not None and opts.sample < 0):
+        parser.error("--workers must be 1 or more, --sample 0 or more")
     return exit_status(check_lists, opts.report or "the lists", "nothing was changed", **vars(opts))
 
 

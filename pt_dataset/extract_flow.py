@@ -63,18 +63,14 @@ def flow_fields(frames: np.ndarray) -> list[np.ndarray]:
     """Flow from each of `frames`, uint8 (T, H, W, 3), to the next: T - 1 times (H, W, 2) pixels."""
     import cv2  # here and below, since --help need not wait for it
 
+    # pyrefly: ignore[missing-attribute]  # its stub lacks it
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     return [dis.calc(before, after, None) for before, after in zip(gray, gray[1:], strict=False)]
 
 
 def write_flow(video: Path, folder: Path, settings: dict) -> int:
-    """Writes the flow of `video` into `folder` and returns the number of fields.
-
-    Raises:
-        ValueError: the video has no flow, with the reason.
-        OSError: a picture cannot be written.
-    """
+    """Writes the flow of `video` into `folder`; returns how many fields. ValueError: why none."""
     import cv2
 
     cv2.setNumThreads(1)  # the pool keeps the other cores busy
@@ -131,8 +127,7 @@ def compute_flows(*, src: Path, dst: Path, bound: float, quality: int, workers: 
     return 1 if filled.broken else 0
 
 
-def parse_opts(argv: list[str] | None) -> argparse.Namespace:
-    """Options of the command line."""
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Compute the optical flow of videos.", allow_abbrev=False
     )
@@ -144,15 +139,15 @@ def parse_opts(argv: list[str] | None) -> argparse.Namespace:
     add("--quality", type=int, default=90, metavar="Q", help="of the JPEGs, 1-100 (default: 90)")
     cpus = os.cpu_count()
     add("--workers", type=int, default=cpus, metavar="N", help="processes (default: one a CPU)")
-    opts = parser.parse_args(argv)
-    if not 0 < opts.bound < float("inf") or not 1 <= opts.quality <= 100 or opts.workers < 1:
-        parser.error("--bound must be above 0, --quality 1 to 100, --workers 1 or more")
-    return opts
+    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """The tool; returns its exit status."""
-    opts = parse_opts(argv)
+    parser = build_parser()
+    opts = parser.parse_args(argv)
+    if not 0 < opts.bound < float("inf") or not 1 <= opts.quality <= 100 or opts.workers < 1:
+        parser.error("--bound must be above 0, --quality 1 to 100, --workers 1 or more")
     return exit_status(compute_flows, opts.dst, **vars(opts))
 
 

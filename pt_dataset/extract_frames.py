@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
@@ -31,16 +31,6 @@ if TYPE_CHECKING:
     import av
 
 ROUNDING = Fraction(1, 1000)  # s; Matroska rounds times to it, no frame may miss its tick by that
-
-
-def videos_below(src: Path, dst: Path) -> tuple[list[Path], int]:
-    """Videos below `src` but not in `dst`, relative and sorted, and the number of other files."""
-    videos, num_others = [], 0
-    for folder, names in walk(src, dst):
-        found = [name for name in names if VIDEO_NAME.fullmatch(name)]
-        videos += [(folder / name).relative_to(src) for name in found]
-        num_others += len(names) - len(found)
-    return sorted(videos), num_others
 
 
 def at_rate(frames: Iterator[tuple], fps: Fraction | None) -> Iterator[tuple["av.VideoFrame", int]]:
@@ -64,7 +54,12 @@ def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
     return round(width * scale), round(height * scale)
 
 
-def encode_jpeg(frame: "av.VideoFrame", size: tuple[int, int], quality: int, scaler) -> bytes:
+def encode_jpeg(
+    frame: "av.VideoFrame",
+    size: tuple[int, int],
+    quality: int,
+    scaler: Any,
+) -> bytes:
     """The JPEG of a frame, scaled by `scaler` to `size` (width, height) and then turned upright."""
     # to the very planes that a JPEG stores, without RGB in between: twice as fast
     jpeg_planes = {"format": "yuvj420p", "dst_colorspace": "ITU601", "dst_color_range": "JPEG"}
@@ -77,16 +72,12 @@ def encode_jpeg(frame: "av.VideoFrame", size: tuple[int, int], quality: int, sca
     height, width = planes[0].shape
     # of an odd size the encoder reads one row and column more than there are, whatever lies there
     padded = np.pad(planes[0], ((0, height % 2), (0, width % 2)), "edge")
+    # pyrefly: ignore[bad-argument-count]  # its stub lacks the quality
     return simplejpeg.encode_jpeg_yuv_planes(padded[:height, :width], *planes[1:], quality)
 
 
 def write_frames(video: Path, folder: Path, settings: dict) -> int:
-    """Decodes `video` into `folder` and returns the number of frames.
-
-    Raises:
-        ValueError: the video is broken, with the reason.
-        OSError: a frame cannot be written.
-    """
+    """Decodes `video` into `folder`; returns the number of frames, or ValueError says why not."""
     import av  # here, since --help need not wait for FFmpeg
 
     from pt_dataset.formats.video_file import open_video, reason, timed_frames
@@ -118,7 +109,9 @@ def extract_videos(
         raise UserError(f"{src} is no folder; SRC has the videos in it, or a folder a class")
     if os.path.realpath(src) == os.path.realpath(dst):
         raise UserError(f"{dst} is SRC itself; name another folder for the frames")
-    videos, num_others = videos_below(src, dst)
+    files = [folder / name for folder, names in walk(src, dst) for name in names]
+    videos = sorted(path.relative_to(src) for path in files if VIDEO_NAME.fullmatch(path.name))
+    num_others = len(files) - len(videos)
     if not videos:
         raise UserError(f"{src} has no videos in it ({num_others} other files)")
     filled = fill_folders(
@@ -151,8 +144,7 @@ def rate(text: str) -> Fraction:
     return above / below
 
 
-def parse_opts(argv: list[str] | None) -> argparse.Namespace:
-    """Options of the command line."""
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Decode videos into folders of JPEG frames.", allow_abbrev=False
     )
@@ -166,15 +158,15 @@ def parse_opts(argv: list[str] | None) -> argparse.Namespace:
     add("--quality", type=int, default=90, metavar="Q", help="of the JPEGs, 1-100 (default: 90)")
     cpus = os.cpu_count()
     add("--workers", type=int, default=cpus, metavar="N", help="processes (default: one a CPU)")
-    opts = parser.parse_args(argv)
-    if opts.short_side < 0 or not 1 <= opts.quality <= 100 or opts.workers < 1:
-        parser.error("--short-side must be 0 or more, --quality 1 to 100, --workers 1 or more")
-    return opts
+    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """The tool; returns its exit status."""
-    opts = parse_opts(argv)
+    parser = build_parser()
+    opts = parser.parse_args(argv)
+    if opts.short_side < 0 or not 1 <= opts.quality <= 100 or opts.workers < 1:
+        parser.error("--short-side must be 0 or more, --quality 1 to 100, --workers 1 or more")
     return exit_status(extract_videos, opts.dst, **vars(opts))
 
 

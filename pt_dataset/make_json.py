@@ -20,10 +20,9 @@ import re
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
@@ -34,7 +33,6 @@ from pt_dataset.listing.groups import require_group
 from pt_dataset.listing.known_sets import (
     LOOKED_FOR,
     RULES,
-    Assignment,
     has_videos,
     kinetics400_videos,
     known_classes,
@@ -80,11 +78,10 @@ def report_problems(problems: list[str]) -> None:
         print(f"left out: {problem}", file=sys.stderr)
 
 
-def print_next_step(name: str, data_root: Path, splits: Iterable[int] = ()) -> None:
+def print_next_step(name: str, data_root: Path, splits: Sequence[int] = ()) -> None:
     """What to type after the lists are written; `splits` are those of a cross-validation."""
     where = "" if data_root == DATA_ROOT else f" --data-root {shlex.quote(str(data_root))}"
-    series = "".join(f" {split}" for split in splits)
-    series = series and f" --splits{series}"
+    series = f" --splits {' '.join(map(str, splits))}" if splits else ""
     print(f"next: python main.py --arch i3d --dataset {shlex.quote(name)}{where}{series}")
 
 
@@ -98,11 +95,7 @@ def print_flow(videos: Iterable[Video]) -> None:
 def measure_usable(
     found: Found, wanted: Collection[str], frames: Path, flow: Path | None
 ) -> tuple[dict[str, Video], list[str]]:
-    """Counts the frames of `wanted`, see `measure_videos`, and reports which cannot be used.
-
-    Raises:
-        UserError: none can be.
-    """
+    """Counts the frames of `wanted`, reports which cannot be used; UserError if none can be."""
     videos, problems = measure_videos(found, wanted, find_flow(frames, found, flow))
     report_problems(problems)
     if not videos:
@@ -111,11 +104,7 @@ def measure_usable(
 
 
 def find_classes(frames: Path, flat: bool) -> Found:
-    """The videos below `frames`, each in the folder of its class unless `flat` is allowed.
-
-    Raises:
-        UserError: there is none, or not in the folder of a class.
-    """
+    """The videos below `frames`; UserError if one is not in a class folder, unless `flat`."""
     found = find_videos(frames)
     found.problems += found.others
     if not found.paths:
@@ -127,32 +116,6 @@ def find_classes(frames: Path, flat: bool) -> Found:
             f"{found.paths[outside[0]]} is a video where a class should be; {WHAT_FRAMES_IS}"
         )
     return found
-
-
-class Given(NamedTuple):
-    """What folders, and files of the user, say of the videos."""
-
-    class_by_video: dict[str, str]
-    class_names: list[str] | None = None  # by label, if a file has labels
-    sides: dict[str, str] | None = None  # "train" or "test" by video, if a file has them
-
-
-def read_given(
-    found: Found,
-    split_file: Path | None,
-    train_list: Path | None,
-    val_list: Path | None,
-    classes: Path | None,
-) -> Given:
-    """The classes of one's own videos, and their sides unless these are to be drawn."""
-    if train_list and val_list:
-        sides, labels = read_list_files({"train": train_list, "test": val_list}, found.paths)
-        class_names = name_labels(labels, classes)
-        by_video = {video: class_names[label] for video, label in labels.items()}
-        return Given(by_video, class_names, sides)
-    by_video = {video: class_of(video) for video in found.paths}
-    sides = read_split_file(split_file, found.paths) if split_file else None
-    return Given(by_video, sides=sides)
 
 
 def list_own_videos(
@@ -181,25 +144,29 @@ def list_own_videos(
     check_can_write(folder)
     found = find_classes(frames, flat=classes is not None)
     report_problems(found.problems)
-    given = read_given(found, split_file, train_list, val_list, classes)
-    if given.sides is not None:
-        videos, problems = measure_usable(found, given.sides, frames, flow)
-        splits = [given.sides]
+    class_by_video, class_names = {video: class_of(video) for video in found.paths}, []
+    sides, groups = {}, {}
+    if train_list and val_list:
+        sides, labels = read_list_files({"train": train_list, "test": val_list}, found.paths)
+        class_names = name_labels(labels, classes)
+        class_by_video = {video: class_names[label] for video, label in labels.items()}
+    elif split_file:
+        sides = read_split_file(split_file, found.paths)
     else:
         groups = {video: require_group(video, group_regex) for video in found.paths}
-        videos, problems = measure_usable(found, found.paths, frames, flow)
-        groups = {video: groups[video] for video in videos}  # the usable ones are split
-        if folds:
-            splits = split_folds(groups, folds, seed)
-        else:
-            splits = [split_groups(groups, val_fraction, seed)]
+    videos, problems = measure_usable(found, sides or found.paths, frames, flow)
+    groups = {video: group for video, group in groups.items() if video in videos}
+    if folds:
+        splits = split_folds(groups, folds, seed)
+    else:
+        splits = [sides or split_groups(groups, val_fraction, seed)]
 
     named = {
-        video: entry._replace(class_name=given.class_by_video[video])
+        video: entry._replace(class_name=class_by_video[video])
         for video, entry in sorted(videos.items())
     }
     lists = deal_out(named, splits)
-    class_names = given.class_names or sorted({entry.class_name for entry in named.values()})
+    class_names = class_names or sorted({entry.class_name for entry in named.values()})
     write_lists(folder, class_names, lists)
     print_class_sizes(class_names, lists)
     print_flow(videos.values())
@@ -272,11 +239,13 @@ def list_known_set(
         if not found.paths:
             raise UserError(f"{source} has no videos in it; looked for {LOOKED_FOR[name]}")
     report_problems(found.problems)
-    plan = RULES[name](listed or found.paths, classes, annotations, own_folder)
+    names = listed or found.paths
+    plan = RULES[name](names, classes, annotations, own_folder)
     wanted = {video for chosen in plan.lists.values() for video in chosen}
+    num_others = len(names) - len(wanted)
     if not wanted:
         raise UserError(
-            f"none of the {plan.num_others} videos below {source} is one of {name}'s; looked for "
+            f"none of the {num_others} videos below {source} is one of {name}'s; looked for "
             f"{LOOKED_FOR[name]}"
         )
     videos, problems = listed, []
@@ -285,26 +254,21 @@ def list_known_set(
 
     lists = {}
     for list_name, chosen in plan.lists.items():
-        names = sorted(chosen.keys() & videos.keys())
-        lists[list_name] = [videos[video]._replace(class_name=chosen[video]) for video in names]
+        there = sorted(chosen.keys() & videos.keys())
+        lists[list_name] = [videos[video]._replace(class_name=chosen[video]) for video in there]
     write_lists(folder, classes, {key: entries for key, entries in lists.items() if entries})
-    print_known_lists(lists, plan, len(classes))
-    print_flow(videos[video] for video in wanted & videos.keys())
-    if plan.num_others:
-        print(f"{plan.num_others} other videos are on no list")
-    print(f"lists: in {folder}, split by {plan.split_by}")
-    print_next_step(name, data_root)
-    return 1 if found.problems or problems else 0
-
-
-def print_known_lists(lists: dict[str, list[Video]], plan: Assignment, num_classes: int) -> None:
-    """How much of each official list is there."""
     for list_name, entries in lists.items():
         num_found = len({video.class_name for video in entries})
         print(
             f"{list_name}: {len(entries)} of the official {plan.list_sizes[list_name]} videos are "
-            f"there, of {num_found} of the {num_classes} classes"
+            f"there, of {num_found} of the {len(classes)} classes"
         )
+    print_flow(videos[video] for video in wanted & videos.keys())
+    if num_others:
+        print(f"{num_others} other videos are on no list")
+    print(f"lists: in {folder}, split by {plan.split_by}")
+    print_next_step(name, data_root)
+    return 1 if found.problems or problems else 0
 
 
 def list_known_sets(*, data_root: Path) -> int:
@@ -416,8 +380,7 @@ def regex(text: str) -> re.Pattern:
         raise argparse.ArgumentTypeError(f"no regular expression: {error}") from None
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The tool; returns its exit status."""
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Write the lists of a data set; without NAME, of all public ones that are in "
         "the data root.",
@@ -430,7 +393,12 @@ def main(argv: list[str] | None = None) -> int:
     for name in RULES:
         add_known_set(commands, name)
     add_own_videos(commands)
-    opts = vars(parser.parse_args(argv))
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The tool; returns its exit status."""
+    opts = vars(build_parser().parse_args(argv))
     return exit_status(opts.pop("make"), "output", "no list is left half written", **opts)
 
 

@@ -34,17 +34,14 @@ def find_folders(frames: Path, out: Path) -> Iterator[tuple[str, list[str], str]
         kinds = [names for names in by_kind(files).values() if has_frames(names)]
         if kinds:
             path = folder.relative_to(frames).as_posix()
+            # "\\" would be another path there, and not all that a disk allows is UTF-8
+            if "\\" in path or path.encode("utf-8", "replace").decode() != path:
+                yield path, [], f"{path!r}: a name that a zip cannot hold; rename it"
+                continue
             try:
-                check_name(path)
                 yield path, [name for names in kinds for name in in_order(names, str(folder))], ""
             except UserError as error:
                 yield path, [], str(error)
-
-
-def check_name(path: str) -> None:
-    """Refuses what a zip cannot hold, or what would be another path there."""
-    if "\\" in path or path.encode("utf-8", "replace").decode() != path:
-        raise UserError(f"{path!r}: a name that a zip cannot hold; rename it")
 
 
 def add_frames(archive: zipfile.ZipFile, folder: Path, names: list[str], inside: str) -> None:
@@ -115,8 +112,7 @@ def pack_folders(*, frames: Path, out: Path, per_video: bool) -> int:
     return 1 if problems else 0
 
 
-def parse_opts(argv: list[str] | None) -> argparse.Namespace:
-    """Options of the command line."""
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Pack folders of frames into zips, to be read in place.", allow_abbrev=False
     )
@@ -124,12 +120,12 @@ def parse_opts(argv: list[str] | None) -> argparse.Namespace:
     add("frames", metavar="FRAMES", type=Path, help="folder with folders of frames, at any depth")
     add("out", metavar="OUT", type=Path, help="the zip to write; with --per-video a folder of zips")
     add("--per-video", action="store_true", help="a zip for each video, in the folders of FRAMES")
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """The tool; returns its exit status."""
-    opts = parse_opts(argv)
+    opts = build_parser().parse_args(argv)
     goes_on = "what is finished stays" if opts.per_video else "nothing was written"
     return exit_status(pack_folders, opts.out, goes_on, **vars(opts))
 

@@ -5,13 +5,11 @@ tvl1_flow/u/CLIP/frame000001.jpg and tvl1_flow/v/CLIP   named tvl1_flow/{}/CLIP
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from config import UserError
 from pt_dataset.formats.frame_names import FLOW_PREFIXES
-from pt_dataset.formats.zip_frames import open_archive
 from pt_dataset.sources import Pictures, decoded_pictures, open_frames, places_of, stacked
 
 
@@ -29,13 +27,6 @@ def open_flow(flow: str) -> list[Pictures]:
 def count_flow(flow: str) -> int:
     """How many fields of flow there are: one fewer than frames."""
     return len(open_flow(flow)[0])
-
-
-def zip_flow(path: str | Path) -> set[str]:
-    """Folders of an archive with flow_x_ and flow_y_ pictures, which may have frames as well."""
-    archive = open_archive(str(path))
-    keys = (archive.key(place).decode().partition("\0") for place in range(len(archive)))
-    return {folder for folder, _, prefix in keys if prefix}
 
 
 def flow_fields(

@@ -31,7 +31,7 @@ def open_video(path: str | os.PathLike) -> av.container.InputContainer:
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     """The video of a file, to be decoded by one thread: parallel are the processes."""
     stream = container.streams.best("video")
-    if stream is None:
+    if not isinstance(stream, av.VideoStream):
         raise ValueError("no video stream")
     stream.codec_context.thread_count = 1
     return stream
@@ -44,7 +44,7 @@ def timed_frames(container: av.container.InputContainer) -> Iterator[tuple]:
         ValueError: there is no video stream, or the file is cut off; av.FFmpegError: as it says.
     """
     stream = video_stream(container)
-    period = 1 / (stream.average_rate or Fraction(25))
+    period, base = 1 / (stream.average_rate or Fraction(25)), stream.time_base or Fraction(1)
     is_avi = container.format.name == "avi"  # stores the order of frames only: pts is a guess
     end = Fraction(0)
     for packet in container.demux(stream):
@@ -52,8 +52,8 @@ def timed_frames(container: av.container.InputContainer) -> Iterator[tuple]:
             raise ValueError("the file is damaged or cut off")
         for frame in packet.decode():
             stamp = frame.dts if is_avi else frame.pts
-            time = end if stamp is None else stamp * stream.time_base
-            end = time + (frame.duration * stream.time_base or period)
+            time = end if stamp is None else stamp * base
+            end = time + ((frame.duration or 0) * base or period)
             yield time, frame
     # Matroska files just end where they are cut off; other formats have a corrupt packet there
     if "matroska" in container.format.name and end < CUT_OFF * claimed_end(stream):
@@ -104,7 +104,7 @@ def frame_rate(path: str) -> float | None:
 class Stamps(NamedTuple):
     """Times of a video without decoding it, in the time base of its stream."""
 
-    shown: np.ndarray | None  # of each frame in the order of presentation; None: not usable
+    shown: np.ndarray  # of each frame in the order of presentation; empty: not usable
     keys: np.ndarray  # of the frames where decoding can start
     num_packets: int  # at least the number of frames
 
@@ -131,7 +131,7 @@ def _read_stamps(path: str, size: int, mtime_ns: int) -> Stamps:
                 keys.append(packet.pts)
         is_avi = container.format.name == "avi"  # stores the order of frames only: pts is a guess
     if is_avi or None in shown or None in keys or len(set(shown)) < len(shown):
-        return Stamps(None, np.empty(0), num_packets)
+        return Stamps(np.empty(0), np.empty(0), num_packets)
     return Stamps(np.sort(shown), np.sort(keys), num_packets)
 
 
@@ -154,7 +154,7 @@ def decoded_frames(
     with one_sentence(path):
         stamps, missing = read_stamps(path), set(wanted)
         # with another number of frames, a time does not tell which of those of the list it is
-        if stamps.shown is not None and len(stamps.shown) == num_frames:
+        if len(stamps.shown) == num_frames:
             for index, picture in seek_frames(path, stamps, wanted):
                 missing.discard(index)
                 yield index, picture
@@ -178,16 +178,18 @@ def seek_frames(path: str, stamps: Stamps, wanted: list[int]) -> Iterator[tuple[
         to_picture = Converter(stream)
         for key, group in groupby(zip(key_of.tolist(), wanted, strict=True), lambda pair: pair[0]):
             numbers = {int(stamps.shown[index]): index for _, index in group}
-            for frame in frames_from(stream, int(stamps.keys[key]), max(numbers)):
+            for frame in frames_from(container, stream, int(stamps.keys[key]), max(numbers)):
                 if frame.pts in numbers and not frame.is_corrupt:
                     yield numbers[frame.pts], to_picture(frame)
 
 
-def frames_from(stream: av.VideoStream, key: int, last: int) -> Iterator[av.VideoFrame]:
+def frames_from(
+    container: av.container.InputContainer, stream: av.VideoStream, key: int, last: int
+) -> Iterator[av.VideoFrame]:
     """Frames from the key frame shown at `key` to the one shown at `last`, as they are decoded."""
-    stream.container.seek(key, stream=stream)
+    container.seek(key, stream=stream)
     started = False
-    for packet in stream.container.demux(stream):
+    for packet in container.demux(stream):
         started = started or packet.pts == key  # a seek may stop before it
         for frame in packet.decode() if started else ():
             yield frame

@@ -16,8 +16,8 @@ import posixpath
 import struct
 import weakref
 import zlib
-from array import array
 from bisect import bisect_left
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -27,26 +27,22 @@ from pt_dataset.formats.frame_names import EmptyVideo, by_kind, has_frames, in_o
 
 END, END64, LOCATOR64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 MAX_END = 22 + 65535  # bytes: the end record with the longest comment
-CENTRAL = np.dtype(  # one member in the central directory; its name, extra and comment follow
-    [
-        *[("signature", "S4"), ("versions", "<u4"), ("flags", "<u2"), ("method", "<u2")],
-        *[("time", "<u4"), ("crc", "<u4"), ("packed", "<u4"), ("size", "<u4")],
-        *[("name_len", "<u2"), ("extra_len", "<u2"), ("comment_len", "<u2"), ("disk", "<u2")],
-        *[("attributes", "S6"), ("offset", "<u4")],
-    ]
-)
+# of a member in the central directory: signature, flags, method, packed size, size, lengths of the
+# name, extra field and comment that follow, and offset
+CENTRAL = struct.Struct("<4s4x2H8x2L3H8xL")
 LOCAL_LEN = 30  # bytes before the name of a member at its own place
 LOCAL_EXTRA = 64  # bytes: more than what usually follows that name
 MEMBER = np.dtype(  # what the index keeps of a frame
     [
         *[("offset", "<u8"), ("packed", "<u8"), ("size", "<u8")],
-        *[("name_len", "<u2"), ("method", "<u2"), ("flags", "<u2"), ("unused", "<u2")],
+        *[("name_len", "<u2"), ("method", "<u2"), ("flags", "<u4")],
     ]
 )
+ROW = struct.Struct("<3Q2HL")  # the same for one
 STORED, DEFLATED = 0, 8  # methods
 ENCRYPTED = 1  # flag
 ZIP64 = 0xFFFFFFFF  # in place of a number that is too large and stands in the extra field
-MAGIC = int.from_bytes(b"frames 1", "little")
+MAGIC = int.from_bytes(b"frames 2", "little")
 HEADER = 7  # numbers that an index starts with
 KEPT_FROM = 20_000  # frames; the index of a smaller archive is built faster than it is worth a file
 
@@ -63,36 +59,26 @@ class Archive:
         self.file = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self.file)
         buffer = load_index(path, self.file)
-        num_keys, num_members, keys_len = np.frombuffer(buffer, "<u8", HEADER)[3:6].tolist()
+        num_keys, num_members, key_len = np.frombuffer(buffer, "<u8", HEADER)[3:6].tolist()
         at = HEADER * 8
         self.members = np.frombuffer(buffer, MEMBER, num_members, at)
         at += self.members.nbytes
-        self.member_ends = np.frombuffer(buffer, "<u8", num_keys, at)
-        self.key_ends = np.frombuffer(buffer, "<u8", num_keys, at + 8 * num_keys)
-        at += 16 * num_keys
-        self.keys = memoryview(buffer)[at : at + keys_len]
-        self.problems = json.loads(bytes(memoryview(buffer)[at + keys_len :]))
-
-    def __len__(self) -> int:
-        return len(self.key_ends)
-
-    def key(self, place: int) -> bytes:
-        start = self.key_ends[place - 1] if place else 0
-        return bytes(self.keys[int(start) : int(self.key_ends[place])])
-
-    def rows(self, place: int) -> np.ndarray:
-        """Members of a key in the order of time."""
-        start = self.member_ends[place - 1] if place else 0
-        return self.members[int(start) : int(self.member_ends[place])]
+        self.ends = np.frombuffer(buffer, "<u8", num_keys, at)  # of the members of each key
+        at += self.ends.nbytes
+        self.keys = np.frombuffer(buffer, f"S{key_len}", num_keys, at)  # sorted
+        self.problems = json.loads(bytes(memoryview(buffer)[at + self.keys.nbytes :]))
 
     def folders(self) -> dict[str, int]:
         """Folders and how many frames each has, 0 where something is wrong with them."""
-        keys = (self.key(place).decode() for place in range(len(self)))
-        return {
-            key: 0 if key in self.problems else len(self.rows(place))
-            for place, key in enumerate(keys)
-            if "\0" not in key
-        }
+        counts = np.diff(self.ends, prepend=np.uint64(0)).tolist()
+        pairs = zip(self.keys.tolist(), counts, strict=True)
+        found = {key.decode(): count for key, count in pairs if b"\0" not in key}
+        return found | dict.fromkeys(found.keys() & self.problems.keys(), 0)
+
+    def flow_folders(self) -> set[str]:
+        """Folders with flow_x_ and flow_y_ pictures, which may have frames as well."""
+        parts = (key.decode().partition("\0") for key in self.keys.tolist())
+        return {folder for folder, _, prefix in parts if prefix}
 
     def find(self, folder: str, prefix: str) -> np.ndarray:
         """Members of a folder in the order of time; "" also names the only folder there is.
@@ -101,25 +87,26 @@ class Archive:
             UserError: there is no such folder, or its frames cannot be used.
         """
         if not folder:
-            folders = {self.key(place).partition(b"\0")[0].decode() for place in range(len(self))}
+            folders = {key.partition(b"\0")[0].decode() for key in self.keys.tolist()}
             folder = folders.pop() if len(folders) == 1 else folder
         key = f"{normalized(folder)}\0{prefix}" if prefix else normalized(folder)
         place = self.bisect(key)
-        if place == len(self) or self.key(place) != key.encode():
+        if place == len(self.keys) or self.keys[place] != key.encode():
             raise EmptyVideo(f"{self.path}: no {prefix or 'numbered'} frames in folder '{folder}'")
         if key in self.problems:
             raise UserError(f"{self.path}/{self.problems[key]}")
-        return self.rows(place)
+        start = self.ends[place - 1] if place else 0
+        return self.members[int(start) : int(self.ends[place])]
 
     def has(self, folder: str) -> bool:
         """Whether a folder has frames or flow in it; "" asks whether there are any."""
         place = self.bisect(normalized(folder))
-        if not folder or place == len(self):
-            return place < len(self)
-        return self.key(place).partition(b"\0")[0].decode() == normalized(folder)
+        if not folder or place == len(self.keys):
+            return place < len(self.keys)
+        return self.keys[place].partition(b"\0")[0].decode() == normalized(folder)
 
     def bisect(self, key: str) -> int:
-        return bisect_left(range(len(self)), key.encode(), key=self.key)
+        return bisect_left(self.keys, key.encode())  # type: ignore
 
 
 def zip_videos(path: str | Path) -> dict[str, int]:
@@ -156,12 +143,8 @@ class ZipFrames:
         return f"{self.archive.path}/{name}"
 
     def read(self, index: int) -> bytes:
-        """The bytes of a frame.
-
-        Raises:
-            ValueError: they are damaged; OSError: they cannot be read.
-        """
-        offset, packed, size, name_len, method, _, _ = self.rows[index].tolist()
+        """The bytes of a frame; ValueError if they are damaged, OSError if they cannot be read."""
+        offset, packed, size, name_len, method, _ = self.rows[index].tolist()
         # at once, although only the header itself tells where the data starts
         data = os.pread(self.archive.file, LOCAL_LEN + name_len + LOCAL_EXTRA + packed, offset)
         if data[:4] != b"PK\3\4" or len(data) < LOCAL_LEN:
@@ -204,58 +187,54 @@ def load_index(path: str, file: int) -> bytes | mmap.mmap:
     if kept is not None:
         return kept
     buffer = build_index(path, file, status)
-    if np.frombuffer(buffer, "<u8", HEADER)[4] < KEPT_FROM:
-        return buffer
-    with contextlib.suppress(OSError):  # read-only, or full: then each process has its own
-        with whole(index_path) as temporary:
-            temporary.write_bytes(buffer)
-        # another process may be writing the same one at this moment: then it is not usable yet
-        return map_index(index_path, status) or buffer
+    if np.frombuffer(buffer, "<u8", HEADER)[4] >= KEPT_FROM:
+        with contextlib.suppress(OSError):  # read-only, or full: then each process has its own
+            with whole(index_path) as temporary:
+                temporary.write_bytes(buffer)
+            # another process may be writing the same one at this moment: it is not usable yet
+            return map_index(index_path, status) or buffer
     return buffer
 
 
 def map_index(path: str, status: os.stat_result) -> mmap.mmap | None:
     """An index file in memory that all processes share; None if it is not that of the archive."""
-    with contextlib.suppress(OSError, ValueError):  # there is none; it is empty
-        with open(path, "rb") as file:
-            buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if is_index(buffer, status):
+    # there is none; it is empty, or too short for a header
+    with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
+        buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        magic, size, time, num_keys, num_members, key_len, problems_len = np.frombuffer(
+            buffer, "<u8", HEADER
+        ).tolist()
+        length = HEADER * 8 + num_members * MEMBER.itemsize + num_keys * (8 + key_len)
+        wanted = (MAGIC, status.st_size, status.st_mtime_ns, len(buffer))
+        if (magic, size, time, length + problems_len) == wanted:
             return buffer
     return None
 
 
-def is_index(buffer: mmap.mmap, status: os.stat_result) -> bool:
-    """Whether `buffer` is a whole index of the archive with that status."""
-    if len(buffer) < HEADER * 8:
-        return False
-    head = np.frombuffer(buffer, "<u8", HEADER).tolist()
-    magic, size, mtime_ns, num_keys, num_members, keys_len, problems_len = head
-    length = HEADER * 8 + num_members * MEMBER.itemsize + 16 * num_keys + keys_len + problems_len
-    return [magic, size, mtime_ns, length] == [
-        MAGIC,
-        status.st_size,
-        status.st_mtime_ns,
-        len(buffer),
-    ]
-
-
 def build_index(path: str, file: int, status: os.stat_result) -> bytes:
-    """The index of an archive from its central directory."""
-    start, length, shift = find_directory(path, file, status.st_size)
-    if not length:
-        return pack_index(status, {}, {})
-    page = start % mmap.ALLOCATIONGRANULARITY
-    mapped = mmap.mmap(file, page + length, access=mmap.ACCESS_READ, offset=start - page)
-    places = group_members(path, mapped, page)
+    """The buffer that Archive reads, from the central directory of an archive."""
     found, problems = {}, {}
-    for folder, where in places.items():
-        if not folder.startswith("__MACOSX"):
-            sort_folder(folder, np.array(where), mapped, shift, found, problems)
-    return pack_index(status, found, problems)
+    for folder, (rows, names) in read_directory(path, file, status.st_size).items():
+        members, places = np.frombuffer(rows, MEMBER), {name: i for i, name in enumerate(names)}
+        for prefix, kind in by_kind(names).items():
+            if has_frames(kind):
+                key = f"{folder}\0{prefix}" if prefix else folder
+                try:
+                    ordered = in_order(kind, folder)
+                except UserError as error:
+                    ordered, problems[key] = [], str(error)
+                found[key.encode()] = members[[places[name] for name in ordered]]
+    keys, text = np.array(sorted(found), "S"), json.dumps(problems).encode()
+    rows = [found[key] for key in sorted(found)]
+    ends = np.cumsum([len(part) for part in rows], dtype="<u8")
+    numbers = [MAGIC, status.st_size, status.st_mtime_ns]
+    numbers += [len(keys), sum(map(len, rows)), keys.itemsize, len(text)]
+    parts = [np.array(numbers, "<u8"), *rows, ends, keys]
+    return b"".join([*(part.tobytes() for part in parts), text])
 
 
 def find_directory(path: str, file: int, size: int) -> tuple[int, int, int]:
-    """Where the central directory starts, its length, and what stands before the archive, bytes."""
+    """Where the central directory starts and ends, and what stands before the archive, in bytes."""
     tail = os.pread(file, MAX_END, max(size - MAX_END, 0))
     at = tail.rfind(END)
     cut_off = UserError(f"{path}: no zip, or its end is cut off; copy it again, or pack it again")
@@ -274,93 +253,54 @@ def find_directory(path: str, file: int, size: int) -> tuple[int, int, int]:
     shift = end - length - offset  # of an archive behind a program that unpacks it
     if shift < 0:
         raise cut_off
-    return offset + shift, length, shift
+    return offset + shift, end, shift
 
 
-def group_members(path: str, mapped: mmap.mmap, start: int) -> dict[str, array]:
-    """Places of the frames in the central directory, by their folder."""
-    unpack, raw = struct.Struct("<4s24x3H").unpack_from, {}
-    at, end = start, len(mapped)
-    while at < end:
-        if end - at < CENTRAL.itemsize:
-            raise UserError(f"{path}: its table of contents is damaged; copy it again")
-        signature, name_len, extra_len, comment_len = unpack(mapped, at)
-        if signature != b"PK\1\2":
-            raise UserError(f"{path}: its table of contents is damaged; copy it again")
-        name = mapped[at + 46 : at + 46 + name_len].replace(b"\\", b"/")
-        folder = name.rpartition(b"/")[0]
-        if folder not in raw:
-            raw[folder] = array("q")
-        raw[folder].append(at)
-        at += 46 + name_len + extra_len + comment_len
-    places = {}
-    for folder, found in raw.items():
-        folder = decode_name(folder)
+def read_directory(path: str, file: int, size: int) -> dict[str, tuple[bytearray, list[str]]]:
+    """By folder: its members, as many of MEMBER, and their names without the folder."""
+    at, end, shift = find_directory(path, file, size)
+    mapped = mmap.mmap(file, 0, access=mmap.ACCESS_READ)
+    rows, names = defaultdict(bytearray), defaultdict(bytearray)  # millions: no object for each
+    try:
+        while at < end:
+            head, flags, method, *numbers, offset = CENTRAL.unpack_from(mapped, at)
+            packed, size, name_len, extra_len, comment_len = numbers
+            if head != b"PK\1\2":
+                raise struct.error
+            name_end = at + CENTRAL.size + name_len
+            if ZIP64 in (size, packed, offset):
+                extra = mapped[name_end : name_end + extra_len]
+                size, packed, offset = read_zip64(extra, (size, packed, offset))
+            name = mapped[at + CENTRAL.size : name_end].replace(b"\\", b"/")
+            folder, _, own = name.rpartition(b"/")
+            rows[folder] += ROW.pack(offset + shift, packed, size, name_len, method, flags)
+            names[folder] += own + b"/"
+            at = name_end + extra_len + comment_len
+    except struct.error:
+        raise UserError(f"{path}: its table of contents is damaged; copy it again") from None
+    found = {}
+    for raw, some in rows.items():
+        folder = decode_name(raw)
         if ".." in folder.split("/"):
             raise UserError(f"{path}: its member folder {folder} leads out of it; pack it again")
-        places.setdefault(normalized(folder), array("q")).extend(found)
-    return places
+        if not normalized(folder).startswith("__MACOSX"):
+            # a/b and a//b are one folder
+            all_rows, all_names = found.setdefault(normalized(folder), (bytearray(), []))
+            all_rows += some
+            all_names += [decode_name(name) for name in bytes(names[raw]).split(b"/")[:-1]]
+    return found
 
 
-def sort_folder(
-    folder: str, where: np.ndarray, mapped: mmap.mmap, shift: int, found: dict, problems: dict
-) -> None:
-    """Enters the members of one folder, at `where`, in the order of time, or why there is none."""
-    table = np.frombuffer(mapped, np.uint8)
-    heads = table[where[:, None] + np.arange(CENTRAL.itemsize)].view(CENTRAL)[:, 0]
-    members = np.zeros(len(where), MEMBER)
-    for field in ("packed", "size", "name_len", "method", "flags", "offset"):
-        members[field] = heads[field]
-    large = (heads["size"] == ZIP64) | (heads["packed"] == ZIP64) | (heads["offset"] == ZIP64)
-    for i in np.flatnonzero(large):
-        read_zip64(mapped, int(where[i]), heads[i], members[i])
-    members["offset"] += np.uint64(shift)
-    starts = where + CENTRAL.itemsize
-    ends = starts + heads["name_len"]
-    names = [
-        decode_name(mapped[start:end]).replace("\\", "/").rpartition("/")[2]
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
-    ]
-    places = {name: i for i, name in enumerate(names)}
-    for prefix, kind in by_kind(names).items():
-        if has_frames(kind):
-            key = f"{folder}\0{prefix}" if prefix else folder
-            try:
-                ordered = in_order(kind, folder)
-            except UserError as error:
-                ordered, problems[key] = [], str(error)
-            found[key] = members[[places[name] for name in ordered]]
-
-
-def pack_index(
-    status: os.stat_result, found: dict[str, np.ndarray], problems: dict[str, str]
-) -> bytes:
-    """The buffer that Archive reads."""
-    found = dict(sorted((key.encode(), rows) for key, rows in found.items()))
-    text, keys = json.dumps(problems).encode(), b"".join(found)
-    member_ends = np.cumsum([len(rows) for rows in found.values()], dtype="<u8")
-    key_ends = np.cumsum([len(key) for key in found], dtype="<u8")
-    num_members = sum(map(len, found.values()))
-    numbers = [MAGIC, status.st_size, status.st_mtime_ns]
-    numbers += [len(found), num_members, len(keys), len(text)]
-    parts = [np.array(numbers, "<u8"), *found.values(), member_ends, key_ends]
-    return b"".join([*(part.tobytes() for part in parts), keys, text])
-
-
-def read_zip64(mapped: mmap.mmap, at: int, head: np.void, member: np.void) -> None:
-    """Numbers of a member for which 32 bits are not enough, from its extra field."""
-    at += CENTRAL.itemsize + int(head["name_len"])
-    end = at + int(head["extra_len"])
-    while at + 4 <= end:
-        kind, length = struct.unpack_from("<2H", mapped, at)
-        at += 4
-        if kind == 1:
-            for field in ("size", "packed", "offset"):  # those that are too large, in this order
-                if head[field] == ZIP64:
-                    (member[field],) = struct.unpack_from("<Q", mapped, at)
-                    at += 8
-            return
-        at += length
+def read_zip64(extra: bytes, numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """Size, packed size and offset of a member, from `extra` where 32 bits are not enough."""
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<2H", extra, at)
+        if kind == 1:  # it has only those that are too large, in this order
+            large = iter(struct.unpack_from(f"<{numbers.count(ZIP64)}Q", extra, at + 4))
+            return tuple(next(large) if number == ZIP64 else number for number in numbers)
+        at += 4 + length
+    return numbers
 
 
 def normalized(folder: str) -> str:

@@ -56,21 +56,18 @@ def _videos_at(path: str, modality: str) -> tuple[list[Video], list[str]]:
 def usable(
     videos: Iterable[Video], clip: Clip, timed: bool = False
 ) -> tuple[list[Video], list[tuple[str, str]]]:
-    """The videos of which such clips can be made, and (path, why) of the others.
-
-    Args:
-        timed: is the frame rate needed in any case?
-    """
+    """The videos that make such clips, `timed` with known rates; (path, why) of the rest."""
     good, problems = [], []
     for video in videos:
+        why = None
         if clip.modality == "flow" and (video.flow_path is None or video.num_frames < 2):
             why = "the network sees optical flow; compute it with pt_dataset/extract_flow.py"
         elif (timed or clip.target_fps) and not video.fps:
             why = "frames do not tell their rate; give it with --fps"
+        if why:
+            problems.append((video.path, f"{video.path}: {why}"))
         else:
             good.append(video)
-            continue
-        problems.append((video.path, f"{video.path}: {why}"))
     return good, problems
 
 

@@ -85,21 +85,19 @@ def check_flow(flow: str, num_frames: int, sample: int | None) -> list[Problem]:
 def check_pictures(
     path: str, count: int, sample: int | None, is_flow: bool = False
 ) -> list[Problem]:
-    """Decodes pictures of a video, the first and the last among them.
+    """Decodes `sample` of the `count` frames of a video, or fields of its flow, or all for None.
 
-    Args:
-        path: of the video, or of its flow.
-        count: its frames or fields.
-        sample: how many to decode; None: all.
+    The first and the last are among them.
     """
     if sample is None or sample >= count:
         indices = list(range(count))
     else:
         indices = np.linspace(0, count - 1, sample).round().astype(int).tolist()
-    first_of_size, bad = {}, []  # the index of the first picture of each size
-    for index, size, message in decoded_sizes(path, count, indices, is_flow):
-        if size is None:
-            bad.append(message)
+    first_of_size: dict[tuple[int, int], int] = {}
+    bad: list[str] = []
+    for index, size in decoded_sizes(path, count, indices, is_flow):
+        if isinstance(size, str):
+            bad.append(size)
         else:
             first_of_size.setdefault(size, index)
     problems = []
@@ -117,19 +115,19 @@ def check_pictures(
 
 def decoded_sizes(
     path: str, count: int, indices: list[int], is_flow: bool
-) -> Iterator[tuple[int, tuple[int, int] | None, str]]:
-    """(index, (height, width), "") of each picture, or (index, None, why it cannot be decoded)."""
+) -> Iterator[tuple[int, tuple[int, int] | str]]:
+    """Index with (height, width) of each picture, or with why it cannot be decoded."""
     for start in range(0, len(indices), CHUNK):
         chunk = indices[start : start + CHUNK]
         try:
-            size = decode_pictures(path, count, chunk, is_flow).shape[1:3]
-            yield from ((index, size, "") for index in chunk)
-        except (UserError, OSError):  # one of them is bad, or of another size: which?
-            for index in chunk:
-                try:
-                    yield index, decode_pictures(path, count, [index], is_flow).shape[1:3], ""
-                except (UserError, OSError) as error:
-                    yield index, None, error_text(error, path)
+            height, width = decode_pictures(path, count, chunk, is_flow).shape[1:3]
+            yield from ((index, (height, width)) for index in chunk)
+        except (UserError, OSError) as error:  # one of them is bad, or of another size: which?
+            if len(chunk) == 1:
+                yield chunk[0], error_text(error, path)
+            else:
+                for index in chunk:
+                    yield from decoded_sizes(path, count, [index], is_flow)
 
 
 def decode_pictures(path: str, count: int, indices: list[int], is_flow: bool) -> np.ndarray:

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from config import UserError
-from pt_dataset.formats.flow import count_flow, zip_flow
+from pt_dataset.formats.flow import count_flow
 from pt_dataset.formats.frame_names import FLOW_PREFIXES, FRAME_NAME
-from pt_dataset.formats.zip_frames import zip_videos
+from pt_dataset.formats.zip_frames import open_archive, zip_videos
 from pt_dataset.sources import VIDEO_NAME, count_frames, frame_rate
 from pt_dataset.video_list import Video
 
@@ -37,11 +37,7 @@ class Found:
     others: list[str] = field(default_factory=list)  # folders with files that are no videos
 
     def add_video(self, name: str, path: str) -> None:
-        """Adds a video.
-
-        Raises:
-            UserError: another has its name, such as the file from which frames were extracted.
-        """
+        """Adds a video; UserError if another has its name, as frames and the file they are of."""
         if name.encode("utf-8", "replace").decode().splitlines() != [name] and name:
             self.problems.append(f"{name!r}: a name that a text file cannot hold; rename it")
         elif name in self.paths:
@@ -54,11 +50,7 @@ class Found:
 
 
 def find_videos(frames: Path) -> Found:
-    """All videos and flow below a folder, or in one zip.
-
-    Raises:
-        UserError: there is no such folder or zip.
-    """
+    """All videos and flow below a folder, or in one zip; UserError if there is none."""
     found = Found()
     if frames.is_dir():
         _add_folder(str(frames), "", frozenset(), found)
@@ -117,7 +109,9 @@ class Content(NamedTuple):
 
 
 def _scan_folder(folder: str, found: Found) -> Content:
-    folders, files, has_flow = [], [], False
+    folders: list[str] = []
+    files: list[str] = []
+    has_flow = False
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(FLOW_PREFIXES):
@@ -127,21 +121,18 @@ def _scan_folder(folder: str, found: Found) -> Content:
                 has_flow |= os.path.exists(os.path.join(folder, f"{FLOW_PREFIXES[0]}00001.jpg"))
                 return Content(True, has_flow, folders, files)
             elif entry.name[0] != ".":
-                (folders if _is_folder(entry, found) else files).append(entry.name)
+                try:
+                    is_folder = entry.is_dir()
+                except OSError as error:  # a link to itself
+                    is_folder = False
+                    found.problems.append(f"{entry.path}: {error.strerror}")
+                (folders if is_folder else files).append(entry.name)
     return Content(False, has_flow, folders, files)
-
-
-def _is_folder(entry: os.DirEntry, found: Found) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError as error:  # a link to itself
-        found.problems.append(f"{entry.path}: {error.strerror}")
-        return False
 
 
 def _add_zip(path: str, name: str, found: Found) -> None:
     try:
-        members, flow = zip_videos(path), zip_flow(path)
+        members, flow = zip_videos(path), open_archive(path).flow_folders()
     except UserError as error:
         found.problems.append(str(error))
         return
@@ -149,35 +140,22 @@ def _add_zip(path: str, name: str, found: Found) -> None:
         found.problems.append(f"{path}: no frames in this zip")
     for member in flow:
         found.flow_paths[_join(name, member)] = _join(path, member)
-    in_folder = defaultdict(set)  # names in a folder, by the folder
+    in_folder = defaultdict(set)  # names in a folder, by the names that lead to it
     for member in members:
-        for above, _, own in _steps(member):
-            in_folder[above].add(own)
+        steps = member.split("/")
+        for i, step in enumerate(steps):
+            in_folder[(*steps[:i],)].add(step)
     for member, count in members.items():
-        steps = (step for step in _steps(member) if step.own in UV)
-        flow_step = next((step for step in steps if in_folder[step.above] == UV), None)
-        if flow_step:
-            above, below, _ = flow_step
-            found.flow_paths[below] = _join(path, _join(above, _join("{}", below)))
+        steps = member.split("/")
+        places = (i for i, step in enumerate(steps) if step in UV)
+        place = next((i for i in places if in_folder[(*steps[:i],)] == UV), None)
+        if place is not None:
+            below = steps[place + 1 :]
+            found.flow_paths["/".join(below)] = "/".join([path, *steps[:place], "{}", *below])
             continue
         found.add_video(_join(name, member), _join(path, member))
         if count:  # 0: something is wrong with it, which counting again will say
             found.counts[_join(name, member)] = count
-
-
-class Step(NamedTuple):
-    """One component of a path, and what is above and below it."""
-
-    above: str
-    below: str
-    own: str
-
-
-def _steps(path: str) -> list[Step]:
-    parts = path.split("/")
-    return [
-        Step("/".join(parts[:i]), "/".join(parts[i + 1 :]), part) for i, part in enumerate(parts)
-    ]
 
 
 def _drop_shared_folder(found: Found) -> None:
@@ -185,7 +163,8 @@ def _drop_shared_folder(found: Found) -> None:
     names = list(found.paths) + list(found.flow_paths)
     top = names[0].split("/")[0] + "/" if names else "/"
     if all(name.startswith(top) and name.count("/") > 1 for name in names):
-        for table in (found.paths, found.counts, found.flow_paths):
+        tables: tuple[dict[str, Any], ...] = (found.paths, found.counts, found.flow_paths)
+        for table in tables:
             shorter = {name.removeprefix(top): value for name, value in table.items()}
             table.clear()
             table.update(shorter)
@@ -215,10 +194,7 @@ class Names:
 
 
 def find_flow(frames: Path, found: Found, flow: Path | None) -> dict[str, str]:
-    """Where the flow of the videos is: in the folder `flow` if named, else with or beside them.
-
-    Returns:
-        The flow path by the name of a video.
+    """The flow path of videos by name: in the folder `flow` if named, else with or beside them.
 
     Raises:
         UserError: there is no flow in `flow`, or none of the videos.
@@ -228,11 +204,8 @@ def find_flow(frames: Path, found: Found, flow: Path | None) -> dict[str, str]:
     for folder in [flow] if flow else [path for path in beside if path.exists()]:
         flow_paths |= find_videos(folder).flow_paths
     names = Names(flow_paths)
-    matches = {}
-    for name in found.paths:
-        flow_name = names.find(name)
-        if flow_name is not None:
-            matches[name] = flow_paths[flow_name]
+    places = {name: names.find(name) for name in found.paths}
+    matches = {name: flow_paths[end] for name, end in places.items() if end is not None}
     if flow and not matches:
         raise UserError(
             f"{flow} has no flow of these videos; it needs u/VIDEO and v/VIDEO, or VIDEO with "
@@ -244,18 +217,14 @@ def find_flow(frames: Path, found: Found, flow: Path | None) -> dict[str, str]:
 def measure_videos(
     found: Found, wanted: Iterable[str], flow_paths: dict[str, str]
 ) -> tuple[dict[str, Video], list[str]]:
-    """Counts the frames of videos, several at a time.
-
-    Args:
-        found: where they are.
-        wanted: their names.
-        flow_paths: what `find_flow` returned; it has to hold one field fewer than there are frames.
+    """Counts the frames of the videos with the names `wanted`, several at a time.
 
     Returns:
-        videos by name, still without label and class; and what is wrong with the others.
+        videos by name, still without label and class; and what is wrong with them or the others.
     """
     wanted = list(wanted)
-    videos, problems = {}, []
+    videos: dict[str, Video] = {}
+    problems: list[str] = []
     # threads: the work is waiting for the disk, and decoding that lets others run
     with ThreadPool(min(32, 4 * (os.cpu_count() or 1))) as pool:
         results = pool.imap(partial(measure_video, found, flow_paths), wanted, chunksize=8)
@@ -271,7 +240,10 @@ def measure_videos(
 def measure_video(
     found: Found, flow_paths: dict[str, str], name: str
 ) -> tuple[Video | None, str | None]:
-    """A video with its length and rate, or None, and what is wrong with it or its flow, if any."""
+    """A video with its length and rate, or None, and what is wrong with it or its flow, if any.
+
+    Flow has to have at least one field fewer than there are frames.
+    """
     path, flow_path = found.paths[name], flow_paths.get(name)
     try:
         count = found.counts.get(name) or count_frames(path)

@@ -3,7 +3,6 @@
 A tool makes a folder of frames, or of flow, for each video.
 """
 
-import contextlib
 import json
 import os
 import shutil
@@ -23,10 +22,8 @@ Writer = Callable[[Path, Path, dict], int]
 def walk(src: Path, dst: Path) -> Iterator[tuple[Path, list[str]]]:
     """Folders below `src`, itself included, but not `dst`, each with the names of its files.
 
-    Links to folders are followed, each folder once; hidden folders are left out.
-
-    Raises:
-        OSError: a folder cannot be read.
+    Links to folders are followed, each folder once; hidden folders are left out. OSError if one
+    cannot be read.
     """
     seen = {os.path.realpath(dst)}  # a link to a folder above itself would never end
 
@@ -74,19 +71,6 @@ def check_settings(path: Path, settings: dict, what: str, is_there: bool) -> Non
         )
 
 
-@contextlib.contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yields an empty folder to fill in place of `folder`, which appears when it is complete."""
-    unfinished = folder.with_name(f".{folder.name}.partial")
-    unfinished.mkdir(parents=True)
-    try:
-        yield unfinished
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    unfinished.rename(folder)
-
-
 class Filled(NamedTuple):
     """What `fill_folders` did."""
 
@@ -110,12 +94,9 @@ def fill_folders(
     """Fills a folder below `dst` for each video below `src` that has none yet, with progress.
 
     Args:
-        write: makes the pictures of one video.
         folders: the folder of each video, see `result_folders`.
-        settings: as for `check_settings`.
-        tool: names the file of the settings.
+        settings: of `write`, kept in a file that has the name of the `tool`.
         what: what the folders have in them.
-        workers: processes.
     """
     todo = [(video, folder) for video, folder in folders.items() if not (dst / folder).is_dir()]
     num_before = len(folders) - len(todo)
@@ -137,12 +118,20 @@ def fill_folders(
 
 
 def fill_folder(write: Writer, video: Path, folder: Path, settings: dict) -> tuple[Path, int, str]:
-    """A job of the pool; returns the video, how many pictures, and why it is broken or ""."""
+    """A job of the pool; returns the video, how many pictures, and why it is broken or "".
+
+    The folder appears when it is complete.
+    """
+    unfinished = folder.with_name(f".{folder.name}.partial")
+    unfinished.mkdir(parents=True)
     try:
-        with whole_folder(folder) as unfinished:
-            return video, write(video, unfinished, settings), ""
+        count = write(video, unfinished, settings)
+        unfinished.rename(folder)
+        return video, count, ""
     except ValueError as error:
         return video, 0, str(error)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def remove_unfinished(parents: set[Path]) -> None:

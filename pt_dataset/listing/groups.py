@@ -7,11 +7,7 @@ from pt_dataset.video_list import VideoList
 
 
 def require_group(path: str, regex: re.Pattern[str]) -> str:
-    """The group that `regex` finds in a path.
-
-    Raises:
-        UserError: it finds none.
-    """
+    """The group that `regex` finds in a path; UserError if it finds none."""
     group = group_of(path, regex)
     if group is None:
         raise UserError(f"--group-regex {regex.pattern} finds nothing in '{path}'")
@@ -19,11 +15,7 @@ def require_group(path: str, regex: re.Pattern[str]) -> str:
 
 
 def group_number(path: str) -> str:
-    """The number of a group as in a name of UCF101: "g01" of v_Biking_g01_c02.
-
-    Raises:
-        UserError: the name has none.
-    """
+    """The number of a group as in a name of UCF101, "g01" of v_Biking_g01_c02, or UserError."""
     match = UCF_NAME.search(path)
     if match is None:
         raise UserError(
@@ -36,13 +28,9 @@ def group_number(path: str) -> str:
 def hold_out(videos: VideoList, num_groups: int) -> tuple[VideoList, VideoList, list[str]]:
     """Takes the last groups out of a training list: those numbers of every class.
 
-    UCF101's own splits, too, put the same numbers of all classes on one side.
-
-    Returns:
-        The videos to train on, those held out, and the numbers of their groups, such as "g25".
-
-    Raises:
-        UserError: a video's name tells no group, or no group would be left to train on.
+    UCF101's own splits, too, put the same numbers of all classes on one side. Returns the videos to
+    train on, those held out, and the numbers of their groups, such as "g25"; UserError if a name
+    tells no group, or no group would be left to train on.
     """
     numbers = [group_number(video.path) for video in videos]
     names = sorted(set(numbers))

@@ -7,9 +7,9 @@ class names are those of the data set's tracked class file.
 import csv
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from config import DATASETS, UCF_NAME, UserError
 from pt_dataset.datalist import CLASS_FILES, read_classes, read_list
@@ -33,25 +33,19 @@ LOOKED_FOR = {
 }
 
 
-@dataclass
-class Assignment:
+class Assignment(NamedTuple):
     """What a rule says: lists as "trainlist01": {name of a video: its class}."""
 
     lists: dict[str, dict[str, str]]
     split_by: str  # for the reader: what decided
-    num_others: int  # videos that are no part of the data set, or of none of its lists
     list_sizes: dict[str, int]  # how many videos there are officially
 
 
-@dataclass
 class Labels:
     """Finds a class by its name in another spelling."""
 
-    names: list[str]
-    by_key: dict[str, str] = field(init=False)
-
-    def __post_init__(self):
-        self.by_key = {self.key(name): name for name in self.names}
+    def __init__(self, names: Collection[str]):
+        self.by_key = {self.key(name): name for name in names}
 
     @staticmethod
     def key(name: str) -> str:
@@ -83,11 +77,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_csv(path: Path, columns: set[str]) -> list[tuple[str, dict[str, str]]] | None:
-    """The rows of a CSV file, each with where it stands; None if one of `columns` is missing.
-
-    Raises:
-        UserError: it is no CSV file in UTF-8.
-    """
+    """The rows of a CSV file with where each stands; None if one of `columns` is missing."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             delimiter = max(",;\t", key=file.readline().count)  # Excel's depends on the country
@@ -100,32 +90,28 @@ def read_csv(path: Path, columns: set[str]) -> list[tuple[str, dict[str, str]]] 
         raise UserError(f"{path} is no CSV file in UTF-8: {error}") from None
 
 
-def one_place(names: Collection[str], key=last) -> dict[str, str]:
-    """Names by what identifies a video in its data set.
-
-    Raises:
-        UserError: a video is in two places.
-    """
+def check_places(names: Collection[str], key: Callable[[str], object]) -> None:
+    """Refuses a video, which `key` of its name identifies, in two places."""
     places = {}
     for name in names:
         other = places.setdefault(key(name), name)
         if other != name:
             raise UserError(f"{last(name)} is there twice, as {other} and as {name}; keep one")
-    return places
 
 
 def ucf101(
     names: Collection[str], classes: list[str], annotations: Path | None, folder: Path
 ) -> Assignment:
     """By the official split files if all are there, else by their rule: the groups in the names."""
-    sizes = DATASETS["ucf101"].list_sizes
-    labels = Labels(classes)
-    # the split files have HandStandPushups, several archives of frames HandstandPushups
-    matches = {name: UCF_NAME.fullmatch(last(name)) for name in names}
-    matches = {name: match for name, match in matches.items() if match and match["class_name"]}
-    class_names = {name: labels.find(match["class_name"]) for name, match in matches.items()}
-    videos = {name: class_name for name, class_name in class_names.items() if class_name}
-    one_place(videos, lambda name: last(name).lower())
+    sizes, labels = DATASETS["ucf101"].list_sizes, Labels(classes)
+    videos, groups = {}, {}
+    for name in names:
+        match = UCF_NAME.fullmatch(last(name))
+        # the split files have HandStandPushups, several archives of frames HandstandPushups
+        class_name = match and match["class_name"] and labels.find(match["class_name"])
+        if match and class_name:
+            videos[name], groups[name] = class_name, int(match["number"][1:])
+    check_places(videos, lambda name: last(name).lower())
     files = find_files(annotations or folder, "*list0?.txt")
     missing = [f"{name}.txt" for name in sizes if f"{name}.txt" not in files]
     if annotations and missing:
@@ -136,7 +122,6 @@ def ucf101(
     lists = {}
     for list_name in sizes:
         if missing:
-            groups = {name: int(matches[name]["number"][1:]) for name in videos}
             test, is_test = UCF_TEST_GROUPS[int(list_name[-2:])], list_name.startswith("test")
             chosen = [name for name in videos if (groups[name] in test) == is_test]
         else:
@@ -145,7 +130,7 @@ def ucf101(
             chosen = [name for name in videos if last(name).lower() in official]
         lists[list_name] = {name: videos[name] for name in chosen}
     split_by = "the groups in the names" if missing else str(files["trainlist01.txt"].parent)
-    return Assignment(lists, split_by, len(names) - len(videos), sizes)
+    return Assignment(lists, split_by, sizes)
 
 
 def hmdb51(
@@ -170,27 +155,21 @@ def hmdb51(
     for name in names:
         places[last(name)].append(name)
     sizes = DATASETS["hmdb51"].list_sizes
-    lists, known = {name: {} for name in sizes}, set()
+    lists = {name: {} for name in sizes}
     for file, (split, class_name) in wanted.items():
-        for clip, side in read_hmdb51(files[file]):
+        for line in read_lines(files[file]):
+            clip, _, code = line.rpartition(" ")
+            if code not in HMDB_SIDES:
+                raise UserError(f"{files[file]}: '{line}' does not end in 0, 1 or 2")
+            clip = clip.strip().removesuffix(".avi")
             found = places[clip]
             if len(found) > 1:  # another class may have a clip of that name
-                own = [name for name in found if f"/{name}".endswith(f"/{class_name}/{clip}")]
-                found = list(one_place(own or found).values())
-            known.update(found)
-            if found and side:
-                lists[f"{side}list{split:02d}"][found[0]] = class_name
-    split_by = str(files[next(iter(wanted))].parent)
-    return Assignment(lists, split_by, len(set(names) - known), sizes)
-
-
-def read_hmdb51(path: Path) -> Iterator[tuple[str, str | None]]:
-    """The clips of a class, without suffix, each with "train", "test", or None if unused."""
-    for line in read_lines(path):
-        clip, _, code = line.rpartition(" ")
-        if code not in HMDB_SIDES:
-            raise UserError(f"{path}: '{line}' does not end in 0, 1 or 2")
-        yield clip.strip().removesuffix(".avi"), HMDB_SIDES[code]
+                end = f"/{class_name}/{clip}"
+                found = [name for name in found if f"/{name}".endswith(end)] or found
+                check_places(found, last)
+            if found and HMDB_SIDES[code]:
+                lists[f"{HMDB_SIDES[code]}list{split:02d}"][found[0]] = class_name
+    return Assignment(lists, str(files[next(iter(wanted))].parent), sizes)
 
 
 def youtube_ids(names: Collection[str]) -> dict[str, str]:
@@ -199,30 +178,37 @@ def youtube_ids(names: Collection[str]) -> dict[str, str]:
     return {name: match[1] for name, match in matches.items() if match}
 
 
+def kinetics_lists(
+    ids: dict[str, str], decided: Mapping[str, tuple[str | None, str | None]]
+) -> dict[str, dict[str, str]]:
+    """The two lists, of those that have both side and class by `decided`; both by name."""
+    lists: dict[str, dict[str, str]] = {"trainlist01": {}, "testlist01": {}}
+    for name, (side, label) in decided.items():
+        if side and label:
+            lists[f"{side}list01"][name] = label
+    check_places([name for chosen in lists.values() for name in chosen], ids.__getitem__)
+    return lists
+
+
 def kinetics400(
     names: Collection[str], classes: list[str], annotations: Path | None, folder: Path
 ) -> Assignment:
     """By CSV files where there are any, else by the folders train/CLASS and val/CLASS."""
     labels, ids = Labels(classes), youtube_ids(names)
     files, official = read_kinetics(annotations or folder, labels)
-    if annotations and not files:
+    if files:
+        decided = {name: official.get(video_id, (None, None)) for name, video_id in ids.items()}
+        counts = Counter(side for side, _ in official.values())
+        sizes = {f"{side}list01": counts[side] for side in ("train", "test")}
+        return Assignment(kinetics_lists(ids, decided), " and ".join(map(str, files)), sizes)
+    if annotations:
         raise UserError(
             f"{annotations} has no CSV file with the columns {', '.join(sorted(CSV_COLUMNS))}; "
             "get train.csv and val.csv, or leave out --annotations if FRAMES has train/ and val/"
         )
-    lists = {"trainlist01": {}, "testlist01": {}}
-    for name, video_id in ids.items():
-        side, label = official.get(video_id, (None, None)) if files else by_folder(name, labels)
-        if side and label:
-            lists[f"{side}list01"][name] = label
-    used = lists["trainlist01"].keys() | lists["testlist01"].keys()
-    one_place(used, ids.get)
+    lists = kinetics_lists(ids, {name: by_folder(name, labels) for name in ids})
     sizes = DATASETS["kinetics400"].list_sizes
-    if files:
-        counts = Counter(side for side, _ in official.values())
-        sizes = {f"{side}list01": counts[side] for side in ("train", "test")}
-    split_by = " and ".join(map(str, files)) or "the folders train/CLASS and val/CLASS"
-    return Assignment(lists, split_by, len(names) - len(used), sizes)
+    return Assignment(lists, "the folders train/CLASS and val/CLASS", sizes)
 
 
 def by_folder(name: str, labels: Labels) -> tuple[str | None, str | None]:
@@ -261,42 +247,25 @@ def read_kinetics(folder: Path, labels: Labels) -> tuple[list[Path], dict[str, t
     return files, official
 
 
-def read_id_lists(where: Path) -> dict[str, list[str]]:
-    """The ids of the videos of Mini-Kinetics by side.
-
-    Raises:
-        UserError: a file is missing, or has a line that is no id.
-    """
-    files, ids = find_files(where, "*_ytid_list.txt"), {}
+def kinetics200(
+    names: Collection[str], classes: list[str], annotations: Path | None, folder: Path
+) -> Assignment:
+    """Videos of Kinetics-400, each below a folder of its class, that the id lists name."""
+    labels, where = Labels(classes), annotations or folder
+    files, sides = find_files(where, "*_ytid_list.txt"), {}
     for side, file in ID_LISTS.items():
         if file not in files:
             raise UserError(
                 f"{where} has no {file}; get it and the other one from "
                 "github.com/s9xie/Mini-Kinetics-200 and name their folder with --annotations"
             )
-        ids[side] = read_lines(files[file])
-        strange = [line for line in ids[side] if not re.fullmatch(r"[\w-]{11}", line, re.ASCII)]
-        if strange:
-            raise UserError(f"{files[file]}: '{strange[0]}' is no id of a YouTube video")
-    return ids
-
-
-def kinetics200(
-    names: Collection[str], classes: list[str], annotations: Path | None, folder: Path
-) -> Assignment:
-    """Videos of Kinetics-400, each below a folder of its class, that the id lists name."""
-    labels, where = Labels(classes), annotations or folder
-    listed = read_id_lists(where)
-    wanted = {video_id for ids in listed.values() for video_id in ids}
-    found = {name: video_id for name, video_id in youtube_ids(names).items() if video_id in wanted}
-    places = one_place(found, found.get)
-    lists = {}
-    for side, ids in listed.items():
-        named = {places[i]: by_folder(places[i], labels)[1] for i in ids if i in places}
-        lists[f"{side}list01"] = {name: label for name, label in named.items() if label}
-    used = lists["trainlist01"].keys() | lists["testlist01"].keys()
-    sizes = DATASETS["kinetics200"].list_sizes
-    return Assignment(lists, str(where), len(names) - len(used), sizes)
+        for line in read_lines(files[file]):
+            if not re.fullmatch(r"[\w-]{11}", line, re.ASCII):
+                raise UserError(f"{files[file]}: '{line}' is no id of a YouTube video")
+            sides[line] = side
+    ids = youtube_ids(names)
+    decided = {name: (sides.get(ids[name]), by_folder(name, labels)[1]) for name in ids}
+    return Assignment(kinetics_lists(ids, decided), str(where), DATASETS["kinetics200"].list_sizes)
 
 
 RULES = {
@@ -319,11 +288,7 @@ def known_classes(name: str, folder: Path) -> list[str]:
 
 
 def kinetics400_videos(folder: Path) -> dict[str, Video]:
-    """The videos on the lists of Kinetics-400 in `folder`, by names like those of its folders.
-
-    Raises:
-        UserError: there are no such lists.
-    """
+    """The videos on the lists of Kinetics-400 in `folder`, by names like those of its folders."""
     classes, videos = read_classes(CLASS_FILES / "kinetics400" / "classes.txt"), {}
     for side in ("train", "test"):
         path = folder / f"{side}list01.json"

@@ -19,13 +19,11 @@ Result = TypeVar("Result")
 
 
 def exit_status(tool: Callable[..., int], output: Path | str, note: str = GOES_ON, **opts) -> int:
-    """The exit status of tool(**opts); says in one sentence what went wrong.
+    """The exit status that tool(**opts) returns; says in one sentence what went wrong.
 
     Args:
-        tool: returns its exit status.
         output: what to name where an error of the operating system names no file.
         note: how to go on, the end of the sentence.
-        **opts: options of the tool.
     """
     try:
         return tool(**opts)
@@ -68,8 +66,11 @@ def start_worker() -> None:
     """Ties the life of a worker to the process that started it, even where that one is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a worker
+
     def follow():
-        multiprocessing.parent_process().join()
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()

@@ -17,13 +17,8 @@ def class_of(path: str) -> str:
     return path.split("/")[0]
 
 
-def sizes_by_group(groups: dict[str, str], seed: int) -> dict[str, Counter]:
-    """The number of videos of each class in each group, the groups in random order.
-
-    Args:
-        groups: group by path of a video.
-        seed: decides on the order, which that of `groups` does not change.
-    """
+def sizes_by_group(groups: dict[str, str], seed: int) -> dict[str, Counter[str]]:
+    """The number of videos of each class in each group, the groups in an order of the seed."""
     sizes = defaultdict(Counter)
     for path, group in groups.items():
         sizes[group][class_of(path)] += 1
@@ -36,15 +31,8 @@ def split_groups(groups: dict[str, str], fraction: float, seed: int) -> dict[str
     """Puts each group on one side, "train" or "test", with about `fraction` of each class in test.
 
     A greedy search in random order; every class that has two groups gets a video on both sides,
-    unless groups that classes share make that impossible.
-
-    Args:
-        groups: group by path of a video.
-        fraction: of the videos of each class that go to test.
-        seed: another one gives another split; the order of `groups` does not matter.
-
-    Returns:
-        side by path of a video.
+    unless groups that classes share make that impossible. The order of `groups`, by path of a
+    video as the sides that are returned, does not matter.
     """
     total = Counter(map(class_of, groups))
     wanted = {name: min(max(round(fraction * n), 1), n - 1) for name, n in total.items()}
@@ -76,17 +64,7 @@ def split_folds(groups: dict[str, str], num_folds: int, seed: int) -> list[dict[
     """Splits for a cross-validation, in which each video is in test exactly once.
 
     Whole groups are dealt out, the largest first, each to the fold with the fewest videos of its
-    classes.
-
-    Args:
-        groups: group by path of a video.
-        seed: another one gives other folds; the order of `groups` does not matter.
-
-    Returns:
-        For each fold the side by path of a video.
-
-    Raises:
-        UserError: there are fewer groups than folds.
+    classes. Groups and sides are by path of a video; UserError if groups are fewer than folds.
     """
     sizes = sizes_by_group(groups, seed)
     if len(sizes) < num_folds:
@@ -134,11 +112,7 @@ def read_split_file(path: Path, videos: Collection[str]) -> dict[str, str]:
 
 
 def report_split(source: str, num_found: int, num_missing: int, videos: Collection[str]) -> None:
-    """Says which videos are in a split or in FRAMES alone.
-
-    Raises:
-        UserError: no video is in both.
-    """
+    """Says which videos are in a split or in FRAMES alone; UserError if none is in both."""
     if not num_found:
         example = next(iter(videos))
         raise UserError(f"{source} names no video of FRAMES, where a path is like {example}")
@@ -151,10 +125,8 @@ def report_split(source: str, num_found: int, num_missing: int, videos: Collecti
 def parse_line(line: str, names: Names) -> tuple[str | None, int]:
     """Name and label of a video on a line `path label` or `path frames label`; None: no such video.
 
-    A path, too, may have spaces and numbers in it, so what is tried first is the longer one.
-
-    Raises:
-        ValueError: the line has neither form.
+    A path, too, may have spaces and numbers in it, so what is tried first is the longer one. Raises
+    ValueError if the line has neither form.
     """
     path, label = line.rsplit(None, 1)
     *shorter, count = path.rsplit(None, 1)
@@ -167,11 +139,9 @@ def parse_line(line: str, names: Names) -> tuple[str | None, int]:
 def read_list_files(
     files: dict[str, Path], videos: Collection[str]
 ) -> tuple[dict[str, str], dict[str, int]]:
-    """Side and label by name of the videos in lists as TSN and MMAction2 read them.
+    """Side and label by name of the videos in lists, by side, as TSN and MMAction2 read them.
 
-    Args:
-        files: by side.
-        videos: names of those in FRAMES; a path may begin at another place than a name.
+    A path in a list may begin at another place than the name of a video.
 
     Raises:
         UserError: a line has another form, a video has two sides or labels, or none is found.
@@ -185,9 +155,8 @@ def read_list_files(
             try:
                 name, label = parse_line(line, names)
             except ValueError:
-                raise UserError(
-                    f"{where}: '{line}' is neither 'path label' nor 'path frames label'"
-                ) from None
+                why = f"'{line}' is neither 'path label' nor 'path frames label'"
+                raise UserError(f"{where}: {why}") from None
             if name is None:
                 num_missing += 1
             elif (sides.setdefault(name, side), labels.setdefault(name, label)) != (side, label):
@@ -199,10 +168,6 @@ def read_list_files(
 def name_labels(labels: dict[str, int], class_file: Path | None) -> list[str]:
     """The class names in the order of labels, from a class file if given, else from the folders.
 
-    Args:
-        labels: by name of a video.
-        class_file: has one name a line, label 0 first.
-
     Raises:
         UserError: a label has no name, or the folders give it two.
     """
@@ -210,10 +175,8 @@ def name_labels(labels: dict[str, int], class_file: Path | None) -> list[str]:
     if class_file:
         classes = read_classes(class_file)
         if low < 0 or high >= len(classes):
-            raise UserError(
-                f"the lists have labels {low} to {high}, {class_file} has names for 0 to "
-                f"{len(classes) - 1}"
-            )
+            known = f"{class_file} has names for 0 to {len(classes) - 1}"
+            raise UserError(f"the lists have labels {low} to {high}, {known}")
         return classes
     pairs = {(class_of(video), label) for video, label in labels.items()}
     names = {label: name for name, label in pairs}
