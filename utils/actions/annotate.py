@@ -21,7 +21,7 @@ def annotate_video(
     path: Path, video: Video, prediction: Prediction, class_names: list[str]
 ) -> None:
     """Writes the video to `path` with its labels burnt in."""
-    fps = video.fps or 0.0  # never: usable_videos leaves out those without one
+    fps = video.fps or 0.0  # never: predict leaves out those without one
     frames = (
         (frame, labels_at(prediction, class_names, i / fps))
         for i, frame in enumerate(frames_of(video))

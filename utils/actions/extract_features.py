@@ -17,7 +17,7 @@ from config import Clip, UserError, whole
 from opts import Options
 from pt_dataset import sampling
 from pt_dataset.inputs import windows
-from pt_dataset.inputs.paths import name_of
+from pt_dataset.inputs.paths import name_of, usable, videos_at
 from pt_dataset.inputs.windows import Part
 from pt_dataset.video_list import Video
 from utils.actions import network as networks
@@ -46,7 +46,9 @@ def extract_features(opts: Options) -> int:
         "preprocessing": vars(clip),
     }
     start_features_folder(folder, settings)
-    videos, problems = networks.usable_videos(opts.videos, clip, opts.fps)
+    found, problems = videos_at(opts.videos, clip.modality, opts.fps)
+    videos, unusable = usable(found, clip)
+    problems += unusable
     paths = feature_files(folder, opts.videos, videos)
     left = [video for video in videos if not paths[video.path].exists()]
     if len(left) < len(videos):
@@ -57,9 +59,9 @@ def extract_features(opts: Options) -> int:
         if isinstance(answers, str):
             problems.append((video.path, answers))
             continue
-        found = torch.cat([found for _, found in answers]).numpy()
+        features = torch.cat([output for _, output in answers]).numpy()
         spans = [span for part, _ in answers for span in part.spans]
-        write_features(paths[video.path], found, spans, video.fps, settings)
+        write_features(paths[video.path], features, spans, video.fps, settings)
     log.info(f"features: {folder}")
     return networks.exit_status(problems)
 
@@ -131,22 +133,17 @@ def start_features_folder(folder: Path, settings: dict[str, Any]) -> None:
         before = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror})") from None
-    differences = settings_that_differ(before, text)
+    try:  # in whatever order they stand
+        old, new = json.loads(before), json.loads(text)
+        pairs = [(name, old.get(name), new.get(name)) for name in old | new]
+        differences = ", ".join(f"{name} {a}, now {b}" for name, a, b in pairs if a != b)
+    except (ValueError, TypeError, AttributeError):
+        differences = f"{SETTINGS} cannot be read"
     if differences:
         raise UserError(
             f"{folder} holds features made otherwise ({differences}); choose another OUT, or "
             "repeat what made them"
         )
-
-
-def settings_that_differ(before: str, now: str) -> str:
-    """Which settings differ, in whatever order they stand, as `step 8, now 4`; "" if none."""
-    try:
-        old, new = json.loads(before), json.loads(now)
-        pairs = [(name, old.get(name), new.get(name)) for name in old | new]
-    except (ValueError, TypeError, AttributeError):
-        return f"{SETTINGS} cannot be read"
-    return ", ".join(f"{name} {a}, now {b}" for name, a, b in pairs if a != b)
 
 
 def write_features(

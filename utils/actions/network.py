@@ -1,7 +1,7 @@
 """A trained network from one file, applied to what a loader brings, one item after the other."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -9,9 +9,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from config import Clip, Preprocessing, UserError
+from config import Preprocessing, UserError
 from opts import Options
-from pt_dataset.inputs.paths import usable, videos_at
 from pt_dataset.inputs.windows import Part, part_loader
 from pt_dataset.video_list import Video
 from utils.classifier import ClipClassifier, Normalize
@@ -63,18 +62,6 @@ def load_network(opts: Options, device: torch.device) -> TrainedNetwork:
         batch = (opts.batch_size, *preprocessing.network_input())
         precision = choose_precision(precision, device, model, batch)
     return TrainedNetwork(start, model.eval(), preprocessing, device, precision)
-
-
-def usable_videos(
-    paths: Sequence[str], clip: Clip, fps: float | None, timed: bool = False
-) -> tuple[list[Video], list[Problem]]:
-    """What is at `paths`, and what of it cannot be used; `fps` is of videos that do not say it.
-
-    Those that still have none are of no use where `timed`.
-    """
-    videos, problems = videos_at(paths, clip.modality, fps)
-    videos, unusable = usable(videos, clip, timed)
-    return videos, problems + unusable
 
 
 def outputs_by_video(

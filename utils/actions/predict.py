@@ -10,6 +10,7 @@ from config import Evaluation, Preprocessing, UserError, Views
 from opts import Options
 from pt_dataset import sampling
 from pt_dataset.inputs import windows
+from pt_dataset.inputs.paths import usable, videos_at
 from pt_dataset.inputs.windows import Part
 from pt_dataset.video_list import Video
 from utils.actions import network as networks
@@ -30,8 +31,9 @@ def predict(opts: Options) -> int:
     network = networks.load_network(opts, pick_device(opts.device))
     class_names = network.start.class_names or []  # load_network sees to it that there are some
     timed = bool(opts.sliding_window or opts.annotate)
-    clip = network.preprocessing
-    videos, problems = networks.usable_videos(opts.predict, clip, opts.fps, timed)
+    everything, problems = videos_at(opts.predict, network.preprocessing.modality, opts.fps)
+    videos, unusable = usable(everything, network.preprocessing, timed)
+    problems += unusable
     if opts.annotate and len(videos) > 1:
         raise UserError(f"--annotate writes one video, and there are {len(videos)}; name one")
     found, failed = predict_videos(network, videos, opts)

@@ -112,8 +112,10 @@ def write_predictions(
         ):
             writer = csv.writer(file)
             writer.writerow(("path", "start", "end", "rank", "class_name", "score"))
-            for video in videos:  # all of it, then window by window
-                for part in ({"start": "", "end": ""} | video, *video.get("timeline", ())):
+            for video in videos:
+                # all of it, then window by window
+                parts = [video | {"start": "", "end": ""}, *video.get("timeline", ())]
+                for part in parts:
                     place = video["path"], part["start"], part["end"]
                     for rank, row in enumerate(part["predictions"], 1):
                         writer.writerow((*place, rank, *row.values()))

@@ -20,7 +20,7 @@ from utils.metrics import wilson_interval
 from utils.results import Result, describe
 from utils.scores import load_scores
 
-METRICS = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class accuracy"}
+METRICS = (("top1", "top-1"), ("top5", "top-5"), ("mean_class_accuracy", "mean class accuracy"))
 log = logging.getLogger("video")
 
 
@@ -121,8 +121,9 @@ class Series:
         for split, result in results.items():
             log.info(f"split {split}: {describe(result)}")
         numbers = ", ".join(
-            f"{METRICS[name]} {value['mean']:.1f} % (standard deviation {value['std']:.1f})"
-            for name, value in means.items()
+            f"{words} {means[name]['mean']:.1f} % (standard deviation {means[name]['std']:.1f})"
+            for name, words in METRICS
+            if name in means
         )
         log.info(f"mean over splits {', '.join(results)}: {numbers}; {protocols[0]}")
         if pooled:
@@ -144,8 +145,8 @@ class Series:
 def mean_and_deviation(results: Sequence[Result]) -> dict[str, dict[str, float]]:
     """Mean and standard deviation (of a sample, n - 1) of each accuracy over the splits."""
     numbers = {}
-    for name in METRICS:
-        values = [result[name] for result in results if result[name] is not None]
+    for name, _ in METRICS:
+        values = [value for result in results if (value := result[name]) is not None]
         if len(values) == len(results) > 1:
             numbers[name] = {"mean": statistics.mean(values), "std": statistics.stdev(values)}
     return numbers
