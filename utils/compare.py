@@ -27,17 +27,17 @@ LEVEL = 0.05
 
 def find_groups(names: list[str], regex: re.Pattern[str] | None) -> list[str] | None:
     """The group of each name, see `group_of`; None where no name has any."""
-    groups = [group for group in (group_of(name, regex) for name in names) if group is not None]
-    if not groups:
+    groups = {name: group_of(name, regex) for name in names}
+    lacking = [name for name, group in groups.items() if group is None]
+    if len(lacking) == len(groups):
         return None
-    if len(groups) < len(names):
-        lacking = next(name for name in names if group_of(name, regex) is None)
+    if lacking:
         finder = f"--group-regex {regex.pattern}" if regex else "the pattern of UCF101's names"
         raise UserError(
-            f"{finder} finds groups, but none in '{lacking}'; give a --group-regex that fits all, "
-            "or '.*' for videos without groups"
+            f"{finder} finds groups, but none in '{lacking[0]}'; give a --group-regex that fits "
+            "all, or '.*' for videos without groups"
         )
-    return groups
+    return [str(groups[name]) for name in names]
 
 
 def bootstrap_interval(gain: np.ndarray, groups: list[str]) -> tuple[float, float]:
@@ -60,10 +60,6 @@ def bootstrap_interval(gain: np.ndarray, groups: list[str]) -> tuple[float, floa
 
 def mcnemar(only_a: int, only_b: int) -> float:
     """How likely a difference at least as large is if each run is as often right alone (exact).
-
-    Args:
-        only_a: videos that only the first run has right.
-        only_b: videos that only the second has.
 
     Source: McNemar, 1947; the two-sided binomial test with p = 1/2.
     """
@@ -93,14 +89,9 @@ def compare_runs(a: Scores, b: Scores, groups: list[str] | None) -> Comparison:
     gain = right_b.astype(float) - right_a
     low, high = bootstrap_interval(gain, groups or list(map(str, range(len(gain)))))
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    return Comparison(
-        top1=(100 * right_a.mean(), 100 * right_b.mean()),
-        difference=100 * gain.mean(),
-        interval=(100 * low, 100 * high),
-        only_a=only_a,
-        only_b=only_b,
-        p=mcnemar(only_a, only_b),
-    )
+    top1 = 100 * right_a.mean(), 100 * right_b.mean()
+    interval, p = (100 * low, 100 * high), mcnemar(only_a, only_b)
+    return Comparison(top1, 100 * gain.mean(), interval, only_a, only_b, p)
 
 
 def conclusion(found: Comparison, path_a: Path, path_b: Path) -> str:
@@ -112,10 +103,10 @@ def conclusion(found: Comparison, path_a: Path, path_b: Path) -> str:
             "neither run is shown to be better"
         )
     better, worse = (path_b, path_a) if found.difference > 0 else (path_a, path_b)
-    points = sorted((abs(low), abs(high)))
+    least, most = sorted((abs(low), abs(high)))
     return (
         f"conclusion: {better} is better than {worse} by {abs(found.difference):.1f} points "
-        f"({points[0]:.1f} to {points[1]:.1f}) on videos like these"
+        f"({least:.1f} to {most:.1f}) on videos like these"
     )
 
 
@@ -134,13 +125,12 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Raises UserError where the files do not belong together or an option is of no use."""
     args = build_parser().parse_args(argv)
-    path_a, path_b = args.a, args.b
     try:
         regex = re.compile(args.group_regex) if args.group_regex else None
     except re.error as error:
         raise UserError(f"--group-regex is no regular expression: {error}") from None
-    a = load_scores(path_a)
-    b = aligned(a, load_scores(path_b), path_a, path_b)
+    a = load_scores(args.a)
+    b = aligned(a, load_scores(args.b), args.a, args.b)
     groups = find_groups(a.names, regex)
     if regex and groups is None:
         raise UserError(f"--group-regex {regex.pattern} finds nothing in '{a.names[0]}'")
@@ -148,8 +138,8 @@ def main(argv: list[str] | None = None) -> None:
     if num_groups < 2:
         raise UserError(f"the {len(a.names)} videos are one group, which has no spread")
     found = compare_runs(a, b, groups)
-    for name, path, one, top1 in zip("AB", (path_a, path_b), (a, b), found.top1, strict=True):
-        print(f"{name}: {path}: top-1 {top1:.1f} %; {one.protocol}")
+    print(f"A: {args.a}: top-1 {found.top1[0]:.1f} %; {a.protocol}")
+    print(f"B: {args.b}: top-1 {found.top1[1]:.1f} %; {b.protocol}")
     low, high = found.interval
     drawn = f"{num_groups} groups" if groups else "single videos"
     print(
@@ -160,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
         f"only A right {found.only_a}, only B right {found.only_b} of {len(a.names)} videos: "
         f"McNemar's exact p = {found.p:.2g}"
     )
-    print(conclusion(found, path_a, path_b))
+    print(conclusion(found, args.a, args.b))
 
 
 if __name__ == "__main__":

@@ -49,20 +49,19 @@ def main(argv: list[str] | None = None) -> None:
     # here, since --help need not wait for torch
     from utils.results import describe, summarize_scores, write_results
 
-    path_a, path_b = args.a, args.b
     if not (min(args.weights) >= 0 < sum(args.weights) < float("inf")):
         raise UserError("--weights must be two numbers, none below 0 and one above")
     if args.out and args.out.exists():
         raise UserError(f"{args.out} exists; choose another --out, or remove it")
-    a = load_scores(path_a)
-    b = aligned(a, load_scores(path_b), path_a, path_b)
+    a = load_scores(args.a)
+    b = aligned(a, load_scores(args.b), args.a, args.b)
     if a.average != b.average:
         raise UserError(
-            f"{path_a} holds averaged {a.average} and {path_b} {b.average}, which have no sum; "
+            f"{args.a} holds averaged {a.average} and {args.b} {b.average}, which have no sum; "
             "evaluate both with the same --average"
         )
     fused = fuse_streams(a, b, args.weights)
-    for name, scores in ((path_a, a), (path_b, b), ("both", fused)):
+    for name, scores in ((args.a, a), (args.b, b), ("both", fused)):
         print(f"{name}: {describe(summarize_scores(scores))}")
     if args.out:
         args.out.mkdir(parents=True)

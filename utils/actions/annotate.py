@@ -7,12 +7,26 @@ from pathlib import Path
 import numpy as np
 
 from config import UserError
+from pt_dataset.inputs.windows import frames_of
+from pt_dataset.video_list import Video
+from utils.actions.predictions import Prediction, labels_at
 
 BAR_COLOR = (58, 134, 255)
 MIN_HEIGHT = 240  # pixels; text on smaller frames cannot be read
 
-
 Labels = list[tuple[str, float]]  # classes and their scores, the best first
+
+
+def annotate_video(
+    path: Path, video: Video, prediction: Prediction, class_names: list[str]
+) -> None:
+    """Writes the video to `path` with its labels burnt in."""
+    fps = video.fps or 0.0  # never: predict leaves out those without one
+    frames = (
+        (frame, labels_at(prediction, class_names, i / fps))
+        for i, frame in enumerate(frames_of(video))
+    )
+    write_labeled_video(path, frames, fps)
 
 
 def write_labeled_video(
@@ -53,7 +67,7 @@ def burn_in(frame: np.ndarray, labels: Labels) -> np.ndarray:
 
     picture = Image.fromarray(frame)
     scale = max(1, -(-MIN_HEIGHT // picture.height))
-    picture = picture.resize((even(scale * picture.width), even(scale * picture.height)))
+    picture = picture.resize([scale * side // 2 * 2 for side in picture.size])
     size = max(11, picture.height // 22)
     font = ImageFont.load_default(size)
     line = round(1.5 * size)
@@ -67,7 +81,3 @@ def burn_in(frame: np.ndarray, labels: Labels) -> np.ndarray:
         draw.rectangle(bar, fill=(*BAR_COLOR, 150))
         draw.text((size // 2, top + line / 2), text, font=font, fill="white", anchor="lm")
     return np.asarray(picture)
-
-
-def even(pixels: int) -> int:
-    return pixels - pixels % 2

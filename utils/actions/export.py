@@ -8,7 +8,9 @@ import importlib.util
 import io
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +24,20 @@ from utils.loggers import set_up_console
 OPSET = 20
 TOLERANCE = 1e-3  # of the largest logit: other kernels add up in another order
 PACKAGES = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".pt2": ()}
+Exported = tuple[bytes, Callable[[torch.Tensor], torch.Tensor]]  # a file's content, and how to run
 log = logging.getLogger("video")
 
 
 def export(opts: Options) -> int:
     """Writes the network for other software; it is always recorded on the CPU, in float32."""
     set_up_console()
-    path = Path(opts.export)
-    check_packages(path.suffix)
+    path = Path(opts.export or "")
+    missing = [name for name in PACKAGES[path.suffix] if not importlib.util.find_spec(name)]
+    if missing:  # said before minutes of work
+        raise UserError(
+            f"--export to {path.suffix} needs {', '.join(missing)}: pip install "
+            f"{' '.join(missing)}; .pt2 needs nothing more than torch"
+        )
     network = load_network(opts, torch.device("cpu"))
     about = {
         "arch": network.start.arch,
@@ -37,8 +45,8 @@ def export(opts: Options) -> int:
         "preprocessing": vars(network.preprocessing),
         "class_names": network.start.class_names,
     }
-    shape = network.preprocessing.network_input()
-    difference = export_network(path, network.model, shape, about)
+    clip_shape = network.preprocessing.network_input()
+    difference = export_network(path, network.model, clip_shape, about)
     log.info(
         f"written: {path} and {path.with_suffix('.json')}; logits differ from the original by "
         f"{difference:.0e} of the largest, for batches of 1, 2 and 3 clips"
@@ -47,15 +55,11 @@ def export(opts: Options) -> int:
 
 
 def export_network(
-    path: Path,
-    model: nn.Module,
-    clip_shape: tuple[int, int, int, int],
-    about: dict,
+    path: Path, model: nn.Module, clip_shape: tuple[int, int, int, int], about: dict[str, Any]
 ) -> float:
-    """Writes `path` and OUT.json beside it.
+    """Writes `path`, which ends in .onnx or .pt2, and OUT.json beside it.
 
     Args:
-        path: ends in .onnx or .pt2.
         model: float32, on the CPU, in evaluation.
         clip_shape: (C, T, H, W) of a normalized clip.
         about: what users of the file must know: preprocessing, class names, weights.
@@ -64,15 +68,12 @@ def export_network(
         the largest difference to the logits of `model`, as a share of the largest logit.
 
     Raises:
-        UserError: a package is missing, the file says something else, or it cannot be written.
+        UserError: the file says something else, or it cannot be written.
     """
-    check_packages(path.suffix)
-    generator = torch.Generator().manual_seed(0)
     # two and not one: a dimension of one is taken for constant
-    clips = torch.randn((2, *clip_shape), generator=generator)
-    program = torch.export.export(
-        model, (clips,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},)
-    )
+    clips = torch.randn((2, *clip_shape), generator=torch.Generator().manual_seed(0))
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(model, (clips,), dynamic_shapes=({0: batch},))
     content, exported = (to_onnx if path.suffix == ".onnx" else to_pt2)(program, clips)
     difference = largest_difference(model, exported, clips)
     if difference > TOLERANCE:
@@ -91,71 +92,51 @@ def export_network(
     return difference
 
 
-def check_packages(suffix: str) -> None:
-    """Before minutes of work: is everything installed that the format needs?"""
-    missing = [name for name in PACKAGES[suffix] if not importlib.util.find_spec(name)]
-    if missing:
-        raise UserError(
-            f"--export to {suffix} needs {', '.join(missing)}: pip install {' '.join(missing)}; "
-            ".pt2 needs nothing more than torch"
-        )
-
-
-def to_pt2(program: torch.export.ExportedProgram, clips: torch.Tensor) -> tuple[bytes, nn.Module]:
-    """The file's content, and the network in it: read back, as a user would."""
+def to_pt2(program: torch.export.ExportedProgram, clips: torch.Tensor) -> Exported:
+    """The network is read back, as a user would."""
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     return buffer.getvalue(), torch.export.load(io.BytesIO(buffer.getvalue())).module()
 
 
-def to_onnx(program: torch.export.ExportedProgram, clips: torch.Tensor) -> tuple[bytes, nn.Module]:
-    """The same for ONNX."""
+def to_onnx(program: torch.export.ExportedProgram, clips: torch.Tensor) -> Exported:
+    """The network is run by onnxruntime on the CPU."""
+    import onnxruntime
+
+    names = {"input_names": ["clips"], "output_names": ["logits"]}
     exported = torch.onnx.export(
-        program,
-        (clips,),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=["clips"],
-        output_names=["logits"],
-        verbose=False,
+        program, (clips,), dynamo=True, opset_version=OPSET, verbose=False, **names
     )
+    assert exported is not None  # it is where dynamo is False
     content = exported.model_proto.SerializeToString()
-    return content, OnnxNetwork(content)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
+    def logits(clips: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(session.run(["logits"], {"clips": clips.numpy()})[0]))
 
-class OnnxNetwork(nn.Module):
-    """The content of an ONNX file, run by onnxruntime on the CPU."""
-
-    def __init__(self, content: bytes):
-        super().__init__()
-        import onnxruntime
-
-        self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        name = self.session.get_inputs()[0].name
-        return torch.from_numpy(np.asarray(self.session.run(None, {name: clips.numpy()})[0]))
+    return content, logits
 
 
 @torch.inference_mode()
-def largest_difference(model: nn.Module, exported: nn.Module, clips: torch.Tensor) -> float:
+def largest_difference(
+    model: nn.Module, exported: Callable[[torch.Tensor], torch.Tensor], clips: torch.Tensor
+) -> float:
     """For one clip, two and three, of which only two were seen when the network was recorded."""
     worst = 0.0
     for batch in (clips[:1], clips, torch.cat([clips.flip(2), clips[:1]])):
         expected = model(batch)
-        found = exported(batch)
-        worst = max(worst, ((found - expected).abs().max() / expected.abs().max()).item())
+        difference = (exported(batch) - expected).abs().max() / expected.abs().max()
+        worst = max(worst, difference.item())
     return worst
 
 
-def describe_export(clip_shape: tuple[int, int, int, int], about: dict) -> dict:
+def describe_export(clip_shape: tuple[int, int, int, int], about: dict[str, Any]) -> dict[str, Any]:
     """What goes in and comes out, for people and programs that have only the file."""
-    channels, frames, height, width = clip_shape
     return {
         "input": {
             "name": "clips",
             "dtype": "float32",
-            "shape": ["batch", channels, frames, height, width],
+            "shape": ["batch", *clip_shape],
             "meaning": "batch, channels, frames, height, width; pixels brought to value_range "
             "and channel_order, then (pixel - mean) / std",
         },

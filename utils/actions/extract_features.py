@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +17,10 @@ from config import Clip, UserError, whole
 from opts import Options
 from pt_dataset import sampling
 from pt_dataset.inputs import windows
-from pt_dataset.inputs.paths import name_of
+from pt_dataset.inputs.paths import name_of, usable, videos_at
 from pt_dataset.inputs.windows import Part
 from pt_dataset.video_list import Video
-from utils.actions.network import (
-    TrainedNetwork,
-    exit_status,
-    load_network,
-    outputs_by_video,
-    usable_videos,
-)
+from utils.actions import network as networks
 from utils.loggers import set_up_console
 from utils.run import pick_device
 
@@ -37,10 +32,10 @@ log = logging.getLogger("video")
 def extract_features(opts: Options) -> int:
     """A file of features for each video; those that are there already are left alone."""
     set_up_console()
-    network = load_network(opts, pick_device(opts))
+    network = networks.load_network(opts, pick_device(opts))
+    clip, folder = network.preprocessing, Path(opts.extract_features or "")
     if opts.window:
         check_window(network, opts.window)
-    folder = Path(opts.extract_features)
     settings = {
         "arch": network.start.arch,
         "weights_sha256": digest_weights(network.model),
@@ -48,40 +43,41 @@ def extract_features(opts: Options) -> int:
         "step": opts.step or "a window",
         "fps_of_frames": opts.fps,
         "precision": network.precision,
-        "preprocessing": vars(network.preprocessing),
+        "preprocessing": vars(clip),
     }
     start_features_folder(folder, settings)
-    videos, problems = usable_videos(opts.videos, network.preprocessing, opts.fps)
+    found, problems = videos_at(opts.videos, clip.modality, opts.fps)
+    videos, unusable = usable(found, clip)
+    problems += unusable
     paths = feature_files(folder, opts.videos, videos)
     left = [video for video in videos if not paths[video.path].exists()]
     if len(left) < len(videos):
         log.info(f"{len(videos) - len(left)} of {len(videos)} videos are done already")
-    parts = [part for video in left for part in parts_of_video(video, network.preprocessing, opts)]
-    extractor = network.feature_extractor()
-    for video, answers in outputs_by_video(network, extractor, parts, 1, opts):
+    parts = [part for video in left for part in parts_of_video(video, clip, opts)]
+    extractor = networks.FeatureNetwork(network.model)
+    for video, answers in networks.outputs_by_video(network, extractor, parts, 1, opts):
         if isinstance(answers, str):
             problems.append((video.path, answers))
             continue
-        found = torch.cat([found for _, found in answers]).numpy()
+        features = torch.cat([output for _, output in answers]).numpy()
         spans = [span for part, _ in answers for span in part.spans]
-        write_features(paths[video.path], found, spans, video.fps, settings)
+        write_features(paths[video.path], features, spans, video.fps, settings)
     log.info(f"features: {folder}")
-    return exit_status(problems)
+    return networks.exit_status(problems)
 
 
 def feature_files(folder: Path, roots: Sequence[str], videos: list[Video]) -> dict[str, Path]:
     """Where the features of each video go, by its path."""
-    paths: dict[str, Path] = {}
-    taken: dict[str, str] = {}
+    found: dict[Path, str] = {}
     for video in videos:
-        name = name_of(video, roots)
-        if name in taken:
+        path = folder / f"{name_of(video, roots)}.npz"
+        if path in found:
             raise UserError(
-                f"{taken[name]} and {video.path} would both be {folder / name}.npz; extract them "
-                "into two folders"
+                f"{found[path]} and {video.path} would both be {path}; extract them into two "
+                "folders"
             )
-        taken[name], paths[video.path] = video.path, folder / f"{name}.npz"
-    return paths
+        found[path] = video.path
+    return {video: path for path, video in found.items()}
 
 
 def parts_of_video(video: Video, clip: Clip, opts: Options) -> list[Part]:
@@ -96,8 +92,8 @@ def parts_of_video(video: Video, clip: Clip, opts: Options) -> list[Part]:
     ]
 
 
-def check_window(network: TrainedNetwork, window: int) -> None:
-    """Can the network take so many frames? Raises UserError if not."""
+def check_window(network: networks.TrainedNetwork, window: int) -> None:
+    """Raises UserError if the network cannot take so many frames."""
     clip = network.preprocessing
     channels, frames, *size = clip.network_input()
     if not clip.snippet_len and not clip.target_fps:
@@ -112,49 +108,42 @@ def check_window(network: TrainedNetwork, window: int) -> None:
         ) from None
 
 
-def digest_weights(model: nn.Module, head: str = "head.") -> str:
+def digest_weights(model: nn.Module) -> str:
     """A short name for all weights but those of the head."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
-        if not name.startswith(head):
+        if not name.startswith("head."):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
 
 
-def start_features_folder(folder: Path, settings: dict) -> None:
+def start_features_folder(folder: Path, settings: dict[str, Any]) -> None:
     """Makes the folder, or checks that what is in it was made with the same settings.
 
     Raises:
         UserError: it was not, or the folder cannot be written.
     """
-    path = folder / SETTINGS
+    path, text = folder / SETTINGS, json.dumps(settings, indent=1)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            differences = settings_that_differ(path.read_text(encoding="utf-8"), settings)
-            if differences:
-                raise UserError(
-                    f"{folder} holds features made otherwise ({differences}); choose another OUT, "
-                    "or repeat what made them"
-                )
-            return
-        with whole(path) as temporary:
-            text = json.dumps(settings, indent=1)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        if not path.exists():
+            with whole(path) as temporary:
+                temporary.write_text(text + "\n", encoding="utf-8")
+        before = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror})") from None
-
-
-def settings_that_differ(before: str, settings: dict) -> str:
-    """Which settings differ, in whatever order they stand, as `step 8, now 4`; "" if none."""
-    try:
-        old = json.loads(before)
-        now = json.loads(json.dumps(settings))  # JSON has no tuples
-        pairs = [(name, old.get(name), now.get(name)) for name in {**old, **now}]
-    except (ValueError, AttributeError):
-        return f"{SETTINGS} cannot be read"
-    return ", ".join(f"{name} {a}, now {b}" for name, a, b in pairs if a != b)
+    try:  # in whatever order they stand
+        old, new = json.loads(before), json.loads(text)
+        pairs = [(name, old.get(name), new.get(name)) for name in old | new]
+        differences = ", ".join(f"{name} {a}, now {b}" for name, a, b in pairs if a != b)
+    except (ValueError, TypeError, AttributeError):
+        differences = f"{SETTINGS} cannot be read"
+    if differences:
+        raise UserError(
+            f"{folder} holds features made otherwise ({differences}); choose another OUT, or "
+            "repeat what made them"
+        )
 
 
 def write_features(
@@ -162,16 +151,15 @@ def write_features(
     features: np.ndarray,
     spans: list[tuple[int, int]],
     fps: float | None,
-    settings: dict,
+    settings: dict[str, Any],
 ) -> None:
-    """Writes the features of a video, whole or not at all.
+    """Writes `features`, float32 (segments, dim), whole or not at all.
 
     Args:
-        features: float32 (segments, dim).
         spans: first frame and the one after the last of each segment.
         fps: where it is not known, start and end in seconds are nan.
     """
-    frames = np.array(spans, np.int64).reshape(-1, 2)
+    starts, ends = np.array(spans, np.int64).T
     rate = np.nan if fps is None else fps
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,10 +168,10 @@ def write_features(
             np.savez(
                 file,
                 features=features,
-                start=frames[:, 0] / rate,
-                end=frames[:, 1] / rate,
-                start_frame=frames[:, 0],
-                end_frame=frames[:, 1],
+                start=starts / rate,
+                end=ends / rate,
+                start_frame=starts,
+                end_frame=ends,
                 fps=rate,
                 settings=json.dumps(settings),
             )

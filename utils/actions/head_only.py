@@ -13,18 +13,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from config import RUNS, Evaluation, Optimization, UserError, part
+from pt_dataset.loader import Batch
 from pt_dataset.video_list import Video
-from utils import checkpoint
+from utils import build, checkpoint, words
 from utils.actions.extract_features import digest_weights
 from utils.actions.network import FeatureNetwork
-from utils.build import (
-    build_saver,
-    build_trainer,
-    full_protocol,
-    training_loader,
-    view_batch,
-    view_batches,
-)
 from utils.classifier import ClipClassifier, Normalize
 from utils.evaluator import average_views, run_on_views
 from utils.interrupt import GracefulStop, Stop
@@ -33,7 +26,6 @@ from utils.results import describe, write_results
 from utils.run import Run, start_run_folder
 from utils.schedule import Schedule
 from utils.scores import Scores
-from utils.words import preprocessing_in_words, weights_in_words
 
 EPOCHS = 100  # of a few milliseconds each
 BATCH_SIZE = 256
@@ -51,12 +43,14 @@ class Features(NamedTuple):
 
 def head_only(run: Run, stop: GracefulStop) -> int:
     """Heads with several learning rates on features that are computed once; saves the best."""
-    opts, lists, head = run.opts, run.lists, run.model.head
+    opts, lists = run.opts, run.lists
     if getattr(run.model, "consensus", "avg") != "avg":
         raise UserError("--head-only needs a head that follows the features: --consensus avg")
-    for line in preprocessing_in_words(run):
+    head, dropout = run.model.head, run.model.dropout
+    assert isinstance(head, nn.Linear) and isinstance(dropout, nn.Dropout)  # as all networks have
+    for line in words.preprocessing_in_words(run):
         log.info(line)
-    loader = training_loader(run)  # what it refuses, before the work
+    loader = build.training_loader(run)  # what it refuses, before the work
     try:
         training = features_of_videos(run, lists.train, "training videos", stop)
         validation = features_of_videos(run, lists.validation, "validation videos", stop)
@@ -66,19 +60,23 @@ def head_only(run: Run, stop: GracefulStop) -> int:
         return request.status
     heads, top1 = {}, {}
     for lr in opts.head_lrs:
-        how = {"dropout": run.model.dropout.p, "lr": lr, "seed": opts.seed}
+        how = {"dropout": dropout.p, "lr": lr, "seed": opts.seed}
         heads[lr] = train_head(training.values, training.labels, head, **how)
         scores = evaluate_head(run, heads[lr], validation, lists.validation, f"lr {lr}")
         top1[lr] = top_k(scores.scores, scores.labels, 1)
     start_run_folder(run)
-    log.info(f"heads after {EPOCHS} epochs:\n{accuracies_in_words(top1)}")
-    best = heads[max(top1, key=lambda lr: top1[lr])]
-    head.load_state_dict(best.state_dict())
-    saver = build_saver(run, build_trainer(run, loader))
+    best = max(top1, key=lambda lr: top1[lr])
+    lines = [f"heads after {EPOCHS} epochs:"]
+    for lr, accuracy in top1.items():
+        mark = "  <- the best" if lr == best else ""
+        lines.append(f"  lr {lr:<8g} validation top-1 {accuracy:5.1f} %{mark}")
+    log.info("\n".join(lines))
+    head.load_state_dict(heads[best].state_dict())
+    saver = build.build_saver(run, build.build_trainer(run, loader))
     chosen_on = lists.chosen_on if len(heads) > 1 else None
     saver.save("last.pth", chosen_on)
-    source = f"head on frozen {run.start.name}, {weights_in_words(saver.state(chosen_on))}"
-    scores = evaluate_head(run, best, test, lists.test, source)
+    source = f"head on frozen {run.start.name}, {words.weights_in_words(saver.state(chosen_on))}"
+    scores = evaluate_head(run, heads[best], test, lists.test, source)
     log.info(describe(write_results(run.folder, scores)))
     log.info(f"checkpoint: {run.folder / 'last.pth'}; --resume with it trains all of the network")
     return 0
@@ -87,65 +85,49 @@ def head_only(run: Run, stop: GracefulStop) -> int:
 def features_of_videos(
     run: Run, videos: Sequence[Video], desc: str, stop: GracefulStop
 ) -> Features:
-    """Features of the views of `videos`, from the cache where they are the same."""
-    opts, evaluation = run.opts, part(Evaluation, run.opts)
+    """Features of the views of `videos`, from the file of those that are computed already.
+
+    Raises:
+        UserError: it is damaged, or cannot be written.
+    """
+    opts = run.opts
     if opts.views.clips is None:
         raise UserError("--head-only needs --views with a number of clips, such as 5x1")
-    key = cache_key(
-        weights=digest_weights(run.model),
-        videos=[(*video[:2], *video[3:]) for video in videos],
-        preprocessing=vars(run.preprocessing),
-        views=[str(opts.views), opts.full_crop],
-        precision=run.precision,
-        on_bad_frame=opts.on_bad_frame,
-    )
+    depend_on = {
+        "weights": digest_weights(run.model),
+        "videos": [(*video[:2], *video[3:]) for video in videos],
+        "preprocessing": vars(run.preprocessing),
+        "views": [str(opts.views), opts.full_crop],
+        "precision": run.precision,
+        "on_bad_frame": opts.on_bad_frame,
+    }
+    key = hashlib.sha256(json.dumps(depend_on, sort_keys=True).encode()).hexdigest()[:16]
     path = RUNS / ".features" / f"{key}.pt"
-    features = load_features(path)
-    before = ", computed before" if features else ""
+    features, before = load_features(path), ", computed before"
     if features is None:
-        normalize = Normalize.matching(run.preprocessing, opts.channels_last)
+        normalize, before = Normalize.matching(run.preprocessing, opts.channels_last), ""
         extractor = ClipClassifier(FeatureNetwork(run.model), normalize, run.precision)
-        batches = view_batches(run, videos, evaluation, stop, desc=desc)
-        features = compute_features(extractor.to(run.device), batches, run.device, view_batch(run))
+        batches = build.view_batches(run, videos, part(Evaluation, opts), stop, desc=desc)
+        size = build.view_batch(run)
+        features = compute_features(extractor.to(run.device), batches, run.device, size)
         save_features(path, features)
     log.info(f"features of {len(videos)} {desc}: {path}{before}")
     return features
 
 
-def evaluate_head(
-    run: Run, head: nn.Linear, features: Features, videos: Sequence[Video], source: str
-) -> Scores:
-    """What `head` says of `videos`, whose features these are."""
-    return score_features(
-        head,
-        features,
-        names=[video.path for video in videos],
-        class_names=run.lists.class_names,
-        average=run.opts.average,
-        protocol=full_protocol(run, part(Evaluation, run.opts), source),
-    )
-
-
 def compute_features(
-    extractor: nn.Module,
-    batches: Iterable[Sequence[torch.Tensor]],
-    device: torch.device,
-    view_batch: int,
+    extractor: nn.Module, batches: Iterable[Batch], device: torch.device, view_batch: int
 ) -> Features:
     """Features of all views of the videos; `view_batch` views are on the device at once."""
     found = [
-        Features(batch.outputs.cpu(), batch.labels, batch.indices)
+        (batch.outputs.cpu(), batch.labels, batch.indices)
         for batch in run_on_views(extractor, batches, device, view_batch)
     ]
     return Features(*map(torch.cat, zip(*found, strict=True)))
 
 
 def load_features(path: Path) -> Features | None:
-    """What `save_features` has kept at `path`, if there is something.
-
-    Raises:
-        UserError: the file is damaged.
-    """
+    """What `save_features` has kept at `path`, if there is something."""
     if not path.exists():
         return None
     try:
@@ -155,17 +137,11 @@ def load_features(path: Path) -> Features | None:
 
 
 def save_features(path: Path, features: Features) -> None:
-    """Raises UserError if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path.parent} cannot be made ({error.strerror})") from None
     checkpoint.save({"features": tuple(features)}, path)
-
-
-def cache_key(**parts) -> str:
-    """A short name for all that features depend on."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def train_head(
@@ -181,9 +157,8 @@ def train_head(
     """A new head like `head`, trained with AdamW and a cosine on one random view a video an epoch.
 
     Args:
-        features: (videos, views, dim)
+        features: (videos, views, dim), of which dropout zeroes a share.
         labels: (videos,)
-        dropout: on the features.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -191,8 +166,7 @@ def train_head(
         head = copy.deepcopy(head).cpu().float()
         head.reset_parameters()
         optimizer = torch.optim.AdamW(head.parameters(), lr=lr, weight_decay=WEIGHT_DECAY)
-        for group in optimizer.param_groups:
-            group["initial_lr"] = lr
+        optimizer.param_groups[0]["initial_lr"] = lr
         steps = -(-len(labels) // BATCH_SIZE)
         cosine = Optimization(epochs=epochs, batch_size=BATCH_SIZE, lr=lr, schedule="cosine")
         schedule = Schedule(optimizer, steps, cosine)
@@ -210,31 +184,16 @@ def train_head(
 
 
 @torch.inference_mode()
-def score_features(
-    head: nn.Linear,
-    features: Features,
-    *,
-    names: Sequence[str],
-    class_names: list[str],
-    average: str,
-    protocol: str = "",
+def evaluate_head(
+    run: Run, head: nn.Linear, features: Features, videos: Sequence[Video], source: str
 ) -> Scores:
-    """The evaluation of the videos by `head`; arguments as evaluator.score_videos has them."""
+    """What `head`, which `source` names, says of `videos`, whose features these are."""
     return Scores(
-        scores=average_views(head(features.values), average).numpy(),
+        scores=average_views(head(features.values), run.opts.average).numpy(),
         labels=features.labels.numpy(),
-        names=[names[i] for i in features.indices.tolist()],
-        class_names=class_names,
-        average=average,
-        protocol=protocol,
-        num_skipped=len(names) - len(features.indices),
-    )
-
-
-def accuracies_in_words(accuracies: dict[float, float]) -> str:
-    """A line for each learning rate: validation accuracy in percent."""
-    best = max(accuracies, key=lambda lr: accuracies[lr])
-    return "\n".join(
-        f"  lr {lr:<8g} validation top-1 {top1:5.1f} %" + ("  <- the best" if lr == best else "")
-        for lr, top1 in accuracies.items()
+        names=[videos[i].path for i in features.indices.tolist()],
+        class_names=run.lists.class_names,
+        average=run.opts.average,
+        protocol=build.full_protocol(run, part(Evaluation, run.opts), source),
+        num_skipped=len(videos) - len(features.indices),
     )

@@ -1,7 +1,7 @@
 """A trained network from one file, applied to what a loader brings, one item after the other."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -9,9 +9,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from config import Clip, Preprocessing, UserError
+from config import Preprocessing, UserError
 from opts import Options
-from pt_dataset.inputs.paths import usable, videos_at
 from pt_dataset.inputs.windows import Part, part_loader
 from pt_dataset.video_list import Video
 from utils.classifier import ClipClassifier, Normalize
@@ -22,7 +21,6 @@ from utils.run import Start, choose_preprocessing, network_arguments, starting_p
 # of an item: its index, and its views (V, T, S, S, C) or the sentence that says why there are none
 Item = tuple[int, torch.Tensor | str]
 Problem = tuple[str, str]  # the path of what cannot be used, and why
-NUM_CLIPS = 10  # of a video, unless --views says otherwise: what most papers average
 log = logging.getLogger("video")
 
 
@@ -34,7 +32,7 @@ class FeatureNetwork(nn.Module):
         self.model = model
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        return self.model.forward_features(clips)
+        return self.model.forward_features(clips)  # pyrefly: ignore[not-callable]  # nn.Module's stub
 
 
 @dataclass(frozen=True)
@@ -46,18 +44,6 @@ class TrainedNetwork:
     preprocessing: Preprocessing
     device: torch.device
     precision: str
-
-    def classifier(self) -> nn.Module:
-        """From uint8 clips to logits."""
-        return self._ready(self.model)
-
-    def feature_extractor(self) -> nn.Module:
-        """From uint8 clips to features before the head."""
-        return self._ready(FeatureNetwork(self.model))
-
-    def _ready(self, network: nn.Module) -> nn.Module:
-        normalize = Normalize.matching(self.preprocessing)
-        return ClipClassifier(network, normalize, self.precision).to(self.device).eval()
 
 
 def load_network(opts: Options, device: torch.device) -> TrainedNetwork:
@@ -78,32 +64,25 @@ def load_network(opts: Options, device: torch.device) -> TrainedNetwork:
     return TrainedNetwork(start, model.eval(), preprocessing, device, precision)
 
 
-def usable_videos(
-    paths: Sequence[str], clip: Clip, fps: float | None, timed: bool = False
-) -> tuple[list[Video], list[Problem]]:
-    """What is to be found at `paths`, and what cannot be used.
+def outputs_by_video(
+    network: TrainedNetwork, module: nn.Module, parts: list[Part], num_crops: int, opts: Options
+) -> Iterator[tuple[Video, list[tuple[Part, torch.Tensor]] | str]]:
+    """Videos with the outputs (V, dim) of `module` for each of their parts, or with what is wrong.
 
     Args:
-        fps: of videos that do not say it.
-        timed: are those without one of no use?
+        module: the network, or a part of it, from normalized clips.
     """
-    videos, problems = videos_at(paths, clip.modality, fps)
-    videos, unusable = usable(videos, clip, timed)
-    return videos, problems + unusable
-
-
-def outputs_by_video(
-    network: TrainedNetwork, function: nn.Module, parts: list[Part], num_crops: int, opts: Options
-) -> Iterator[tuple[Video, list[tuple[Part, torch.Tensor]] | str]]:
-    """Videos with what `function` says (V, dim) of each of their parts, or with what is wrong."""
-    loader = part_loader(parts, network.preprocessing, num_crops, opts.workers)
-    answers = outputs_of_parts(
-        function, loader, network.device, opts.batch_size, opts.action, len(parts)
+    normalize = Normalize.matching(network.preprocessing)
+    from_pixels = ClipClassifier(module, normalize, network.precision).to(network.device)
+    items = part_loader(parts, network.preprocessing, num_crops, opts.workers)
+    outputs = outputs_of_parts(
+        from_pixels, items, network.device, opts.batch_size, opts.action, len(parts)
     )
-    for _, group in groupby(answers, lambda answer: parts[answer[0]].video.path):
-        found = [(parts[index], answer) for index, answer in group]
-        errors = [answer for _, answer in found if isinstance(answer, str)]
-        yield found[0][0].video, errors[0] if errors else found
+    for _, group in groupby(outputs, lambda item: parts[item[0]].video.path):
+        answers = [(parts[index], output) for index, output in group]
+        errors = [output for _, output in answers if isinstance(output, str)]
+        found = [(part, output) for part, output in answers if not isinstance(output, str)]
+        yield answers[0][0].video, errors[0] if errors else found
 
 
 def exit_status(problems: list[Problem]) -> int:
@@ -124,34 +103,34 @@ def outputs_of_parts(
 ) -> Iterator[Item]:
     """What `network` says of each item, in order: its index, and (V, dim) or its error.
 
-    Views of several items share a batch where they have one shape.
+    Items in a row share a batch, of about `batch_size` views, where their views have one shape.
 
     Args:
-        batch_size: views on the device at once, more or less.
         desc: what the progress bar is called.
         total: number of items.
     """
     network.eval()
-    waiting: list[Item] = []
-    for item in tqdm(items, desc, total, unit="clip", leave=False, dynamic_ncols=True):
-        views = [views for _, views in waiting if not isinstance(views, str)]
-        if views and not isinstance(item[1], str):
-            full = sum(map(len, views)) + len(item[1]) > batch_size
-            if full or views[0].shape[1:] != item[1].shape[1:]:
-                yield from _answer_items(network, waiting, device, batch_size)
-                waiting = []
-        waiting.append(item)
-    yield from _answer_items(network, waiting, device, batch_size)
+    waiting: list[tuple[int, torch.Tensor]] = []
+    for index, views in tqdm(items, desc, total, unit="clip", leave=False, dynamic_ncols=True):
+        held = [others for _, others in waiting]
+        if held and (
+            isinstance(views, str)
+            or sum(map(len, [*held, views])) > batch_size
+            or views.shape[1:] != held[0].shape[1:]
+        ):
+            yield from outputs_of_batch(network, waiting, device, batch_size)
+            waiting = []
+        if isinstance(views, str):
+            yield index, views
+        else:
+            waiting.append((index, views))
+    if waiting:
+        yield from outputs_of_batch(network, waiting, device, batch_size)
 
 
-def _answer_items(
-    network: nn.Module, items: list[Item], device: torch.device, batch_size: int
+def outputs_of_batch(
+    network: nn.Module, items: list[tuple[int, torch.Tensor]], device: torch.device, batch_size: int
 ) -> Iterator[Item]:
-    """The same for some items whose views have one shape."""
-    views = [views for _, views in items if not isinstance(views, str)]
-    answers: Iterator[torch.Tensor] = iter(())
-    if views:
-        outputs = run_in_chunks(network, torch.cat(views), device, batch_size).cpu()
-        answers = iter(outputs.split([len(one) for one in views]))
-    for index, views_or_error in items:
-        yield index, views_or_error if isinstance(views_or_error, str) else next(answers)
+    indices, views = zip(*items, strict=True)
+    outputs = run_in_chunks(network, torch.cat(views), device, batch_size).cpu()
+    yield from zip(indices, outputs.split(list(map(len, views))), strict=True)

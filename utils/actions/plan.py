@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from pt_dataset.loader import Batch, Loader
+from pt_dataset.loader import Loader
 from utils import distributed
 from utils.averages import timed
 from utils.build import build_trainer, training_loader
@@ -20,8 +20,6 @@ STEPS = 20
 SKIPPED = 3  # of them, in which workers start and kernels are chosen
 WAITING = 20  # percent of the time for data that is worth a word
 FULL = 0.9  # of the GPU's memory, from which on a run may well end in the middle
-
-
 log = logging.getLogger("video")
 
 
@@ -52,7 +50,7 @@ def plan(run: Run, stop: GracefulStop) -> int:
     return 0
 
 
-def measure(trainer: Trainer, batches: Iterator[Batch]) -> dict[str, float]:
+def measure(trainer: Trainer, batches: Iterator[tuple]) -> dict[str, float]:
     """Metrics of the steps that are not skipped; the trainer is of no use afterwards."""
     trainer.to_training()
     for step, (waited, (clips, labels, *_)) in enumerate(timed(itertools.islice(batches, STEPS))):
@@ -63,7 +61,7 @@ def measure(trainer: Trainer, batches: Iterator[Batch]) -> dict[str, float]:
     return trainer.read(trainer.averages.total)
 
 
-def endless_batches(loader: Loader) -> Iterator[Batch]:
+def endless_batches(loader: Loader) -> Iterator[tuple]:
     for epoch in itertools.count():
         yield from distributed.sharing_faults(loader.epoch(epoch), loader.new_faults())
 
@@ -71,18 +69,14 @@ def endless_batches(loader: Loader) -> Iterator[Batch]:
 def total_hours(metrics: dict[str, float], steps: int, num_evaluated: int) -> float:
     """Of so many steps, and of evaluating so many clips: forward only, a third of a step's work."""
     clips_per_step = metrics["clips_per_s"] * metrics["time/step"]
-    evaluating = num_evaluated * metrics["time/step"] / clips_per_step / 3
-    return (steps * metrics["time/step"] + evaluating) / 3600
+    return metrics["time/step"] * (steps + num_evaluated / clips_per_step / 3) / 3600
 
 
 def bottleneck(metrics: dict[str, float]) -> str:
-    shares = {
-        name: 100 * metrics[f"time/{name}"] / metrics["time/step"]
-        for name in ("data", "copy", "compute")
-    }
     doing = {"data": "waiting for data", "copy": "copying", "compute": "computing"}
-    largest = max(shares, key=lambda name: shares[name])
-    return f"{shares[largest]:.0f} % of the time {doing[largest]}"
+    largest = max(doing, key=lambda name: metrics[f"time/{name}"])
+    share = metrics[f"time/{largest}"] / metrics["time/step"]
+    return f"{100 * share:.0f} % of the time {doing[largest]}"
 
 
 def suggestions(

@@ -10,22 +10,17 @@ from config import Evaluation, Preprocessing, UserError, Views
 from opts import Options
 from pt_dataset import sampling
 from pt_dataset.inputs import windows
+from pt_dataset.inputs.paths import usable, videos_at
 from pt_dataset.inputs.windows import Part
 from pt_dataset.video_list import Video
+from utils.actions import network as networks
 from utils.actions import predictions
-from utils.actions.network import (
-    NUM_CLIPS,
-    Problem,
-    TrainedNetwork,
-    exit_status,
-    load_network,
-    outputs_by_video,
-    usable_videos,
-)
+from utils.actions.predictions import Prediction, Span
 from utils.loggers import set_up_console
 from utils.results import protocol_in_words
 from utils.run import pick_device
 
+NUM_CLIPS = 10  # of a video, unless --views says otherwise: what most papers average
 VIEWS = Views(NUM_CLIPS, 1)
 log = logging.getLogger("video")
 
@@ -33,10 +28,12 @@ log = logging.getLogger("video")
 def predict(opts: Options) -> int:
     """The classes of videos; returns the exit status, 1 if some of them could not be used."""
     set_up_console()
-    network = load_network(opts, pick_device(opts))
+    network = networks.load_network(opts, pick_device(opts))
     class_names = network.start.class_names or []  # load_network sees to it that there are some
     timed = bool(opts.sliding_window or opts.annotate)
-    videos, problems = usable_videos(opts.predict, network.preprocessing, opts.fps, timed)
+    everything, problems = videos_at(opts.predict, network.preprocessing.modality, opts.fps)
+    videos, unusable = usable(everything, network.preprocessing, timed)
+    problems += unusable
     if opts.annotate and len(videos) > 1:
         raise UserError(f"--annotate writes one video, and there are {len(videos)}; name one")
     found, failed = predict_videos(network, videos, opts)
@@ -45,43 +42,39 @@ def predict(opts: Options) -> int:
         print(predictions.prediction_in_words(one, class_names))
     folder, about = Path(opts.out), what_was_done(network, opts)
     written = predictions.write_predictions(folder, found, problems, class_names, about)
-    if opts.sliding_window:
-        written += draw_timelines(folder, found, class_names)
+    for number, one in enumerate(found if opts.sliding_window else (), 1):
+        from utils.actions.timeline import draw_timeline
+
+        which = f"{number}_" if len(found) > 1 else ""
+        written.append(folder / f"timeline_{which}{Path(one.path).stem}.png")
+        draw_timeline(one, class_names, written[-1])
     if opts.annotate and found:
-        written.append(annotate_video(Path(opts.annotate), videos[0], found[0], class_names))
+        from utils.actions.annotate import annotate_video
+
+        written.append(Path(opts.annotate))
+        annotate_video(written[-1], videos[0], found[0], class_names)
     log.info(f"written: {', '.join(map(str, written))}")
-    return exit_status(problems)
+    return networks.exit_status(problems)
 
 
 def predict_videos(
-    network: TrainedNetwork, videos: list[Video], opts: Options
-) -> tuple[list[predictions.Prediction], list[Problem]]:
+    network: networks.TrainedNetwork, videos: list[Video], opts: Options
+) -> tuple[list[Prediction], list[networks.Problem]]:
     """Softmax scores averaged over the views of each window, and over the windows of each video."""
-    views, classifier = opts.views or VIEWS, network.classifier()
-    parts = [
-        part for video in videos for part in parts_of_video(video, network.preprocessing, opts)
-    ]
+    clip, crops = network.preprocessing, (opts.views or VIEWS).crops
+    parts = [part for video in videos for part in parts_of_video(video, clip, opts)]
     found, problems = [], []
-    for video, answers in outputs_by_video(network, classifier, parts, views.crops, opts):
+    for video, answers in networks.outputs_by_video(network, network.model, parts, crops, opts):
         if isinstance(answers, str):
             problems.append((video.path, answers))
             continue
-        spans = [
-            predictions.Span(
-                *(frame / video.fps if video.fps else None for frame in part.spans[0]),
-                scores=logits.softmax(dim=1).mean(dim=0),
-            )
-            for part, logits in answers
-        ]
-        found.append(
-            predictions.Prediction(
-                path=video.path,
-                num_frames=video.num_frames,
-                fps=video.fps,
-                scores=torch.stack([span.scores for span in spans]).mean(dim=0),
-                timeline=spans if opts.sliding_window else [],
-            )
-        )
+        scores = [logits.softmax(dim=1).mean(dim=0) for _, logits in answers]
+        mean, fps, timeline = torch.stack(scores).mean(dim=0), video.fps, []
+        if opts.sliding_window and fps:
+            ends = [part.spans[0] for part, _ in answers]
+            pairs = zip(ends, scores, strict=True)
+            timeline = [Span(start / fps, end / fps, one) for (start, end), one in pairs]
+        found.append(Prediction(video.path, video.num_frames, fps, mean, timeline))
     return found, problems
 
 
@@ -100,36 +93,7 @@ def parts_of_video(video: Video, clip: Preprocessing, opts: Options) -> list[Par
     ]
 
 
-def draw_timelines(
-    folder: Path, found: list[predictions.Prediction], class_names: list[str]
-) -> list[Path]:
-    """Draws what was predicted of the windows of each video; the paths of the pictures."""
-    from utils.actions.timeline import draw_timeline
-
-    paths = []
-    for number, one in enumerate(found, 1):
-        which = f"{number}_" if len(found) > 1 else ""
-        paths.append(folder / f"timeline_{which}{Path(one.path).stem}.png")
-        draw_timeline(one, class_names, paths[-1])
-    return paths
-
-
-def annotate_video(
-    path: Path, video: Video, prediction: predictions.Prediction, class_names: list[str]
-) -> Path:
-    """Writes the video to `path` with its labels burnt in."""
-    from utils.actions.annotate import write_labeled_video
-
-    fps = video.fps or 0.0  # usable_videos leaves out those without one
-    frames = (
-        (frame, predictions.labels_at(prediction, class_names, i / fps))
-        for i, frame in enumerate(windows.frames_of(video))
-    )
-    write_labeled_video(path, frames, fps)
-    return path
-
-
-def what_was_done(network: TrainedNetwork, opts: Options) -> dict[str, Any]:
+def what_was_done(network: networks.TrainedNetwork, opts: Options) -> dict[str, Any]:
     """What predictions were made with, for their file."""
     about: dict[str, Any] = {"weights": network.start.words}
     if opts.sliding_window:

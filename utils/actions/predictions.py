@@ -2,10 +2,9 @@
 
 import csv
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,12 +14,11 @@ NUM_BEST = 5
 BAR = 30  # characters of a bar of 100 %
 
 
-@dataclass(frozen=True)
-class Span:
-    """The scores (classes,) of a part of a video, in seconds where the frame rate is known."""
+class Span(NamedTuple):
+    """The scores (classes,) of a part of a video, from `start` to `end` in seconds."""
 
-    start: float | None
-    end: float | None
+    start: float
+    end: float
     scores: torch.Tensor
 
 
@@ -46,11 +44,12 @@ def labels_at(
     prediction: Prediction, class_names: list[str], seconds: float
 ) -> list[tuple[str, float]]:
     """The three best classes at a time: those of the window whose middle is nearest."""
-    scores = prediction.scores
-    if prediction.timeline:
-        spans = prediction.timeline
-        scores = min(spans, key=lambda s: abs((s.start + s.end) / 2 - seconds)).scores
-    return best_classes(scores, class_names)[:3]
+    nearest = min(
+        prediction.timeline,
+        key=lambda span: abs((span.start + span.end) / 2 - seconds),
+        default=prediction,
+    )
+    return best_classes(nearest.scores, class_names)[:3]
 
 
 def prediction_in_words(prediction: Prediction, class_names: list[str]) -> str:
@@ -77,10 +76,7 @@ class Stretch(NamedTuple):
 
 
 def merge_windows(timeline: list[Span], class_names: list[str]) -> list[Stretch]:
-    """The stretches of a timeline.
-
-    Windows overlap; each counts up to the middle of what it shares with the next.
-    """
+    """Windows overlap; each counts up to the middle of what it shares with the next."""
     stretches: list[Stretch] = []
     for i, span in enumerate(timeline):
         name, score = best_classes(span.scores, class_names)[0]
@@ -98,19 +94,12 @@ def write_predictions(
     predictions: list[Prediction],
     problems: list[tuple[str, str]],
     class_names: list[str],
-    about: dict,
+    about: dict[str, Any],
 ) -> list[Path]:
-    """Writes predicted.json and predicted.csv; returns their paths.
-
-    Args:
-        problems: (path, why) of videos that could not be used.
-        about: what the predictions were made with.
-    """
+    """Writes predicted.json, which begins with `about`, and predicted.csv; returns their paths."""
     videos = [video_entry(prediction, class_names) for prediction in predictions]
-    content = about | {
-        "videos": videos,
-        "problems": [{"path": path, "error": why} for path, why in problems],
-    }
+    unusable = [{"path": path, "error": why} for path, why in problems]
+    content = about | {"videos": videos, "problems": unusable}
     paths = [folder / "predicted.json", folder / "predicted.csv"]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,20 +113,25 @@ def write_predictions(
             writer = csv.writer(file)
             writer.writerow(("path", "start", "end", "rank", "class_name", "score"))
             for video in videos:
-                writer.writerows(csv_rows(video))
+                # all of it, then window by window
+                parts = [video | {"start": "", "end": ""}, *video.get("timeline", ())]
+                for part in parts:
+                    place = video["path"], part["start"], part["end"]
+                    for rank, row in enumerate(part["predictions"], 1):
+                        writer.writerow((*place, rank, *row.values()))
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}); choose --out") from None
     return paths
 
 
-def video_entry(prediction: Prediction, class_names: list[str]) -> dict:
+def video_entry(prediction: Prediction, class_names: list[str]) -> dict[str, Any]:
     """What predicted.json says of a video."""
 
-    def best(scores: torch.Tensor) -> list[dict]:
+    def best(scores: torch.Tensor) -> list[dict[str, Any]]:
         pairs = best_classes(scores, class_names)
         return [{"class_name": name, "score": round(score, 5)} for name, score in pairs]
 
-    entry = {
+    entry: dict[str, Any] = {
         "path": prediction.path,
         "num_frames": prediction.num_frames,
         "fps": prediction.fps,
@@ -149,11 +143,3 @@ def video_entry(prediction: Prediction, class_names: list[str]) -> dict:
             for span in prediction.timeline
         ]
     return entry
-
-
-def csv_rows(video: dict) -> Iterator[tuple]:
-    """A row for each of the best classes of the whole video, then of each window."""
-    whole_video = {"start": "", "end": "", "predictions": video["predictions"]}
-    for part in (whole_video, *video.get("timeline", ())):
-        for rank, row in enumerate(part["predictions"], 1):
-            yield (video["path"], part["start"], part["end"], rank, *row.values())

@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def probe_time(run: Run, stop: GracefulStop) -> int:
     return 0
 
 
-def summarize_orders(scores: dict[str, Scores]) -> dict:
+def summarize_orders(scores: dict[str, Scores]) -> dict[str, Any]:
     """The content of probe_time.json: accuracy in percent of each order, over all and per class.
 
     Args:
@@ -66,18 +67,19 @@ def summarize_orders(scores: dict[str, Scores]) -> dict:
     }
 
 
-def orders_in_words(result: dict) -> str:
+def orders_in_words(result: dict[str, Any]) -> str:
     """A row for all videos, and one for each class."""
     orders = list(result["top1"])
-    rows = {"all": result["top1"]} | result["classes"]
-    width = max(len(name) for name in [*rows, "top-1 (%) of clips"])
-    lines = [f"{'top-1 (%) of clips':{width}}" + "".join(f"{order:>11}" for order in orders)]
-    for name, row in rows.items():
-        lines.append(f"{name:{width}}" + "".join(f"{row[order]:11.1f}" for order in orders))
-    return "\n".join(lines)
+    rows = {"top-1 (%) of clips": orders}
+    for name, row in ({"all": result["top1"]} | result["classes"]).items():
+        rows[name] = [f"{row[order]:.1f}" for order in orders]
+    width = max(map(len, rows))
+    return "\n".join(
+        f"{name:{width}}" + "".join(f"{cell:>11}" for cell in cells) for name, cells in rows.items()
+    )
 
 
-def draw_orders(result: dict, path: Path) -> None:
+def draw_orders(result: dict[str, Any], path: Path) -> None:
     """Bars for all videos, and below a row for each class."""
     from matplotlib.figure import Figure  # takes half a second
 
@@ -103,7 +105,7 @@ def draw_orders(result: dict, path: Path) -> None:
         figure.savefig(temporary, dpi=100, format="png")
 
 
-def write_orders(folder: Path, result: dict) -> list[Path]:
+def write_orders(folder: Path, result: dict[str, Any]) -> list[Path]:
     """Writes probe_time.json and probe_time.png; returns their paths."""
     paths = [folder / "probe_time.json", folder / "probe_time.png"]
     with whole(paths[0]) as temporary:

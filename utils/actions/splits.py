@@ -9,6 +9,7 @@ import logging
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from config import RUNS, UserError, whole
 from opts import Options
@@ -17,9 +18,9 @@ from utils import distributed
 from utils.loggers import set_up_console
 from utils.metrics import wilson_interval
 from utils.results import Result, describe
-from utils.scores import Scores, load_scores
+from utils.scores import load_scores
 
-METRICS = ("top1", "top5", "mean_class_accuracy")
+METRICS = (("top1", "top-1"), ("top5", "top-5"), ("mean_class_accuracy", "mean class accuracy"))
 log = logging.getLogger("video")
 
 
@@ -35,7 +36,7 @@ def splits(opts: Options, argv: list[str], run: Callable[[list[str]], int]) -> i
     for split in opts.splits:  # a list that is missing is said before the first hour
         with distributed.in_turn():
             read_dataset(opts.dataset, opts.data_root, split)
-    series = Series(opts.splits, RUNS / opts.name, opts.evaluate)
+    series = Series(opts.splits, RUNS / str(opts.name), opts.evaluate)
     for split, folder in series.left_to_do():
         # the last of two options counts
         status = run([*argv, "--splits", split, "--name", folder.name, "--resume", "auto"])
@@ -62,13 +63,29 @@ class Series:
     def __init__(self, splits: Sequence[int], prefix: Path, evaluate: bool):
         self.folders = {str(split): Path(f"{prefix}_{split}") for split in splits}
         self.file, self.evaluate = Path(f"{prefix}_splits.json"), evaluate
-        self.results: dict[str, Result] = {}
-        if distributed.from_main(self.file.exists) and not evaluate:
-            self.results = distributed.from_main(lambda: read_results(self.file))
-        else:
-            distributed.from_main(
-                lambda: check_folders(list(self.folders.values()), self.file, evaluate)
-            )
+        self.results: dict[str, Result] = distributed.from_main(self._results_before)
+
+    def _results_before(self) -> dict[str, Result]:
+        if not self.evaluate and self.file.exists():
+            try:
+                return json.loads(self.file.read_text(encoding="utf-8"))["splits"]
+            except (ValueError, KeyError, TypeError):
+                raise UserError(
+                    f"{self.file} is not the file of a series; remove it and sum up the runs with "
+                    "--evaluate"
+                ) from None
+        for folder in self.folders.values():  # all of them, before the first hour is spent
+            if self.evaluate and not (folder / "last.pth").exists():
+                raise UserError(
+                    f"no checkpoint {folder / 'last.pth'}; train it first: the same command "
+                    "without --evaluate"
+                )
+            if not self.evaluate and folder.exists():
+                raise UserError(
+                    f"the run folder {folder} exists, and no series {self.file} that it belongs "
+                    "to; choose another --name, or sum up runs that are there with --evaluate"
+                )
+        return {}
 
     def left_to_do(self) -> Iterator[tuple[str, Path]]:
         """Splits and their run folders; what a run has left there is read before the next one.
@@ -80,9 +97,10 @@ class Series:
                 log.info(f"split {split} is done, says {self.file}")
                 continue
             if not self.evaluate:  # from now on these folders belong to the series
-                write_series(self.file, {"splits": self.results})
+                self._save({"splits": self.results})
             yield split, folder
-            self.results[split] = distributed.from_main(lambda folder=folder: result_in(folder))
+            text = distributed.from_main((folder / "result.json").read_bytes)
+            self.results[split] = json.loads(text)
 
     def sum_up(self) -> None:
         """Writes and says what all splits come to.
@@ -91,78 +109,59 @@ class Series:
             UserError: they were not measured alike.
         """
         results = {split: self.results[split] for split in self.folders}
-        protocol = common_protocol(results, self.file)
-        together = distributed.from_main(lambda: pool_folders(self.folders.values()))
-        pooled = {"pooled": together} if together else {}
-        write_series(self.file, {"splits": results} | mean_and_deviation(results) | pooled)
+        protocols = sorted({result["protocol"].partition("; ")[0] for result in results.values()})
+        if len(protocols) > 1:
+            raise UserError(
+                f"{self.file}: the splits were measured by different protocols, '{protocols[0]}' "
+                f"and '{protocols[1]}'; measure all by one with --evaluate"
+            )
+        means = mean_and_deviation(list(results.values()))
+        pooled = distributed.from_main(lambda: pool_scores(self.folders.values()))
+        self._save({"splits": results} | means | ({"pooled": pooled} if pooled else {}))
         for split, result in results.items():
             log.info(f"split {split}: {describe(result)}")
-        log.info(f"{means_in_words(results)}; {protocol}")
-        if together:
-            log.info(f"{pooled_in_words(together)}; {protocol}")
+        numbers = ", ".join(
+            f"{words} {means[name]['mean']:.1f} % (standard deviation {means[name]['std']:.1f})"
+            for name, words in METRICS
+            if name in means
+        )
+        log.info(f"mean over splits {', '.join(results)}: {numbers}; {protocols[0]}")
+        if pooled:
+            low, high = pooled["top1_interval"]
+            log.info(
+                f"pooled over the {pooled['num_videos']} videos of all test lists, each tested "
+                f"once: top-1 {pooled['top1']:.1f} % (95 %: {low:.1f} to {high:.1f}); "
+                f"{protocols[0]}"
+            )
         log.info(f"results of all splits: {self.file}")
 
-
-def result_in(folder: Path) -> Result:
-    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
-
-
-def check_folders(folders: Sequence[Path], file: Path, evaluate: bool) -> None:
-    """Looks at all of them before the first hour is spent."""
-    for folder in folders:
-        if evaluate and not (folder / "last.pth").exists():
-            raise UserError(
-                f"no checkpoint {folder / 'last.pth'}; train it first: the same command without "
-                "--evaluate"
-            )
-        if not evaluate and folder.exists():
-            raise UserError(
-                f"the run folder {folder} exists, and no series {file} that it belongs to; choose "
-                "another --name, or sum up runs that are there with --evaluate"
-            )
+    def _save(self, content: dict[str, Any]) -> None:
+        if distributed.is_main():
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with whole(self.file) as temporary:
+                temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def common_protocol(results: dict[str, Result], file: Path) -> str:
-    """The part of their protocols that says what was averaged; no mean of unlike numbers."""
-    protocols = sorted({result["protocol"].partition("; ")[0] for result in results.values()})
-    if len(protocols) > 1:
-        raise UserError(
-            f"{file}: the splits were measured by different protocols, '{protocols[0]}' and "
-            f"'{protocols[1]}'; measure all by one with --evaluate"
-        )
-    return protocols[0]
-
-
-def mean_and_deviation(results: dict[str, Result]) -> dict:
+def mean_and_deviation(results: Sequence[Result]) -> dict[str, dict[str, float]]:
     """Mean and standard deviation (of a sample, n - 1) of each accuracy over the splits."""
     numbers = {}
-    for name in METRICS:
-        values = [result[name] for result in results.values()]
-        if len(values) > 1 and None not in values:
+    for name, _ in METRICS:
+        values = [value for result in results if (value := result[name]) is not None]
+        if len(values) == len(results) > 1:
             numbers[name] = {"mean": statistics.mean(values), "std": statistics.stdev(values)}
     return numbers
 
 
-def means_in_words(results: dict[str, Result]) -> str:
-    words = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class accuracy"}
-    numbers = [
-        f"{words[name]} {value['mean']:.1f} % (standard deviation {value['std']:.1f})"
-        for name, value in mean_and_deviation(results).items()
-    ]
-    return f"mean over splits {', '.join(results)}: {', '.join(numbers)}"
+def pool_scores(folders: Iterable[Path]) -> dict[str, Any] | None:
+    """Top-1 in percent over the videos of all test lists, if none of them is on two.
 
-
-def pool_folders(folders: Iterable[Path]) -> dict | None:
-    """`pool_scores` of what is in them; one may have been removed since its split was done."""
+    A folder may have been removed since its split was done: then nothing is pooled.
+    """
     try:
-        return pool_scores([load_scores(folder / "scores.npz") for folder in folders])
+        parts = [load_scores(folder / "scores.npz") for folder in folders]
     except UserError as error:
         log.info(f"the test lists are not counted together: {error}")
         return None
-
-
-def pool_scores(parts: list[Scores]) -> dict | None:
-    """Top-1 in percent over the videos of all test lists, if none of them is on two."""
     names = [name for part in parts for name in part.names]
     if len(set(names)) < len(names):
         return None
@@ -172,30 +171,3 @@ def pool_scores(parts: list[Scores]) -> dict | None:
         "top1_interval": wilson_interval(correct, len(names)),
         "num_videos": len(names),
     }
-
-
-def pooled_in_words(result: dict) -> str:
-    low, high = result["top1_interval"]
-    return (
-        f"pooled over the {result['num_videos']} videos of all test lists, each tested once: "
-        f"top-1 {result['top1']:.1f} % (95 %: {low:.1f} to {high:.1f})"
-    )
-
-
-def read_results(file: Path) -> dict[str, Result]:
-    """The results by split of a series that has begun."""
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))["splits"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{file} is not the file of a series; remove it and sum up the runs with --evaluate"
-        ) from None
-
-
-def write_series(file: Path, content: dict) -> None:
-    """The main process does."""
-    if not distributed.is_main():
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with whole(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

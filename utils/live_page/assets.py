@@ -97,12 +97,8 @@ PACKAGES = {  # npm package: (sha512 of its tarball, {file in the package: file 
         {
             name: f"js/mathjax/2.7.5/{name}"
             for name in (
-                "MathJax.js",
-                "config/Safe.js",
-                "config/TeX-AMS-MML_HTMLorMML.js",
-                "extensions/Safe.js",
-                "jax/output/SVG/jax.js",
-                "jax/output/SVG/config.js",
+                *("MathJax.js", "config/Safe.js", "config/TeX-AMS-MML_HTMLorMML.js"),
+                *("extensions/Safe.js", "jax/output/SVG/jax.js", "jax/output/SVG/config.js"),
                 "jax/output/SVG/fonts/TeX/fontdata.js",
                 "jax/output/SVG/fonts/TeX/Size1/Regular/Main.js",
             )
@@ -156,8 +152,12 @@ def install() -> str:
     Raises:
         AssetsError: visdom is not there in the right version, or no way to the files worked.
     """
-    visdom = _checked_visdom()
-    target = static_dir()
+    visdom, target = visdom_folder(), static_dir()
+    if visdom is None:
+        raise AssetsError(f"visdom is not installed: {INSTALL}")
+    version = importlib.metadata.version("visdom")
+    if version != VERSION:
+        raise AssetsError(f"visdom {version} is installed, the files are {VERSION}'s: {INSTALL}")
     if ready():
         return f"visdom's browser files are complete in {target}"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -165,21 +165,14 @@ def install() -> str:
         static = Path(folder) / "static"
         shutil.copytree(visdom / "static", static)
         way = _fetch_missing(static)
-        _mend_index(static / "index.html")
+        # tornado 6.6 refuses ".." in static_url and would answer 403 for every page
+        text = (static / "index.html").read_text(encoding="utf-8")
+        text = text.replace('{{ static_url("../user/style.css") }}', '"/user/style.css"')
+        (static / "index.html").write_text(text, encoding="utf-8")
         (static / MARKER).write_text(VERSION)
         shutil.rmtree(target, ignore_errors=True)
         static.rename(target)  # same file system, so a reader sees all of it or nothing
     return f"visdom's browser files are now in {target} ({way})"
-
-
-def _checked_visdom() -> Path:
-    folder = visdom_folder()
-    if folder is None:
-        raise AssetsError(f"visdom is not installed: {INSTALL}")
-    version = importlib.metadata.version("visdom")
-    if version != VERSION:
-        raise AssetsError(f"visdom {version} is installed, the files are {VERSION}'s: {INSTALL}")
-    return folder
 
 
 def _fetch_missing(static: Path) -> str:
@@ -211,29 +204,21 @@ def _from_npm(static: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         options = ["--ignore-scripts", "--no-update-notifier", "--fetch-retries=1"]
         _run_command([npm, "pack", *options, *PACKAGES], "npm", NPM_TIMEOUT, cwd=folder)
-        tarballs = {spec: Path(folder) / f"{spec.replace('@', '-')}.tgz" for spec in PACKAGES}
-        for spec, path in tarballs.items():  # all of them before the first file is taken out
-            _verify(spec, path)
-        for spec, path in tarballs.items():
-            _extract(path, PACKAGES[spec][1], static)
-
-
-def _verify(spec: str, path: Path) -> None:
-    if not path.is_file():
-        raise AssetsError(f"npm did not deliver {spec}")
-    digest = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
-    if digest != PACKAGES[spec][0]:
-        raise WrongChecksum(f"npm delivered a {spec} whose sha512 is not the pinned one; refused")
-
-
-def _extract(tarball: Path, files: dict[str, str], static: Path) -> None:
-    with tarfile.open(tarball) as tar:
-        for source, name in files.items():
-            target = static / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file = tar.extractfile(f"package/{source}")
-            assert file is not None  # the pinned tarball holds a file of that name
-            target.write_bytes(file.read())
+        for spec, (checksum, files) in PACKAGES.items():
+            tarball = Path(folder) / f"{spec.replace('@', '-')}.tgz"
+            if not tarball.is_file():
+                raise AssetsError(f"npm did not deliver {spec}")
+            digest = hashlib.sha512(tarball.read_bytes()).digest()
+            if base64.b64encode(digest).decode() != checksum:  # nothing of `static` will be used
+                raise WrongChecksum(
+                    f"npm delivered a {spec} whose sha512 is not the pinned one; refused"
+                )
+            with tarfile.open(tarball) as tar:
+                for source, name in files.items():
+                    (static / name).parent.mkdir(parents=True, exist_ok=True)
+                    file = tar.extractfile(f"package/{source}")
+                    assert file is not None  # the pinned tarball holds a file of that name
+                    (static / name).write_bytes(file.read())
 
 
 def _from_visdom(static: Path) -> None:
@@ -257,13 +242,6 @@ def _run_command(command: list[str], name: str, timeout: float, cwd: str | None 
         raise AssetsError(f"{name} failed with status {error.returncode}") from None
     except OSError as error:
         raise AssetsError(f"{name} cannot be run: {error}") from None
-
-
-def _mend_index(path: Path) -> None:
-    # tornado 6.6 refuses ".." in static_url and would answer 403 for every page
-    text = path.read_text(encoding="utf-8")
-    text = text.replace('{{ static_url("../user/style.css") }}', '"/user/style.css"')
-    path.write_text(text, encoding="utf-8")
 
 
 def main() -> int:

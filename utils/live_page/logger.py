@@ -11,21 +11,17 @@ from utils.live_page.panes import confusion_pane, picture_pane, tables_pane, tex
 from utils.loggers import Logger, history, read_options, read_validation, step_names
 from utils.mistakes import Mistakes
 
+Say = Callable[[str], None]
 log = logging.getLogger("video")
 
 
 class Visdom(Logger):
-    """The live page of a run, with what the run did before it was resumed."""
+    """The live page of a run, with what the run did before it was resumed.
 
-    def __init__(
-        self,
-        run_dir: Path,
-        server: str,
-        port: int,
-        env: str | None,
-        say: Callable[[str], None] = log.info,
-    ):
-        """`env` is the name of the run if it is None; see Page for the others."""
+    `env` is the name of the run if it is None; see Page for the others.
+    """
+
+    def __init__(self, run_dir: Path, server: str, port: int, env: str | None, say: Say = log.info):
         self.run_dir = run_dir
         self.newest: dict = {"epoch": 0, "step": 0}  # these two on top
         self.options = read_options(run_dir)
@@ -61,10 +57,8 @@ class Visdom(Logger):
         if validation:
             counts, class_names = validation["confusion"], validation["class_names"]
             self.page.show(CONFUSION, partial(confusion_pane, counts, class_names))
-            if picture.exists():
-                self.page.show(MISTAKES, partial(picture_pane, picture.read_bytes()))
-            else:
-                self.page.show(MISTAKES, partial(text_pane, "none"))
+            there = partial(picture_pane, picture.read_bytes()) if picture.exists() else None
+            self.page.show(MISTAKES, there or partial(text_pane, "none"))
 
     def close(self) -> None:
         self.page.close()

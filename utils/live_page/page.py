@@ -42,11 +42,9 @@ class NotVisdom(Exception):
 
 
 class Page:
-    """Windows of one run on visdom's page, in an environment of its own.
+    """Windows of one run on visdom's page, in an environment of its own, `env`.
 
     Args:
-        env: name of the run.
-        host, port: of visdom's server.
         env_path: folder for the data of a server that is started here.
         autostart: start a server if none answers and `host` is this machine.
         say: receives each sentence for the user, once; called from another thread.
@@ -173,7 +171,9 @@ class Page:
         try:
             if not self._connected:
                 self._connect()
-            for title in self._titles():
+            with self._lock:  # the order in which a page that is new to the server shows them
+                titles = [RUN, *curves.windows(self._points), CONFUSION, MISTAKES]
+            for title in titles:
                 self._post_window(title)
             if not self._connected:
                 self._tell("back, curves redrawn" if self._was_connected else self.url)
@@ -208,18 +208,10 @@ class Page:
             self._stale |= set(map(curves.window_title, self._points)) | self._panes.keys()
             ours = self._stale.copy()
         if not self._was_connected:  # an earlier run of this name must not be taken for this one
-            for title in self._windows_there() - ours:
-                self._post("/close", {"eid": self.env, "win": title})
-
-    def _windows_there(self) -> set[str]:
-        # those of runs, whose key is their title: a user's own may stand beside them
-        windows = json.loads(self._post("/win_data", {"eid": self.env, "win": None}))
-        return {key for key, window in windows.items() if window.get("title") == key}
-
-    def _titles(self) -> list[str]:
-        # a page that is new to the server shows its windows in the order in which they are posted
-        with self._lock:
-            return [RUN, *curves.windows(self._points), CONFUSION, MISTAKES]
+            windows = json.loads(self._post("/win_data", {"eid": self.env, "win": None}))
+            for key in windows.keys() - ours:
+                if windows[key].get("title") == key:  # else it is a window that a user made
+                    self._post("/close", {"eid": self.env, "win": key})
 
     def _post_window(self, title: str) -> None:
         with self._lock:
@@ -227,17 +219,15 @@ class Page:
                 return
             # before the post, not after it: news that come meanwhile must not be marked as posted
             self._stale.discard(title)
-            pane = self._panes.get(title) or self._curves(title)
+            pane = self._panes.get(title)
+            if pane is None:  # of curves, thinned now, since the run appends to these lists
+                drawn = curves.windows(self._points)[title]
+                traces = [trace(curve, *self._points[name]) for name, curve in drawn.items()]
+                pane = partial(curves_pane, title, traces)
         content = pane()  # without the lock, which `log` may be waiting for
         opts = {"title": title, **(LARGE if title == MISTAKES else SIZE)}
         self._post("/events", content | {"eid": self.env, "win": title, "opts": opts})
         self._posted = True
-
-    def _curves(self, title: str) -> partial[dict]:
-        # thinned while the lock is held, since the run appends to these lists
-        drawn = curves.windows(self._points)[title]
-        traces = [trace(curve, *self._points[name]) for name, curve in drawn.items()]
-        return partial(curves_pane, title, traces)
 
     def _post(self, path: str, message: dict) -> bytes:
         status, body = server.post(self.host, self.port, path, message, TIMEOUT)
@@ -253,12 +243,12 @@ class Page:
         if self._was_connected:
             self._tell(f"lost the server ({reason}); {GOES_ON}; {TRIES}", "lost")
         elif self.autostart and not assets.visdom_folder():
-            install = assets.INSTALL
-            self._tell(f"not installed; {GOES_ON}; for the live page: {install}", "no server")
+            why = f"not installed; {GOES_ON}; for the live page: {assets.INSTALL}"
+            self._tell(why, "no server")
         else:
             log = f", see {self.env_path / server.LOG}" if self._process else ""
-            where = f"no server at {self._address} ({reason}{log})"
-            self._tell(f"{where}; {GOES_ON}; {TRIES}", "no server")
+            where = f"{self._address} ({reason}{log})"
+            self._tell(f"no server at {where}; {GOES_ON}; {TRIES}", "no server")
 
     def _tell(self, sentence: str, kind: str = "") -> None:
         # of each kind one sentence a run: a server that comes and goes would fill the log

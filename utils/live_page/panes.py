@@ -34,7 +34,7 @@ def curves_pane(title: str, traces: list[dict]) -> dict:
 
 
 def trace(curve: Curve, epochs: list[float], values: list[float]) -> dict:
-    """One curve of a window."""
+    """One curve of a window, which plotly calls a trace."""
     return {
         "type": "scatter",
         "name": curve.label,
@@ -62,15 +62,14 @@ def finite(value: float) -> float | None:
 
 
 def text_pane(line: str) -> dict:
-    """A line of plain text."""
     return _html_pane(html.escape(line))
 
 
 def tables_pane(*tables: dict) -> dict:
     """Tables of names and values side by side."""
-    # or a long value in the second table would push it below the first
-    start, end = '<div style="white-space: nowrap">', "</div>"
-    return _html_pane(start + "".join(map(_html_table, tables)) + end)
+    # no wrap, or a long value in the second table would push it below the first
+    content = "".join(map(_html_table, tables))
+    return _html_pane(f'<div style="white-space: nowrap">{content}</div>')
 
 
 def _html_pane(content: str) -> dict:
@@ -101,7 +100,6 @@ def confusion_pane(counts: list[list[int]], class_names: list[str]) -> dict:
         [finite(round(100 * n / total, 1)) for n in row]
         for row, total in zip(counts, totals, strict=True)
     ]
-    numbers = {"texttemplate": "%{z:.0f}"} if len(class_names) <= MAX_NUMBERS else {}
     data = {
         "type": "heatmap",
         "z": percent,
@@ -112,8 +110,9 @@ def confusion_pane(counts: list[list[int]], class_names: list[str]) -> dict:
         "colorscale": [[0, "white"], [1, BLUE]],
         "showscale": False,  # it would lie under the buttons
         "hovertemplate": "%{y}, taken for %{x}: %{z:.0f} %<extra></extra>",
-        **numbers,
     }
+    if len(class_names) <= MAX_NUMBERS:
+        data["texttemplate"] = "%{z:.0f}"
     axis = {
         "type": "category",  # classes may be named by numbers
         "showticklabels": len(class_names) <= MAX_LABELS,

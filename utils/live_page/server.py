@@ -63,13 +63,13 @@ def is_visdom(host: str, port: int, timeout: float) -> bool:
 
 def start(port: int, env_path: Path) -> subprocess.Popen:
     """Start the server in the background; it outlives this process and Ctrl-C in its terminal."""
-    env_path = Path(env_path).resolve()
+    env_path = env_path.resolve()
     env_path.mkdir(parents=True, exist_ok=True)
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    command = [sys.executable, "-m", "utils.live_page.server"]
+    options = ["--port", str(port), "--env-path", str(env_path)]
     with open(env_path / LOG, "a") as log:
         return subprocess.Popen(
-            [*command, "--port", str(port), "--env-path", str(env_path)],
+            [sys.executable, "-m", "utils.live_page.server", *options],
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
             stdin=subprocess.DEVNULL,

@@ -19,7 +19,7 @@ def compute_activations_twice(model: nn.Module) -> None:
     with the weights of the original.
     """
     for block in blocks_of(model):
-        block.register_forward_pre_hook(with_block)
+        block.register_forward_pre_hook(lambda block, inputs: (block, *inputs))
         block.forward = recomputed
 
 
@@ -30,10 +30,6 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
     for child in children:
         blocks += child.children() if type(child) is nn.Sequential else [child]
     return [block for block in blocks if any(True for _ in block.children())]
-
-
-def with_block(block: nn.Module, inputs: tuple) -> tuple:
-    return block, *inputs
 
 
 def recomputed(block: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:

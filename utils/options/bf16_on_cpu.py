@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import platform
+import re
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,12 +27,10 @@ def wrong_layers(model: nn.Module, clip_shape: tuple[int, ...]) -> list[str]:
     right, so the network's own shapes are tried, and the answer is kept in the user's cache folder.
     """
     convs = convolution_shapes(model, clip_shape)
-    cache = (
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        / "video_classification_pytorch"
-    )
     machine = (platform.machine(), _cpu_name(), torch.__version__, torch.get_num_threads())
-    path = cache / f"bf16_{hashlib.sha256(repr((machine, convs)).encode()).hexdigest()[:16]}.json"
+    name = f"bf16_{hashlib.sha256(repr((machine, convs)).encode()).hexdigest()[:16]}.json"
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    path = caches / "video_classification_pytorch" / name
     try:
         return json.loads(path.read_text())
     except (OSError, json.JSONDecodeError):
@@ -41,7 +41,7 @@ def wrong_layers(model: nn.Module, clip_shape: tuple[int, ...]) -> list[str]:
     )
     wrong = [f"{conv[0]} of {conv[1]} with {conv[2]}" for conv in convs if not _agrees(*conv)]
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(wrong))
     except OSError as error:
         log.info(
@@ -66,18 +66,16 @@ class _Calls(TorchFunctionMode):
 
     def __init__(self):
         super().__init__()
-        self.found = []
+        self.found: list[tuple] = []
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func in (torch.conv2d, torch.conv3d):
-            call = dict.fromkeys(("stride", "dilation", "groups"), 1) | {"padding": 0}
+            call: dict[str, Any] = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
             call |= dict(zip(self.NAMES, args, strict=False)) | kwargs
-            shapes = (tuple(call[name].shape) for name in ("input", "weight"))
-            how = (
-                value if isinstance(value, int) else tuple(value)
-                for value in map(call.get, self.NAMES[3:])
-            )
+            how = (call[name] for name in self.NAMES[3:])
+            how = (value if isinstance(value, int) else tuple(value) for value in how)
+            shapes = tuple(call["input"].shape), tuple(call["weight"].shape)
             self.found.append((func.__name__, *shapes, *how))
         return func(*args, **kwargs)
 
@@ -99,15 +97,13 @@ def _gradients(function: str, x: torch.Tensor, weight: torch.Tensor, *how) -> li
     out = getattr(F, function)(x, weight, None, *how)
     # a gradient of ones would hide sums that cancel; this one is exact in bfloat16
     ramp = torch.linspace(-1, 1, out.shape[1], dtype=out.dtype)
-    (out * ramp.view(1, -1, *[1] * (out.dim() - 2))).sum().backward()
-    return [x.grad.float(), weight.grad.float()]
+    loss = (out * ramp.view(1, -1, *[1] * (out.dim() - 2))).sum()
+    return [gradient.float() for gradient in torch.autograd.grad(loss, (x, weight))]
 
 
 def _cpu_name() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        found = re.search(r"^model name\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        return found[1].strip() if found else ""
     except OSError:
         return platform.processor()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), ""
-    )

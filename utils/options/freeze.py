@@ -15,8 +15,7 @@ def freeze_until(model: nn.Module, stage: str) -> list[nn.Module]:
     stages = dict(getattr(model, "features", getattr(model, "backbone", model)).named_children())
     if stage not in stages:
         raise UserError(f"--freeze {stage}: the network's stages are {', '.join(stages)}")
-    names = list(stages)
-    frozen = [stages[name] for name in names[: names.index(stage) + 1]]
+    frozen = list(stages.values())[: list(stages).index(stage) + 1]
     for module in frozen:
         module.requires_grad_(False)
     return frozen
@@ -24,7 +23,7 @@ def freeze_until(model: nn.Module, stage: str) -> list[nn.Module]:
 
 def freeze_norms(model: nn.Module) -> list[nn.Module]:
     """Fixes scale and shift of batch norm everywhere; returns its modules, as freeze_until does."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    norms: list[nn.Module] = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     for module in norms:
         module.requires_grad_(False)
     return norms

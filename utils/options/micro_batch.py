@@ -22,14 +22,17 @@ def largest_micro_batch(
     """The fewest equal parts of a process's `share` of a batch that fit; their size.
 
     Args:
-        clip_shape: of a clip, uint8 (T, H, W, C); others as `fits_on_gpu` has them.
+        clip_shape: of a clip, uint8 (T, H, W, C).
+        batch_size: clips that are on the device, a micro-batch at a time in the network.
+        mixup: are they blended, in floats, on their way into it?
+        num_copies: tensors as large as each weight that a run keeps for it, such as its momentum.
 
     Raises:
         UserError: a single clip does not fit.
     """
-    how = {"batch_size": batch_size, "mixup": mixup, "num_copies": num_copies}
+    batch_shape = (batch_size, *clip_shape)
     for size in sizes_to_try(share):
-        if fits_on_gpu(classifier, clip_shape, size, device, **how):
+        if fits_on_gpu(classifier, batch_shape, size, device, mixup, num_copies):
             return size
     raise UserError(
         "out of memory with a single clip; try --checkpoint-activations, a smaller --crop-size or "
@@ -47,22 +50,15 @@ def sizes_to_try(share: int) -> Iterator[int]:
 
 def fits_on_gpu(
     classifier: nn.Module,
-    clip_shape: tuple[int, ...],
+    batch_shape: tuple[int, ...],
     size: int,
     device: torch.device,
-    *,
-    batch_size: int,
     mixup: bool,
     num_copies: int,
 ) -> bool:
-    """Can the gradient of `size` uint8 clips of `clip_shape` be computed beside all else?
+    """Can the gradient of `size` clips of a batch be computed beside all else?
 
     Leaves weights, batch norm and random numbers as they were.
-
-    Args:
-        batch_size: clips that are on the device, `size` at a time in the network.
-        mixup: are they blended, in floats, on their way into it?
-        num_copies: tensors as large as each weight that a run keeps for it, such as its momentum.
     """
     parameters = [p for p in classifier.parameters() if p.requires_grad]
     buffers = [(buffer, buffer.clone()) for buffer in classifier.buffers()]
@@ -72,7 +68,7 @@ def fits_on_gpu(
     try:
         with torch.random.fork_rng(devices=gpus):
             copies = [torch.empty_like(p) for p in parameters for _ in range(num_copies)]
-            batch = torch.zeros((batch_size, *clip_shape), dtype=torch.uint8, device=device)
+            batch = torch.zeros(batch_shape, dtype=torch.uint8, device=device)
             clips = batch[:size]
             if mixup:  # as the trainer blends
                 clips = torch.lerp(clips.float(), clips.float(), 0.5)

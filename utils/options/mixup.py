@@ -21,19 +21,13 @@ class Blended(NamedTuple):
     share: float  # of a clip itself in its blend
 
 
-class Mixup:
-    """Blends this process's share of a batch with clips of the whole batch.
+class Mixup(NamedTuple):
+    """Blends this process's share of a batch with clips of the whole batch."""
 
-    Args:
-        clips: uint8 (N, T, H, W, C), of the whole batch, as are `labels` (N,).
-        share: of a clip itself in its blend.
-        partners: places in the whole batch, of a partner for each clip of this process.
-    """
-
-    def __init__(
-        self, clips: torch.Tensor, labels: torch.Tensor, share: float, partners: torch.Tensor
-    ):
-        self.clips, self.labels, self.share, self.partners = clips, labels, share, partners
+    clips: torch.Tensor  # uint8 (N, T, H, W, C), of the whole batch
+    labels: torch.Tensor  # (N,)
+    share: float  # of a clip itself in its blend
+    partners: torch.Tensor  # places in the whole batch, for each clip of this process
 
     def blend(self, clips: torch.Tensor, part: slice) -> Blended:
         """`clips` (n, T, H, W, C) are a part of this process's share, and become floats.

@@ -27,11 +27,7 @@ def measure_norms(
     """
     classifier.eval()
     fixed = {norm for module in frozen for norm in module.modules()}
-    norms = [
-        module
-        for module in classifier.modules()
-        if isinstance(module, _BatchNorm) and module not in fixed
-    ]
+    norms = [m for m in classifier.modules() if isinstance(m, _BatchNorm) and m not in fixed]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -50,8 +46,9 @@ def measure_norms(
 
 def _average(norm: _BatchNorm) -> None:
     """Over the processes, each of which counts for the parts that it has seen."""
-    own = norm.num_batches_tracked.clone()
-    norm.num_batches_tracked.copy_(distributed.all_reduce_sum(own))
-    for statistic in (norm.running_mean, norm.running_var):
-        total = distributed.all_reduce_sum(own * statistic)
-        statistic.copy_(total / norm.num_batches_tracked)
+    statistics = dict(norm.named_buffers())
+    num_batches = statistics.pop("num_batches_tracked")
+    own = num_batches.clone()
+    num_batches.copy_(distributed.all_reduce_sum(own))
+    for statistic in statistics.values():
+        statistic.copy_(distributed.all_reduce_sum(own * statistic) / num_batches)
