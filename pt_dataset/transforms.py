@@ -56,8 +56,7 @@ class Crops:
         rows, columns = self.part
         resized = resize(frames[:, rows, columns], *self.size, self.antialias)
         crops = [resized[:, rows, columns] for rows, columns in self.windows]
-        pairs = zip(crops, self.mirrored, strict=True)
-        return [mirror(crop) if mirrored else crop for crop, mirrored in pairs]
+        return [mirror(c) if m else c for c, m in zip(crops, self.mirrored, strict=True)]
 
 
 def mirror(frames: np.ndarray) -> np.ndarray:
@@ -69,10 +68,12 @@ def mirror(frames: np.ndarray) -> np.ndarray:
     return mirrored
 
 
-def scaled(height: int, width: int, side: int, size: int, square: bool = False) -> tuple[int, int]:
-    """Height and width with a short side of `side`, or both if `square`; none under `size`."""
-    factors = (side / height, side / width) if square else (side / min(height, width),) * 2
-    return max(round(height * factors[0]), size), max(round(width * factors[1]), size)
+def scaled(height: int, width: int, side: int, clip: Preprocessing) -> tuple[int, int]:
+    """Height and width with a short side of `side`, or both if square; none under the crop's."""
+    shorter = min(height, width)
+    sides = (height, width) if clip.resize == "square" else (shorter, shorter)
+    down, right = side / sides[0], side / sides[1]
+    return max(round(height * down), clip.crop_size), max(round(width * right), clip.crop_size)
 
 
 def window_at(height: int, width: int, top: float, left: float, size: int) -> Window:
@@ -88,76 +89,68 @@ def window_at(height: int, width: int, top: float, left: float, size: int) -> Wi
 def training_crop(
     height: int, width: int, clip: Preprocessing, augmentation: Augmentation, rng: random.Random
 ) -> Crops:
-    """The crop of one clip in training, one of config.CROPS."""
-    square, size, antialias = clip.resize == "square", clip.crop_size, clip.antialias
-    if augmentation.crop == "corners":
-        return corner_crop(height, width, augmentation.crop_scales, size, rng, square, antialias)
-    if augmentation.crop == "resized":
-        area, ratio = augmentation.crop_area, augmentation.crop_ratio
-        return random_resized_crop(height, width, area, ratio, size, rng, antialias)
-    return random_crop(height, width, augmentation.short_side, size, rng, square, antialias)
+    """The crop of one clip in training, one of config.CROPS.
+
+    At any place after resizing to a random short side, or a part of the frame that is resized.
+    """
+    size = clip.crop_size
+    if augmentation.crop == "random":
+        # not the other way round: the crop of a resized frame begins between two source pixels
+        to = scaled(height, width, rng.randint(*augmentation.short_side), clip)
+        window = window_at(*to, rng.random(), rng.random(), size)
+        return Crops(ALL, to, [window], clip.antialias)
+    draw = corner_part if augmentation.crop == "corners" else random_part
+    part = draw(height, width, clip, augmentation, rng)
+    return Crops(part, (size, size), [ALL], clip.antialias)
 
 
-def random_crop(
-    height: int,
-    width: int,
-    short_side: tuple[int, int],
-    size: int,
-    rng: random.Random,
-    square: bool = False,
-    antialias: bool = True,
-) -> Crops:
-    """A random crop after resizing to a random side of [low, high]."""
-    # not the other way round: the crop of a resized frame begins between two source pixels
-    to = scaled(height, width, rng.randint(*short_side), size, square)
-    window = window_at(*to, rng.random(), rng.random(), size)
-    return Crops(ALL, to, [window], antialias)
-
-
-def random_resized_crop(
-    height: int,
-    width: int,
-    area: tuple[float, float],
-    ratio: tuple[float, float],
-    size: int,
-    rng: random.Random,
-    antialias: bool = True,
-) -> Crops:
-    """A window of a random share of the frame and random width / height, resized: torchvision's."""
+def random_part(
+    height: int, width: int, clip: Preprocessing, augmentation: Augmentation, rng: random.Random
+) -> Window:
+    """A random share of the frame with a random ratio of width to height: torchvision's."""
     from torchvision.transforms import v2  # here and below, since it takes as long as torch
 
+    crop = v2.RandomResizedCrop(clip.crop_size, augmentation.crop_area, augmentation.crop_ratio)
     with torch_draws_from(rng):
-        draw = v2.RandomResizedCrop(size, area, ratio).make_params
-        drawn = draw([torch.empty(1, height, width, device="meta")])
+        drawn = crop.make_params([torch.empty(1, height, width, device="meta")])
     top, left = drawn["top"], drawn["left"]
-    part = slice(top, top + drawn["height"]), slice(left, left + drawn["width"])
-    return Crops(part, (size, size), [ALL], antialias)
+    return slice(top, top + drawn["height"]), slice(left, left + drawn["width"])
 
 
-def corner_crop(
-    height: int,
-    width: int,
-    scales: tuple[float, ...],
-    size: int,
-    rng: random.Random,
-    square: bool = False,
-    antialias: bool = True,
-) -> Crops:
-    """A window at one of 13 fixed positions, resized.
+def corner_part(
+    height: int, width: int, clip: Preprocessing, augmentation: Augmentation, rng: random.Random
+) -> Window:
+    """A window at one of 13 fixed positions.
 
-    Its height and width are shares of the short side out of `scales`, neighbors there or equal; if
-    `square`, of the side that each is part of.
+    Its height and width are shares of the short side out of `crop_scales`, neighbors there or
+    equal; where frames are resized to squares, of the side that each is part of.
 
     Source: GroupMultiScaleCrop of the authors' tsn-pytorch; arXiv:1507.02159 sec. 3.
     """
-    sides = (height, width) if square else (min(height, width),) * 2
-    pairs = [(a, b) for i, a in enumerate(scales) for j, b in enumerate(scales) if abs(i - j) <= 1]
-    share = rng.choice(pairs)
+    sides = (height, width) if clip.resize == "square" else (min(height, width),) * 2
+    scales = list(enumerate(augmentation.crop_scales))
+    share = rng.choice([(a, b) for i, a in scales for j, b in scales if abs(i - j) <= 1])
     rows, columns = int(sides[0] * share[0]), int(sides[1] * share[1])
     down, right = rng.choice(POSITIONS)
     top, left = down * (height - rows) // 4, right * (width - columns) // 4
-    part = slice(top, top + rows), slice(left, left + columns)
-    return Crops(part, (size, size), [ALL], antialias)
+    return slice(top, top + rows), slice(left, left + columns)
+
+
+def view_crops(height: int, width: int, clip: Preprocessing, num_crops: int) -> Crops:
+    """The crops of evaluation.
+
+    1 is the center, 3 lie along the longer side; 10 are the four corners and the center, and the
+    same mirrored.
+    """
+    to = scaled(height, width, clip.short_side, clip)
+    places = {
+        1: [(0.5, 0.5)],
+        3: [(at, 0.5) if to[0] > to[1] else (0.5, at) for at in (0, 0.5, 1)],
+        10: [(0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5)] * 2,
+    }
+    windows = [window_at(*to, *place, clip.crop_size) for place in places[num_crops]]
+    mirrored = tuple(num_crops == 10 and i >= 5 for i in range(num_crops))
+    return Crops(ALL, to, windows, clip.antialias, mirrored)
 
 
 ClipAugmentation = Callable[[torch.Tensor, Augmentation, random.Random], torch.Tensor]
@@ -204,28 +197,3 @@ def flow_channels(fields: torch.Tensor, snippet_len: int) -> torch.Tensor:
     (..., T, S, S, 2) -> (..., T / snippet_len, S, S, 2 * snippet_len).
     """
     return fields.unflatten(-4, (-1, snippet_len)).movedim(-4, -2).flatten(-2)
-
-
-def view_crops(
-    height: int,
-    width: int,
-    short_side: int,
-    size: int,
-    num_crops: int,
-    square: bool = False,
-    antialias: bool = True,
-) -> Crops:
-    """The crops of evaluation.
-
-    1 is the center, 3 lie along the longer side; 10 are the four corners and the center, and the
-    same mirrored.
-    """
-    to = scaled(height, width, short_side, size, square)
-    places = {
-        1: [(0.5, 0.5)],
-        3: [(at, 0.5) if to[0] > to[1] else (0.5, at) for at in (0, 0.5, 1)],
-        10: [(0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5)] * 2,
-    }
-    windows = [window_at(*to, *place, size) for place in places[num_crops]]
-    mirrored = tuple(num_crops == 10 and i >= 5 for i in range(num_crops))
-    return Crops(ALL, to, windows, antialias, mirrored)
