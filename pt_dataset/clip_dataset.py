@@ -126,7 +126,8 @@ class TrainClips(Clips):
         crops, label = None, video.label
         for places, frame in clip_frames(video, indices, self.clip):
             if crops is None:  # the first frame tells the size of all
-                crops = transforms.training_crop(*frame.shape[:2], self.clip, augmentation, rng)
+                height, width, _ = frame.shape
+                crops = transforms.training_crop(height, width, self.clip, augmentation, rng)
                 if self.flipped_labels is not None and rng.random() < augmentation.flip_prob:
                     crops, label = replace(crops, mirrored=(True,)), self.flipped_labels[label]
             (crop,) = crops(frame[None])
@@ -193,7 +194,8 @@ def read_views(
     views = np.empty((num_clips, num_crops, num_frames, *frame_shape(clip)), np.uint8)
     crops = None
     for places, frame in clip_frames(video, indices, clip):
-        crops = crops or transforms.view_crops(*frame.shape[:2], clip, num_crops)
+        height, width, _ = frame.shape
+        crops = crops or transforms.view_crops(height, width, clip, num_crops)
         for view, crop in enumerate(crops(frame[None])):
             for place in places:
                 views[place // num_frames, view, place % num_frames] = crop[0]

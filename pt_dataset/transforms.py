@@ -20,13 +20,6 @@ from config import Augmentation, Preprocessing
 
 Window = tuple[slice, slice]  # rows and columns
 ALL = (slice(None), slice(None))
-# top and left of a window in quarters of the way from the first place to the last
-POSITIONS = (
-    *((0, 0), (0, 4), (4, 0), (4, 4)),  # the corners
-    *((0, 2), (2, 0), (2, 4), (4, 2)),  # the middles of the edges
-    *((1, 1), (1, 3), (3, 1), (3, 3)),  # halfway from the center to the corners
-    (2, 2),
-)
 
 
 def resize(clip: np.ndarray, height: int, width: int, antialias: bool = True) -> np.ndarray:
@@ -89,51 +82,17 @@ def window_at(height: int, width: int, top: float, left: float, size: int) -> Wi
 def training_crop(
     height: int, width: int, clip: Preprocessing, augmentation: Augmentation, rng: random.Random
 ) -> Crops:
-    """The crop of one clip in training, one of config.CROPS.
-
-    At any place after resizing to a random short side, or a part of the frame that is resized.
-    """
-    size = clip.crop_size
+    """The crop of one clip in training, one of config.CROPS."""
     if augmentation.crop == "random":
         # not the other way round: the crop of a resized frame begins between two source pixels
         to = scaled(height, width, rng.randint(*augmentation.short_side), clip)
-        window = window_at(*to, rng.random(), rng.random(), size)
+        window = window_at(*to, rng.random(), rng.random(), clip.crop_size)
         return Crops(ALL, to, [window], clip.antialias)
-    draw = corner_part if augmentation.crop == "corners" else random_part
+    from pt_dataset.crops import corners, resized
+
+    draw = corners.corner_window if augmentation.crop == "corners" else resized.any_window
     part = draw(height, width, clip, augmentation, rng)
-    return Crops(part, (size, size), [ALL], clip.antialias)
-
-
-def random_part(
-    height: int, width: int, clip: Preprocessing, augmentation: Augmentation, rng: random.Random
-) -> Window:
-    """A random share of the frame with a random ratio of width to height: torchvision's."""
-    from torchvision.transforms import v2  # here and below, since it takes as long as torch
-
-    crop = v2.RandomResizedCrop(clip.crop_size, augmentation.crop_area, augmentation.crop_ratio)
-    with torch_draws_from(rng):
-        drawn = crop.make_params([torch.empty(1, height, width, device="meta")])
-    top, left = drawn["top"], drawn["left"]
-    return slice(top, top + drawn["height"]), slice(left, left + drawn["width"])
-
-
-def corner_part(
-    height: int, width: int, clip: Preprocessing, augmentation: Augmentation, rng: random.Random
-) -> Window:
-    """A window at one of 13 fixed positions.
-
-    Its height and width are shares of the short side out of `crop_scales`, neighbors there or
-    equal; where frames are resized to squares, of the side that each is part of.
-
-    Source: GroupMultiScaleCrop of the authors' tsn-pytorch; arXiv:1507.02159 sec. 3.
-    """
-    sides = (height, width) if clip.resize == "square" else (min(height, width),) * 2
-    scales = list(enumerate(augmentation.crop_scales))
-    share = rng.choice([(a, b) for i, a in scales for j, b in scales if abs(i - j) <= 1])
-    rows, columns = int(sides[0] * share[0]), int(sides[1] * share[1])
-    down, right = rng.choice(POSITIONS)
-    top, left = down * (height - rows) // 4, right * (width - columns) // 4
-    return slice(top, top + rows), slice(left, left + columns)
+    return Crops(part, (clip.crop_size, clip.crop_size), [ALL], clip.antialias)
 
 
 def view_crops(height: int, width: int, clip: Preprocessing, num_crops: int) -> Crops:
@@ -175,7 +134,7 @@ def color_jitter(
     """Changes brightness, contrast, saturation and hue in random order: torchvision's."""
     if not any(augmentation.color_jitter):
         return clip
-    from torchvision.transforms import v2
+    from torchvision.transforms import v2  # here, since it takes as long as torch
 
     with torch_draws_from(rng):
         jittered = v2.ColorJitter(*augmentation.color_jitter)(clip.permute(0, 3, 1, 2))

@@ -170,10 +170,8 @@ def test_one_crop_serves_all_frames():
 
 def test_every_place_has_the_same_chance():
     rng = random.Random(0)
-    rows = [
-        int(cropped(gradient(34, 34), 32, rng, short_side=(34, 34))[0, 0, 0, 1])
-        for _ in range(3000)
-    ]
+    crops = [cropped(gradient(34, 34), 32, rng, short_side=(34, 34)) for _ in range(3000)]
+    rows = [int(crop[0, 0, 0, 1]) for crop in crops]
     assert all(900 < rows.count(row) < 1100 for row in range(3))
 
 
@@ -227,10 +225,8 @@ def test_a_corner_crop_of_the_right_size_is_not_resized():
 
 def test_corner_crops_of_square_frames_are_shares_of_each_side():
     rng = random.Random(0)
-    crops = [
-        cropped(gradient(100, 200), 50, rng, SQUARE, crop="corners", crop_scales=(0.5,))
-        for _ in range(50)
-    ]
+    clip, corners = gradient(100, 200), {"crop": "corners", "crop_scales": (0.5,)}
+    crops = [cropped(clip, 50, rng, SQUARE, **corners) for _ in range(50)]
     for top, left, bottom, right in map(window, crops):
         assert (bottom - top, right - left) == pytest.approx((50, 100), abs=3)
 
@@ -238,10 +234,9 @@ def test_corner_crops_of_square_frames_are_shares_of_each_side():
 def test_resized_crops_have_the_area_and_the_ratio_asked_for():
     rng = random.Random(0)
     areas, ratios = [], []
+    parts = {"crop": "resized", "crop_area": (0.2, 0.6), "crop_ratio": (0.5, 2)}
     for _ in range(500):
-        crop = cropped(
-            gradient(200, 250), 64, rng, crop="resized", crop_area=(0.2, 0.6), crop_ratio=(0.5, 2)
-        )
+        crop = cropped(gradient(200, 250), 64, rng, **parts)
         assert crop.shape == (4, 64, 64, 3)
         top, left, bottom, right = window(crop)
         height, width = (bottom - top) * 64 / 63, (right - left) * 64 / 63
