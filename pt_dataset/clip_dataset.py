@@ -81,11 +81,7 @@ class Clips(Dataset, ABC):
 
 
 class TrainClips(Clips):
-    """One random clip of each video, uint8 (T, S, S, C).
-
-    Args:
-        flipped_labels: see VideoLists; None: no clip is mirrored.
-    """
+    """One random clip of each video, uint8 (T, S, S, C); `flipped_labels`: see VideoLists."""
 
     def __init__(
         self,
@@ -179,18 +175,18 @@ class ViewClips(Clips):
 
 
 def read_views(
-    video: Video, indices_of_clips: list[list[int]], clip: Preprocessing, num_crops: int
+    video: Video, clips: list[list[int]], clip: Preprocessing, num_crops: int
 ) -> torch.Tensor:
     """Clips of a video as evaluation sees them, uint8 (V, T, S, S, C); V: the crops of each clip.
 
     Args:
-        indices_of_clips: equally many frames of each; one that is in several is decoded once.
+        clips: the frames of each, equally many; one that is in several is decoded once.
 
     Raises:
         UserError: see sources.frames.
     """
-    num_clips, num_frames = len(indices_of_clips), len(indices_of_clips[0])
-    indices = [index for one in indices_of_clips for index in one]
+    num_clips, num_frames = len(clips), len(clips[0])
+    indices = [index for frames_of_clip in clips for index in frames_of_clip]
     views = np.empty((num_clips, num_crops, num_frames, *frame_shape(clip)), np.uint8)
     crops = None
     for places, frame in clip_frames(video, indices, clip):

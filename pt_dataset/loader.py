@@ -172,8 +172,8 @@ def train_loader(
     """Batches of one random clip of each training video: uint8 (N, T, S, S, C), labels, indices.
 
     One clip is left out where the last batch would hold only that one, which batch norm cannot
-    train on; the order is random, so it is another one each time. Arguments as EpochBatches has
-    them.
+    train on; the order is random, so it is another one each time. `shard` and `equal_shares` are
+    those of EpochBatches.
 
     Raises:
         UserError: there are too few videos, or there is no room for a batch that waits.

@@ -21,8 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-# so that the file runs as a script too
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
 from pt_dataset.datalist import write_list
 from pt_dataset.video_list import Video
@@ -85,9 +84,8 @@ def render(label: int, rng: np.random.Generator) -> list[Image.Image]:
         scale = SPRITE / 2 / radius
         c, s = scale * math.cos(angle), scale * math.sin(angle)
         matrix = (c, s, SPRITE / 2 - c * x - s * y, -s, c, SPRITE / 2 + s * x - c * y)
-        shape = sprite.transform(
-            (SIZE, SIZE), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
-        )
+        how = Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+        shape = sprite.transform((SIZE, SIZE), *how)
         frame = background.copy()
         frame.paste(shape, (0, 0), shape)
         frames.append(frame)

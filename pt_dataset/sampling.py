@@ -39,7 +39,7 @@ def view_indices(video: Video, clip: Clip, num_clips: int | None) -> list[list[i
     if num_clips == 1:
         num_segments = clip.clip_len // clip.snippet_len
         return [center_segments(num_frames, num_segments, clip.snippet_len)]
-    assert num_clips is not None  # as config.check_views sees to
+    assert num_clips is not None  # as opts.py sees to
     return [test_segments(num_frames, num_clips, clip.snippet_len)]
 
 

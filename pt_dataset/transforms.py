@@ -151,8 +151,5 @@ def torch_draws_from(rng: random.Random) -> Iterator[None]:
 
 
 def flow_channels(fields: torch.Tensor, snippet_len: int) -> torch.Tensor:
-    """The fields of each segment as channels u1, v1, u2, v2, ... of one frame.
-
-    (..., T, S, S, 2) -> (..., T / snippet_len, S, S, 2 * snippet_len).
-    """
+    """(..., T, S, S, 2) -> (..., T / snippet_len, S, S, 2 * snippet_len): u1, v1, u2, v2, ..."""
     return fields.unflatten(-4, (-1, snippet_len)).movedim(-4, -2).flatten(-2)
