@@ -37,7 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import results
-from config import Augmentation, Optimization, Preprocessing, Regularization, UserError
+from config import Augmentation, Loading, Optimization, Preprocessing, Regularization, UserError
 from models import build_model
 from pt_dataset.faults import Faults
 from utils.averages import Averages, peak_memory_gb
@@ -413,9 +413,9 @@ def from_loader(
             std=(0.5,) * 3,
         ),
         Augmentation(),
+        Loading(workers=opts.workers),
         batch_size=size,
         seed=0,
-        workers=opts.workers,
     )
     trainer.epoch = trainer.step = 0
     steps = itertools.islice(trainer.steps(loader.epoch(), log_every=every), len(loader))

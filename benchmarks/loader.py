@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import results
-from config import Augmentation, DatasetSpec, Preprocessing
+from config import Augmentation, DatasetSpec, Loading, Preprocessing
 from pt_dataset.clip_dataset import TrainClips
 from pt_dataset.loader import collate, train_loader
 from pt_dataset.video_list import Video, VideoList
@@ -208,9 +208,9 @@ def all_cores(folder: Path, files: list[bytes], workers: int) -> list[dict]:
         lists_of(folder / "frames", count),
         CLIP,
         PLAIN,
+        Loading(workers=workers),
         batch_size=4,
         seed=0,
-        workers=workers,
     )
     classic = DataLoader(
         ClassicClips(folder / "frames", count), 4, num_workers=workers, persistent_workers=True

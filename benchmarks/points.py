@@ -18,7 +18,7 @@ from PIL import Image
 
 from benchmarks.apart import clock, megabytes_since, peak_megabytes, private_megabytes, together
 from benchmarks.models import SMALLEST
-from config import Augmentation, DatasetSpec, Optimization, Preprocessing, Regularization
+from config import Augmentation, DatasetSpec, Loading, Optimization, Preprocessing, Regularization
 from models import build_model
 from pt_dataset.datalist import read_list
 from pt_dataset.faults import Faults
@@ -57,10 +57,9 @@ def list_cost(num_entries: int) -> dict[str, float]:
             lists,
             SMALL,
             Augmentation(short_side=(16, 16)),
+            Loading(workers=1),
             batch_size=20,
             seed=0,
-            workers=1,
-            start_method="fork",
         )
         read = time.process_time()
         check_paths(path, videos, some_missing=False)  # a sample of 100

@@ -44,14 +44,13 @@ class Clips(Dataset, ABC):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        return self.sample(*key)
+    def __getitem__(self, index: tuple[int, int]) -> Sample:
+        return self.sample(*index)
 
     def sample(self, epoch: int, index: int, out: np.ndarray | None = None) -> Sample:
         """The sample; its clip is in `out` where that is given, unless something made a new one."""
-        video = self.videos[index]
+        video, fault = self.videos[index], None
         bad: set[int] = set()
-        fault = None
         # each try finds one bad frame more, and the clip may then need another one that is bad, too
         while len(bad) < sampling.length(video, self.clip):
             try:
@@ -72,17 +71,17 @@ class Clips(Dataset, ABC):
     ) -> tuple[torch.Tensor, int]:
         """The clip and its label, always the same, without the frames in `bad`."""
 
+    def sample_bytes(self) -> int:
+        """Of the largest clip."""
+        return math.prod(self.clip.network_input())
+
     def without(self, bad: set[int], video: Video, indices: list[int]) -> list[int]:
         """The indices with good frames in the place of bad ones."""
         return sampling.nearest(indices, sampling.length(video, self.clip), bad) if bad else indices
 
 
 class TrainClips(Clips):
-    """One random clip of each video, uint8 (T, S, S, C).
-
-    Args:
-        flipped_labels: see VideoLists; None: no clip is mirrored.
-    """
+    """One random clip of each video, uint8 (T, S, S, C); `flipped_labels`: see VideoLists."""
 
     def __init__(
         self,
@@ -120,81 +119,20 @@ class TrainClips(Clips):
         shape = (len(indices), *frame_shape(self.clip))
         # stacked flow has other channels than its fields, which need memory of their own
         pixels = out if out is not None and out.shape == shape else np.empty(shape, np.uint8)
-        crops, mirrored = None, False
+        crops, label = None, video.label
         for places, frame in clip_frames(video, indices, self.clip):
             if crops is None:  # the first frame tells the size of all
-                crops = transforms.training_crop(*frame.shape[:2], self.clip, augmentation, rng)
-                if self.flipped_labels is not None:
-                    mirrored = rng.random() < augmentation.flip_prob
-                crops = replace(crops, mirrored=(mirrored,))
+                height, width, _ = frame.shape
+                crops = transforms.training_crop(height, width, self.clip, augmentation, rng)
+                if self.flipped_labels is not None and rng.random() < augmentation.flip_prob:
+                    crops, label = replace(crops, mirrored=(True,)), self.flipped_labels[label]
             (crop,) = crops(frame[None])
             for place in places:
                 pixels[place] = crop[0]
         seen = as_seen(torch.from_numpy(pixels), self.clip)
         for augment in transforms.CLIP_AUGMENTATIONS:
             seen = augment(seen, augmentation, rng)
-        if mirrored and self.flipped_labels is not None:
-            return seen, self.flipped_labels[video.label]
-        return seen, video.label
-
-
-def shared_memory(*shape: int) -> torch.Tensor:
-    """uint8, not initialized; in a loader process such that the main one gets it without a copy."""
-    if get_worker_info() is None or 0 in shape:
-        return torch.empty(shape, dtype=torch.uint8)
-    # as torch's own default_collate allocates it
-    storage = torch.UntypedStorage._new_shared(math.prod(shape))
-    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
-
-
-def frame_shape(clip: Preprocessing) -> tuple[int, int, int]:
-    """(S, S, C) of a frame, or of a field of flow, after the crop."""
-    return clip.crop_size, clip.crop_size, 2 if clip.modality == "flow" else 3
-
-
-def clip_frames(
-    video: Video, indices: list[int], clip: Preprocessing
-) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Frames, or fields of flow, one after another; see sources.frames."""
-    if clip.modality != "flow":
-        return frames(video.path, indices, video.num_frames)
-    from pt_dataset.formats.flow import flow_fields  # here, since most networks see RGB
-
-    assert video.flow_path is not None  # as video_lists.check_clips and inputs.paths.usable see to
-    return flow_fields(video.flow_path, indices, video.num_frames)
-
-
-def as_seen(pixels: torch.Tensor, clip: Preprocessing) -> torch.Tensor:
-    """Cut frames (..., T, S, S, C) as the network sees them: flow of segments is stacked."""
-    if clip.modality == "flow" and clip.snippet_len:
-        return transforms.flow_channels(pixels, clip.snippet_len)
-    return pixels
-
-
-def read_views(
-    video: Video, indices_of_clips: list[list[int]], clip: Preprocessing, num_crops: int
-) -> torch.Tensor:
-    """Clips of a video as evaluation sees them, uint8 (V, T, S, S, C); V: the crops of each clip.
-
-    Args:
-        indices_of_clips: equally many frames of each; one that is in several is decoded once.
-
-    Raises:
-        UserError: see sources.frames.
-    """
-    num_clips, num_frames = len(indices_of_clips), len(indices_of_clips[0])
-    indices = [index for one in indices_of_clips for index in one]
-    views = np.empty((num_clips, num_crops, num_frames, *frame_shape(clip)), np.uint8)
-    crops = None
-    for places, frame in clip_frames(video, indices, clip):
-        if crops is None:
-            square = clip.resize == "square"
-            how = clip.short_side, clip.crop_size, num_crops, square, clip.antialias
-            crops = transforms.view_crops(*frame.shape[:2], *how)
-        for view, crop in enumerate(crops(frame[None])):
-            for place in places:
-                views[place // num_frames, view, place % num_frames] = crop[0]
-    return as_seen(torch.from_numpy(views).flatten(0, 1), clip)
+        return seen, label
 
 
 class ViewClips(Clips):
@@ -227,3 +165,67 @@ class ViewClips(Clips):
             clips = reordered_clips(clips, self.order, video)
         clips = [self.without(bad, video, indices) for indices in clips]
         return read_views(video, clips, self.clip, self.views.crops), video.label
+
+    def sample_bytes(self) -> int:
+        if self.views.clips:
+            return self.views.clips * self.views.crops * super().sample_bytes()
+        clips = (sampling.view_indices(video, self.clip, None) for video in self.videos)
+        longest = max((len(indices) for (indices,) in clips), default=0)
+        return self.views.crops * longest * super().sample_bytes() // self.clip.clip_len
+
+
+def read_views(
+    video: Video, clips: list[list[int]], clip: Preprocessing, num_crops: int
+) -> torch.Tensor:
+    """Clips of a video as evaluation sees them, uint8 (V, T, S, S, C); V: the crops of each clip.
+
+    Args:
+        clips: the frames of each, equally many; one that is in several is decoded once.
+
+    Raises:
+        UserError: see sources.frames.
+    """
+    num_clips, num_frames = len(clips), len(clips[0])
+    indices = [index for frames_of_clip in clips for index in frames_of_clip]
+    views = np.empty((num_clips, num_crops, num_frames, *frame_shape(clip)), np.uint8)
+    crops = None
+    for places, frame in clip_frames(video, indices, clip):
+        height, width, _ = frame.shape
+        crops = crops or transforms.view_crops(height, width, clip, num_crops)
+        for view, crop in enumerate(crops(frame[None])):
+            for place in places:
+                views[place // num_frames, view, place % num_frames] = crop[0]
+    return as_seen(torch.from_numpy(views).flatten(0, 1), clip)
+
+
+def clip_frames(
+    video: Video, indices: list[int], clip: Preprocessing
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Frames, or fields of flow, one after another; see sources.frames."""
+    if clip.modality != "flow":
+        return frames(video.path, indices, video.num_frames)
+    from pt_dataset.formats.flow import flow_fields  # here, since most networks see RGB
+
+    assert video.flow_path is not None  # as video_lists.check_clips and inputs.paths.usable see to
+    return flow_fields(video.flow_path, indices, video.num_frames)
+
+
+def frame_shape(clip: Preprocessing) -> tuple[int, int, int]:
+    """(S, S, C) of a frame, or of a field of flow, after the crop."""
+    return clip.crop_size, clip.crop_size, 2 if clip.modality == "flow" else 3
+
+
+def as_seen(pixels: torch.Tensor, clip: Preprocessing) -> torch.Tensor:
+    """Cut frames (..., T, S, S, C) as the network sees them: flow of segments is stacked."""
+    if clip.modality == "flow" and clip.snippet_len:
+        return transforms.flow_channels(pixels, clip.snippet_len)
+    return pixels
+
+
+def shared_memory(*shape: int) -> torch.Tensor:
+    """uint8, not initialized; in a loader process such that the main one gets it without a copy."""
+    if get_worker_info() is None or 0 in shape:
+        return torch.empty(shape, dtype=torch.uint8)
+    # as torch's own default_collate allocates it
+    storage = torch.UntypedStorage._new_shared(math.prod(shape))
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)

@@ -11,30 +11,26 @@ import shutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from config import DATASETS, UserError, whole
+from config import DATASETS, UserError, refuse, whole
 from pt_dataset.video_list import Video, VideoList
 
 KEYS = {"path": str, "class_name": str, "label": int, "num_frames": int}
 LEGACY_ROOT = "./videos_dataset/"  # how the lists of the original project begin
-MOST_FRAMES = (
-    2**31 - 1
-)  # 2 years at 30 frames a second; as many as the arrays of VideoList can count
+MOST_FRAMES = 2**31 - 1  # 2 years; as many as the arrays of VideoList can count
 CLASS_FILES = Path(__file__).resolve().parents[1] / "videos_dataset"  # <known set>/classes.txt
 
 
 def read_classes(path: Path) -> list[str]:
     """Class names, label 0 first, from a text file with one a line."""
     try:
-        names = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise UserError(
-            f"{path} is missing; it holds one class name a line, label 0 first"
-        ) from None
+        problem = "is missing; it holds one class name a line, label 0 first"
+        raise UserError(f"{path} {problem}") from None
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start})"
-        ) from None
-    names = [name for name in names if name]
+        problem = f"is not UTF-8 text ({error.reason} at byte {error.start})"
+        raise UserError(f"{path} {problem}") from None
+    names = [name for name in text.splitlines() if name]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{path} names the class '{twice}' more than once")
@@ -55,8 +51,7 @@ def read_list(path: Path, class_names: list[str]) -> tuple[VideoList, int]:
     """The videos of a list, and how many carried another label than `class_names` says.
 
     Raises:
-        UserError: no such file, not JSON, a key is missing or of a wrong type, or an unknown class;
-            it names the entry.
+        UserError: the file or an entry, which it names, cannot be used.
     """
     entries, folder = load_array(path), path.parent
     labels = {name: label for label, name in enumerate(class_names)}
@@ -72,12 +67,8 @@ def read_list(path: Path, class_names: list[str]) -> tuple[VideoList, int]:
     return VideoList.from_columns(**columns), num_remapped
 
 
-def entry_problem(entry: object, labels: Collection[str]) -> str:
-    """Why an entry cannot be used, to be put right after what names it; "" for a good one.
-
-    Args:
-        labels: the known classes.
-    """
+def entry_problem(entry: object, class_names: Collection[str]) -> str:
+    """Why an entry cannot be used, to be put right after what names it; "" for a good one."""
     if not isinstance(entry, dict):
         return f" is not an object with the keys {', '.join(KEYS)}"
     for key, kind in KEYS.items():
@@ -85,8 +76,8 @@ def entry_problem(entry: object, labels: Collection[str]) -> str:
             return f" has no '{key}'; pt_dataset/make_json.py writes complete lists"
         if type(entry[key]) is not kind:  # True is an int to isinstance
             return f": '{key}' is {entry[key]!r}, which is no {kind.__name__}"
-    if entry["class_name"] not in labels:
-        return f": class '{entry['class_name']}' is not among the {len(labels)} of classes.txt"
+    if entry["class_name"] not in class_names:
+        return f": class '{entry['class_name']}' is not among the {len(class_names)} of classes.txt"
     if not 1 <= entry["num_frames"] <= MOST_FRAMES:
         return f": '{entry['path']}' has {entry['num_frames']} frames; remove it from the list"
     fps, flow_path = entry.get("fps"), entry.get("flow_path")
@@ -151,8 +142,6 @@ def load_array(path: Path) -> list:
         raise UserError(f"no list {path}") from None
     except (ValueError, RecursionError) as error:  # of text or of JSON
         raise UserError(f"{path} is not JSON: {error}") from None
-    if not isinstance(entries, list):
-        raise UserError(f"{path} does not hold a JSON array of videos")
-    if not entries:
-        raise UserError(f"{path} holds no videos")
+    refuse(not isinstance(entries, list), f"{path} does not hold a JSON array of videos")
+    refuse(not entries, f"{path} holds no videos")
     return entries

@@ -25,10 +25,11 @@ import simplejpeg
 
 from config import UserError
 from pt_dataset.formats.frame_names import FRAME_NAME, by_kind
+from pt_dataset.formats.measure import count_frames
 from pt_dataset.formats.zip_frames import zip_videos
 from pt_dataset.listing.folders import fill_folders, result_folders, walk
 from pt_dataset.listing.pool import exit_status
-from pt_dataset.sources import VIDEO_NAME, count_frames, read_frames
+from pt_dataset.sources import VIDEO_NAME, read_frames
 
 # a JPEG of any quality keeps it, TSN subtracts it, and the usual tools for TV-L1 write it
 NO_MOTION = 128

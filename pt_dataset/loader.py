@@ -4,33 +4,22 @@ The samplers yield (epoch, index), and nothing else decides over a clip: the sam
 number of workers, forked or spawned, and after a resume.
 """
 
-import gc
-import logging
-import math
 import os
 import random
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, Sampler, default_collate
+from torch.utils.data import DataLoader, default_collate
 
-from config import Augmentation, Clip, Preprocessing, UserError, Views
-from pt_dataset import sampling
+from config import Augmentation, Loading, Preprocessing, UserError, Views
 from pt_dataset.clip_dataset import Clips, Sample, TrainClips, ViewClips
 from pt_dataset.faults import Faults
+from pt_dataset.processes.memory import fitting
+from pt_dataset.processes.signals import set_up_worker
 from pt_dataset.sources import is_video_file
 from pt_dataset.video_list import Video
 from pt_dataset.video_lists import VideoLists
-
-AHEAD = 2  # batches that each process may hold
-MEMORY_SHARE = 0.25  # of the free memory, for batches that wait
-SHM = Path("/dev/shm")  # where Linux keeps them; in containers it may be as small as 64 MB
-SHM_SHARE = 0.5  # the rest is for the batch in use, and for other programs
-log = logging.getLogger("video")
 
 
 class Batch(NamedTuple):
@@ -42,8 +31,8 @@ class Batch(NamedTuple):
     faults: dict[int, str]  # index of a video -> what was wrong with it, see pt_dataset/faults.py
 
 
-class EpochBatches(Sampler):
-    """Yields batches of (epoch, index) of every video, shuffled by (seed, epoch) or in list order.
+class EpochBatches:
+    """Yields batches of (epoch, index) of every video.
 
     A DataLoader keeps its processes only together with its sampler, so that one sampler serves all
     epochs: Loader.epoch sets `epoch`, and `start`, the batches to leave out where one goes on.
@@ -51,24 +40,28 @@ class EpochBatches(Sampler):
     Args:
         batch_size: of the whole batch, of which this process takes its share; there are as many
             batches in each process, and some shares are empty.
-        shard: rank of this process, and how many there are.
+        seed: shuffles each epoch in another way; None: list order.
         drop_last: leaves out a last batch that is not full.
         equal_shares: leaves it out where not all processes would have as many videos of it.
+        shard: rank of this process, and how many there are.
     """
 
     def __init__(
         self,
         num_videos: int,
         batch_size: int,
+        seed: int | None = None,
         *,
-        shuffle: bool = False,
-        seed: int = 0,
         drop_last: bool = False,
         equal_shares: bool = False,
         shard: tuple[int, int] = (0, 1),
     ):
-        self.num_videos, self.batch_size, self.shuffle = num_videos, batch_size, shuffle
-        self.seed, self.shard = seed, shard
+        self.num_videos, self.batch_size, self.seed, self.shard = (
+            num_videos,
+            batch_size,
+            seed,
+            shard,
+        )
         self.drop_last = drop_last or (equal_shares and num_videos % batch_size % shard[1] > 0)
         # a batch with two videos for each process leaves none with a single one, see `share`
         self.least = 1 if equal_shares else min(batch_size // shard[1], 2)
@@ -79,7 +72,7 @@ class EpochBatches(Sampler):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = list(range(self.num_videos))
-        if self.shuffle:
+        if self.seed is not None:
             random.Random(f"{self.seed} {self.epoch}").shuffle(order)
         for i in range(self.start, len(self)):
             batch = order[i * self.batch_size : (i + 1) * self.batch_size]
@@ -102,45 +95,30 @@ class Loader:
     """The batches of any epoch, from processes that live as long as it does.
 
     Args:
-        clips: the data set.
-        sampler: which of them make a batch.
-        name: of the list, for messages.
-        max_bad_share: of the videos that may have a fault in one epoch.
         training: a batch without clips counts as a step, and one with a single clip left has none,
             since batch norm cannot train on it. Batches without clips come in evaluation, too: the
             processes of a run have equally many.
-        batch_bytes: of the largest batch.
 
     Raises:
         UserError: there is no room for a batch that waits.
     """
 
-    def __init__(
-        self,
-        clips: Clips,
-        sampler: EpochBatches,
-        name: str,
-        max_bad_share: float,
-        *,
-        training: bool,
-        workers: int,
-        batch_bytes: int,
-        start_method: str | None,
-    ):
-        self.clips, self.sampler, self.name = clips, sampler, name
-        self.max_bad_share, self.training = max_bad_share, training
+    def __init__(self, clips: Clips, sampler: EpochBatches, loading: Loading, *, training: bool):
+        self.clips, self.sampler, self.training = clips, sampler, training
+        self.max_bad_share = loading.max_bad_share
+        workers, ahead = loading.workers, None
         if workers:
-            workers, ahead = fitting(workers, batch_bytes)
+            largest_share = -(-sampler.batch_size // sampler.shard[1])
+            workers, ahead = fitting(workers, largest_share * clips.sample_bytes())
         self.batches = DataLoader(
             clips,
             batch_sampler=sampler,
             num_workers=workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
-            multiprocessing_context=start_method if workers else None,
             worker_init_fn=set_up_worker,
             generator=torch.Generator(),  # it draws seeds that nobody needs: not from dropout's
-            prefetch_factor=ahead if workers else None,
+            prefetch_factor=ahead,
             persistent_workers=workers > 0,
         )
 
@@ -161,8 +139,8 @@ class Loader:
 
     def new_faults(self) -> Faults:
         """None yet, of an epoch of this loader."""
-        policy = self.clips.on_bad_frame
-        return Faults(self.name, len(self.clips), policy, self.max_bad_share)
+        name = "training" if self.training else "evaluation"
+        return Faults(name, len(self.clips), self.clips.on_bad_frame, self.max_bad_share)
 
     def advice(self) -> str:
         """What lets batches come sooner."""
@@ -171,118 +149,71 @@ class Loader:
         if workers < cores:
             return f"try --workers {cores} (now {workers})"
         if is_video_file(path):
-            return (
-                "extract the frames once, python pt_dataset/extract_frames.py; decoding video "
-                "costs more"
-            )
+            command = "extract the frames once, python pt_dataset/extract_frames.py"
+            return f"{command}; decoding video costs more"
+        smaller = "with a smaller short side"
         if os.path.isdir(path):
-            return (
-                "pack the frames, python pt_dataset/pack_frames.py, if the disk is slow; or store "
-                "them with a smaller short side"
-            )
-        return "store the frames on a faster disk, or with a smaller short side"
+            command = "pack the frames, python pt_dataset/pack_frames.py"
+            return f"{command}, if the disk is slow; or store them {smaller}"
+        return f"store the frames on a faster disk, or {smaller}"
 
 
 def train_loader(
     lists: VideoLists,
     clip: Preprocessing,
     augmentation: Augmentation,
+    loading: Loading,
     *,
     batch_size: int,
     seed: int,
-    workers: int,
-    on_bad_frame: str = "stop",
-    max_bad_share: float = 0.01,
     shard: tuple[int, int] = (0, 1),
     equal_shares: bool = False,
-    start_method: str | None = None,
 ) -> Loader:
     """Batches of one random clip of each training video: uint8 (N, T, S, S, C), labels, indices.
 
     One clip is left out where the last batch would hold only that one, which batch norm cannot
-    train on; the order is random, so it is another one each time.
-
-    Args:
-        batch_size: of all processes of a run together.
-        shard: rank of this process, and how many there are.
-        equal_shares: as EpochBatches has it.
+    train on; the order is random, so it is another one each time. `shard` and `equal_shares` are
+    those of EpochBatches.
 
     Raises:
         UserError: there are too few videos, or there is no room for a batch that waits.
     """
-    flipped_labels = lists.flipped_labels()
-    clips = TrainClips(lists.train, clip, augmentation, flipped_labels, seed, on_bad_frame)
+    labels, policy = lists.flipped_labels(), loading.on_bad_frame
+    clips = TrainClips(lists.train, clip, augmentation, labels, seed, policy)
+    single = batch_size > 1 and len(clips) % batch_size == 1
     batches = EpochBatches(
-        len(clips),
-        batch_size,
-        shuffle=True,
-        seed=seed,
-        drop_last=batch_size > 1 and len(clips) % batch_size == 1,
-        equal_shares=equal_shares,
-        shard=shard,
+        len(clips), batch_size, seed, drop_last=single, equal_shares=equal_shares, shard=shard
     )
     if not len(batches):
         raise UserError(
             f"{lists.train_list}: {len(clips)} training videos make no batch of {batch_size} to "
             "train on: add videos, or take a smaller --batch-size"
         )
-    share_bytes = -(-batch_size // shard[1]) * clip_bytes(clip)
-    return Loader(
-        clips,
-        batches,
-        "training",
-        max_bad_share,
-        training=True,
-        workers=workers,
-        batch_bytes=share_bytes,
-        start_method=start_method,
-    )
+    return Loader(clips, batches, loading, training=True)
 
 
 def view_loader(
     videos: Sequence[Video],
     clip: Preprocessing,
     views: Views,
+    loading: Loading,
     *,
     batch_size: int,
-    workers: int,
-    on_bad_frame: str = "stop",
-    max_bad_share: float = 0.01,
     shard: tuple[int, int] = (0, 1),
-    start_method: str | None = None,
     order: str = "normal",
 ) -> Loader:
     """Batches of views, uint8 (N, V, T, S, S, C), in list order; N * V is about `batch_size`.
 
-    Of several processes each (`shard`: its rank, and how many there are) has batches of that size.
-    Whole videos (views.clips None) come one by one, since T differs. `order` as ViewClips has it.
+    Of several processes each has batches of that size. Whole videos (views.clips None) come one by
+    one, since T differs. `order` as ViewClips has it.
 
     Raises:
         UserError: there is no room for a batch that waits.
     """
-    clips = ViewClips(videos, clip, views, on_bad_frame, order)
-    if views.clips:
-        batch_size = max(batch_size // (views.clips * views.crops), 1)
-        num_bytes = batch_size * views.clips * views.crops * clip_bytes(clip)
-    else:
-        batch_size = 1
-        lengths = (len(sampling.view_indices(video, clip, None)[0]) for video in videos)
-        num_bytes = views.crops * max(lengths, default=0) * clip_bytes(clip) // clip.clip_len
-    sampler = EpochBatches(len(clips), batch_size * shard[1], shard=shard)
-    return Loader(
-        clips,
-        sampler,
-        "evaluation",
-        max_bad_share,
-        training=False,
-        workers=workers,
-        batch_bytes=num_bytes,
-        start_method=start_method,
-    )
-
-
-def clip_bytes(clip: Clip) -> int:
-    return math.prod(clip.network_input())
+    clips = ViewClips(videos, clip, views, loading.on_bad_frame, order)
+    at_once = max(batch_size // (views.clips * views.crops), 1) if views.clips else 1
+    batches = EpochBatches(len(clips), at_once * shard[1], shard=shard)
+    return Loader(clips, batches, loading, training=False)
 
 
 def collate(samples: list[Sample] | tuple[torch.Tensor, list[Sample]]) -> Batch:
@@ -300,77 +231,6 @@ def collate(samples: list[Sample] | tuple[torch.Tensor, list[Sample]]) -> Batch:
         batch = default_collate([samples[i].clip for i in kept])
     else:
         batch = torch.empty(0, 0, dtype=torch.uint8)
-    labels, indices = (
-        torch.tensor([samples[i][part] for i in kept], dtype=torch.long) for part in (1, 2)
-    )
+    labels = torch.tensor([samples[i].label for i in kept], dtype=torch.long)
+    indices = torch.tensor([samples[i].index for i in kept], dtype=torch.long)
     return Batch(batch, labels, indices, faults)
-
-
-def fitting(workers: int, batch_bytes: int) -> tuple[int, int]:
-    """How many processes can run, and how many batches each may hold, in the free memory.
-
-    Raises:
-        UserError: not even one batch fits.
-    """
-    shm = free_shm()
-    if batch_bytes > shm:
-        raise UserError(
-            f"a batch has {megabytes(batch_bytes)}, and {SHM}, where loader processes leave it, "
-            f"has {megabytes(shm)} free: enlarge it (docker run --shm-size 8g), or take a smaller "
-            "--batch-size or --workers 0"
-        )
-    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # as torchrun says
-    room = min(MEMORY_SHARE * free_memory(), SHM_SHARE * shm) / sharing
-    batches = workers * AHEAD if room == math.inf else max(int(room // batch_bytes), 1)
-    fit = min(workers, batches)
-    ahead = min(AHEAD, batches // fit)
-    if fit * ahead < workers * AHEAD:
-        log.info(
-            f"loader: {fit} of {workers} processes, with {ahead} instead of {AHEAD} batches of "
-            f"{megabytes(batch_bytes)} each: a quarter of the free memory and half of {SHM} "
-            f"is {megabytes(room)}"
-        )
-    return fit, ahead
-
-
-def free_shm() -> float:
-    """Bytes; infinite on machines that do not have it."""
-    try:
-        status = os.statvfs(SHM)
-    except FileNotFoundError:
-        return math.inf
-    return status.f_bavail * status.f_frsize
-
-
-def free_memory() -> float:
-    """Bytes that programs can have; infinite where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except FileNotFoundError:
-        return math.inf
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-
-
-def megabytes(num_bytes: float) -> str:
-    return f"{num_bytes / 1e6:,.0f} MB"
-
-
-def set_up_worker(worker_id: int) -> None:
-    """Signals that reach every process of a run are for the main one, which saves and ends us."""
-    gc.freeze()  # a search for garbage in what the main process made would copy all of it, 45 MB
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_with_main, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with_main(main_process: int) -> None:
-    """Ends this process when the main one sends SIGTERM, as it does to close its loaders, or dies.
-
-    A worker that waits for room in a pipe that nobody reads would otherwise outlive it for good.
-    """
-    while os.getppid() == main_process:
-        received = signal.sigtimedwait({signal.SIGTERM}, 1)  # s
-        if received and received.si_pid == main_process:
-            break
-    os._exit(0)

@@ -21,8 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-# so that the file runs as a script too
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
 from pt_dataset.datalist import write_list
 from pt_dataset.video_list import Video
@@ -75,9 +74,8 @@ def motion(rng: np.random.Generator, kind: str) -> list[tuple[float, float, floa
 
 def render(label: int, rng: np.random.Generator) -> list[Image.Image]:
     """The frames of one video of class `label`."""
-    background = Image.blend(
-        texture(rng, SIZE, int(rng.integers(4, 10))), Image.new("RGB", (SIZE, SIZE), "gray"), 0.4
-    )
+    gray = Image.new("RGB", (SIZE, SIZE), "gray")
+    background = Image.blend(texture(rng, SIZE, int(rng.integers(4, 10))), gray, 0.4)
     sprite = texture(rng, SPRITE, int(rng.integers(4, 8)))
     sprite.putalpha(outline(rng))
     frames = []
@@ -86,9 +84,8 @@ def render(label: int, rng: np.random.Generator) -> list[Image.Image]:
         scale = SPRITE / 2 / radius
         c, s = scale * math.cos(angle), scale * math.sin(angle)
         matrix = (c, s, SPRITE / 2 - c * x - s * y, -s, c, SPRITE / 2 + s * x - c * y)
-        shape = sprite.transform(
-            (SIZE, SIZE), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
-        )
+        how = Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+        shape = sprite.transform((SIZE, SIZE), *how)
         frame = background.copy()
         frame.paste(shape, (0, 0), shape)
         frames.append(frame)
@@ -118,9 +115,8 @@ def write_demo(data_root: Path) -> Path:
         # forked, as the loader's processes are: a spawned one would import main.py, all of torch
         with ProcessPoolExecutor(mp_context=get_context("fork")) as pool:
             for part, num_videos in NUM_VIDEOS.items():
-                jobs = pool.map(
-                    partial(write_video, temporary, part), range(num_videos), chunksize=16
-                )
+                write = partial(write_video, temporary, part)
+                jobs = pool.map(write, range(num_videos), chunksize=16)
                 videos = list(tqdm(jobs, f"writing demo {part}", num_videos, unit="video"))
                 write_list(temporary / f"{part}list01.json", videos)
         (temporary / "classes.txt").write_text("\n".join(CLASSES) + "\n")

@@ -10,18 +10,20 @@ from config import Clip
 from pt_dataset.video_list import Video
 
 
-def generator(seed: int, epoch: int, index: int, view: int = 0) -> random.Random:
+def generator(seed: int, epoch: int, index: int) -> random.Random:
     """The generator of one clip: a pure function of its arguments, whatever process asks."""
-    # a string is seeded through SHA-512, the same everywhere, not through hash()
-    return random.Random(f"{seed} {epoch} {index} {view}")
+    # a string is seeded through SHA-512, the same everywhere, not through hash(); 0 is the one clip
+    # of this video and epoch
+    return random.Random(f"{seed} {epoch} {index} 0")
 
 
 def train_indices(video: Video, clip: Clip, rng: random.Random) -> list[int]:
     """The frames, or fields of flow, of one random clip."""
+    num_frames = length(video, clip)
     if clip.snippet_len:
         num_segments = clip.clip_len // clip.snippet_len
-        return random_segments(length(video, clip), num_segments, clip.snippet_len, rng)
-    return random_clip(length(video, clip), clip.clip_len, step(video, clip), rng)
+        return random_segments(num_frames, num_segments, clip.snippet_len, rng)
+    return random_clip(num_frames, clip.clip_len, step(video, clip), rng)
 
 
 def view_indices(video: Video, clip: Clip, num_clips: int | None) -> list[list[int]]:
@@ -37,6 +39,7 @@ def view_indices(video: Video, clip: Clip, num_clips: int | None) -> list[list[i
     if num_clips == 1:
         num_segments = clip.clip_len // clip.snippet_len
         return [center_segments(num_frames, num_segments, clip.snippet_len)]
+    assert num_clips is not None  # as opts.py sees to
     return [test_segments(num_frames, num_clips, clip.snippet_len)]
 
 
@@ -56,15 +59,11 @@ def step(video: Video, clip: Clip) -> int | Fraction:
 def resampled_stride(stride: int, fps: float, target_fps: float) -> int | Fraction:
     """The step in source frames that is `stride` frames of the video shown at `target_fps`.
 
-    Exact: 30000/1001 frames a second stay what they are, and a whole number is an int.
+    Exact: 29.97003 frames a second are meant as 30000/1001, and a whole number is an int.
     """
-    step = stride * rate(fps) / rate(target_fps)
+    rate, target = (Fraction(number).limit_denominator(1001) for number in (fps, target_fps))
+    step = stride * rate / target
     return step.numerator if step.denominator == 1 else step
-
-
-def rate(fps: float) -> Fraction:
-    """Frames a second as the fraction that was meant: 29.97003 is 30000/1001."""
-    return Fraction(fps).limit_denominator(1001)
 
 
 def random_clip(
@@ -76,16 +75,11 @@ def random_clip(
         num_frames: length of the video, at least 1.
         clip_len: frames to return.
         stride: source frames from one frame of the clip to the next; of a fraction, whole frames.
-        rng: where the start comes from.
-
-    Returns:
-        `clip_len` indices in [0, num_frames).
 
     Source: I3D, arXiv:1705.07750 sec. 2.5: random start frames, short videos looped.
     """
-    return clip_from(
-        rng.randrange(num_starts(num_frames, clip_len, stride)), num_frames, clip_len, stride
-    )
+    start = rng.randrange(num_starts(num_frames, clip_len, stride))
+    return clip_from(start, num_frames, clip_len, stride)
 
 
 def spaced_clips(
@@ -124,19 +118,10 @@ def clip_from(start: int, num_frames: int, clip_len: int, stride: int | Fraction
 def random_segments(
     num_frames: int, num_segments: int, snippet_len: int, rng: random.Random
 ) -> list[int]:
-    """One random snippet of each of `num_segments` equal parts of a video: training.
+    """`snippet_len` frames in a row of each of `num_segments` equal parts of a video: training.
 
     A video with fewer starts than segments gives sorted random snippets, which may repeat; one
     with no more frames than segments gives its first snippet each time.
-
-    Args:
-        num_frames: length of the video, at least 1.
-        num_segments: parts of the video.
-        snippet_len: consecutive frames taken from each; behind the end the last frame is repeated.
-        rng: where the starts come from.
-
-    Returns:
-        `num_segments * snippet_len` indices in [0, num_frames), one segment after the other.
 
     Source: the authors' PyTorch code of Temporal Segment Networks, tsn-pytorch (dataset.py).
     """
@@ -152,10 +137,7 @@ def random_segments(
 
 
 def center_segments(num_frames: int, num_segments: int, snippet_len: int) -> list[int]:
-    """The middle snippet of each part of a video: validation. Otherwise as `random_segments`.
-
-    A video with no more starts than segments gives its first snippet each time.
-    """
+    """The middle snippet of each part; the first, each time, of videos too short: validation."""
     if num_frames < num_segments + snippet_len:
         return snippets([0] * num_segments, num_frames, snippet_len)
     return test_segments(num_frames, num_segments, snippet_len)

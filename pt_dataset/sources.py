@@ -4,6 +4,7 @@ A video is a folder of numbered pictures, `archive.zip/folder` with such picture
 the pictures of one video, or a video file. What few data sets need is imported where it is used.
 """
 
+import contextlib
 import io
 import os
 import re
@@ -83,46 +84,23 @@ def exists(video: str) -> bool:
     return open_archive(inside[0]).has(inside[1])
 
 
-def count_frames(video: str) -> int:
-    """How many frames a video has: measured, whatever its header says.
-
-    Raises:
-        UserError: the video cannot be used.
-    """
-    if is_video_file(video):
-        from pt_dataset.formats import video_file
-
-        return video_file.count_frames(video)
-    return len(open_frames(video))
-
-
-def frame_rate(video: str) -> float | None:
-    """Frames a second of a video file; None of frames, which do not tell."""
-    if not is_video_file(video):
-        return None
-    from pt_dataset.formats import video_file
-
-    return video_file.frame_rate(video)
-
-
 def frames(
     video: str, indices: list[int], num_frames: int
 ) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Decoded frames of a video, one after another, each with its places in `indices`.
+    """Decoded frames of a video, one after another.
 
     Take of a frame what is to be kept before the next one is asked for: it is then still in the
     cache of the processor, and the next one may be decoded into the same memory.
 
     Args:
-        video: folder, archive.zip/folder, archive, or video file.
         indices: 0-based frame numbers; each frame is decoded once, however often it is named.
         num_frames: what the list says; a video with fewer is an error even where `indices` would
             not notice.
 
     Yields:
-        places, such that the frame is number indices[place], and the frame, uint8 (H, W, 3),
-        contiguous, all of one size. Where seeking in a video file turns out to mislead, frames
-        come a second time, and those count.
+        The frame's places in `indices`, and the frame, uint8 (H, W, 3), contiguous, all of one
+        size. Where seeking in a video file turns out to mislead, frames come a second time, and
+        those count.
 
     Raises:
         BadFrame: one frame cannot be decoded, or has another size; it names the file.
@@ -198,10 +176,8 @@ def odd_one(pictures: Pictures, indices: list[int]) -> BadFrame:
     """The error that names the first frame of another size than most of `indices` have."""
     sizes = {}
     for index in indices:
-        try:
+        with contextlib.suppress(*PICTURE_ERRORS):  # a broken one has no size
             sizes[index] = picture_size(pictures.read(index))
-        except PICTURE_ERRORS:
-            continue  # of no known size
     usual = Counter(sizes.values()).most_common(1)[0][0]
     odd = next(index for index, size in sizes.items() if size != usual)
     words = "{1}x{0}, the other frames {3}x{2}".format(*sizes[odd], *usual)
@@ -211,22 +187,20 @@ def odd_one(pictures: Pictures, indices: list[int]) -> BadFrame:
 def picture_size(data: bytes) -> tuple[int, int]:
     """Height and width of an encoded picture, from its header."""
     try:
-        return simplejpeg.decode_jpeg_header(data)[:2]
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        return int(height), int(width)  # as its stubs do not know
     except ValueError:
         with Image.open(io.BytesIO(data)) as image:
             return image.height, image.width
 
 
 def decode_into(data: bytes, out: np.ndarray) -> tuple[int, int]:
-    """Decodes a picture into `out`, uint8 (H, W, 3) as RGB or (H, W, 1) as gray, if it fits.
-
-    Returns:
-        height and width of the picture.
-    """
-    mode, colorspace = ("RGB", "RGB") if out.shape[2] == 3 else ("L", "GRAY")
+    """Height and width of a picture; if it fits it is in `out`, RGB (H, W, 3) or gray (H, W, 1)."""
+    height, width, channels = out.shape
+    mode, colorspace = ("RGB", "RGB") if channels == 3 else ("L", "GRAY")
     try:
-        height, width, stored, _ = simplejpeg.decode_jpeg_header(data)
-        if (height, width) == out.shape[:2] and stored not in ("CMYK", "YCCK"):
+        *size, stored, _ = simplejpeg.decode_jpeg_header(data)
+        if size == [height, width] and stored not in ("CMYK", "YCCK"):
             simplejpeg.decode_jpeg(data, colorspace, buffer=out)
             return height, width
     except ValueError:

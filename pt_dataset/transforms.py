@@ -20,13 +20,6 @@ from config import Augmentation, Preprocessing
 
 Window = tuple[slice, slice]  # rows and columns
 ALL = (slice(None), slice(None))
-# top and left of a window in quarters of the way from the first place to the last
-POSITIONS = (
-    *((0, 0), (0, 4), (4, 0), (4, 4)),  # the corners
-    *((0, 2), (2, 0), (2, 4), (4, 2)),  # the middles of the edges
-    *((1, 1), (1, 3), (3, 1), (3, 3)),  # halfway from the center to the corners
-    (2, 2),
-)
 
 
 def resize(clip: np.ndarray, height: int, width: int, antialias: bool = True) -> np.ndarray:
@@ -56,8 +49,7 @@ class Crops:
         rows, columns = self.part
         resized = resize(frames[:, rows, columns], *self.size, self.antialias)
         crops = [resized[:, rows, columns] for rows, columns in self.windows]
-        pairs = zip(crops, self.mirrored, strict=True)
-        return [mirror(crop) if mirrored else crop for crop, mirrored in pairs]
+        return [mirror(c) if m else c for c, m in zip(crops, self.mirrored, strict=True)]
 
 
 def mirror(frames: np.ndarray) -> np.ndarray:
@@ -69,10 +61,12 @@ def mirror(frames: np.ndarray) -> np.ndarray:
     return mirrored
 
 
-def scaled(height: int, width: int, side: int, size: int, square: bool = False) -> tuple[int, int]:
-    """Height and width with a short side of `side`, or both if `square`; none under `size`."""
-    factors = (side / height, side / width) if square else (side / min(height, width),) * 2
-    return max(round(height * factors[0]), size), max(round(width * factors[1]), size)
+def scaled(height: int, width: int, side: int, clip: Preprocessing) -> tuple[int, int]:
+    """Height and width with a short side of `side`, or both if square; none under the crop's."""
+    shorter = min(height, width)
+    sides = (height, width) if clip.resize == "square" else (shorter, shorter)
+    down, right = side / sides[0], side / sides[1]
+    return max(round(height * down), clip.crop_size), max(round(width * right), clip.crop_size)
 
 
 def window_at(height: int, width: int, top: float, left: float, size: int) -> Window:
@@ -89,75 +83,33 @@ def training_crop(
     height: int, width: int, clip: Preprocessing, augmentation: Augmentation, rng: random.Random
 ) -> Crops:
     """The crop of one clip in training, one of config.CROPS."""
-    square, size, antialias = clip.resize == "square", clip.crop_size, clip.antialias
-    if augmentation.crop == "corners":
-        return corner_crop(height, width, augmentation.crop_scales, size, rng, square, antialias)
-    if augmentation.crop == "resized":
-        area, ratio = augmentation.crop_area, augmentation.crop_ratio
-        return random_resized_crop(height, width, area, ratio, size, rng, antialias)
-    return random_crop(height, width, augmentation.short_side, size, rng, square, antialias)
+    if augmentation.crop == "random":
+        # not the other way round: the crop of a resized frame begins between two source pixels
+        to = scaled(height, width, rng.randint(*augmentation.short_side), clip)
+        window = window_at(*to, rng.random(), rng.random(), clip.crop_size)
+        return Crops(ALL, to, [window], clip.antialias)
+    from pt_dataset.crops import corners, resized
+
+    draw = corners.corner_window if augmentation.crop == "corners" else resized.any_window
+    part = draw(height, width, clip, augmentation, rng)
+    return Crops(part, (clip.crop_size, clip.crop_size), [ALL], clip.antialias)
 
 
-def random_crop(
-    height: int,
-    width: int,
-    short_side: tuple[int, int],
-    size: int,
-    rng: random.Random,
-    square: bool = False,
-    antialias: bool = True,
-) -> Crops:
-    """A random crop after resizing to a random side of [low, high]."""
-    # not the other way round: the crop of a resized frame begins between two source pixels
-    to = scaled(height, width, rng.randint(*short_side), size, square)
-    window = window_at(*to, rng.random(), rng.random(), size)
-    return Crops(ALL, to, [window], antialias)
+def view_crops(height: int, width: int, clip: Preprocessing, num_crops: int) -> Crops:
+    """The crops of evaluation.
 
-
-def random_resized_crop(
-    height: int,
-    width: int,
-    area: tuple[float, float],
-    ratio: tuple[float, float],
-    size: int,
-    rng: random.Random,
-    antialias: bool = True,
-) -> Crops:
-    """A window of a random share of the frame and random width / height, resized: torchvision's."""
-    from torchvision.transforms import v2  # here and below, since it takes as long as torch
-
-    with torch_draws_from(rng):
-        draw = v2.RandomResizedCrop(size, area, ratio).make_params
-        drawn = draw([torch.empty(1, height, width, device="meta")])
-    top, left = drawn["top"], drawn["left"]
-    part = slice(top, top + drawn["height"]), slice(left, left + drawn["width"])
-    return Crops(part, (size, size), [ALL], antialias)
-
-
-def corner_crop(
-    height: int,
-    width: int,
-    scales: tuple[float, ...],
-    size: int,
-    rng: random.Random,
-    square: bool = False,
-    antialias: bool = True,
-) -> Crops:
-    """A window at one of 13 fixed positions, resized.
-
-    Its height and width are shares of the short side out of `scales`, neighbors there or equal; if
-    `square`, of the side that each is part of.
-
-    Source: GroupMultiScaleCrop of the authors' tsn-pytorch; arXiv:1507.02159 sec. 3.
+    1 is the center, 3 lie along the longer side; 10 are the four corners and the center, and the
+    same mirrored.
     """
-    sides = (height, width) if square else (min(height, width),) * 2
-    pairs = [(a, b) for i, a in enumerate(scales) for j, b in enumerate(scales) if abs(i - j) <= 1]
-    share = rng.choice(pairs)
-    rows, columns = int(sides[0] * share[0]), int(sides[1] * share[1])
-    down, right = rng.choice(POSITIONS)
-    top, left = down * (height - rows) // 4, right * (width - columns) // 4
-    part = slice(top, top + rows), slice(left, left + columns)
-    return Crops(part, (size, size), [ALL], antialias)
+    to = scaled(height, width, clip.short_side, clip)
+    places = {
+        1: [(0.5, 0.5)],
+        3: [(at, 0.5) if to[0] > to[1] else (0.5, at) for at in (0, 0.5, 1)],
+        10: [(0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5)] * 2,
+    }
+    windows = [window_at(*to, *place, clip.crop_size) for place in places[num_crops]]
+    mirrored = tuple(num_crops == 10 and i >= 5 for i in range(num_crops))
+    return Crops(ALL, to, windows, clip.antialias, mirrored)
 
 
 ClipAugmentation = Callable[[torch.Tensor, Augmentation, random.Random], torch.Tensor]
@@ -182,7 +134,7 @@ def color_jitter(
     """Changes brightness, contrast, saturation and hue in random order: torchvision's."""
     if not any(augmentation.color_jitter):
         return clip
-    from torchvision.transforms import v2
+    from torchvision.transforms import v2  # here, since it takes as long as torch
 
     with torch_draws_from(rng):
         jittered = v2.ColorJitter(*augmentation.color_jitter)(clip.permute(0, 3, 1, 2))
@@ -199,33 +151,5 @@ def torch_draws_from(rng: random.Random) -> Iterator[None]:
 
 
 def flow_channels(fields: torch.Tensor, snippet_len: int) -> torch.Tensor:
-    """The fields of each segment as channels u1, v1, u2, v2, ... of one frame.
-
-    (..., T, S, S, 2) -> (..., T / snippet_len, S, S, 2 * snippet_len).
-    """
+    """(..., T, S, S, 2) -> (..., T / snippet_len, S, S, 2 * snippet_len): u1, v1, u2, v2, ..."""
     return fields.unflatten(-4, (-1, snippet_len)).movedim(-4, -2).flatten(-2)
-
-
-def view_crops(
-    height: int,
-    width: int,
-    short_side: int,
-    size: int,
-    num_crops: int,
-    square: bool = False,
-    antialias: bool = True,
-) -> Crops:
-    """The crops of evaluation.
-
-    1 is the center, 3 lie along the longer side; 10 are the four corners and the center, and the
-    same mirrored.
-    """
-    to = scaled(height, width, short_side, size, square)
-    places = {
-        1: [(0.5, 0.5)],
-        3: [(at, 0.5) if to[0] > to[1] else (0.5, at) for at in (0, 0.5, 1)],
-        10: [(0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5)] * 2,
-    }
-    windows = [window_at(*to, *place, size) for place in places[num_crops]]
-    mirrored = tuple(num_crops == 10 and i >= 5 for i in range(num_crops))
-    return Crops(ALL, to, windows, antialias, mirrored)

@@ -19,25 +19,21 @@ class Video(NamedTuple):
 
 
 class Texts:
-    """Many strings, or None, in one buffer.
+    """Many strings in one buffer.
 
     A list of strings costs three times as much memory, and counting references to its members
     copies it into every forked process.
     """
 
-    def __init__(self, texts: Sequence[str | None]):
-        known = [text for text in texts if text is not None]
-        self.start = os.path.commonprefix([min(known), max(known)]) if known else ""
+    def __init__(self, texts: Sequence[str]):
+        self.start = os.path.commonprefix(texts)
         cut = len(self.start)
         # surrogates stand for bytes of file names that are not UTF-8
-        encoded = [b"" if t is None else t[cut:].encode("utf-8", "surrogatepass") for t in texts]
+        encoded = [text[cut:].encode("utf-8", "surrogatepass") for text in texts]
         self.ends = np.cumsum([0, *map(len, encoded)])
-        self.missing = np.array([text is None for text in texts]) if None in texts else None
         self.data = b"".join(encoded)
 
-    def __getitem__(self, index: int) -> str | None:
-        if self.missing is not None and self.missing[index]:
-            return None
+    def __getitem__(self, index: int) -> str:
         rest = self.data[self.ends[index] : self.ends[index + 1]]
         return self.start + rest.decode("utf-8", "surrogatepass")
 
@@ -58,14 +54,13 @@ class VideoList(Sequence[Video]):
 
     def _pack(self, path, label, class_name, num_frames, fps, flow_path):
         self._paths = Texts(path)
-        self._labels = np.array(label, np.int32)
-        self._num_frames = np.array(num_frames, np.int32)
+        self._labels, self._num_frames = np.array(label, np.int32), np.array(num_frames, np.int32)
         self._class_names = list(dict.fromkeys(class_name))
         numbers = {name: i for i, name in enumerate(self._class_names)}
         self._classes = np.array([numbers[name] for name in class_name], np.int32)
         # most lists have none of these
         self._fps = np.array(fps, np.float64) if any(fps) else None  # None becomes nan
-        self._flow_paths = Texts(flow_path) if any(flow_path) else None
+        self._flow_paths = Texts([p or "" for p in flow_path]) if any(flow_path) else None
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -87,5 +82,5 @@ class VideoList(Sequence[Video]):
             self._class_names[self._classes[index]],
             int(self._num_frames[index]),
             fps if fps == fps else None,
-            self._flow_paths and self._flow_paths[index],
+            self._flow_paths[index] or None if self._flow_paths else None,
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from config import DATASETS, Clip, DatasetSpec, UserError
+from config import DATASETS, Clip, DatasetSpec, UserError, refuse
 from pt_dataset import make_demo
 from pt_dataset.datalist import provide_classes, read_classes, read_list
 from pt_dataset.sources import exists
@@ -63,41 +63,35 @@ def read_dataset(
     folder = Path(data_root) / name
     if name == "demo" and not folder.exists():
         make_demo.write_demo(Path(data_root))
-    train_list, test_list = (folder / f"{part}list{split:02d}.json" for part in ("train", "test"))
-    for path in (train_list, test_list):
-        if not path.exists() and name in DATASETS:
-            raise UserError(
-                f"no list {path}; python pt_dataset/make_json.py {name} FRAMES makes it from the "
-                "videos or frames in the folder FRAMES, see videos_dataset/README.md"
-            )
-        if not path.exists():
-            raise UserError(
-                f"no list {path}; make one from your videos in three commands: "
-                "python pt_dataset/extract_frames.py VIDEOS FRAMES, "
-                f"python pt_dataset/make_json.py folder {name} FRAMES, python main.py --arch i3d "
-                f"--dataset {name}"
-            )
-    class_names = read_classes(provide_classes(folder))
-    train, remapped_train = read_list(train_list, class_names)
-    test, remapped_test = read_list(test_list, class_names)
-    check_paths(train_list, train, some_missing)
-    check_paths(test_list, test, some_missing)
-    spec = DATASETS.get(name, DatasetSpec(title=name))
-    return VideoLists(
-        spec, class_names, train, test, folder, test_list, remapped_train + remapped_test
+    paths = [folder / f"{part}list{split:02d}.json" for part in ("train", "test")]
+    how = (
+        f"python pt_dataset/make_json.py {name} FRAMES makes it from the videos or frames in the "
+        "folder FRAMES, see videos_dataset/README.md"
+        if name in DATASETS
+        else "make one from your videos in three commands: "
+        "python pt_dataset/extract_frames.py VIDEOS FRAMES, "
+        f"python pt_dataset/make_json.py folder {name} FRAMES, "
+        f"python main.py --arch i3d --dataset {name}"
     )
+    for path in paths:
+        refuse(not path.exists(), f"no list {path}; {how}")
+    class_names = read_classes(provide_classes(folder))
+    (train, remapped_train), (test, remapped_test) = (read_list(p, class_names) for p in paths)
+    for path, videos in zip(paths, (train, test), strict=True):
+        check_paths(path, videos, some_missing)
+    spec, num_remapped = DATASETS.get(name, DatasetSpec(title=name)), remapped_train + remapped_test
+    return VideoLists(spec, class_names, train, test, folder, paths[1], num_remapped)
 
 
-def check_paths(list_path: Path, videos: VideoList, some_missing: bool, sample: int = 100) -> None:
-    """Looks for a sample of the videos, so that a wrong path ends the run at its start."""
-    step = max((len(videos) - 1) // (sample - 1), 1)
-    missing = [video.path for video in videos[::step] if not exists(video.path)]
-    checked = len(videos[::step])
-    if len(missing) == checked or missing and not some_missing:
+def check_paths(list_path: Path, videos: VideoList, some_missing: bool) -> None:
+    """Looks for a hundred of the videos, so that a wrong path ends the run at its start."""
+    sample = videos[:: max((len(videos) - 1) // 99, 1)]
+    missing = [video.path for video in sample if not exists(video.path)]
+    if len(missing) == len(sample) or missing and not some_missing:
         raise UserError(
-            f"{list_path}: {len(missing)} of {checked} videos looked for do not exist, the first "
-            f"is {missing[0]}; "
-            "move the data there or write the list again with pt_dataset/make_json.py"
+            f"{list_path}: {len(missing)} of {len(sample)} videos looked for do not exist, the "
+            f"first is {missing[0]}; move the data there or write the list again with "
+            "pt_dataset/make_json.py"
         )
 
 

@@ -13,7 +13,7 @@ import torch
 from conftest import TINY_RUN, add_flow, write_frames
 from test_loader import CLIP, FLOW, flipping
 
-from config import UserError, Views
+from config import Loading, UserError, Views
 from main import main
 from pt_dataset import sampling
 from pt_dataset.loader import train_loader, view_loader
@@ -43,11 +43,9 @@ def batches(root, on_bad_frame, workers=0, batch_size=2, clip=CLIP, share=0.5):
         read_dataset("tiny", root, some_missing=True),
         clip,
         flipping(0),
+        Loading(workers=workers, on_bad_frame=on_bad_frame, max_bad_share=share),
         batch_size=batch_size,
         seed=3,
-        workers=workers,
-        on_bad_frame=on_bad_frame,
-        max_bad_share=share,
     )
     return watched(loader)
 
@@ -63,10 +61,8 @@ def views(root, on_bad_frame, share=0.5):
         read_dataset("tiny", root).test,
         CLIP,
         Views(2, 1),
+        Loading(workers=0, on_bad_frame=on_bad_frame, max_bad_share=share),
         batch_size=4,
-        workers=0,
-        on_bad_frame=on_bad_frame,
-        max_bad_share=share,
     )
 
 

@@ -12,7 +12,7 @@ from conftest import write_frames
 from golden import kinetics_entries
 from PIL import Image
 
-from config import Augmentation, Preprocessing
+from config import Augmentation, Loading, Preprocessing
 from pt_dataset import check_json
 from pt_dataset.datalist import CLASS_FILES, read_list
 from pt_dataset.loader import train_loader
@@ -250,7 +250,7 @@ def test_a_fixed_list_passes_the_doctor_and_trains(tmp_path, capsys):
     assert lists.num_remapped == 0
     clip = Preprocessing(clip_len=4, crop_size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
     augmentation = Augmentation(short_side=(36, 36))
-    loader = train_loader(lists, clip, augmentation, batch_size=11, seed=0, workers=0)
+    loader = train_loader(lists, clip, augmentation, Loading(workers=0), batch_size=11, seed=0)
     assert next(loader.epoch())[0].shape == (11, 4, 32, 32, 3)
 
 

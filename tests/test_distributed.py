@@ -22,7 +22,7 @@ from test_trainer import CPU, Net, make_net, make_trainer, train
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 import main
-from config import INTERRUPTED, UserError, Views
+from config import INTERRUPTED, Loading, UserError, Views
 from pt_dataset.loader import EpochBatches, train_loader, view_loader
 from pt_dataset.video_lists import read_dataset
 from utils import checkpoint, distributed
@@ -100,7 +100,7 @@ def fifteen_clips():
     generator = torch.Generator().manual_seed(1)
     clips = torch.randint(0, 256, (15, 2, 4, 4, 3), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 6, (15,), generator=generator)
-    sampler = EpochBatches(15, 7, shuffle=True, seed=3, shard=shard())
+    sampler = EpochBatches(15, 7, seed=3, shard=shard())
     epochs = []
     for sampler.epoch in range(STEPS // 3):
         shares = [torch.tensor([i for _, i in batch], dtype=torch.long) for batch in sampler]
@@ -321,7 +321,7 @@ def test_shares_are_the_batches_of_one_process_without_doubles(
     num_videos, batch_size, num_processes
 ):
     def batches(shard):
-        sampler = EpochBatches(num_videos, batch_size, shuffle=True, seed=1, shard=shard)
+        sampler = EpochBatches(num_videos, batch_size, seed=1, shard=shard)
         sampler.epoch = 2
         return list(sampler)
 
@@ -346,15 +346,15 @@ def test_where_batch_norm_is_over_all_processes_their_shares_are_equal(num_video
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_empty_share_is_a_batch_without_clips(tiny_set, workers):
     lists, clip = read_dataset("tiny", tiny_set), replace(CLIP, clip_len=2)
-    options = {"workers": workers, "shard": (1, 2)}
-    loader = train_loader(lists, clip, flipping(0), batch_size=4, seed=0, **options)
+    loading, shard = Loading(workers=workers), (1, 2)
+    loader = train_loader(lists, clip, flipping(0), loading, batch_size=4, seed=0, shard=shard)
     assert [tuple(batch.clips.shape) for batch in loader.epoch()] == [
         (2, 2, 32, 32, 3),
         (0, 2, 32, 32, 3),
     ]
-    views = view_loader(lists.test, clip, Views(1, 1), batch_size=3, **options)
+    views = view_loader(lists.test, clip, Views(1, 1), loading, batch_size=3, shard=shard)
     assert [batch.labels.tolist() for batch in views.epoch()] == [[0, 1]]
-    views = view_loader(lists.test[:1], clip, Views(1, 1), batch_size=3, **options)
+    views = view_loader(lists.test[:1], clip, Views(1, 1), loading, batch_size=3, shard=shard)
     assert [len(batch.labels) for batch in views.epoch()] == [0]
 
 
@@ -554,11 +554,9 @@ def bad_share_of_a_pair(root):
                 lists,
                 CLIP,
                 flipping(0),
+                Loading(workers=0, on_bad_frame="nearest", max_bad_share=share),
                 batch_size=4,
                 seed=6,
-                workers=0,
-                on_bad_frame="nearest",
-                max_bad_share=share,
                 shard=shard(),
             )
             faults = loader.new_faults()

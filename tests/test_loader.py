@@ -18,12 +18,13 @@ import pytest
 import torch
 from conftest import add_flow, write_frames
 
-from config import DATASETS, Augmentation, DatasetSpec, Preprocessing, UserError, Views
+from config import DATASETS, Augmentation, DatasetSpec, Loading, Preprocessing, UserError, Views
 from pt_dataset import loader as loader_module
 from pt_dataset import sampling, transforms
 from pt_dataset.clip_dataset import TrainClips
 from pt_dataset.formats.flow import read_flow
-from pt_dataset.loader import fitting, train_loader, view_loader
+from pt_dataset.loader import train_loader, view_loader
+from pt_dataset.processes import memory
 from pt_dataset.sources import read_frames
 from pt_dataset.video_list import VideoList
 from pt_dataset.video_lists import check_clips, read_dataset
@@ -38,18 +39,23 @@ AUGMENTED = Augmentation(short_side=(34, 40))
 JITTERED = replace(AUGMENTED, color_jitter=(0.4, 0.4, 0.4, 0.1))
 
 
-def make_train_loader(
-    root, workers=0, start_method=None, seed=3, batch_size=4, clip=CLIP, augmentation=AUGMENTED
-):
+def make_train_loader(root, workers=0, seed=3, batch_size=4, clip=CLIP, augmentation=AUGMENTED):
     return train_loader(
         read_dataset("tiny", root),
         clip,
         augmentation,
+        Loading(workers=workers),
         batch_size=batch_size,
         seed=seed,
-        workers=workers,
-        start_method=start_method,
     )
+
+
+@pytest.fixture
+def start_by():
+    """Chooses how the processes of loaders start, until the end of the test."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    yield lambda method: multiprocessing.set_start_method(method, force=True)
+    multiprocessing.set_start_method(before, force=True)
 
 
 def flipping(prob):
@@ -85,17 +91,18 @@ def test_augmented_clips_do_not_depend_on_the_processes(tiny_set, clip, augmenta
     assert len(set(expected)) == 2
     for workers in (1, 2):
         torch.manual_seed(workers)
-        loader = make_train_loader(tiny_set, workers, "fork", **how)
+        loader = make_train_loader(tiny_set, workers, **how)
         assert digest(loader, [0, 1]) == expected
 
 
 @pytest.mark.parametrize(
     "workers, start_method", [(1, "fork"), (2, "fork"), (1, "spawn"), (2, "spawn")]
 )
-def test_clips_do_not_depend_on_the_processes(tiny_set, workers, start_method):
+def test_clips_do_not_depend_on_the_processes(tiny_set, start_by, workers, start_method):
     expected = digest(make_train_loader(tiny_set), [0, 1, 2])
+    start_by(start_method)
     assert len(set(expected)) == 3  # epochs differ
-    assert digest(make_train_loader(tiny_set, workers, start_method), [0, 1, 2]) == expected
+    assert digest(make_train_loader(tiny_set, workers), [0, 1, 2]) == expected
 
 
 def test_an_epoch_does_not_depend_on_those_before_it(tiny_set):
@@ -146,18 +153,13 @@ def test_another_seed_gives_other_clips(tiny_set):
     )
 
 
-def test_views_do_not_depend_on_the_processes(tiny_set):
-    def loader(workers, start_method=None):
-        return view_loader(
-            read_dataset("tiny", tiny_set).test,
-            CLIP,
-            Views(2, 3),
-            batch_size=12,
-            workers=workers,
-            start_method=start_method,
-        )
+def test_views_do_not_depend_on_the_processes(tiny_set, start_by):
+    def loader(workers):
+        videos = read_dataset("tiny", tiny_set).test
+        return view_loader(videos, CLIP, Views(2, 3), Loading(workers=workers), batch_size=12)
 
-    assert digest(loader(2, "spawn"), [0]) == digest(loader(0), [0])
+    start_by("spawn")
+    assert digest(loader(2), [0]) == digest(loader(0), [0])
 
 
 def test_every_video_comes_once_an_epoch_in_another_order(tiny_set):
@@ -193,8 +195,8 @@ def test_views_are_clips_times_crops(tiny_set):
         read_dataset("tiny", tiny_set).test,
         CLIP,
         Views(2, 3),
+        Loading(workers=0),
         batch_size=1,
-        workers=0,
     )
     views = next(loader.epoch()).clips
     assert views.shape == (1, 6, 4, 32, 32, 3)
@@ -267,7 +269,12 @@ def test_frames_from_the_wild_go_through_the_loader(shared, tmp_path):
     (tmp_path / "wild" / "classes.txt").write_text("a\n")
     clip = replace(CLIP, clip_len=16, stride=1, short_side=256, crop_size=224)
     loader = train_loader(
-        read_dataset("wild", tmp_path), clip, Augmentation(), batch_size=8, seed=0, workers=2
+        read_dataset("wild", tmp_path),
+        clip,
+        Augmentation(),
+        Loading(workers=2),
+        batch_size=8,
+        seed=0,
     )
     clips = next(loader.epoch()).clips
     assert clips.shape == (8, 16, 224, 224, 3)
@@ -300,8 +307,8 @@ def test_fields_of_a_segment_are_the_channels_of_a_frame(tiny_set):
         read_dataset("tiny", tiny_set).test,
         STACKED_FLOW,
         Views(5, 10),
+        Loading(workers=0),
         batch_size=1,
-        workers=0,
     )
     views = next(views.epoch()).clips.float()
     assert views.shape == (1, 10, 5, 32, 32, 6)
@@ -327,8 +334,8 @@ def test_whole_videos_come_one_by_one(tiny_set):
         read_dataset("tiny", tiny_set).test,
         CLIP,
         Views(None, 3),
+        Loading(workers=0),
         batch_size=8,
-        workers=0,
     )
     lengths = [batch.clips.shape[:3] for batch in loader.epoch()]
     assert lengths == [(1, 3, 5), (1, 3, 13), (1, 3, 5), (1, 3, 5)]  # stride 2
@@ -421,9 +428,8 @@ def worker_mb(root, count, start_method, batches):
         lists.train[i % 6]._replace(path=lists.train[i % 6].path + "/" * (i % 50))
         for i in range(count)
     )
-    loader = view_loader(
-        videos, CLIP, Views(1, 1), batch_size=10, workers=1, start_method=start_method
-    )
+    multiprocessing.set_start_method(start_method, force=True)
+    loader = view_loader(videos, CLIP, Views(1, 1), Loading(workers=1), batch_size=10)
     rest, used = loader.epoch(), []
     for number in range(max(batches) + 1):
         next(rest)
@@ -438,7 +444,7 @@ def worker_mb(root, count, start_method, batches):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells")
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
-def test_long_lists_cost_a_process_little_memory(tiny_set, start_method):
+def test_long_lists_cost_a_process_little_memory(tiny_set, start_by, start_method):
     (short,) = worker_mb(tiny_set, 100, start_method, [8])
     (long,) = worker_mb(tiny_set, 240_000, start_method, [8])
     assert long - short < 50
@@ -455,24 +461,24 @@ def test_the_memory_of_a_process_does_not_grow_with_the_clips(tiny_set):
 
 def test_batches_that_wait_fit_into_the_free_memory(monkeypatch, caplog):
     room = {"shm": 100e9, "memory": 100e9}
-    monkeypatch.setattr(loader_module, "free_shm", lambda: room["shm"])
-    monkeypatch.setattr(loader_module, "free_memory", lambda: room["memory"])
+    monkeypatch.setattr(memory, "free_shm", lambda: room["shm"])
+    monkeypatch.setattr(memory, "free_memory", lambda: room["memory"])
     with caplog.at_level(logging.INFO, "video"):
-        assert fitting(16, 600_000_000) == (16, 2)
+        assert memory.fitting(16, 600_000_000) == (16, 2)
         assert not caplog.records
         room["memory"] = 48e9  # 20 batches in a quarter of it
-        assert fitting(16, 600_000_000) == (16, 1)
+        assert memory.fitting(16, 600_000_000) == (16, 1)
         assert "16 of 16 processes, with 1 instead of 2 batches of 600 MB" in caplog.text
         room["shm"] = 10e9
-        assert fitting(16, 600_000_000) == (8, 1)
+        assert memory.fitting(16, 600_000_000) == (8, 1)
         assert "8 of 16 processes" in caplog.text
         room["shm"] = 700e6
-        assert fitting(16, 600_000_000) == (1, 1)
+        assert memory.fitting(16, 600_000_000) == (1, 1)
         room["shm"] = 64e6
         with pytest.raises(UserError, match=r"a batch has 600 MB.* 64 MB free.*--workers 0"):
-            fitting(16, 600_000_000)
+            memory.fitting(16, 600_000_000)
         room |= {"shm": math.inf, "memory": math.inf}  # not known
-        assert fitting(16, 600_000_000) == (16, 2)
+        assert memory.fitting(16, 600_000_000) == (16, 2)
 
 
 def test_the_bytes_of_a_batch_are_known_before(tiny_set, monkeypatch):
@@ -485,8 +491,9 @@ def test_the_bytes_of_a_batch_are_known_before(tiny_set, monkeypatch):
     for clip in (CLIP, STACKED_FLOW):
         clips = next(make_train_loader(tiny_set, workers=1, clip=clip).epoch()).clips
         assert asked.pop() == clips.numel()
+    loading = Loading(workers=1)
     for num_clips in (2, None):
-        loader = view_loader(lists.test, CLIP, Views(num_clips, 3), batch_size=12, workers=1)
+        loader = view_loader(lists.test, CLIP, Views(num_clips, 3), loading, batch_size=12)
         assert asked.pop() == next(loader.epoch()).clips.numel()
 
 
@@ -497,7 +504,12 @@ def test_advice_depends_on_where_the_frames_are(tiny_set, monkeypatch):
     def advice(path, workers):
         videos = VideoList([lists.train[0]._replace(path=path)])
         loader = train_loader(
-            replace(lists, train=videos), CLIP, AUGMENTED, batch_size=1, seed=0, workers=workers
+            replace(lists, train=videos),
+            CLIP,
+            AUGMENTED,
+            Loading(workers=workers),
+            batch_size=1,
+            seed=0,
         )
         return loader.advice()
 
@@ -517,7 +529,7 @@ def runs(pid):
 ABANDON = """
 import os, signal, time
 from torch.utils.data import DataLoader, Dataset
-from pt_dataset.loader import set_up_worker
+from pt_dataset.processes.signals import set_up_worker
 
 class Stuck(Dataset):
     def __len__(self):

@@ -13,8 +13,9 @@ from conftest import write_frames
 
 from pt_dataset import pack_frames
 from pt_dataset.formats.flow import count_flow
+from pt_dataset.formats.measure import count_frames
 from pt_dataset.formats.zip_frames import zip_videos
-from pt_dataset.sources import count_frames, read_frames
+from pt_dataset.sources import read_frames
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOL = [sys.executable, str(ROOT / "pt_dataset" / "pack_frames.py")]

@@ -50,7 +50,7 @@ def test_spaced_clips_run_from_the_first_start_to_the_last(
 
 
 def test_the_generator_is_a_pure_function_of_its_key():
-    keys = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 0, 1)]
+    keys = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]
     draws = [generator(*key).random() for key in keys]
     assert draws == [generator(*key).random() for key in keys]
     assert len(set(draws)) == len(keys)

@@ -28,15 +28,9 @@ from pt_dataset import extract_frames
 from pt_dataset.formats import video_file, zip_frames
 from pt_dataset.formats.flow import count_flow, read_flow
 from pt_dataset.formats.frame_folder import frame_names
+from pt_dataset.formats.measure import count_frames, frame_rate
 from pt_dataset.formats.zip_frames import zip_videos
-from pt_dataset.sources import (
-    BadFrame,
-    count_frames,
-    exists,
-    frame_rate,
-    frames,
-    read_frames,
-)
+from pt_dataset.sources import BadFrame, exists, frames, read_frames
 
 ROOT = Path(__file__).resolve().parents[1]
 

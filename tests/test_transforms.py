@@ -14,12 +14,10 @@ from pt_dataset import transforms
 from pt_dataset.clip_dataset import TrainClips
 from pt_dataset.transforms import (
     color_jitter,
-    corner_crop,
     flow_channels,
     mirror,
-    random_crop,
-    random_resized_crop,
     resize,
+    training_crop,
     view_crops,
     window_at,
 )
@@ -32,14 +30,23 @@ def gradient(height, width):
     return np.stack([np.stack([x, y, np.full_like(x, 7)], -1).astype(np.uint8)] * 4)
 
 
-def views(clip, *args, **kwargs):
+CLIP = Preprocessing(clip_len=4, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def views(clip, short_side, size, num_crops, **facts):
     """The crops of evaluation."""
-    return view_crops(*clip.shape[1:3], *args, **kwargs)(clip)
+    seen = replace(CLIP, short_side=short_side, crop_size=size, **facts)
+    return view_crops(*clip.shape[1:3], seen, num_crops)(clip)
 
 
-def seen(crop_of, clip, *args, **kwargs):
-    """The one crop that `crop_of` makes of a clip."""
-    (crop,) = crop_of(*clip.shape[1:3], *args, **kwargs)(clip)
+def crops_of(height, width, size, rng, facts=None, **augmentation):
+    seen = replace(CLIP, crop_size=size, **facts or {})
+    return training_crop(height, width, seen, Augmentation(**augmentation), rng)
+
+
+def cropped(clip, *args, **augmentation):
+    """What training sees of a clip."""
+    (crop,) = crops_of(*clip.shape[1:3], *args, **augmentation)(clip)
     return crop
 
 
@@ -50,20 +57,23 @@ def test_a_window_is_placed_by_shares_of_the_way():
 
 def test_a_clip_of_the_right_size_is_only_cropped():
     clip = gradient(36, 48)
-    crop = seen(view_crops, clip, 36, 32, 1)
+    (crop,) = views(clip, 36, 32, 1)
     assert np.array_equal(crop, clip[:, 2:34, 8:40])
     assert np.shares_memory(crop, clip)
 
 
+WAYS = (
+    {"crop": "corners", "crop_scales": (1, 0.8, 0.6)},
+    {"crop": "resized", "crop_area": (0.1, 1), "crop_ratio": (0.5, 2)},
+    {"crop": "random", "short_side": (33, 80)},
+)
+
+
 def test_single_frames_are_cropped_like_the_whole_clip():
     clip = np.random.default_rng(0).integers(0, 256, (4, 50, 70, 3), dtype=np.uint8)
-    for crops_of, args in (
-        (random_crop, ((33, 80), 32)),
-        (corner_crop, ((1, 0.8, 0.6), 32)),
-        (random_resized_crop, ((0.1, 1), (0.5, 2), 32)),
-    ):
+    for augmentation in WAYS:
         for seed in range(5):
-            crops = crops_of(50, 70, *args, random.Random(seed))
+            crops = crops_of(50, 70, 32, random.Random(seed), **augmentation)
             of_frames = np.concatenate([crops(frame[None])[0] for frame in clip])
             assert np.array_equal(of_frames, crops(clip)[0])
             assert of_frames.shape == (4, 32, 32, 3)
@@ -71,7 +81,7 @@ def test_single_frames_are_cropped_like_the_whole_clip():
 
 def test_the_corners_are_reached():
     rng = random.Random(0)
-    crops = [seen(random_crop, gradient(36, 48), (36, 36), 32, rng) for _ in range(500)]
+    crops = [cropped(gradient(36, 48), 32, rng, short_side=(36, 36)) for _ in range(500)]
     assert {crop[0, 0, 0, 0] for crop in crops} == set(range(17))  # columns 0 to 48 - 32
     assert {crop[0, 0, 0, 1] for crop in crops} == set(range(5))
 
@@ -81,7 +91,7 @@ def test_the_short_side_is_drawn_from_the_whole_range():
     clip = gradient(64, 64)
     # how many source columns a crop of 32 px sees says how large the frames were made before it
     spans = [
-        int(np.ptp(seen(random_crop, clip, (32, 64), 32, rng)[0, 0, :, 0])) for _ in range(300)
+        int(np.ptp(cropped(clip, 32, rng, short_side=(32, 64))[0, 0, :, 0])) for _ in range(300)
     ]
     assert max(spans) >= 60
     assert min(spans) == 31
@@ -128,9 +138,9 @@ def test_resizing_without_antialias_looks_at_the_nearest_pixels_only():
     clip = np.zeros((1, 64, 64, 3), np.uint8)
     clip[:, ::4] = 200  # every fourth row: rows 1.5, 5.5 ... of a quarter of the size miss them all
     for crops in (
-        lambda antialias: seen(view_crops, clip, 16, 16, 1, antialias=antialias),
-        lambda antialias: seen(
-            random_crop, clip, (16, 16), 16, random.Random(0), antialias=antialias
+        lambda antialias: views(clip, 16, 16, 1, antialias=antialias)[0],
+        lambda antialias: cropped(
+            clip, 16, random.Random(0), {"antialias": antialias}, short_side=(16, 16)
         ),
     ):
         assert crops(False).max() == 0
@@ -154,20 +164,22 @@ def test_view_crops_lie_along_the_longer_side(shape, num_crops):
 
 def test_one_crop_serves_all_frames():
     rng = random.Random(1)
-    crop = seen(random_crop, gradient(36, 48), (36, 40), 32, rng)
+    crop = cropped(gradient(36, 48), 32, rng, short_side=(36, 40))
     assert all(np.array_equal(frame, crop[0]) for frame in crop)
 
 
 def test_every_place_has_the_same_chance():
     rng = random.Random(0)
-    rows = [
-        int(seen(random_crop, gradient(34, 34), (34, 34), 32, rng)[0, 0, 0, 1]) for _ in range(3000)
-    ]
+    crops = [cropped(gradient(34, 34), 32, rng, short_side=(34, 34)) for _ in range(3000)]
+    rows = [int(crop[0, 0, 0, 1]) for crop in crops]
     assert all(900 < rows.count(row) < 1100 for row in range(3))
 
 
+SQUARE = {"resize": "square"}
+
+
 def test_a_square_resize_ignores_the_aspect_ratio():
-    crop = seen(view_crops, gradient(64, 128), 32, 32, 1, square=True)
+    (crop,) = views(gradient(64, 128), 32, 32, 1, **SQUARE)
     assert np.ptp(crop[0, 0, :, 0].astype(int)) >= 122  # all columns
     assert np.ptp(crop[0, :, 0, 1].astype(int)) >= 60  # and all rows
 
@@ -181,7 +193,7 @@ def window(crop):
 def test_each_of_the_thirteen_positions_comes_equally_often():
     rng = random.Random(0)
     clip = gradient(72, 104)  # a window of 36 goes down by up to 36 pixels and right by 68
-    crops = [seen(corner_crop, clip, (0.5,), 36, rng) for _ in range(2600)]
+    crops = [cropped(clip, 36, rng, crop="corners", crop_scales=(0.5,)) for _ in range(2600)]
     assert all(crop.shape == (4, 36, 36, 3) for crop in crops)
     places = Counter(window(crop)[:2] for crop in crops)
     # corners, middles of the edges, halfway between the center and the corners, center
@@ -198,7 +210,7 @@ def test_sides_of_a_corner_crop_are_at_most_one_scale_apart():
     sides = Counter()
     for _ in range(1500):
         top, left, bottom, right = window(
-            seen(corner_crop, gradient(200, 250), (1, 0.8, 0.6), 40, rng)
+            cropped(gradient(200, 250), 40, rng, crop="corners", crop_scales=(1, 0.8, 0.6))
         )
         sides[round((bottom - top) / 40), round((right - left) / 40)] += 1  # 5, 4 or 3
     assert sides.keys() == {(5, 5), (5, 4), (4, 5), (4, 4), (4, 3), (3, 4), (3, 3)}
@@ -207,13 +219,14 @@ def test_sides_of_a_corner_crop_are_at_most_one_scale_apart():
 
 def test_a_corner_crop_of_the_right_size_is_not_resized():
     clip = gradient(64, 80)
-    crop = seen(corner_crop, clip, (0.5,), 32, random.Random(0))
+    crop = cropped(clip, 32, random.Random(0), crop="corners", crop_scales=(0.5,))
     assert np.shares_memory(crop, clip)
 
 
 def test_corner_crops_of_square_frames_are_shares_of_each_side():
     rng = random.Random(0)
-    crops = [seen(corner_crop, gradient(100, 200), (0.5,), 50, rng, square=True) for _ in range(50)]
+    clip, corners = gradient(100, 200), {"crop": "corners", "crop_scales": (0.5,)}
+    crops = [cropped(clip, 50, rng, SQUARE, **corners) for _ in range(50)]
     for top, left, bottom, right in map(window, crops):
         assert (bottom - top, right - left) == pytest.approx((50, 100), abs=3)
 
@@ -221,8 +234,9 @@ def test_corner_crops_of_square_frames_are_shares_of_each_side():
 def test_resized_crops_have_the_area_and_the_ratio_asked_for():
     rng = random.Random(0)
     areas, ratios = [], []
+    parts = {"crop": "resized", "crop_area": (0.2, 0.6), "crop_ratio": (0.5, 2)}
     for _ in range(500):
-        crop = seen(random_resized_crop, gradient(200, 250), (0.2, 0.6), (0.5, 2), 64, rng)
+        crop = cropped(gradient(200, 250), 64, rng, **parts)
         assert crop.shape == (4, 64, 64, 3)
         top, left, bottom, right = window(crop)
         height, width = (bottom - top) * 64 / 63, (right - left) * 64 / 63
@@ -238,9 +252,8 @@ JITTER = Augmentation(color_jitter=(0.4, 0.4, 0.4, 0.1))
 
 
 def random_changes(clip, rng):
-    yield seen(corner_crop, clip, (1, 0.8), 32, rng)
-    yield seen(random_resized_crop, clip, (0.1, 1), (0.5, 2), 32, rng)
-    yield seen(random_crop, clip, (33, 48), 32, rng)
+    for augmentation in WAYS:
+        yield cropped(clip, 32, rng, **augmentation)
     yield color_jitter(torch.from_numpy(clip), JITTER, rng)
 
 
@@ -285,7 +298,7 @@ class Darkened(Augmentation):
 
 def test_an_augmentation_that_is_registered_changes_the_clips_of_training(tmp_path, monkeypatch):
     write_frames(tmp_path / "v", 9)
-    clip = Preprocessing(clip_len=4, short_side=36, crop_size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    clip = replace(CLIP, short_side=36, crop_size=32)
     videos = [Video(str(tmp_path / "v"), 0, "a", 9)]
 
     def clips(**asked):
@@ -313,7 +326,7 @@ def test_an_augmentation_that_is_registered_changes_the_clips_of_training(tmp_pa
 @pytest.mark.parametrize("channels", [1, 3])
 def test_mirrored_windows_are_read_from_the_right(channels):
     clip = np.random.default_rng(0).integers(0, 256, (4, 9, 12, channels), dtype=np.uint8)
-    crops = view_crops(9, 12, 9, 6, 1)
+    crops = view_crops(9, 12, replace(CLIP, short_side=9, crop_size=6), 1)
     (plain,), (mirrored,) = crops(clip), replace(crops, mirrored=(True,))(clip)
     assert np.array_equal(mirrored, plain[:, :, ::-1])
 

@@ -50,11 +50,11 @@ def training_loader(run: Run) -> Loader:
         run.lists,
         run.preprocessing,
         run.augmentation,
+        part(Loading, opts),
         batch_size=opts.batch_size,
         seed=opts.seed,
         shard=(distributed.rank(), distributed.world_size()),
         equal_shares=opts.sync_bn,
-        **vars(part(Loading, opts)),
     )
 
 
@@ -264,10 +264,10 @@ def view_loader_for(
             videos,
             clip,
             evaluation.views,
+            part(Loading, run.opts),
             batch_size=view_batch(run),
             shard=(distributed.rank(), distributed.world_size()),
             order=order,
-            **vars(part(Loading, run.opts)),
         )
     return run.view_loaders[key]
 

@@ -25,13 +25,10 @@ class FolderFrames:
 
 
 def frame_names(folder: str | Path, prefix: str = "") -> list[str]:
-    """File names of the frames in a folder in the order of time, whatever their naming scheme.
-
-    Other files are ignored; with a `prefix`, that of flow, all but the files that have it.
+    """File names of the frames in a folder in the order of time, or of flow those with a `prefix`.
 
     Raises:
-        UserError: no such folder, no frames in it, two naming schemes in it, or a number missing
-            between two frames.
+        UserError: no such folder, or see `in_order`.
     """
     try:
         names = os.listdir(folder)

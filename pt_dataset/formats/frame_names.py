@@ -38,31 +38,24 @@ def in_order(names: list[str], folder: str) -> list[str]:
         EmptyVideo: no frames; FrameGap: a number is missing between two; UserError: two naming
             schemes.
     """
-    if are_consecutive(names):
-        return names
+    match = FRAME_NAME.fullmatch(names[0]) if names else None
+    if match:
+        prefix, digits, suffix = match.groups()
+        first, width = int(digits), len(digits)
+        if names == [f"{prefix}{first + i:0{width}}{suffix}" for i in range(len(names))]:
+            return names  # the usual case, found quickly
     matches = [match for match in map(FRAME_NAME.fullmatch, names) if match]
     if not matches:
         raise EmptyVideo(f"{folder}: no frames (numbered .jpg or .png files) in this folder")
-    schemes = {(match[1], match[3]) for match in matches}
+    schemes = sorted({f"{match[1]}*{match[3]}" for match in matches})
     if len(schemes) > 1:
-        names = " and ".join(sorted(f"{prefix}*{suffix}" for prefix, suffix in schemes)[:2])
-        raise UserError(f"{folder}: frames of different names, {names}; keep one kind")
+        kinds = " and ".join(schemes[:2])
+        raise UserError(f"{folder}: frames of different names, {kinds}; keep one kind")
     numbers = sorted((int(match[2]), match[0]) for match in matches)
-    first = numbers[0][0]
-    for i, (number, name) in enumerate(numbers):
-        if number != first + i:
+    for expected, (number, name) in enumerate(numbers, start=numbers[0][0]):
+        if number != expected:
             raise FrameGap(
-                f"{folder}: frame {first + i} is missing or doubled before {name}; extract the "
-                f"video again"
+                f"{folder}: frame {expected} is missing or doubled before {name}; extract the "
+                "video again"
             )
     return [name for _, name in numbers]
-
-
-def are_consecutive(names: list[str]) -> bool:
-    """Whether `names` are frames of one scheme, without a gap: the usual case, found quickly."""
-    match = FRAME_NAME.fullmatch(names[0]) if names else None
-    if match is None:
-        return False
-    prefix, digits, suffix = match.groups()
-    first, width = int(digits), len(digits)
-    return names == [f"{prefix}{first + i:0{width}}{suffix}" for i in range(len(names))]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from config import Clip, UserError
 from pt_dataset.datalist import provide_classes, read_classes, read_list
+from pt_dataset.formats.measure import count_frames, frame_rate
 from pt_dataset.listing.find_videos import find_flow, find_videos, measure_videos
-from pt_dataset.sources import VIDEO_NAME, count_frames, exists, frame_rate, split_archive
+from pt_dataset.sources import VIDEO_NAME, exists, split_archive
 from pt_dataset.video_list import Video
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from config import Clip, Preprocessing, UserError
 from pt_dataset import sampling
 from pt_dataset.clip_dataset import read_views
-from pt_dataset.loader import set_up_worker
+from pt_dataset.processes.signals import set_up_worker
 from pt_dataset.sources import read_frames
 from pt_dataset.video_list import Video
 

@@ -10,7 +10,8 @@ from config import UserError
 from pt_dataset.formats.flow import count_flow, read_flow
 from pt_dataset.formats.frame_folder import frame_names
 from pt_dataset.formats.frame_names import FRAME_NAME, EmptyVideo, FrameGap
-from pt_dataset.sources import count_frames, exists, read_frames
+from pt_dataset.formats.measure import count_frames
+from pt_dataset.sources import exists, read_frames
 from pt_dataset.video_list import Video
 
 CHUNK = 16  # frames decoded at a time

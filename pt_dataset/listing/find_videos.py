@@ -17,8 +17,9 @@ from tqdm import tqdm
 from config import UserError
 from pt_dataset.formats.flow import count_flow
 from pt_dataset.formats.frame_names import FLOW_PREFIXES, FRAME_NAME
+from pt_dataset.formats.measure import count_frames, frame_rate
 from pt_dataset.formats.zip_frames import open_archive, zip_videos
-from pt_dataset.sources import VIDEO_NAME, count_frames, frame_rate
+from pt_dataset.sources import VIDEO_NAME
 from pt_dataset.video_list import Video
 
 UV = {"u", "v"}  # the folders of the two parts of flow

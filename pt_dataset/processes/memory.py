@@ -1,0 +1,62 @@
+"""How many batches may wait in the memory that there is."""
+
+import logging
+import math
+import os
+from pathlib import Path
+
+from config import UserError
+
+AHEAD = 2  # batches that each process may hold
+MEMORY_SHARE = 0.25  # of the free memory, for batches that wait
+SHM = Path("/dev/shm")  # where Linux keeps them; in containers it may be as small as 64 MB
+SHM_SHARE = 0.5  # the rest is for the batch in use, and for other programs
+log = logging.getLogger("video")
+
+
+def fitting(workers: int, batch_bytes: int) -> tuple[int, int]:
+    """How many processes can run, and how many batches each may hold, in the free memory.
+
+    Raises:
+        UserError: not even one batch fits.
+    """
+    shm, size = free_shm(), megabytes(batch_bytes)
+    if batch_bytes > shm:
+        raise UserError(
+            f"a batch has {size}, and {SHM}, where loader processes leave it, "
+            f"has {megabytes(shm)} free: enlarge it (docker run --shm-size 8g), or take a smaller "
+            "--batch-size or --workers 0"
+        )
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # as torchrun says
+    room = min(MEMORY_SHARE * free_memory(), SHM_SHARE * shm) / sharing
+    batches = workers * AHEAD if room == math.inf else max(int(room // batch_bytes), 1)
+    fit = min(workers, batches)
+    ahead = min(AHEAD, batches // fit)
+    if fit * ahead < workers * AHEAD:
+        log.info(
+            f"loader: {fit} of {workers} processes, with {ahead} instead of {AHEAD} batches of "
+            f"{size} each: a quarter of the free memory and half of {SHM} is {megabytes(room)}"
+        )
+    return fit, ahead
+
+
+def free_shm() -> float:
+    """Bytes; infinite on machines that do not have it."""
+    try:
+        status = os.statvfs(SHM)
+    except FileNotFoundError:
+        return math.inf
+    return status.f_bavail * status.f_frsize
+
+
+def free_memory() -> float:
+    """Bytes that programs can have; infinite where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except FileNotFoundError:
+        return math.inf
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+
+
+def megabytes(num_bytes: float) -> str:
+    return f"{num_bytes / 1e6:,.0f} MB"
