@@ -10,7 +10,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
@@ -157,7 +157,7 @@ class Faults(Protocol):
         """Raises UserError where it becomes too much."""
 
 
-def sharing_faults(batches: Iterable[Batch], faults: Faults) -> Iterator[Batch]:
+def sharing_faults(batches: Iterable[Batch], faults: Faults) -> Generator[Batch, None, None]:
     """Yields the batches; `faults` has by then what any process found in them.
 
     All processes have equally many batches, and meet here at each: where it is too much, all of

@@ -26,7 +26,7 @@ from utils.build import (
     view_batches,
 )
 from utils.classifier import ClipClassifier, Normalize
-from utils.evaluator import average_views, run_on_views
+from utils.evaluator import average_views, run_in_chunks
 from utils.interrupt import GracefulStop, Stop
 from utils.metrics import top_k
 from utils.results import describe, write_results
@@ -133,10 +133,12 @@ def compute_features(
     view_batch: int,
 ) -> Features:
     """Features of all views of the videos; `view_batch` views are on the device at once."""
-    found = [
-        Features(batch.outputs.cpu(), batch.labels, batch.indices)
-        for batch in run_on_views(extractor, batches, device, view_batch)
-    ]
+    extractor.eval()
+    found = []
+    for views, labels, indices, *_ in batches:
+        if len(labels):  # else all are bad
+            values = run_in_chunks(extractor, views.flatten(0, 1), device, view_batch).cpu()
+            found.append((values.unflatten(0, views.shape[:2]), labels, indices))
     return Features(*map(torch.cat, zip(*found, strict=True)))
 
 
