@@ -260,8 +260,8 @@ def view_batches(
     """Views of `videos`, batch by batch under a progress bar; a signal ends them between two."""
     loader = view_loader_for(run, videos, evaluation, order)
     batches = distributed.sharing_faults(loader.epoch(), loader.new_faults())
-    with contextlib.closing(batches), progress_bar(batches, desc, len(loader), "batch") as bar:
-        yield from stop.between(bar)
+    with contextlib.closing(batches):
+        yield from stop.between(progress_bar(batches, desc, len(loader), "batch"))
 
 
 def view_loader_for(

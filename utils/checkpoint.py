@@ -92,8 +92,6 @@ class Saver:
     All processes of a run save together, and the main one writes.
 
     Args:
-        trainer: whose state it is.
-        folder: of the run.
         facts: what the network was made for: the keys of a checkpoint that training does not move.
         chosen_on: the list whose accuracy decides which weights are the best, in words.
         best: the highest validation accuracy so far, in percent.
@@ -145,11 +143,7 @@ class Saver:
         self.saved_at = time.monotonic()
 
     def state(self, chosen_on: str | None = None) -> dict[str, Any]:
-        """All that a checkpoint holds.
-
-        Args:
-            chosen_on: the list whose accuracy decided for these weights; None: none did.
-        """
+        """All that a checkpoint holds; see KEYS for `chosen_on`."""
         if self.trainer.schedule.settings.schedule == "plateau":
             chosen_on = self.chosen_on  # its loss decided over the learning rate
         return self.trainer.state_dict() | self.facts | {"chosen_on": chosen_on}

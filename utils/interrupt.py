@@ -59,6 +59,10 @@ class GracefulStop:
         Raises:
             Stop: as `check` does.
         """
-        for item in items:
-            yield item
-            self.check()
+        try:
+            for item in items:
+                yield item
+                self.check()
+        finally:  # a progress bar ends here, not where the traceback of Stop is given up
+            if close := getattr(items, "close", None):
+                close()

@@ -203,7 +203,7 @@ def _plain(metrics: Metrics) -> Metrics:
     return {name: v.item() if hasattr(v, "item") else v for name, v in metrics.items()}
 
 
-# Reading back what a run wrote, for those who draw it once more and for a resume.
+# Reading back what a run wrote, for a resume and for the pictures; more in live_page/run_files.py.
 
 
 def read_lines(path: Path) -> list[Metrics]:
@@ -215,11 +215,6 @@ def read_lines(path: Path) -> list[Metrics]:
         except json.JSONDecodeError:
             break  # the machine stopped while this line was written
     return lines
-
-
-def step_names(run_dir: Path) -> set[str]:
-    """The names of all that the steps of a run have logged."""
-    return {name for metrics in read_lines(run_dir / "steps.jsonl") for name in metrics}
 
 
 def history(run_dir: Path) -> list[tuple[Metrics, float]]:
@@ -241,18 +236,3 @@ def read_validation(run_dir: Path) -> dict[str, Any]:
     """What ValidationFiles wrote; nothing if there is no such file."""
     path = run_dir / "validation.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def read_options(run_dir: Path) -> dict[str, Any]:
-    """The options of a run that have a value."""
-    text = (run_dir / "options.json").read_text(encoding="utf-8")
-    return {name: value for name, value in json.loads(text).items() if value not in (None, {})}
-
-
-def readable(value: object) -> str:
-    """Four digits of a number; the values of a list without brackets."""
-    if value is None:  # JSON has no word for infinity
-        return "no number"
-    if isinstance(value, list):
-        return " ".join(map(readable, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

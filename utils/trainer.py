@@ -47,8 +47,7 @@ class Trainer:
         classifier: uint8 clips -> logits (utils.classifier.ClipClassifier, wrapped or not).
         model: the plain network inside it.
         averages: on the device of the network.
-        faults: none yet, of the loader whose batches these are.
-        steps_per_epoch: batches that the loader yields.
+        faults: of the loader whose batches these are.
         precision: with "fp16" the gradients are scaled.
         micro_batch: clips whose activations are in memory at once, in each process.
         frozen: modules that stay in evaluation.
@@ -101,11 +100,10 @@ class Trainer:
 
         Args:
             batches: those of the epoch from number `done` on.
-            log_every: steps between two that are logged.
 
         Yields:
-            What is logged: the averages since the last time, with "step", steps of the run, and
-            "epoch", such as 2.25; after the other steps None.
+            Every `log_every` steps the averages since the last time, with "step", steps of the run,
+            and "epoch", such as 2.25; after the other steps None.
 
         Raises:
             NonFiniteLoss
