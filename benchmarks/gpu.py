@@ -432,7 +432,7 @@ def from_decoder(
     step = 1 if not network.snippet_len else len(files) // network.frames
     wanted = tensors[:: max(step, network.stride)][: network.frames]
     labels = torch.zeros(size, dtype=torch.long, device=opts.device)
-    trainer.transfer.copy = lambda *there: list(there)
+    transfer, trainer.transfer = trainer.transfer, None  # the clips are there
 
     def clips() -> Iterator[torch.Tensor]:
         rgb = torchvision.io.ImageReadMode.RGB
@@ -450,7 +450,7 @@ def from_decoder(
     try:
         return size / seconds_of(work, opts.steps, opts)
     finally:
-        del trainer.transfer.copy
+        trainer.transfer = transfer
 
 
 COMMANDS = {"training": training, "profile": profiling, "loading": loading}

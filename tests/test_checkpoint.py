@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from config import UserError
-from utils import checkpoint
+from utils import checkpoint, trainer
 
 STATE = dict.fromkeys(checkpoint.KEYS, 0) | {"model": {"w": torch.ones(3)}}
 
@@ -72,7 +72,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, where, value):
 
 
 def test_random_states_come_back():
-    state = checkpoint.rng_state()
+    state = trainer.rng_state()
     first = torch.rand(3)
-    checkpoint.set_rng_state(state)
+    trainer.set_rng_state(state)
     assert torch.equal(torch.rand(3), first)

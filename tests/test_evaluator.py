@@ -44,7 +44,7 @@ def batches(logits, batch_size):
         yield tuple(tensor[i : i + batch_size] for tensor in (logits, labels, indices))
 
 
-def evaluation(logits, batch_size, average="scores", model=None, view_batch=None, watch=None):
+def evaluation(logits, batch_size, average="scores", model=None, view_batch=100, watch=None):
     """Scores of videos 0, 1, ... whose views have these logits."""
     scored = score_batches(
         model or Counting(),
@@ -124,7 +124,7 @@ def test_videos_that_are_in_no_batch_are_counted_as_skipped_and_have_no_name():
     logits = torch.eye(3)[:, None]
     none = torch.empty(0, dtype=torch.long)
     came = [(logits[i : i + 1], torch.tensor([i]), torch.tensor([i])) for i in (2, 0)]
-    scored = score_batches(Counting(), [(logits[:0], none, none), *came], CPU)
+    scored = score_batches(Counting(), [(logits[:0], none, none), *came], CPU, view_batch=2)
     how = {"class_names": list("abc"), "average": "scores", "protocol": "how"}
     scores = score_videos(scored, names=["v0", "v1", "v2"], **how)
     assert scores.names == ["v0", "v2"]
@@ -137,7 +137,7 @@ def test_mistakes_watch_the_batches_and_change_nothing():
     logits = logits[..., None, None, None].expand(-1, -1, -1, 2, 2, 3)  # as large as a picture
     mistakes = Mistakes(list("abc"))
     network = nn.Sequential(nn.Flatten(), nn.AvgPool1d(12))
-    scored = list(score_batches(network, batches(logits, 2), CPU))
+    scored = list(score_batches(network, batches(logits, 2), CPU, view_batch=4))
     seen = list(mistakes.watch(scored))
     assert all(a is b for a, b in zip(seen, scored, strict=True))
     best = torch.cat([batch.scores for batch in seen]).argmax(dim=1).numpy()
@@ -180,8 +180,7 @@ def test_the_confusion_matrix_has_true_classes_in_rows():
 
 
 def test_the_rows_of_classes_name_what_each_is_taken_for():
-    rows = [list(row.values()) for row in class_rows(np.array(MATRIX), NAMES)]
-    assert rows == [
+    assert class_rows(np.array(MATRIX), NAMES) == [
         ["a", 3, 1, 33.33, "c", 2],
         ["b, with comma", 2, 1, 50, "a", 1],
         ["c", 0, 0, "", "", 0],  # no videos: no accuracy

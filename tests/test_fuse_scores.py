@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from config import UserError
+from utils.compare import aligned
 from utils.fuse_scores import fuse_streams, main
 from utils.results import summarize_scores
-from utils.scores import Scores, aligned, load_scores, save_scores
+from utils.scores import Scores, load_scores, save_scores
 
 ROOT = Path(__file__).resolve().parents[1]
 RGB = Scores(

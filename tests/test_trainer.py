@@ -135,11 +135,13 @@ def test_the_gradient_is_that_of_the_mean_loss_and_clipped_as_a_whole(batches):
         torch.testing.assert_close(new, p - 0.01 * p.grad / (norm + 1e-6), rtol=0, atol=1e-12)
 
 
-def test_an_epoch_that_goes_on_from_its_middle_ends_the_same(batches):
+@pytest.mark.parametrize("done", [1, 2])  # of two steps
+def test_an_epoch_that_goes_on_from_its_middle_ends_the_same(batches, done):
     whole, cut = (make_trainer(make_net()) for _ in range(2))
     expected = train(whole, split(*batches))
     steps = cut.steps(iter(split(*batches)), log_every=1)
-    next(steps)
+    for _ in range(done):
+        next(steps)
     steps.close()
     state = cut.state_dict()
     model = make_net(seed=5)
@@ -170,6 +172,14 @@ def test_averages_are_those_of_all_clips(batches):
     assert metrics["frames_per_s"] == pytest.approx(2 * metrics["clips_per_s"])
     parts = metrics["time/data"] + metrics["time/copy"] + metrics["time/compute"]
     assert parts == pytest.approx(metrics["time/step"])
+
+
+def test_the_memory_of_an_epoch_is_that_of_its_training(batches, monkeypatch):
+    trainer = make_trainer(make_net())
+    monkeypatch.setattr("utils.averages.peak_memory_gb", lambda device: 1.0)
+    list(trainer.steps(iter(split(*batches)), log_every=1))
+    monkeypatch.setattr("utils.averages.peak_memory_gb", lambda device: 2.0)  # a validation
+    assert trainer.end_epoch({"val/loss": 0.0})["memory_gb"] == 1
 
 
 def test_a_loss_that_is_not_finite_stops_at_the_next_logging_step(batches):

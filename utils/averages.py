@@ -3,14 +3,13 @@
 import resource
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from utils import distributed
 
 T = TypeVar("T")
-TIMES = ("data_time", "copy_time", "time")  # in seconds
 
 
 def logged_numbers(
@@ -42,12 +41,13 @@ class Sums:
 
     def __init__(self, num_numbers: int, device: torch.device):
         self.over_clips = torch.zeros(num_numbers, dtype=torch.float64, device=device)
-        self.counts: dict[str, float] = {"clips": 0, "steps": 0} | dict.fromkeys(TIMES, 0.0)
+        # times are in seconds
+        self.counts = {"clips": 0, "steps": 0, "data_time": 0.0, "copy_time": 0.0, "time": 0.0}
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         return {"sums": distributed.all_reduce_sum(self.over_clips).cpu()} | self.counts
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         if distributed.is_main():  # its sums stand for those of all processes
             # those of few classes had a top5, too, in checkpoints of before
             self.over_clips.copy_(state["sums"][: len(self.over_clips)])
@@ -77,8 +77,7 @@ class Averages:
         self.start_epoch()
 
     def start_epoch(self) -> None:
-        self.total = Sums(len(self.names), self.device)
-        self.start_recent()
+        self.total, self.recent = (Sums(len(self.names), self.device) for _ in range(2))
 
     def start_recent(self) -> None:
         self.recent = Sums(len(self.names), self.device)
@@ -93,8 +92,8 @@ class Averages:
         """Adds what `logged_numbers` says; does not wait for the device."""
         numbers = logged_numbers(logits.detach(), labels, loss.detach())
         values = torch.stack([value.double() for value in numbers.values()])
-        for sums in (self.total, self.recent):
-            sums.over_clips += values
+        self.total.over_clips += values
+        self.recent.over_clips += values
 
     def metrics(self, sums: Sums) -> dict[str, float]:
         """Means over clips, times in seconds a step. Waits for the device and all processes."""
@@ -116,13 +115,13 @@ class Averages:
             metrics["utilization"] = 100 * metrics["clips_per_s"] / self.clips_per_s_at_peak
         return metrics | {"memory_gb": peak_memory_gb(self.device)}
 
-    def state_dict(self) -> list[dict]:
+    def state_dict(self) -> list[dict[str, Any]]:
         """All processes ask for it together."""
         return [self.total.state_dict(), self.recent.state_dict()]
 
-    def load_state_dict(self, state: list[dict]) -> None:
-        self.total.load_state_dict(state[0])
-        self.recent.load_state_dict(state[1])
+    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
+        for sums, values in zip((self.total, self.recent), state, strict=True):
+            sums.load_state_dict(values)
 
 
 def timed(items: Iterable[T]) -> Iterator[tuple[float, T]]:

@@ -15,13 +15,21 @@ from pt_dataset.loader import Batch, Loader, train_loader, view_loader
 from pt_dataset.video_list import Video
 from utils import distributed
 from utils.averages import Averages
-from utils.evaluator import progress_bar, score_batches, score_videos
+from utils.checkpoint import Saver
+from utils.evaluator import score_batches, score_videos
 from utils.interrupt import GracefulStop
-from utils.loggers import CurvesPng, JsonLines, Logger, Loggers, ValidationFiles, read_lines
+from utils.loggers import (
+    CurvesPng,
+    JsonLines,
+    Logger,
+    Loggers,
+    ValidationFiles,
+    progress_bar,
+    read_lines,
+)
 from utils.mistakes import Mistakes
 from utils.results import protocol_in_words
 from utils.run import Run, clips_at_once, share_size
-from utils.saver import Saver
 from utils.scores import Scores
 from utils.trainer import Trainer
 
@@ -248,7 +256,8 @@ def view_batches(
     """Views of `videos`, batch by batch under a progress bar; a signal ends them between two."""
     loader = view_loader_for(run, videos, evaluation, order)
     batches = distributed.sharing_faults(loader.epoch(), loader.new_faults())
-    return stop.between(progress_bar(batches, desc, len(loader)))
+    with contextlib.closing(batches):
+        yield from stop.between(progress_bar(batches, desc, len(loader), "batch"))
 
 
 def view_loader_for(

@@ -1,12 +1,15 @@
 """Checkpoints: dicts that torch.load(weights_only=True) reads, written whole or not at all."""
 
 import io
+import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from config import UserError, whole
 from utils import distributed
+from utils.trainer import Trainer
 
 KEYS = (  # all that a checkpoint holds
     "arch",
@@ -30,7 +33,7 @@ KEYS = (  # all that a checkpoint holds
 )
 
 
-def save(state: dict, path: Path) -> None:
+def save(state: dict[str, Any], path: Path) -> None:
     """Replaces the checkpoint at `path`.
 
     Raises:
@@ -50,7 +53,7 @@ def save(state: dict, path: Path) -> None:
         ) from None
 
 
-def load(path: Path) -> dict:
+def load(path: Path) -> dict[str, Any]:
     """A checkpoint of this project, on the CPU, with all KEYS.
 
     Raises:
@@ -64,7 +67,8 @@ def load(path: Path) -> dict:
         raise UserError(
             f"{path} is not a checkpoint, or a damaged one ({type(error).__name__})"
         ) from None
-    older = {"scaler": None, "faults": {}}  # what checkpoints stand for that lack these
+    # what checkpoints stand for that lack these
+    older: dict[str, Any] = {"scaler": None, "faults": {}}
     state = older | state if isinstance(state, dict) else {}
     missing = [key for key in KEYS if key not in state]
     if missing:
@@ -82,19 +86,64 @@ def load(path: Path) -> dict:
     return state
 
 
-def rng_state() -> dict:
-    """What dropout draws from; clips have generators of their own, keyed by epoch and index.
+class Saver:
+    """Writes last.pth and best.pth, none that is of no use.
 
-    Processes of a run draw anew for each step, and leave the GPUs of the others alone.
+    All processes of a run save together, and the main one writes.
+
+    Args:
+        facts: what the network was made for: the keys of a checkpoint that training does not move.
+        chosen_on: the list whose accuracy decides which weights are the best, in words.
+        best: the highest validation accuracy so far, in percent.
+        minutes: how old the last one may become; 0: any age.
+        steps: how many steps may lie between two; 0: any number.
     """
-    state = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_available() and not distributed.launched():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
 
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: Path,
+        facts: dict[str, Any],
+        *,
+        chosen_on: str,
+        best: float = -1,
+        minutes: float = 0,
+        steps: int = 0,
+    ):
+        self.trainer, self.folder, self.facts = trainer, folder, facts
+        self.chosen_on, self.best = chosen_on, best
+        self.minutes, self.steps = minutes, steps
+        self.saved_at = time.monotonic()
 
-def set_rng_state(state: dict) -> None:
-    torch.set_rng_state(state["torch"])
-    same_gpus = len(state.get("cuda", [])) == torch.cuda.device_count()
-    if torch.cuda.is_available() and same_gpus and not distributed.launched():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    def save_first(self) -> None:
+        """From now on there is always a checkpoint to go on from."""
+        if not distributed.from_main((self.folder / "last.pth").exists):
+            self.save("last.pth")
+
+    def save_if_due(self) -> None:
+        """After a step."""
+        old = self.minutes > 0 and time.monotonic() - self.saved_at > 60 * self.minutes
+        # the clocks of the processes differ: all save where one of them finds it due
+        if distributed.highest(old) or (self.steps and self.trainer.step % self.steps == 0):
+            self.save("last.pth")
+
+    def save_epoch(self, metrics: dict[str, float]) -> None:
+        """After an epoch with its validation: the best weights so far, and where the run stands."""
+        if metrics["val/top1"] > self.best:
+            self.best = metrics["val/top1"]
+            self.save("best.pth", self.chosen_on)
+        self.save("last.pth")  # last: what a kill before it leaves out is done again
+
+    def save(self, name: str, chosen_on: str | None = None) -> None:
+        """Raises UserError if it cannot be written, NonFiniteLoss if it would be of no use."""
+        self.trainer.check_finite()
+        state = self.state(chosen_on)
+        if distributed.is_main():
+            save(state, self.folder / name)
+        self.saved_at = time.monotonic()
+
+    def state(self, chosen_on: str | None = None) -> dict[str, Any]:
+        """All that a checkpoint holds; see KEYS for `chosen_on`."""
+        if self.trainer.schedule.settings.schedule == "plateau":
+            chosen_on = self.chosen_on  # its loss decided over the learning rate
+        return self.trainer.state_dict() | self.facts | {"chosen_on": chosen_on}

@@ -36,8 +36,8 @@ class Normalize(nn.Module):
     @classmethod
     def matching(cls, pixels: Preprocessing, channels_last: bool = True) -> "Normalize":
         """As the weights with this preprocessing were trained."""
-        shape = pixels.mean, pixels.std, pixels.value_range, pixels.channel_order
-        return cls(*shape, channels_last)
+        values = pixels.mean, pixels.std, pixels.value_range, pixels.channel_order
+        return cls(*values, channels_last)
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         if self.bgr:

@@ -9,9 +9,10 @@ training would change the difference, only more runs can say.
 """
 
 import argparse
+import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
@@ -19,10 +20,51 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also 
 import numpy as np
 
 from config import UserError, group_of
-from utils.scores import Scores, aligned, load_scores
+from utils.scores import Scores, load_scores
 
 NUM_DRAWS = 10_000
 LEVEL = 0.05
+
+
+def aligned(a: Scores, b: Scores, path_a: Path, path_b: Path) -> Scores:
+    """`b` in the order and with the names of `a`.
+
+    Raises:
+        UserError: they are not of the same classes and videos.
+    """
+    if a.class_names != b.class_names:
+        pairs = zip(a.class_names, b.class_names, strict=False)
+        differ = [f"'{x}' is '{y}'" for x, y in pairs if x != y]
+        what = differ[0] if differ else f"{len(a.class_names)} are {len(b.class_names)}"
+        raise UserError(f"{path_a} and {path_b} are not of the same classes: {what}")
+    names_a, names_b = a.names, b.names
+    if set(names_a).isdisjoint(names_b):  # the same videos in another place?
+        names_a, names_b = inside_folder(names_a), inside_folder(names_b)
+    for path, names, others in ((path_a, names_a, names_b), (path_b, names_b, names_a)):
+        only = sorted(set(names) - set(others))
+        if only:
+            raise UserError(
+                f"{path_a} and {path_b} are not of the same videos: {len(only)} are only in "
+                f"{path}, the first is {only[0]}"
+            )
+    places = {name: i for i, name in enumerate(names_b)}
+    order = [places[name] for name in names_a]
+    b = replace(b, scores=b.scores[order], labels=b.labels[order], names=a.names)
+    wrong = np.flatnonzero(a.labels != b.labels)
+    if len(wrong):
+        first = wrong[0]
+        raise UserError(
+            f"{path_a} and {path_b} do not agree on the classes of {len(wrong)} videos: "
+            f"{a.names[first]} is '{a.class_names[a.labels[first]]}' in the one and "
+            f"'{a.class_names[b.labels[first]]}' in the other"
+        )
+    return b
+
+
+def inside_folder(names: list[str]) -> list[str]:
+    """Paths relative to the innermost folder that holds them all."""
+    folder = os.path.commonpath(map(os.path.abspath, names))
+    return [os.path.relpath(name, folder) for name in names]
 
 
 def find_groups(names: list[str], regex: re.Pattern[str] | None) -> list[str] | None:

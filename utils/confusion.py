@@ -17,41 +17,31 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int
     return counts.reshape(num_classes, num_classes)
 
 
-def class_rows(matrix: np.ndarray, class_names: list[str]) -> list[dict]:
-    """What per_class.csv says of each class; nothing of one that has no videos or no errors."""
-    rows = []
+def class_rows(matrix: np.ndarray, class_names: list[str]) -> list[list[object]]:
+    """per_class.csv below its header; nothing of a class that has no videos or no errors."""
+    rows: list[list[object]] = []
     for label, (name, counts) in enumerate(zip(class_names, matrix, strict=True)):
         videos, correct = int(counts.sum()), int(counts[label])
         wrong = counts.copy()
         wrong[label] = 0
-        rows.append(
-            {
-                "class": name,
-                "videos": videos,
-                "correct": correct,
-                "accuracy": round(100 * correct / videos, 2) if videos else "",
-                "most confused with": class_names[wrong.argmax()] if wrong.any() else "",
-                "times": int(wrong.max()),
-            }
-        )
+        accuracy = round(100 * correct / videos, 2) if videos else ""
+        most = class_names[wrong.argmax()] if wrong.any() else ""
+        rows.append([name, videos, correct, accuracy, most, int(wrong.max())])
     return rows
 
 
-def write_per_class(path: Path, matrix: np.ndarray, class_names: list[str]) -> None:
-    rows = class_rows(matrix, class_names)
-    with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_confusion(path: Path, matrix: np.ndarray, class_names: list[str]) -> None:
-    """A row of counts for each true class."""
-    with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["true class / predicted", *class_names])
-        for name, counts in zip(class_names, matrix.tolist(), strict=True):
-            writer.writerow([name, *counts])
+def write_tables(folder: Path, matrix: np.ndarray, class_names: list[str]) -> None:
+    """per_class.csv, and confusion.csv with a row of counts for each true class."""
+    header = ["class", "videos", "correct", "accuracy", "most confused with", "times"]
+    counts = ([name, *row] for name, row in zip(class_names, matrix.tolist(), strict=True))
+    tables = {
+        "per_class.csv": [header, *class_rows(matrix, class_names)],
+        "confusion.csv": [["true class / predicted", *class_names], *counts],
+    }
+    for name, rows in tables.items():
+        path = folder / name
+        with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(rows)
 
 
 def draw_confusion(path: Path, matrix: np.ndarray, class_names: list[str], title: str) -> None:

@@ -79,20 +79,13 @@ def windows(names: Iterable[str]) -> dict[str, dict[str, Curve]]:
     }
     for name in sorted(names - WINDOW_OF.keys(), key=lambda name: (not _part(name), name)):
         curves = placed.setdefault(window_title(name), {})
-        curves[name] = _part(name) or Curve(_label(name), _free_color(curves))
+        taken = {curve.color for curve in curves.values()}
+        free = (color for color in COLORS if color not in taken)
+        color = next(free, COLORS[len(curves) % len(COLORS)])
+        curves[name] = _part(name) or Curve(name.partition("/")[2] or name, color)
     return placed
 
 
 def _part(name: str) -> Curve | None:
     prefix, slash, _ = name.partition("/")
     return PARTS.get(prefix) if slash else None
-
-
-def _label(name: str) -> str:
-    return name.partition("/")[2] or name
-
-
-def _free_color(curves: dict[str, Curve]) -> str:
-    taken = {curve.color for curve in curves.values()}
-    free = [color for color in COLORS if color not in taken]
-    return free[0] if free else COLORS[len(curves) % len(COLORS)]

@@ -7,7 +7,7 @@ MASTER_PORT. In a run of one process every function here does nothing, or the sa
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 import torch
@@ -101,7 +101,7 @@ class Faults(Protocol):
         """Raises UserError where it becomes too much."""
 
 
-def sharing_faults(batches: Iterable[Batch], faults: Faults) -> Iterator[Batch]:
+def sharing_faults(batches: Iterable[Batch], faults: Faults) -> Generator[Batch, None, None]:
     """Yields the batches; `faults` has by then what any process found in them.
 
     All processes have equally many batches, and meet here at each: where it is too much, all of

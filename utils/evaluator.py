@@ -1,26 +1,14 @@
-"""Views of videos -> what a network says of each video, batch by batch."""
+"""Views of videos -> what a classifier says of each video."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from utils import distributed
 from utils.metrics import top_k
 from utils.scores import Scores
-
-T = TypeVar("T")
-
-
-class ViewOutputs(NamedTuple):
-    """A batch of videos, and what a network says of each of their views."""
-
-    views: torch.Tensor  # uint8 (N, V, T, S, S, C)
-    labels: torch.Tensor  # (N,)
-    indices: torch.Tensor  # (N,), the places of the videos in their list
-    outputs: torch.Tensor  # (N, V, dim), on the device
 
 
 class ScoredBatch(NamedTuple):
@@ -33,35 +21,7 @@ class ScoredBatch(NamedTuple):
     loss_sum: float  # cross-entropy, summed over the N * V views
 
 
-def progress_bar(batches: Iterable[T], desc: str, total: int) -> Iterator[T]:
-    """The batches; the main process shows how many of them are done."""
-    quiet = not distributed.is_main()
-    yield from tqdm(
-        batches, desc, total, unit="batch", leave=False, dynamic_ncols=True, disable=quiet
-    )
-
-
 @torch.inference_mode()
-def run_on_views(
-    network: nn.Module,
-    batches: Iterable[Sequence[torch.Tensor]],
-    device: torch.device,
-    view_batch: int | None = None,
-) -> Iterator[ViewOutputs]:
-    """What `network` says of the views of each batch; nothing of a batch without videos.
-
-    Args:
-        batches: views (N, V, T, S, S, C), labels and indices.
-        view_batch: views on the device at once; None: all of a batch.
-    """
-    network.eval()
-    for views, labels, indices, *_ in batches:
-        n, v = views.shape[:2]
-        if n:  # else all are in the share of another process, or bad
-            outputs = run_in_chunks(network, views.flatten(0, 1), device, view_batch or n * v)
-            yield ViewOutputs(views, labels, indices, outputs.unflatten(0, (n, v)))
-
-
 def run_in_chunks(
     network: nn.Module, clips: torch.Tensor, device: torch.device, chunk_size: int
 ) -> torch.Tensor:
@@ -70,26 +30,29 @@ def run_in_chunks(
     return torch.cat([network(chunk.to(device, non_blocking=True)) for chunk in chunks])
 
 
-@torch.inference_mode()
 def score_batches(
     classifier: nn.Module,
-    batches: Iterable[Sequence[torch.Tensor]],
+    batches: Iterable[Sequence[Any]],
     device: torch.device,
     *,
+    view_batch: int,
     average: str = "scores",
-    view_batch: int | None = None,
 ) -> Iterator[ScoredBatch]:
     """What `classifier` says of the videos of each batch, averaged over their views.
 
     Args:
         batches: views (N, V, T, S, S, C), labels and indices.
+        view_batch: views on the device at once.
         average: "scores", after the softmax, or "logits", before it.
-        view_batch: views on the device at once; None: all of a batch.
     """
-    for views, labels, indices, logits in run_on_views(classifier, batches, device, view_batch):
-        targets = labels.to(device).repeat_interleave(logits.shape[1])
-        loss = nn.functional.cross_entropy(logits.flatten(0, 1), targets, reduction="sum")
-        scores = average_views(logits, average).cpu()
+    classifier.eval()
+    for views, labels, indices, *_ in batches:
+        if len(labels) == 0:  # all are in the share of another process, or bad
+            continue
+        logits = run_in_chunks(classifier, views.flatten(0, 1), device, view_batch)
+        targets = labels.to(device).repeat_interleave(views.shape[1])
+        loss = nn.functional.cross_entropy(logits, targets, reduction="sum")
+        scores = average_views(logits.unflatten(0, views.shape[:2]), average).cpu()
         yield ScoredBatch(views, labels, indices, scores, loss.item())
 
 
@@ -98,7 +61,6 @@ def average_views(logits: torch.Tensor, average: str) -> torch.Tensor:
     return (logits if average == "logits" else logits.softmax(dim=-1)).mean(dim=1)
 
 
-@torch.inference_mode()
 def score_videos(
     batches: Iterable[ScoredBatch],
     *,
@@ -116,25 +78,21 @@ def score_videos(
         average: what the scores of the batches are.
         protocol: how they were measured, in words.
     """
-    # something to concatenate where this process has had no video
-    indices, scores, labels = (
-        [torch.empty(0, dtype=kind)] for kind in (torch.long, torch.float, torch.long)
-    )
+    none = torch.empty(0, dtype=torch.long)
+    found = [(none, torch.empty(0), none)]  # something to concatenate where there is no video
     loss_sum, num_views = 0.0, 0
     for batch in batches:
-        indices.append(batch.indices)
-        scores.append(batch.scores)
-        labels.append(batch.labels)
+        found.append((batch.indices, batch.scores, batch.labels))
         loss_sum += batch.loss_sum
         num_views += batch.views.shape[:2].numel()
-    share = *map(torch.cat, (indices, scores, labels)), loss_sum, num_views
-    indices, scores, labels, loss_sums, counts = zip(*distributed.gather(share), strict=True)
-    all_indices = torch.cat(indices)
-    order = all_indices.argsort()
+    share = *map(torch.cat, zip(*found, strict=True)), loss_sum, num_views
+    *columns, loss_sums, counts = zip(*distributed.gather(share), strict=True)
+    indices, scores, labels = map(torch.cat, columns)
+    order = indices.argsort()
     return Scores(
-        scores=torch.cat(scores)[order].numpy(),
-        labels=torch.cat(labels)[order].numpy(),
-        names=[names[i] for i in all_indices[order].tolist()],
+        scores=scores[order].numpy(),
+        labels=labels[order].numpy(),
+        names=[names[i] for i in indices[order].tolist()],
         class_names=class_names,
         average=average,
         protocol=protocol,

@@ -15,7 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
 from config import UserError
-from utils.scores import Scores, aligned, load_scores
+from utils.compare import aligned
+from utils.scores import Scores, load_scores
 
 
 def fuse_streams(a: Scores, b: Scores, weights: tuple[float, float]) -> Scores:

@@ -9,10 +9,11 @@ from utils import distributed
 
 T = TypeVar("T")
 PREEMPTED = 75  # after SIGTERM or SIGUSR1, as a scheduler sends them; EX_TEMPFAIL of sysexits.h
-STATUS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: PREEMPTED, signal.SIGUSR1: PREEMPTED}
-
-
-T = TypeVar("T")
+STATUS: dict[int, int] = {
+    signal.SIGINT: INTERRUPTED,
+    signal.SIGTERM: PREEMPTED,
+    signal.SIGUSR1: PREEMPTED,
+}
 
 
 class Stop(Exception):
@@ -20,8 +21,8 @@ class Stop(Exception):
 
     def __init__(self, signum: int):
         self.status = STATUS[signum]
-        self.cause = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
-        super().__init__(f"stopped by {self.cause}")
+        cause = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
+        super().__init__(f"stopped by {cause}")
 
 
 class GracefulStop:
@@ -43,7 +44,7 @@ class GracefulStop:
         signal.signal(signum, self.previous[signum])
 
     def check(self) -> None:
-        """Called where stopping is safe, by all processes of the run equally often.
+        """Where stopping is safe, in all processes of the run equally often.
 
         Raises:
             Stop: a signal has come, to this process or to another one.
@@ -63,5 +64,5 @@ class GracefulStop:
                 yield item
                 self.check()
         finally:  # a progress bar ends here, not where the traceback of Stop is given up
-            if hasattr(items, "close"):
-                items.close()
+            if close := getattr(items, "close", None):
+                close()

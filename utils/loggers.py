@@ -7,16 +7,25 @@ utils/live_page/logger.py, utils/options/tensorboard.py; utils/build.py knows th
 import json
 import logging
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from config import whole
-from utils import curves
+from utils import curves, distributed
 from utils.mistakes import Mistakes
 
+Metrics = dict[str, Any]  # numbers, which may be infinite, text, or None
 log = logging.getLogger("video")
+
+
+def progress_bar(items: Iterable, desc: str, total: int, unit: str, done: int = 0) -> tqdm:
+    """The items; the main process shows how many of them are done."""
+    quiet = not distributed.is_main()
+    how = {"leave": False, "dynamic_ncols": True, "disable": quiet}
+    return tqdm(items, desc, total, unit=unit, initial=done, **how)
 
 
 class Console(logging.Handler):
@@ -31,12 +40,11 @@ def set_up_console(run_dir: Path | None = None) -> None:
     for handler in log.handlers[:]:
         log.removeHandler(handler)
         handler.close()
-    handlers: list[logging.Handler] = [Console()]
+    log.addHandler(Console())
     if run_dir:
-        handlers.append(logging.FileHandler(run_dir / "log.txt", encoding="utf-8"))
-        handlers[1].setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    for handler in handlers:
-        log.addHandler(handler)
+        file = logging.FileHandler(run_dir / "log.txt", encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(file)
     log.setLevel(logging.INFO)
     logging.raiseExceptions = False  # no traceback for a line that a full disk keeps from log.txt
     log.propagate = False
@@ -45,14 +53,14 @@ def set_up_console(run_dir: Path | None = None) -> None:
 class Logger:
     """Does nothing.
 
-    `metrics` holds what there is to log by its name: numbers, which may be infinite, text, or None.
-    "step" counts the optimizer's steps so far, "epoch" the epochs, with a fraction.
+    `metrics` holds what there is to log by its name: "step" counts the optimizer's steps so far,
+    "epoch" the epochs, with a fraction.
     """
 
-    def log_steps(self, metrics: dict) -> None:
+    def log_steps(self, metrics: Metrics) -> None:
         """Averages of training since the last call."""
 
-    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
+    def log_epoch(self, metrics: Metrics, mistakes: Mistakes) -> None:
         """Averages of the whole epoch, and the validation after it."""
 
     def close(self) -> None:
@@ -80,25 +88,24 @@ class JsonLines(Logger):
             with whole(path) as temporary:
                 temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
 
-    def log_steps(self, metrics: dict) -> None:
+    def log_steps(self, metrics: Metrics) -> None:
         self._append("steps.jsonl", metrics)
 
-    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
+    def log_epoch(self, metrics: Metrics, mistakes: Mistakes) -> None:
         self._append("metrics.jsonl", metrics)
 
-    def _append(self, name: str, metrics: dict) -> None:
+    def _append(self, name: str, metrics: Metrics) -> None:
         with open(self.run_dir / name, "a", encoding="utf-8") as file:
             file.write(_line(metrics))
 
 
-def _line(metrics: dict) -> str:
-    finite = {name: _finite(value) for name, value in metrics.items()}
-    return json.dumps(finite, allow_nan=False) + "\n"
-
-
-def _finite(value: object) -> object:
-    # JSON has no word for infinity
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _line(metrics: Metrics) -> str:
+    infinite = {  # for which JSON has no word
+        name: None
+        for name, value in metrics.items()
+        if isinstance(value, float) and not math.isfinite(value)
+    }
+    return json.dumps(metrics | infinite, allow_nan=False) + "\n"
 
 
 class ValidationFiles(Logger):
@@ -108,13 +115,14 @@ class ValidationFiles(Logger):
         """`epoch`: epochs that are done; a validation after more of them goes: it is done again."""
         self.run_dir = run_dir
         if read_validation(run_dir).get("epoch", 0) > epoch:
-            self._remove("validation.json", "mistakes.jpg")
+            (run_dir / "validation.json").unlink()
+            (run_dir / "mistakes.jpg").unlink(missing_ok=True)
 
-    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
+    def log_epoch(self, metrics: Metrics, mistakes: Mistakes) -> None:
         if mistakes.surest:
             mistakes.picture().save(self.run_dir / "mistakes.jpg", quality=90)
         else:
-            self._remove("mistakes.jpg")
+            (self.run_dir / "mistakes.jpg").unlink(missing_ok=True)
         validation = {
             "epoch": metrics["epoch"],
             "class_names": mistakes.class_names,
@@ -124,10 +132,6 @@ class ValidationFiles(Logger):
             text = json.dumps(validation, ensure_ascii=False) + "\n"
             temporary.write_text(text, encoding="utf-8")
 
-    def _remove(self, *names: str) -> None:
-        for name in names:
-            (self.run_dir / name).unlink(missing_ok=True)
-
 
 class CurvesPng(Logger):
     """curves.png in the run folder, drawn again after each epoch from the run's files."""
@@ -135,7 +139,7 @@ class CurvesPng(Logger):
     def __init__(self, run_dir: Path):
         self.run_dir = run_dir
 
-    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
+    def log_epoch(self, metrics: Metrics, mistakes: Mistakes) -> None:
         with whole(self.run_dir / "curves.png") as temporary:
             draw_curves(temporary, self.run_dir.name, history(self.run_dir))
 
@@ -143,7 +147,7 @@ class CurvesPng(Logger):
         return [f"curves: {self.run_dir / 'curves.png'}"]
 
 
-def draw_curves(path: Path, title: str, points: list[tuple[dict, float]]) -> None:
+def draw_curves(path: Path, title: str, points: list[tuple[Metrics, float]]) -> None:
     """A PNG of all windows, in two columns or, from nine windows on, in more."""
     from matplotlib.figure import Figure  # takes half a second
 
@@ -177,15 +181,15 @@ class Loggers(Logger):
     def __init__(self, *loggers: Logger):
         self.loggers = loggers
 
-    def log_steps(self, metrics: dict) -> None:
-        plain = {name: _plain(value) for name, value in metrics.items()}
+    def log_steps(self, metrics: Metrics) -> None:
+        metrics = _plain(metrics)
         for logger in self.loggers:
-            logger.log_steps(plain)
+            logger.log_steps(metrics)
 
-    def log_epoch(self, metrics: dict, mistakes: Mistakes) -> None:
-        plain = {name: _plain(value) for name, value in metrics.items()}
+    def log_epoch(self, metrics: Metrics, mistakes: Mistakes) -> None:
+        metrics = _plain(metrics)
         for logger in self.loggers:
-            logger.log_epoch(plain, mistakes)
+            logger.log_epoch(metrics, mistakes)
 
     def close(self) -> None:
         for logger in self.loggers:
@@ -195,14 +199,14 @@ class Loggers(Logger):
         return [place for logger in self.loggers for place in logger.places()]
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
+def _plain(metrics: Metrics) -> Metrics:
+    return {name: v.item() if hasattr(v, "item") else v for name, v in metrics.items()}
 
 
-# Reading back what a run wrote, for those who draw it once more and for a resume.
+# Reading back what a run wrote, for a resume and for the pictures; more in live_page/run_files.py.
 
 
-def read_lines(path: Path) -> list[dict]:
+def read_lines(path: Path) -> list[Metrics]:
     """The objects of a JSON-lines file, if there is one; a last line cut off is left out."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
@@ -213,12 +217,7 @@ def read_lines(path: Path) -> list[dict]:
     return lines
 
 
-def step_names(run_dir: Path) -> set[str]:
-    """The names of all that the steps of a run have logged."""
-    return {name for metrics in read_lines(run_dir / "steps.jsonl") for name in metrics}
-
-
-def history(run_dir: Path) -> list[tuple[dict, float]]:
+def history(run_dir: Path) -> list[tuple[Metrics, float]]:
     """What the curves of a run show, and at which epoch.
 
     Of an epoch only what its steps have not logged, such as the validation: its averages of
@@ -233,22 +232,7 @@ def history(run_dir: Path) -> list[tuple[dict, float]]:
     return [(m, m["epoch"]) for m in steps] + epochs
 
 
-def read_validation(run_dir: Path) -> dict:
+def read_validation(run_dir: Path) -> dict[str, Any]:
     """What ValidationFiles wrote; nothing if there is no such file."""
     path = run_dir / "validation.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def read_options(run_dir: Path) -> dict:
-    """The options of a run that have a value."""
-    text = (run_dir / "options.json").read_text(encoding="utf-8")
-    return {name: value for name, value in json.loads(text).items() if value not in (None, {})}
-
-
-def readable(value: object) -> str:
-    """Four digits of a number; the values of a list without brackets."""
-    if value is None:  # JSON has no word for infinity
-        return "no number"
-    if isinstance(value, list):
-        return " ".join(map(readable, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

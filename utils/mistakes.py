@@ -47,13 +47,11 @@ class Mistakes:
         """`views` uint8 (N, V, T, S, S, C), of which the first is shown; `scores` (N, classes)."""
         best, predicted = scores.max(dim=1)
         np.add.at(self.confusion, (labels.numpy(), predicted.numpy()), 1)
-        for i in (predicted != labels).nonzero()[:, 0].tolist():
-            frames = views[i, 0]
-            shown = torch.linspace(0, len(frames) - 1, min(NUM_FRAMES, len(frames))).long()
-            kept = Mistake(
-                best[i].item(), labels[i].item(), predicted[i].item(), frames[shown].numpy()
-            )
-            self.surest.append(kept)
+        shown = torch.linspace(0, views.shape[2] - 1, min(NUM_FRAMES, views.shape[2])).long()
+        rows = zip(best.tolist(), labels.tolist(), predicted.tolist(), views[:, 0], strict=True)
+        for score, label, taken_for, frames in rows:
+            if label != taken_for:
+                self.surest.append(Mistake(score, label, taken_for, frames[shown].numpy()))
         self._keep_surest()
 
     def gathered(self) -> "Mistakes":

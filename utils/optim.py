@@ -1,5 +1,7 @@
 """Optimizers, and which parameters they treat otherwise than the rest."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -20,36 +22,29 @@ def build_optimizer(model: nn.Module, settings: Optimization) -> torch.optim.Opt
     )
 
 
-def set_rates(group: dict, settings: Optimization) -> None:
+def set_rates(group: dict[str, Any], settings: Optimization) -> None:
     """Gives a group of parameters the rates of the run, times its own multipliers."""
     group["lr"] = group["initial_lr"] = settings.lr * group["lr_mult"]
     group["weight_decay"] = settings.weight_decay * group["decay_mult"]
 
 
-def parameter_groups(model: nn.Module, decay_norm: bool) -> list[dict]:
+def parameter_groups(model: nn.Module, decay_norm: bool) -> list[dict[str, Any]]:
     """The trained parameters with their `lr_mult` and `decay_mult`.
 
     A network's own `parameter_groups` come first, as its paper has them, those with a plain
     learning rate before the others; else batch norm is a group of its own if it does not decay.
     """
-    if hasattr(model, "parameter_groups"):
-        groups = sorted(model.parameter_groups(), key=lambda group: group["lr_mult"] != 1)
-        kept = [group | {"params": trained(group["params"])} for group in groups]
+    if own_groups := getattr(model, "parameter_groups", None):
+        groups: list[dict[str, Any]] = sorted(own_groups(), key=lambda group: group["lr_mult"] != 1)
     else:
-        in_norms = {
-            parameter
-            for module in model.modules()
-            if isinstance(module, _BatchNorm)
-            for parameter in module.parameters(recurse=False)
-        }
-        plain = [p for p in model.parameters() if decay_norm or p not in in_norms]
-        norms = [p for p in model.parameters() if not decay_norm and p in in_norms]
-        kept = [
-            {"params": trained(plain), "lr_mult": 1, "decay_mult": 1},
-            {"params": trained(norms), "lr_mult": 1, "decay_mult": 0},
+        layers = [] if decay_norm else [m for m in model.modules() if isinstance(m, _BatchNorm)]
+        in_norms = {p for layer in layers for p in layer.parameters(recurse=False)}
+        plain = [p for p in model.parameters() if p not in in_norms]
+        norms = [p for p in model.parameters() if p in in_norms]
+        groups = [
+            {"params": plain, "lr_mult": 1, "decay_mult": 1},
+            {"params": norms, "lr_mult": 1, "decay_mult": 0},
         ]
-    return [group for group in kept if group["params"]]
-
-
-def trained(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
-    return [parameter for parameter in parameters if parameter.requires_grad]
+    for group in groups:
+        group["params"] = [p for p in group["params"] if p.requires_grad]
+    return [group for group in groups if group["params"]]

@@ -25,10 +25,14 @@ def choose_precision(
         UserError: the device does not have what was requested.
     """
     if device.type == "cuda":
-        precision = _on_gpu(requested)
+        if requested in ("auto", "bf16"):
+            has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+            if not has_bf16:
+                log.info("precision: float32, because this GPU does not compute in bfloat16")
+            requested = "bf16" if has_bf16 else "fp32"
         # what autocast leaves in float32 may be rounded, too, unless float32 was asked for
-        allow_tf32(precision != "fp32")
-        return precision
+        allow_tf32(requested != "fp32")
+        return requested
     if requested in ("tf32", "fp16"):
         raise UserError(f"--precision {requested} is for GPUs; on a CPU there are fp32 and bf16")
     if requested == "fp32" or (requested == "auto" and not cpu_is_fast_in_bf16()):
@@ -39,20 +43,10 @@ def choose_precision(
     if wrong:
         log.info(
             f"precision: float32, because bfloat16 gives wrong gradients on this CPU in "
-            f"{len(wrong)} "
-            f"convolution shapes of this network, {wrong[0]} the first"
+            f"{len(wrong)} convolution shapes of this network, {wrong[0]} the first"
         )
         return "fp32"
     return "bf16"
-
-
-def _on_gpu(requested: str) -> str:
-    if requested not in ("auto", "bf16"):
-        return requested
-    if torch.cuda.is_bf16_supported(including_emulation=False):
-        return "bf16"
-    log.info("precision: float32, because this GPU does not compute in bfloat16")
-    return "fp32"
 
 
 def allow_tf32(allowed: bool) -> None:

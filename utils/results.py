@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 
@@ -95,30 +95,29 @@ def write_results(folder: Path, scores: Scores) -> Result:
     """
     (folder / "result.json").unlink(missing_ok=True)
     result = summarize_scores(scores)
-    with whole(folder / "predictions.json") as temporary:
-        text = json.dumps(best_classes(scores), indent=1, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "predictions.json", best_classes(scores))
     save_scores(folder / "scores.npz", scores)
     class_names, predicted = scores.class_names, scores.scores.argmax(axis=1)
     matrix = confusion.confusion_matrix(scores.labels, predicted, len(class_names))
-    confusion.write_per_class(folder / "per_class.csv", matrix, class_names)
-    confusion.write_confusion(folder / "confusion.csv", matrix, class_names)
+    confusion.write_tables(folder, matrix, class_names)
     confusion.draw_confusion(folder / "confusion.png", matrix, class_names, describe(result))
-    with whole(folder / "result.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "result.json", result)
     return result
 
 
-def best_classes(scores: Scores) -> list[dict]:
+def write_json(path: Path, content: object) -> None:
+    with whole(path) as temporary:
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def best_classes(scores: Scores) -> list[dict[str, Any]]:
     """The content of predictions.json: the five best classes of each video, the best first."""
     shown = torch.from_numpy(scores.scores)
     if scores.average == "logits":
         shown = shown.softmax(dim=1)
     best = shown.topk(min(5, shown.shape[1]), dim=1)
-    rows = zip(
-        *(scores.names, scores.labels.tolist(), best.values.tolist(), best.indices.tolist()),
-        strict=True,
-    )
+    columns = scores.names, scores.labels.tolist(), best.values.tolist(), best.indices.tolist()
     return [
         {
             "path": name,
@@ -128,5 +127,5 @@ def best_classes(scores: Scores) -> list[dict]:
                 for score, i in zip(values, indices, strict=True)
             ],
         }
-        for name, label, values, indices in rows
+        for name, label, values, indices in zip(*columns, strict=True)
     ]

@@ -62,8 +62,8 @@ class Schedule:
             group["lr"] = group["initial_lr"] * factor
         return self.optimizer.param_groups[0]["lr"]
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, list[float]]:
         return {"losses": list(self.losses)}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, list[float]]) -> None:
         self.losses = list(state["losses"])

@@ -1,22 +1,24 @@
 """Training: the steps of an epoch, and everything that changes with a step."""
 
-import contextlib
 import math
 import random
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 
 from config import Optimization, Regularization
-from utils import checkpoint, distributed
+from utils import distributed
 from utils.averages import Averages, Sums, timed
+from utils.loggers import progress_bar
 from utils.optim import build_optimizer, set_rates
 from utils.options.ema import Ema
 from utils.options.mixup import Mixup, draw_blend
+from utils.options.transfer import Transfer
 from utils.schedule import Schedule
 
 
@@ -45,8 +47,7 @@ class Trainer:
         classifier: uint8 clips -> logits (utils.classifier.ClipClassifier, wrapped or not).
         model: the plain network inside it.
         averages: on the device of the network.
-        faults: none yet, of the loader whose batches these are.
-        steps_per_epoch: batches that the loader yields.
+        faults: of the loader whose batches these are.
         precision: with "fp16" the gradients are scaled.
         micro_batch: clips whose activations are in memory at once, in each process.
         frozen: modules that stay in evaluation.
@@ -79,9 +80,10 @@ class Trainer:
         self.schedule = Schedule(self.optimizer, steps_per_epoch, optimization)
         self.ema = Ema(model, regularization.ema) if regularization.ema else None
         self.scaler = torch.amp.GradScaler("cuda", enabled=precision == "fp16")
-        self.transfer = Transfer(averages.device)
+        self.transfer = Transfer(averages.device) if averages.device.type == "cuda" else None
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.epoch = self.step = 0
+        self.epoch_averages: dict[str, float] = {}  # once all steps of the epoch are done
 
     @property
     def done(self) -> int:
@@ -98,11 +100,10 @@ class Trainer:
 
         Args:
             batches: those of the epoch from number `done` on.
-            log_every: steps between two that are logged.
 
         Yields:
-            What is logged: the averages since the last time, with "step", steps of the run, and
-            "epoch", such as 2.25; after the other steps None.
+            Every `log_every` steps the averages since the last time, with "step", steps of the run,
+            and "epoch", such as 2.25; after the other steps None.
 
         Raises:
             NonFiniteLoss
@@ -112,43 +113,29 @@ class Trainer:
             self.averages.start_epoch()
             self.faults.found.clear()
         shared = distributed.sharing_faults(batches, self.faults)
-        with self.progress_bar() as bar, contextlib.closing(shared):
-            for waited, (clips, labels, *_) in timed(shared):
+        num_steps, done = self.steps_per_epoch, self.done
+        bar = progress_bar(shared, f"epoch {self.epoch + 1}", num_steps, "step", done)
+        with closing(shared), bar:
+            for waited, (clips, labels, *_) in timed(bar):
                 lr = self.train_batch(clips, labels, waited)
-                metrics, last = None, self.done == self.steps_per_epoch
+                metrics, last = None, self.done == num_steps
                 if (self.done % log_every == 0 or last) and self.averages.recent.counts["clips"]:
                     metrics = self.read(self.averages.recent) | {"lr": lr}
-                    bar.set_postfix(
-                        loss=f"{metrics['train/loss']:.3f}", top1=f"{metrics['train/top1']:.1f}"
-                    )
-                    epoch = self.epoch + self.done / self.steps_per_epoch
+                    loss, top1 = metrics["train/loss"], metrics["train/top1"]
+                    bar.set_postfix(loss=f"{loss:.3f}", top1=f"{top1:.1f}")
+                    epoch = self.epoch + self.done / num_steps
                     metrics |= {"step": self.step, "epoch": epoch}
                     self.averages.start_recent()
-                bar.update()
                 yield metrics
+        # before the validation, which takes memory of its own; also where no step was left
+        lr = self.schedule.set_lr(self.step - 1)
+        self.epoch_averages = self.read(self.averages.total) | {"lr": lr}
 
     def end_epoch(self, validation: dict[str, float]) -> dict[str, float]:
-        """Counts the epoch in hand as complete; its averages and those of its `validation`.
-
-        Raises:
-            NonFiniteLoss
-        """
-        lr = self.schedule.set_lr(self.step - 1)
-        metrics = self.read(self.averages.total) | {"lr": lr} | validation
+        """Counts the epoch in hand as complete; its averages and those of its `validation`."""
         self.schedule.losses.append(validation["val/loss"])
         self.epoch += 1
-        return metrics | {"step": self.step, "epoch": self.epoch}
-
-    def progress_bar(self) -> tqdm:
-        return tqdm(
-            total=self.steps_per_epoch,
-            initial=self.done,
-            desc=f"epoch {self.epoch + 1}",
-            unit="step",
-            leave=False,
-            dynamic_ncols=True,
-            disable=not distributed.is_main(),
-        )
+        return self.epoch_averages | validation | {"step": self.step, "epoch": self.epoch}
 
     def to_training(self) -> None:
         """The mode of all modules, which evaluation has changed."""
@@ -164,26 +151,22 @@ class Trainer:
             waited: seconds for the batch, which belong to the time of the step.
         """
         began = time.perf_counter()
-        clips, labels = self.transfer.copy(clips, labels)
+        if self.transfer:
+            clips, labels = self.transfer.copy(clips, labels)
         shares = distributed.sizes(len(labels))  # clips that each process has
         lr, num_clips = self.schedule.set_lr(self.step), sum(shares)
         if num_clips:  # else all videos of the batch are bad, and the step passes without one
             mixup = self.draw_mixup(clips, labels, shares) if self.regularization.mixup else None
             if len(shares) > 1:
                 self.seed_dropout()
-            self.optimizer.zero_grad(set_to_none=True)
-            parts = equal_parts(len(labels), self.micro_batch)
-            for part in parts:
+            self.optimizer.zero_grad()
+            for part in equal_parts(len(labels), self.micro_batch):
                 # DDP adds up the gradients of all processes during a backward pass. Once a step is
                 # enough: until the last part they are added to this process's own.
-                last = part is parts[-1]
-                with (
-                    contextlib.nullcontext()
-                    if last
-                    else distributed.gradients_stay(self.classifier)
-                ):
+                last = part.stop == len(labels)
+                with nullcontext() if last else distributed.gradients_stay(self.classifier):
                     self.backward(self.forward(clips, labels, part, mixup), num_clips)
-            if not parts:
+            if len(labels) == 0:
                 self.take_part(clips, num_clips)
             self.change_weights()
         self.step += 1
@@ -235,7 +218,9 @@ class Trainer:
         alpha = self.regularization.mixup
         share, partners = draw_blend(alpha, sum(shares), self.seed, self.step)
         first = sum(shares[: distributed.rank()])
-        (partners,) = self.transfer.copy(partners[first : first + len(labels)])
+        partners = partners[first : first + len(labels)]
+        if self.transfer:
+            (partners,) = self.transfer.copy(partners)
         whole_clips, whole_labels = (concatenated(part, shares) for part in (clips, labels))
         return Mixup(whole_clips, whole_labels, share, partners)
 
@@ -256,10 +241,10 @@ class Trainer:
 
     def wait(self) -> None:
         """For the device, whose time belongs to the steps that it is still working on."""
-        if self.averages.device.type == "cuda":
-            started = time.perf_counter()
+        if self.transfer:
+            began = time.perf_counter()
             copy_time = self.transfer.wait()
-            self.averages.add(time=time.perf_counter() - started, copy_time=copy_time)
+            self.averages.add(time=time.perf_counter() - began, copy_time=copy_time)
 
     def read(self, sums: Sums) -> dict[str, float]:
         """The metrics of `sums`, after waiting for the device.
@@ -288,7 +273,7 @@ class Trainer:
         if not torch.stack([value.isfinite().all() for value in values]).all():
             raise NonFiniteLoss(f"the loss is not finite, or a weight is not, at step {self.step}")
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold beside what the network was made for.
 
         All processes ask for it together, since the averages are of all; batch norm's statistics
@@ -300,16 +285,16 @@ class Trainer:
             "scheduler": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict() or None,
             "ema": self.ema.state_dict() if self.ema else None,
-            "rng": checkpoint.rng_state(),
+            "rng": rng_state(),
             "epoch": self.epoch,
             "step": self.step,
             "steps_per_epoch": self.steps_per_epoch,
             "micro_batch": self.micro_batch,
             "averages": self.averages.state_dict(),
-            "faults": dict(self.faults.found),  # of the epoch in hand
+            "faults": self.faults.found,  # of the epoch in hand
         }
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """All of it but the network's own weights, which are there already.
 
         Learning rate and weight decay are those that this trainer was made with.
@@ -322,53 +307,31 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
         if state["ema"] and self.ema:
             self.ema.load_state_dict(state["ema"])
-        checkpoint.set_rng_state(state["rng"])
+        set_rng_state(state["rng"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.averages.load_state_dict(state["averages"])
-        self.faults.found |= state.get("faults", {})  # older checkpoints do not have them
-
-
-class Transfer:
-    """Copies from the host to a device, beside its computing."""
-
-    def __init__(self, device: torch.device):
-        self.device = device
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        # before and after each wait of the computing for a copy
-        self.waits: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
-
-    def copy(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
-        """The tensors on the device.
-
-        They travel on a stream of their own: the host is ahead of the device by a step or so, and
-        in the order of the computing a batch would cross only after the step before.
-        """
-        if self.stream is None:
-            return list(tensors)
-        with torch.cuda.stream(self.stream):
-            # the host would wait for a copy from other memory; batches of a loader are pinned
-            copies = [t.pin_memory().to(self.device, non_blocking=True) for t in tensors]
-        computing = torch.cuda.current_stream(self.device)
-        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        before.record(computing)
-        computing.wait_stream(self.stream)
-        after.record(computing)
-        self.waits.append((before, after))
-        for copy in copies:
-            # it belongs to the stream that made it: unless the computing is noted as well, its
-            # memory is used again as soon as Python drops it, while kernels still read it
-            copy.record_stream(computing)
-        return copies
-
-    def wait(self) -> float:
-        """For all work of the GPU; how long it waited for copies, in seconds."""
-        torch.cuda.synchronize(self.device)
-        seconds = sum(before.elapsed_time(after) for before, after in self.waits) / 1000
-        self.waits.clear()
-        return seconds
+        self.faults.found |= state["faults"]
 
 
 def equal_parts(count: int, most: int) -> list[slice]:
     """As few slices of `count` as have `most` each at most, all of one size or one more."""
     num_parts = -(-count // most)
     return [slice(i * count // num_parts, (i + 1) * count // num_parts) for i in range(num_parts)]
+
+
+def rng_state() -> dict[str, Any]:
+    """What dropout draws from; clips have generators of their own, keyed by epoch and index.
+
+    Processes of a run draw anew for each step, and leave the GPUs of the others alone.
+    """
+    state: dict[str, Any] = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_available() and not distributed.launched():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    same_gpus = len(state.get("cuda", [])) == torch.cuda.device_count()
+    if torch.cuda.is_available() and same_gpus and not distributed.launched():
+        torch.cuda.set_rng_state_all(state["cuda"])

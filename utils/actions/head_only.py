@@ -19,7 +19,7 @@ from utils import build, checkpoint, words
 from utils.actions.extract_features import digest_weights
 from utils.actions.network import FeatureNetwork
 from utils.classifier import ClipClassifier, Normalize
-from utils.evaluator import average_views, run_on_views
+from utils.evaluator import average_views, run_in_chunks
 from utils.interrupt import GracefulStop, Stop
 from utils.metrics import top_k
 from utils.results import describe, write_results
@@ -119,10 +119,12 @@ def compute_features(
     extractor: nn.Module, batches: Iterable[Batch], device: torch.device, view_batch: int
 ) -> Features:
     """Features of all views of the videos; `view_batch` views are on the device at once."""
-    found = [
-        (batch.outputs.cpu(), batch.labels, batch.indices)
-        for batch in run_on_views(extractor, batches, device, view_batch)
-    ]
+    extractor.eval()
+    found = []
+    for views, labels, indices, *_ in batches:
+        if len(labels):  # else all are bad
+            values = run_in_chunks(extractor, views.flatten(0, 1), device, view_batch).cpu()
+            found.append((values.unflatten(0, views.shape[:2]), labels, indices))
     return Features(*map(torch.cat, zip(*found, strict=True)))
 
 

@@ -5,7 +5,7 @@ import html
 import math
 
 from utils.curves import BLUE, Curve
-from utils.loggers import readable
+from utils.live_page.run_files import readable
 
 FROM_ZERO = ("learning rate", "seconds per step")  # or plotly draws a constant 0.01 on -1 ... 1
 # in the right margin, or it hides the legend; without two that only select points

@@ -23,7 +23,7 @@ def replay(run_dir: Path, server: str, port: int, env: str | None = None) -> lis
     # here, since they bring torch
     from utils.live_page.logger import Visdom
     from utils.live_page.page import GOES_ON, TRIES
-    from utils.loggers import read_options
+    from utils.live_page.run_files import read_options
 
     run_dir = run_dir.resolve()
     if not (run_dir / "options.json").is_file():

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.loggers import Logger, read_options, readable, step_names
+from utils.live_page.run_files import read_options, readable, step_names
+from utils.loggers import Logger
 from utils.mistakes import Mistakes
 
 
