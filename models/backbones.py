@@ -49,13 +49,13 @@ class Mixed(Branches):
         self, in_channels: int, b0: int, b1: Pair, b2: Pair, b3: int, max_pool: bool = False
     ):
         super().__init__()
-        pool = nn.MaxPool2d if max_pool else nn.AvgPool2d
-        self.branch0 = ConvBnRelu2d(in_channels, b0, 1)
-        self.branch1 = nn.Sequential(ConvBnRelu2d(in_channels, b1[0], 1), ConvBnRelu2d(*b1, 3))
+        conv, pool = ConvBnRelu2d, nn.MaxPool2d if max_pool else nn.AvgPool2d
+        self.branch0 = conv(in_channels, b0, 1)
+        self.branch1 = nn.Sequential(conv(in_channels, b1[0], 1), conv(*b1, 3))
         self.branch2 = nn.Sequential(
-            ConvBnRelu2d(in_channels, b2[0], 1), ConvBnRelu2d(*b2, 3), ConvBnRelu2d(b2[1], b2[1], 3)
+            conv(in_channels, b2[0], 1), conv(*b2, 3), conv(b2[1], b2[1], 3)
         )
-        self.branch3 = nn.Sequential(pool(3, stride=1, padding=1), ConvBnRelu2d(in_channels, b3, 1))
+        self.branch3 = nn.Sequential(pool(3, stride=1, padding=1), conv(in_channels, b3, 1))
 
 
 class MixedHalf(Branches):
@@ -63,13 +63,10 @@ class MixedHalf(Branches):
 
     def __init__(self, in_channels: int, b1: Pair, b2: Pair):
         super().__init__()
-        self.branch1 = nn.Sequential(
-            ConvBnRelu2d(in_channels, b1[0], 1), ConvBnRelu2d(*b1, 3, stride=2)
-        )
+        conv = ConvBnRelu2d
+        self.branch1 = nn.Sequential(conv(in_channels, b1[0], 1), conv(*b1, 3, stride=2))
         self.branch2 = nn.Sequential(
-            ConvBnRelu2d(in_channels, b2[0], 1),
-            ConvBnRelu2d(*b2, 3),
-            ConvBnRelu2d(b2[1], b2[1], 3, stride=2),
+            conv(in_channels, b2[0], 1), conv(*b2, 3), conv(b2[1], b2[1], 3, stride=2)
         )
         self.branch3 = HalvingMaxPool()
 

@@ -109,8 +109,8 @@ class NonLocal(nn.Module):
             phi, g = self.pool(phi), self.pool(g)
         # (N, C, T, H, W) -> (N, positions, C): free where channels come last
         theta, phi, g = (m.flatten(2).transpose(1, 2) for m in (theta, phi, g))
-        y = self.weighted_sums(theta, phi, g)
-        return x + self.out(y.transpose(1, 2).unflatten(2, x.shape[2:]))
+        y = self.weighted_sums(theta, phi, g).transpose(1, 2).unflatten(2, x.shape[2:])
+        return x + self.out(y)
 
     def weighted_sums(
         self, theta: torch.Tensor, phi: torch.Tensor, g: torch.Tensor

@@ -205,14 +205,13 @@ class TSN(nn.Module):
         first_conv = self.backbone.get_submodule(self.first_conv)
         for module in self.modules():
             for name, parameter in module.named_parameters(recurse=False):
-                if not parameter.requires_grad:
-                    continue
                 kind = "bias" if name.startswith("bias") else "weight"  # the GRU has bias_ih_l0
                 if isinstance(module, nn.BatchNorm2d):
                     kind = "batch_norm"
                 elif module is first_conv:
                     kind = f"first_conv_{kind}"
-                params[kind].append(parameter)
+                if parameter.requires_grad:
+                    params[kind].append(parameter)
         return [
             {"name": name, "params": params[name], "lr_mult": lr_mult, "decay_mult": decay_mult}
             for name, (lr_mult, decay_mult) in policies.items()

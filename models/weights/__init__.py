@@ -48,9 +48,7 @@ class Weights:
 def public_weights(arch: str) -> dict[str, Weights]:
     """The public checkpoints of an architecture, by name."""
     module = f"models.weights.{arch}"
-    if importlib.util.find_spec(module) is None:
-        return {}
-    return importlib.import_module(module).WEIGHTS
+    return importlib.import_module(module).WEIGHTS if importlib.util.find_spec(module) else {}
 
 
 def find(name: str, arch: str, arch_args: dict | None = None) -> Weights:
@@ -107,12 +105,10 @@ def load(model: nn.Module, entry: Weights, path: str | None = None) -> None:
     if entry.adapt:
         state = entry.adapt(state, model)
     ours = model.state_dict()
-    theirs = state.get(entry.head[0], ours[entry.head[0]])
-    if len(theirs) != len(ours[entry.head[0]]):
-        log.info(
-            f"the head for {len(theirs)} classes is replaced by a new one for "
-            f"{len(ours[entry.head[0]])}"
-        )
+    classes = len(ours[entry.head[0]])
+    theirs = len(state.get(entry.head[0], ours[entry.head[0]]))
+    if theirs != classes:
+        log.info(f"the head for {theirs} classes is replaced by a new one for {classes}")
         state |= {key: ours[key] for key in entry.head}
     load_exactly(model, state)
 
@@ -147,9 +143,7 @@ def read_state(path: Path) -> State:
         raise UserError(f"{path} is no file of tensors ({type(error).__name__})") from None
     for wrapper in ("state_dict", "model_state", "model"):
         state = state.get(wrapper, state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(
-        isinstance(value, torch.Tensor) for value in state.values()
-    ):
+    if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
         raise UserError(f"{path} does not hold a state dict")
     return {key.removeprefix("module."): value for key, value in state.items()}
 
@@ -162,12 +156,12 @@ def fetch(entry: Weights) -> Path:
     # no `config.whole`, which takes away what is not complete: a download goes on with that
     partial = path.with_suffix(".part")
     try:
-        size = download(entry.url, partial)
+        complete = download(entry.url, partial)
     except (OSError, http.client.HTTPException) as error:
         if getattr(error, "code", None) == 416:  # nothing to go on with: another file by this name
             partial.unlink()
         raise UserError(f"cannot download {entry.url} ({error}); put the file at {path}") from None
-    if size and partial.stat().st_size != size:
+    if not complete:
         raise UserError(
             f"the download of {entry.url} ended early; the same command goes on with it, "
             f"or put the file at {path}"
@@ -182,20 +176,17 @@ def fetch(entry: Weights) -> Path:
     return path
 
 
-def download(url: str, path: Path) -> int:
-    """Downloads to `path`, behind what is there already, and returns the size that it should have.
-
-    0 where the server does not say.
-    """
+def download(url: str, path: Path) -> bool:
+    """Downloads to `path`, behind what is there already; whether that is all, if one can tell."""
     have = path.stat().st_size if path.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=30) as reply:
         have = have if reply.status == 206 else 0  # or else the server sends all of it again
-        length = int(reply.headers.get("Content-Length", 0))
+        length = int(reply.headers.get("Content-Length", 0))  # 0: it does not say
         total = have + length if length else None
         bar = tqdm(desc=path.stem, initial=have, total=total, unit="B", unit_scale=True)
         with bar, open(path, "ab" if have else "wb") as file:
             while chunk := reply.read(1 << 20):
                 file.write(chunk)
                 bar.update(len(chunk))
-    return total or 0
+    return total in (None, path.stat().st_size)

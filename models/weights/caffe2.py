@@ -35,13 +35,9 @@ def read_caffe2_pickle(path: Path) -> State:
     """The arrays in a file of Caffe2, a pickle of Python 2, without running what it says."""
     try:
         with open(path, "rb") as file:
-            content = ArrayUnpickler(file, encoding="latin1").load()
-        blobs = content["blobs"].items()
-        return {
-            name: torch.from_numpy(value.astype(np.float32))
-            for name, value in blobs
-            if isinstance(value, np.ndarray)
-        }
+            blobs = ArrayUnpickler(file, encoding="latin1").load()["blobs"]
+        arrays = {name: value for name, value in blobs.items() if isinstance(value, np.ndarray)}
+        return {name: torch.from_numpy(value.astype(np.float32)) for name, value in arrays.items()}
     except FileNotFoundError:
         raise UserError(f"no weight file {path}") from None
     except UserError as error:

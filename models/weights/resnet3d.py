@@ -99,9 +99,7 @@ def convert_caffe2(state: State) -> State:
     return converted
 
 
-PYTORCHVIDEO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/"
 MMACTION2 = "https://download.openmmlab.com/mmaction/v1.0/recognition/i3d/"
-NLNET = "https://dl.fbaipublicfiles.com/video-nonlocal/"
 GRAY = {"mean": (0.45,) * 3, "std": (0.225,) * 3}
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 VIEWS = "Kinetics-400 val, 10 clips x 3 crops of 256"
@@ -110,7 +108,7 @@ VIEWS = "Kinetics-400 val, 10 clips x 3 crops of 256"
 def pytorchvideo(file: str, inflate: str, accuracy: str) -> Weights:
     """Networks for 8 frames, every eighth."""
     return Weights(
-        url=PYTORCHVIDEO + file,
+        url=f"https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/{file}",
         convert=convert_pytorchvideo,
         arch_args={"inflate": inflate, "head_window": (4, 7, 7)},
         preprocessing=Preprocessing(clip_len=8, stride=8, **GRAY),
@@ -146,16 +144,15 @@ def mmaction2(variant: str, sha256: str, accuracy: str, mode: str | None = None)
 
 def nlnet(file: str, accuracy: str) -> Weights:
     """The authors' networks, for 8 frames or, with strides in the stem, for 32."""
-    short = "8x8" in file
+    clip_len, stride = (8, 8) if "8x8" in file else (32, 2)
     arch_args = {"inflate": "3x1x1" if file.startswith("i3d") else "none"}
     arch_args |= {"pool1_padding": 0, "head_window": (4, 7, 7)}
-    if not short:
+    if clip_len == 32:
         arch_args |= {"conv1_stride": 2, "pool1_kernel": 2, "pool1_stride": 2}
     if "nonlocal" in file:
         arch_args |= {"non_local": 5, "non_local_scale": True}
-    clip_len, stride = (8, 8) if short else (32, 2)
     return Weights(
-        url=f"{NLNET}{file}_IN_pretrain_400k.pkl",
+        url=f"https://dl.fbaipublicfiles.com/video-nonlocal/{file}_IN_pretrain_400k.pkl",
         read=read_caffe2_pickle,
         convert=convert_caffe2,
         arch_args=arch_args,

@@ -83,12 +83,13 @@ def identity_norm(scale: torch.Tensor, shift: torch.Tensor) -> State:
     }
 
 
-def from_piergiaj(state: State) -> State:
-    return from_i3d(i3d.convert_piergiaj(state))
+def start_from(entry: Weights) -> Weights:
+    """From I3D's weights, those of its spatial filters; the temporal ones are left behind."""
 
+    def convert(state: State) -> State:
+        return from_i3d(entry.convert(state))
 
-def from_googlenet(state: State) -> State:
-    return from_i3d(i3d.convert_googlenet(state))
+    return replace(entry, convert=convert, arch_args={"padding": "same"})
 
 
 WEIGHTS = {
@@ -122,14 +123,9 @@ WEIGHTS = {
         accuracy="68.368 / 88.050 (Kinetics-400 val, top-1 / top-5 of single clips, 128 frames at "
         "15 fps, center crop)",
     ),
-    # the spatial filters of I3D; its temporal ones are left behind
     "i3d_spatial": replace(
-        i3d.WEIGHTS["i3d_rgb_piergiaj"],
-        convert=from_piergiaj,
-        arch_args={"padding": "same"},
+        start_from(i3d.WEIGHTS["i3d_rgb_piergiaj"]),
         accuracy="none yet: a start for training, which sees no motion before it",
     ),
-    "imagenet": replace(
-        i3d.WEIGHTS["imagenet"], convert=from_googlenet, arch_args={"padding": "same"}
-    ),
+    "imagenet": start_from(i3d.WEIGHTS["imagenet"]),
 }
