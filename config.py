@@ -484,7 +484,7 @@ class Machine:
 class Loading:
     """How videos are read."""
 
-    workers: int | None = own(
+    workers: int = own(
         None,
         "loader processes, of each process (default: one a core, 8 at most)",
         low=0,

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -75,7 +75,7 @@ def from_main(make: Callable[[], T]) -> T:
     """What `make` returns in the main process, which alone calls it."""
     if world_size() == 1:
         return make()
-    values = [make() if is_main() else None]
+    values: list[Any] = [make() if is_main() else None]
     dist.broadcast_object_list(values, src=0)
     return values[0]
 

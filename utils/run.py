@@ -80,17 +80,17 @@ def starting_point(opts: Options) -> Start:
             check_resumed(opts, state)
         return from_checkpoint(opts.resume, state, opts.action)
     if opts.pretrained:
-        return from_public_weights(opts)
+        return from_public_weights(opts, opts.pretrained)
     return Start(arch=opts.arch)
 
 
-def from_public_weights(opts: Options) -> Start:
-    entry = find(opts.pretrained, opts.arch, opts.arch_args)
+def from_public_weights(opts: Options, name: str) -> Start:
+    entry = find(name, opts.arch, opts.arch_args)
     names = CLASS_FILES / entry.classes / "classes.txt"
     return Start(
         arch=opts.arch,
-        name=opts.pretrained,
-        words=opts.pretrained,
+        name=name,
+        words=name,
         arch_args=entry.arch_args,
         preprocessing=entry.preprocessing,
         class_names=read_classes(names) if names.exists() else None,
@@ -103,12 +103,13 @@ def from_checkpoint(path: str, state: dict[str, Any], action: str) -> Start:
     """Training goes on with the last weights; all else takes their average, if there is one."""
     averaged = None if action in TRAINING else state["ema"]
     network = averaged["average"] if averaged else state["model"]
+    preprocessing = Preprocessing(**state["preprocessing"])
     start = Start(
         arch=state["arch"],
         name=path,
         words=f"{'averaged ' if averaged else ''}weights of {path}",
         arch_args=state["arch_args"],
-        preprocessing=Preprocessing(**state["preprocessing"]),
+        preprocessing=preprocessing,
         class_names=state["class_names"],
         state=network,
         checkpoint=state,
@@ -121,7 +122,7 @@ def from_checkpoint(path: str, state: dict[str, Any], action: str) -> Start:
         read=lambda _: network,
         convert=dict,
         arch_args=start.arch_args,
-        preprocessing=start.preprocessing,
+        preprocessing=preprocessing,
         license="",
         source=path,
         accuracy="",
@@ -224,7 +225,7 @@ def run_folder(opts: Options) -> Path:
     Raises:
         UserError: another run lives there.
     """
-    folder = RUNS / opts.name if opts.name else Path(opts.resume).parent
+    folder = RUNS / opts.name if opts.name else Path(opts.resume or "").parent
     goes_on = opts.auto or opts.action == "plan" or (opts.resume and opts.action != "head_only")
     if distributed.from_main(folder.exists) and not goes_on:
         raise UserError(

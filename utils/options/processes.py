@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -155,11 +156,12 @@ def averaging_gradients(classifier: nn.Module, device: torch.device) -> nn.Modul
     # buffers are shared before an evaluation only; torch before 2.14 has the other name
     names = inspect.signature(DistributedDataParallel).parameters
     share = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    how: dict[str, Any] = {share: False}
     # of 1x1x1 kernels, where any strides do
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     return DistributedDataParallel(
         classifier,
         device_ids=[device] if device.type == "cuda" else None,
         gradient_as_bucket_view=True,  # no second copy of the gradients
-        **{share: False},
+        **how,
     )
