@@ -205,8 +205,7 @@ class ResNet3D(nn.Module):
                 stage.add_module(f"{j}", Bottleneck(channels, width, stride, frames))
                 channels = 4 * width
                 if j in non_local_after[i]:
-                    block = NonLocal(channels, non_local_mode, non_local_scale, non_local_subsample)
-                    stage.add_module(f"non_local_{j}", block)
+                    stage.add_module(f"non_local_{j}", NonLocal(channels, *variant))
             # (N, 256, T, H/4, W/4), (N, 512, T/2, H/8, W/8), ... (N, 2048, T/2, H/32, W/32)
             self.features.add_module(f"res{i + 2}", stage)
             if i == 0 and pool2:
