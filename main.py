@@ -19,20 +19,16 @@ import sys
 import time
 from importlib import import_module
 
-from opts import Options, config_table, parse_opts
+from opts import WITHOUT_LISTS, Options, answered, parse_opts
 
-# --help, --print-config and a wrong option are answered by one process, before torch takes its
-# seconds to import
-if __name__ == "__main__" and os.environ.get("RANK", "0") == "0":
-    _opts = parse_opts()
-    if _opts.action == "print_config":
-        print(config_table(_opts))
-        sys.exit()
+# --help, --print-config and a wrong option are answered before torch takes its seconds to import
+if __name__ == "__main__" and answered(parse_opts()):
+    sys.exit()
 
 import torch
 from torch import nn
 
-from config import INTERRUPTED, USES, Curves, Evaluation, UserError, Views, flag, part
+from config import INTERRUPTED, Curves, Evaluation, UserError, Views, flag, part
 from pt_dataset.loader import Loader
 from pt_dataset.video_lists import check_clips
 from utils import distributed, words
@@ -67,9 +63,7 @@ from utils.run import (
 )
 from utils.trainer import Trainer
 
-# what else can be asked for has a file in utils/actions/, with a function of the same name
-WITHOUT_LISTS = (*USES, "list_weights")
-ONE_PROCESS = (*WITHOUT_LISTS, "head_only", "probe_time")
+ONE_PROCESS = (*WITHOUT_LISTS, "head_only", "probe_time")  # actions that none can share
 ONE_CLIP = Evaluation(views=Views(1, 1))  # of a video, in the validation after each epoch
 log = logging.getLogger("video")
 
@@ -81,6 +75,8 @@ def main(argv: list[str] | None = None) -> int:
         UserError: something that the user can mend.
     """
     opts = parse_opts(argv)
+    if answered(opts):
+        return 0
     if opts.action in ONE_PROCESS and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError(
             f"{flag(opts.action)} runs in one process: python main.py, without torchrun"
@@ -112,7 +108,7 @@ def action(name: str):
 
 
 def set_up(opts: Options) -> Run:
-    """Everything that can fail before the first step, in an order that leaves nothing behind."""
+    """Everything that can fail before the first step; makes no run folder."""
     if distributed.is_main():
         set_up_console()
     check_loggers(opts.logger)
@@ -193,7 +189,7 @@ def train(run: Run, stop: GracefulStop) -> int:
                 logger.log_epoch(metrics, mistakes)
                 saver.save_epoch(metrics)  # last.pth, and best.pth if it is
             with evaluated_weights(run, trainer):
-                report(run, saver.state(), stop)
+                report(run, words.weights_in_words(saver.state()), stop)
         except Stop as request:
             saver.save("last.pth")
             log.info(f"{request}; go on with --resume {last}")
@@ -223,14 +219,14 @@ def validate(
 
 def evaluate(run: Run, stop: GracefulStop) -> int:
     """The test list, as --evaluate asks for it; returns the exit status."""
-    report(run, run.start.checkpoint, stop)
+    report(run, words.weights_in_words(run.start.checkpoint), stop)
     log.info(f"scores and predictions: {run.folder}")
     return 0
 
 
-def report(run: Run, state: dict, stop: GracefulStop) -> None:
-    """Evaluates the test list with the weights of `state`, writes the results and prints them."""
-    evaluation, source = part(Evaluation, run.opts), words.weights_in_words(state)
+def report(run: Run, source: str, stop: GracefulStop) -> None:
+    """Evaluates the test list with the weights that the network has now; `source` says which."""
+    evaluation = part(Evaluation, run.opts)
     scores = score(run, run.lists.test, evaluation, stop, desc="evaluate", source=source)
     if distributed.is_main():
         log.info(describe(write_results(run.folder, scores)))

@@ -6,6 +6,7 @@ else follows from these fields. Imports no torch.
 
 import argparse
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
 from functools import partial
@@ -15,6 +16,7 @@ from typing import Any
 import config
 from config import ARCHS, PROTOCOLS, USES, Recipe, UserError, fixed, flag, option, own, part, refuse
 
+WITHOUT_LISTS = (*USES, "list_weights")  # actions that need no data set
 TYPED = "command line"  # as the source of a value
 CLIPS_AT_ONCE = 8  # by a trained network, unless --batch-size says otherwise
 action = partial(own, action=True)  # asks for something else than training
@@ -197,7 +199,7 @@ def resolve(typed: dict[str, Any]) -> Options:
     action = next((name for name in reversed(ACTIONS) if name in typed), "train")
     for name in typed:
         check_companions(name, "only_with", typed)
-    if action == "list_weights" or action in USES:
+    if action in WITHOUT_LISTS:
         return without_recipe(action, typed)
     typed = one_or_more_splits(typed)
     auto = typed.get("resume") == "auto"
@@ -366,6 +368,13 @@ def check_run(opts: Options, recipe: Recipe) -> None:
     no_folder = name is not None and ("/" in name or name == "" or name[0] == ".")
     refuse(no_folder, f"--name '{name}' is not the name of a folder")
     config.check_augmentation(part(config.Clip, opts), part(config.Augmentation, opts))
+
+
+def answered(opts: Options) -> bool:
+    """Was all that is asked to see the options? Then one process has printed them."""
+    if opts.action == "print_config" and os.environ.get("RANK", "0") == "0":
+        print(config_table(opts))
+    return opts.action == "print_config"
 
 
 def config_table(opts: Options) -> str:

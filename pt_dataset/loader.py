@@ -1,6 +1,6 @@
 """Batches of uint8 clips from processes that read ahead.
 
-The samplers yield (epoch, index), and nothing else decides over a clip: the same ones come from any
+The samplers yield (epoch, index), and nothing else determines a clip: the same ones come from any
 number of workers, forked or spawned, and after a resume.
 """
 
@@ -133,7 +133,7 @@ class Loader:
         """
         self.sampler.epoch, self.sampler.start = epoch, start
         for batch in self.batches:
-            if self.training and len(batch.labels) == 1 < self.sampler.least:
+            if self.training and len(batch.labels) == 1 and self.sampler.least > 1:
                 batch = Batch(batch.clips[:0], batch.labels[:0], batch.indices[:0], batch.faults)
             yield batch
 

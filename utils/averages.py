@@ -49,7 +49,7 @@ class Sums:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if distributed.is_main():  # its sums stand for those of all processes
-            # those of few classes had a top5, too, in checkpoints of before
+            # older checkpoints had a top5 even with few classes
             self.over_clips.copy_(state["sums"][: len(self.over_clips)])
         self.counts = {name: state[name] for name in self.counts}
 

@@ -132,7 +132,7 @@ def choose_micro_batch(run: Run) -> int:
         mixup=mixup,
         num_copies={"sgd": 1, "adamw": 2}[opts.optimizer] + (opts.ema > 0),
     )
-    return -distributed.highest(-found)
+    return distributed.lowest(found)
 
 
 def build_logger(run_dir: Path, step: int, epoch: int, curves: Curves) -> Logger:

@@ -67,7 +67,7 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} is not a checkpoint, or a damaged one ({type(error).__name__})"
         ) from None
-    # what checkpoints stand for that lack these
+    # defaults for keys that older checkpoints lack
     older: dict[str, Any] = {"scaler": None, "faults": {}}
     state = older | state if isinstance(state, dict) else {}
     missing = [key for key in KEYS if key not in state]

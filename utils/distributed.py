@@ -1,7 +1,7 @@
 """Several processes that train one network together, each on its share of every batch.
 
 `torchrun` starts them, or a scheduler that sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
-MASTER_PORT. In a run of one process every function here does nothing, or the same for that one.
+MASTER_PORT. With one process, every function here does nothing or returns its own value.
 """
 
 import contextlib
@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
-# of a loader: clips, labels, indices, and what was wrong with videos, by their index
+# utils may not import pt_dataset: the shapes of its Batch, and below of its Faults.
+# Of a loader: clips, labels, indices, and what was wrong with videos, by their index
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[int, str]]
 log = logging.getLogger("video")
 
@@ -145,6 +146,10 @@ def highest(value: int) -> int:
     highest_yet = torch.tensor(value)
     dist.all_reduce(highest_yet, dist.ReduceOp.MAX)
     return int(highest_yet)
+
+
+def lowest(value: int) -> int:
+    return -highest(-value)
 
 
 def sizes(size: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Optimizers, and which parameters they treat otherwise than the rest."""
+"""Optimizers, and the parameters with rates of their own."""
 
 from typing import Any
 

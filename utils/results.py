@@ -29,7 +29,7 @@ def summarize_scores(scores: Scores) -> Result:
     """The accuracies of an evaluation, and how they were measured."""
     values, labels = scores.scores, scores.labels
     top1 = top_k(values, labels, 1)
-    assert top1 is not None  # it is for k > 1 alone
+    assert top1 is not None  # None only for k > 1
     return {
         "top1": top1,
         "top1_interval": wilson_interval(num_correct(values, labels, 1), len(labels)),

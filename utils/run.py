@@ -184,6 +184,7 @@ def recipe_preprocessing(opts: Options) -> Preprocessing:
 
 def network_arguments(opts: Options, start: Start, preprocessing: Preprocessing) -> dict[str, Any]:
     """Of the class of the network: typed, or what its weights need, or the recipe's."""
+    # without a recipe, as for --predict, dropout is None, and the class has its own defaults
     recipe = opts.arch_args if opts.dropout is None else vars(part(Network, opts)) | opts.arch_args
     typed = {name: value for name, value in recipe.items() if opts.typed(name)}
     modality = ARCHS[start.arch].modalities[preprocessing.modality]

@@ -17,6 +17,7 @@ def lr_factor(step: int, steps_per_epoch: int, settings: Optimization, drops: in
     """
     epoch, warmup_epochs = step / steps_per_epoch, settings.warmup_epochs
     if epoch < warmup_epochs:
+        # + 1: the first step moves already, and the first one after the warm-up has the full rate
         return (step + 1) / (warmup_epochs * steps_per_epoch + 1)
     if settings.schedule == "step":
         return 0.1 ** sum(epoch >= boundary for boundary in settings.lr_steps)

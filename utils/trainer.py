@@ -41,7 +41,7 @@ class NonFiniteLoss(FloatingPointError):
 class Trainer:
     """Weights, optimizer, averages and position of a run: what a checkpoint must hold to go on.
 
-    Of a run of several processes each has a trainer, and all of them take every step together.
+    With several processes, each has its own trainer, and all take every step together.
 
     Args:
         classifier: uint8 clips -> logits (utils.classifier.ClipClassifier, wrapped or not).
@@ -119,6 +119,7 @@ class Trainer:
             for waited, (clips, labels, *_) in timed(bar):
                 lr = self.train_batch(clips, labels, waited)
                 metrics, last = None, self.done == num_steps
+                # without clips, if all their videos were bad, there is nothing to average
                 if (self.done % log_every == 0 or last) and self.averages.recent.counts["clips"]:
                     metrics = self.read(self.averages.recent) | {"lr": lr}
                     loss, top1 = metrics["train/loss"], metrics["train/top1"]
@@ -127,7 +128,8 @@ class Trainer:
                     metrics |= {"step": self.step, "epoch": epoch}
                     self.averages.start_recent()
                 yield metrics
-        # before the validation, which takes memory of its own; also where no step was left
+        # before the validation, which takes memory of its own; also where no step was left, and
+        # none has set the rates that load_state_dict has reset
         lr = self.schedule.set_lr(self.step - 1)
         self.epoch_averages = self.read(self.averages.total) | {"lr": lr}
 
@@ -181,10 +183,10 @@ class Trainer:
         inputs, targets = clips[part], labels[part]
         smoothing = self.regularization.label_smoothing
         if mixup:
-            inputs, others, share = mixup.blend(inputs, part)
+            inputs, others = mixup.blend(inputs, part)
             logits = self.classifier(inputs)
-            loss = share * clip_loss(logits, targets, smoothing)
-            loss = loss + (1 - share) * clip_loss(logits, others, smoothing)
+            loss = mixup.share * clip_loss(logits, targets, smoothing)
+            loss = loss + (1 - mixup.share) * clip_loss(logits, others, smoothing)
         else:
             logits = self.classifier(inputs)
             loss = clip_loss(logits, targets, smoothing)
@@ -213,16 +215,17 @@ class Trainer:
 
     def draw_mixup(self, clips: torch.Tensor, labels: torch.Tensor, shares: list[int]) -> Mixup:
         """The blends of this step; a partner may be in the share of another process."""
-        from utils.options.processes import concatenated
-
         alpha = self.regularization.mixup
         share, partners = draw_blend(alpha, sum(shares), self.seed, self.step)
         first = sum(shares[: distributed.rank()])
         partners = partners[first : first + len(labels)]
         if self.transfer:
             (partners,) = self.transfer.copy(partners)
-        whole_clips, whole_labels = (concatenated(part, shares) for part in (clips, labels))
-        return Mixup(whole_clips, whole_labels, share, partners)
+        if len(shares) > 1:
+            from utils.options.processes import concatenated
+
+            clips, labels = (concatenated(own, shares) for own in (clips, labels))
+        return Mixup(clips, labels, share, partners)
 
     def seed_dropout(self) -> None:
         """Dropout of its own for each process and step, and the same one after a resume."""

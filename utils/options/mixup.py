@@ -13,14 +13,6 @@ class Blend(NamedTuple):
     partners: torch.Tensor  # (N,) indices into the batch
 
 
-class Blended(NamedTuple):
-    """Some clips of a batch, blended."""
-
-    clips: torch.Tensor  # float (n, T, H, W, C)
-    labels: torch.Tensor  # (n,), those of the partners
-    share: float  # of a clip itself in its blend
-
-
 class Mixup(NamedTuple):
     """Blends this process's share of a batch with clips of the whole batch."""
 
@@ -29,14 +21,14 @@ class Mixup(NamedTuple):
     share: float  # of a clip itself in its blend
     partners: torch.Tensor  # places in the whole batch, for each clip of this process
 
-    def blend(self, clips: torch.Tensor, part: slice) -> Blended:
-        """`clips` (n, T, H, W, C) are a part of this process's share, and become floats.
+    def blend(self, clips: torch.Tensor, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Some clips of this process (n, T, H, W, C), blended, and the labels of their partners.
 
-        Only now, since floats of a whole batch would need room.
+        They become floats only here, since floats of a whole batch would need room.
         """
         partners = self.partners[part]
         blended = torch.lerp(self.clips[partners].float(), clips.float(), self.share)
-        return Blended(blended, self.labels[partners], self.share)
+        return blended, self.labels[partners]
 
 
 def draw_blend(alpha: float, batch_size: int, seed: int, step: int) -> Blend:

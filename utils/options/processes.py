@@ -1,6 +1,6 @@
 """What a run of several processes needs beyond that of one: to meet, and to work as one.
 
-Imported only where a launcher has started this process; see utils/distributed.py.
+Imported where a launcher has started this process, or where --sync-bn is checked.
 """
 
 import inspect
@@ -139,8 +139,6 @@ def check_shares(num_processes: int, batch_size: int, sync_bn: bool, device: tor
 
 def concatenated(share: torch.Tensor, shares: list[int]) -> torch.Tensor:
     """The whole batch, of which each process has so many rows."""
-    if len(shares) == 1:
-        return share
     first = sum(shares[: dist.get_rank()])
     whole = share.new_zeros(sum(shares), *share.shape[1:])
     whole[first : first + len(share)] = share
