@@ -43,10 +43,17 @@ class VideoLists:
 
     def flipped_labels(self) -> list[int] | None:
         """The label of a mirrored video by its label; None where mirroring is not allowed."""
+        swaps = self.spec.flip_swaps
+        for name, other in swaps.items():
+            if name not in self.class_names or swaps.get(other) != name:
+                raise UserError(
+                    f"config.py, DATASETS: flip_swaps of {self.folder.name} turns '{name}' into "
+                    f"'{other}'; both must be in {self.folder}/classes.txt, each turned into the "
+                    "other"
+                )
         if not self.spec.flips:
             return None
-        swapped = (self.spec.flip_swaps.get(name, name) for name in self.class_names)
-        return [self.class_names.index(name) for name in swapped]
+        return [self.class_names.index(swaps.get(name, name)) for name in self.class_names]
 
 
 def read_dataset(
@@ -67,7 +74,7 @@ def read_dataset(
     how = (
         f"python pt_dataset/make_json.py {name} FRAMES makes it from the videos or frames in the "
         "folder FRAMES, see videos_dataset/README.md"
-        if name in DATASETS
+        if name in DATASETS and DATASETS[name].list_sizes
         else "make one from your videos in three commands: "
         "python pt_dataset/extract_frames.py VIDEOS FRAMES, "
         f"python pt_dataset/make_json.py folder {name} FRAMES, "

@@ -555,3 +555,10 @@ def test_workers_do_not_outlive_a_killed_run():
     while any(map(runs, workers)):
         assert time.monotonic() < give_up
         time.sleep(0.2)
+
+
+@pytest.mark.parametrize("swaps", [{"pu": "down"}, {"up": "nowhere"}, {"up": "down"}])
+def test_a_swap_of_labels_that_cannot_be_is_refused(tiny_set, monkeypatch, swaps):
+    monkeypatch.setitem(DATASETS, "tiny", DatasetSpec(title="", flip_swaps=swaps))
+    with pytest.raises(UserError, match="flip_swaps of tiny turns '(pu|up)' into"):
+        read_dataset("tiny", tiny_set).flipped_labels()

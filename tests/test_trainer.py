@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from config import Optimization, Regularization, UserError
 from pt_dataset.faults import Faults
-from utils.averages import Averages
+from utils.averages import Averages, Sums
 from utils.classifier import Normalize
 from utils.optim import build_optimizer
 from utils.options.activations import compute_activations_twice
@@ -408,7 +408,8 @@ def test_label_smoothing_takes_its_share_from_the_label():
     logits = torch.tensor([[2.0, 0, 0, 0, 0, 0]])
     log_p = logits.log_softmax(1)[0]
     expected = -(0.7 * log_p[0] + 0.3 * log_p.mean())
-    assert clip_loss(logits, torch.tensor([0]), 0.3).item() == pytest.approx(expected.item())
+    loss = clip_loss(logits, torch.tensor([0]), Regularization(label_smoothing=0.3))
+    assert loss.item() == pytest.approx(expected.item())
 
 
 def test_freezing_up_to_a_stage_keeps_it_and_all_before_it(batches):
@@ -481,3 +482,17 @@ def test_nesterov_looks_ahead():
         v = 0.5 * v + w
         w -= 0.1 * (w + 0.5 * v)
     assert math.isclose(model.weight.item(), w, rel_tol=1e-6)
+
+
+def test_a_number_that_is_new_leaves_the_others_of_a_resumed_epoch_as_they_are():
+    saved = Sums(["loss", "top1"], CPU)
+    saved.over_clips += torch.tensor([6.0, 2.0])
+    before = saved.state_dict()
+    sums = Sums(["top1", "entropy", "loss"], CPU)
+    sums.load_state_dict(before)
+    assert sums.over_clips[[0, 2]].tolist() == [2, 6]
+    assert sums.over_clips[1].isnan()  # nobody knows its part that is over
+    del before["names"]  # as older checkpoints are
+    older = Sums(["loss", "top1"], CPU)
+    older.load_state_dict(before | {"sums": torch.tensor([6.0, 2.0, 2.0])})
+    assert older.over_clips.tolist() == [6, 2]

@@ -1,5 +1,6 @@
 """What the steps of an epoch come to: sums over clips, and times."""
 
+import math
 import resource
 import time
 from collections.abc import Iterable, Iterator
@@ -32,25 +33,31 @@ def logged_numbers(
 
 
 class Sums:
-    """Of the steps of some time.
+    """Sums over a range of steps.
 
     Those over clips stay on the device: reading them would wait for it. They are of this process's
     clips, and read for all processes at once; clips are counted for all, and times are this
     process's own.
     """
 
-    def __init__(self, num_numbers: int, device: torch.device):
-        self.over_clips = torch.zeros(num_numbers, dtype=torch.float64, device=device)
+    def __init__(self, names: list[str], device: torch.device):
+        self.names = names  # of what logged_numbers sums over clips
+        self.over_clips = torch.zeros(len(names), dtype=torch.float64, device=device)
         # times are in seconds
         self.counts = {"clips": 0, "steps": 0, "data_time": 0.0, "copy_time": 0.0, "time": 0.0}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sums": distributed.all_reduce_sum(self.over_clips).cpu()} | self.counts
+        sums = distributed.all_reduce_sum(self.over_clips).cpu()
+        return {"sums": sums, "names": list(self.names)} | self.counts
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if distributed.is_main():  # its sums stand for those of all processes
-            # older checkpoints had a top5 even with few classes
-            self.over_clips.copy_(state["sums"][: len(self.over_clips)])
+            # older checkpoints had these, and no names
+            names = state.get("names", ["loss", "top1", "top5"])
+            saved = dict(zip(names, state["sums"].tolist(), strict=False))
+            # nobody knows the part of a new number that is over: this epoch has no mean of it
+            values = [saved.get(name, math.nan) for name in self.names]
+            self.over_clips.copy_(torch.tensor(values, dtype=torch.float64))
         self.counts = {name: state[name] for name in self.counts}
 
 
@@ -77,10 +84,10 @@ class Averages:
         self.start_epoch()
 
     def start_epoch(self) -> None:
-        self.total, self.recent = (Sums(len(self.names), self.device) for _ in range(2))
+        self.total, self.recent = (Sums(self.names, self.device) for _ in range(2))
 
     def start_recent(self) -> None:
-        self.recent = Sums(len(self.names), self.device)
+        self.recent = Sums(self.names, self.device)
 
     def add(self, **counts: float) -> None:
         """Adds to the counts: clips, steps or times."""

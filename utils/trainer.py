@@ -22,7 +22,9 @@ from utils.options.transfer import Transfer
 from utils.schedule import Schedule
 
 
-def clip_loss(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+def clip_loss(
+    logits: torch.Tensor, labels: torch.Tensor, regularization: Regularization
+) -> torch.Tensor:
     """The loss of some clips, summed; `Trainer.backward` makes it the mean of a batch.
 
     Another loss goes here; other numbers that are logged go into averages.logged_numbers.
@@ -31,7 +33,8 @@ def clip_loss(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float
         logits: (N, classes)
         labels: (N,)
     """
-    return cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
+    smoothing = regularization.label_smoothing
+    return cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -181,15 +184,15 @@ class Trainer:
     ) -> torch.Tensor:
         """The loss of the clips in `part`, summed; the averages get it, too."""
         inputs, targets = clips[part], labels[part]
-        smoothing = self.regularization.label_smoothing
+        how = self.regularization
         if mixup:
             inputs, others = mixup.blend(inputs, part)
             logits = self.classifier(inputs)
-            loss = mixup.share * clip_loss(logits, targets, smoothing)
-            loss = loss + (1 - mixup.share) * clip_loss(logits, others, smoothing)
+            loss = mixup.share * clip_loss(logits, targets, how)
+            loss = loss + (1 - mixup.share) * clip_loss(logits, others, how)
         else:
             logits = self.classifier(inputs)
-            loss = clip_loss(logits, targets, smoothing)
+            loss = clip_loss(logits, targets, how)
         self.averages.add_clips(logits, targets, loss)
         return loss
 
@@ -271,7 +274,8 @@ class Trainer:
             NonFiniteLoss
         """
         self.wait()
-        recent = distributed.all_reduce_sum(self.averages.recent.over_clips)
+        loss = self.averages.names.index("loss")
+        recent = distributed.all_reduce_sum(self.averages.recent.over_clips)[loss]
         values = [recent, *self.model.state_dict().values()]
         if not torch.stack([value.isfinite().all() for value in values]).all():
             raise NonFiniteLoss(f"the loss is not finite, or a weight is not, at step {self.step}")
