@@ -6,6 +6,7 @@ The path is what a run of the demo set enters (two epochs, without the live page
 sees it. tests/test_house.py keeps what is promised of it.
 """
 
+import argparse
 import ast
 import json
 import os
@@ -199,6 +200,8 @@ def measured(path: list[Entered], root: Path = ROOT) -> dict[str, int]:
 
 
 def main() -> None:
+    how = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(description=__doc__, formatter_class=how).parse_args()
     sys.path.insert(0, str(ROOT))
     path = path_of_training()
     for entered in path:

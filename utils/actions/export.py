@@ -32,12 +32,7 @@ def export(opts: Options) -> int:
     """Writes the network for other software; it is always recorded on the CPU, in float32."""
     set_up_console()
     path = Path(opts.export or "")
-    missing = [name for name in PACKAGES[path.suffix] if not importlib.util.find_spec(name)]
-    if missing:  # said before minutes of work
-        raise UserError(
-            f"--export to {path.suffix} needs {', '.join(missing)}: pip install "
-            f"{' '.join(missing)}; .pt2 needs nothing more than torch"
-        )
+    check_packages(path.suffix)
     network = load_network(opts, torch.device("cpu"))
     about = {
         "arch": network.start.arch,
@@ -52,6 +47,16 @@ def export(opts: Options) -> int:
         f"{difference:.0e} of the largest, for batches of 1, 2 and 3 clips"
     )
     return 0
+
+
+def check_packages(suffix: str) -> None:
+    """Before minutes of work: raises UserError if a package is missing that the format needs."""
+    missing = [name for name in PACKAGES[suffix] if not importlib.util.find_spec(name)]
+    if missing:
+        raise UserError(
+            f"--export to {suffix} needs {', '.join(missing)}: pip install {' '.join(missing)}; "
+            ".pt2 needs nothing more than torch"
+        )
 
 
 def export_network(
