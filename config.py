@@ -90,9 +90,9 @@ def option(default: Any = MISSING, help: str = "", **facts: Any) -> Any:
     return field(default=default, metadata={"help": help, **facts})
 
 
-used = partial(option, also_with=USES)
-own = partial(option, resumed="own")
-fixed = partial(option, resumed="fixed")
+used = partial(option, also_with=USES)  # also of what is done with a trained network
+own = partial(option, resumed="own")  # a run that goes on does not inherit it
+fixed = partial(option, resumed="fixed")  # nor can it have another one
 share = partial(option, low=0, high=1)
 
 

@@ -82,11 +82,11 @@ def main(argv: list[str] | None = None) -> int:
             f"{flag(opts.action)} runs in one process: python main.py, without torchrun"
         )
     if opts.action in WITHOUT_LISTS:
-        return action(opts.action)(opts)
+        return action_named(opts.action)(opts)
     with distributed.joined():
         opts = distributed.from_main(lambda: opts)
         if opts.splits:  # one after the other, each as if it had been typed
-            return action("splits")(opts, sys.argv[1:] if argv is None else argv, main)
+            return action_named("splits")(opts, sys.argv[1:] if argv is None else argv, main)
         run = set_up(opts)
         with GracefulStop() as stop:  # a signal lets the step in hand be finished
             if opts.action == "train":
@@ -95,14 +95,14 @@ def main(argv: list[str] | None = None) -> int:
                 return (
                     evaluate(run, stop)
                     if opts.action == "evaluate"
-                    else action(opts.action)(run, stop)
+                    else action_named(opts.action)(run, stop)
                 )
             except Stop as request:
                 log.info(f"{request}; nothing was written; the same command starts again")
                 return request.status
 
 
-def action(name: str):
+def action_named(name: str):
     """What a file of utils/actions/ does, imported only if it is asked for."""
     return getattr(import_module(f"utils.actions.{name}"), name)
 

@@ -19,7 +19,7 @@ from config import ARCHS, PROTOCOLS, USES, Recipe, UserError, fixed, flag, optio
 WITHOUT_LISTS = (*USES, "list_weights")  # actions that need no data set
 TYPED = "command line"  # as the source of a value
 CLIPS_AT_ONCE = 8  # by a trained network, unless --batch-size says otherwise
-action = partial(own, action=True)  # asks for something else than training
+action_option = partial(own, action=True)  # asks for something else than training
 predicting = partial(option, only_with=("predict",))
 extracting = partial(option, only_with=("extract_features",))
 
@@ -49,7 +49,7 @@ class Start:
     pretrained_file: str | None = option(
         None, "where the file of --pretrained is already", metavar="FILE", also_with=USES
     )
-    list_weights: bool = action(False, "print the public weights")
+    list_weights: bool = action_option(False, "print the public weights")
     resume: str | None = own(
         None,
         "last.pth or best.pth of a run, to go on or to evaluate; auto: go on with the run of this "
@@ -63,11 +63,11 @@ class Start:
 class Actions:
     """What is done: training, unless one is given."""
 
-    evaluate: bool = action(False, "evaluate the checkpoint given with --resume")
-    probe_time: bool = action(
+    evaluate: bool = action_option(False, "evaluate the checkpoint given with --resume")
+    probe_time: bool = action_option(
         False, "with --evaluate: reversed, shuffled and frozen clips, too", only_with=("evaluate",)
     )
-    head_only: bool = action(
+    head_only: bool = action_option(
         False, "train heads on features of the frozen --pretrained or --resume, computed once"
     )
     head_lrs: tuple[float, ...] = own(
@@ -77,10 +77,12 @@ class Actions:
         metavar="LR",
         only_with=("head_only",),
     )
-    plan: bool = action(
+    plan: bool = action_option(
         False, "train 20 steps and print what the whole run would take; leaves nothing behind"
     )
-    print_config: bool = action(False, "print every option, its value and where that came from")
+    print_config: bool = action_option(
+        False, "print every option, its value and where that came from"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,7 @@ class Use:
     """A trained network at work, that of --resume, or of --arch and --pretrained: classes and
     preprocessing come from its file, and no data set is needed."""
 
-    predict: tuple[str, ...] = action(
+    predict: tuple[str, ...] = action_option(
         (), "name what happens in videos, frame folders, zips, or folders of them", metavar="PATH"
     )
     out: str = predicting(".", "folder of predicted.json and predicted.csv", metavar="DIR")
@@ -101,7 +103,7 @@ class Use:
     annotate: str | None = predicting(
         None, "write the video with its labels burnt in", metavar="OUT.mp4"
     )
-    extract_features: str | None = action(
+    extract_features: str | None = action_option(
         None, "write OUT/VIDEO.npz, features before the head; goes on after a stop", metavar="OUT"
     )
     videos: tuple[str, ...] = extracting((), "as of --predict, or lists (.json)", metavar="PATH")
@@ -110,7 +112,7 @@ class Use:
     fps: float | None = option(
         None, "frames a second of frame folders", low=0.1, only_with=("predict", "extract_features")
     )
-    export: str | None = action(
+    export: str | None = action_option(
         None, "write the network for other software, and compare", metavar="OUT.onnx|OUT.pt2"
     )
 

@@ -37,7 +37,7 @@ TRAINING = ("train", "plan")  # actions that go on with a run
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class StartingPoint:
     """What a network starts from: nothing, public weights, or a checkpoint."""
 
     arch: str
@@ -65,7 +65,7 @@ class Start:
         return model
 
 
-def starting_point(opts: Options) -> Start:
+def starting_point(opts: Options) -> StartingPoint:
     """What --resume or --pretrained name; the same in all processes.
 
     Raises:
@@ -81,13 +81,13 @@ def starting_point(opts: Options) -> Start:
         return from_checkpoint(opts.resume, state, opts.action)
     if opts.pretrained:
         return from_public_weights(opts, opts.pretrained)
-    return Start(arch=opts.arch)
+    return StartingPoint(arch=opts.arch)
 
 
-def from_public_weights(opts: Options, name: str) -> Start:
+def from_public_weights(opts: Options, name: str) -> StartingPoint:
     entry = find(name, opts.arch, opts.arch_args)
     names = CLASS_FILES / entry.classes / "classes.txt"
-    return Start(
+    return StartingPoint(
         arch=opts.arch,
         name=name,
         words=name,
@@ -99,12 +99,12 @@ def from_public_weights(opts: Options, name: str) -> Start:
     )
 
 
-def from_checkpoint(path: str, state: dict[str, Any], action: str) -> Start:
+def from_checkpoint(path: str, state: dict[str, Any], action: str) -> StartingPoint:
     """Training goes on with the last weights; all else takes their average, if there is one."""
     averaged = None if action in TRAINING else state["ema"]
     network = averaged["average"] if averaged else state["model"]
     preprocessing = Preprocessing(**state["preprocessing"])
-    start = Start(
+    start = StartingPoint(
         arch=state["arch"],
         name=path,
         words=f"{'averaged ' if averaged else ''}weights of {path}",
@@ -147,7 +147,7 @@ def check_resumed(opts: Options, state: dict[str, Any]) -> None:
         raise UserError(f"{opts.resume} was not trained with --optimizer {opts.optimizer}")
 
 
-def choose_preprocessing(opts: Options, start: Start) -> Preprocessing:
+def choose_preprocessing(opts: Options, start: StartingPoint) -> Preprocessing:
     """Everything between a file and the network: typed, or the weights' own, or the recipe's.
 
     Raises:
@@ -182,7 +182,9 @@ def recipe_preprocessing(opts: Options) -> Preprocessing:
     return Preprocessing(**clip, short_side=opts.short_side[0], mean=opts.mean, std=opts.std)
 
 
-def network_arguments(opts: Options, start: Start, preprocessing: Preprocessing) -> dict[str, Any]:
+def network_arguments(
+    opts: Options, start: StartingPoint, preprocessing: Preprocessing
+) -> dict[str, Any]:
     """Of the class of the network: typed, or what its weights need, or the recipe's."""
     # without a recipe, as for --predict, dropout is None, and the class has its own defaults
     recipe = opts.arch_args if opts.dropout is None else vars(part(Network, opts)) | opts.arch_args
@@ -206,7 +208,7 @@ class Run:
     opts: Options
     folder: Path
     device: torch.device
-    start: Start
+    start: StartingPoint
     lists: VideoLists
     preprocessing: Preprocessing
     augmentation: Augmentation
@@ -236,7 +238,7 @@ def run_folder(opts: Options) -> Path:
     return folder
 
 
-def read_lists(opts: Options, start: Start) -> VideoLists:
+def read_lists(opts: Options, start: StartingPoint) -> VideoLists:
     """The training, validation and test videos of a split, looked for on the disk.
 
     Raises:

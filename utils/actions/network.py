@@ -16,7 +16,7 @@ from pt_dataset.video_list import Video
 from utils.classifier import ClipClassifier, Normalize
 from utils.evaluator import run_in_chunks
 from utils.precision import choose_precision
-from utils.run import Start, choose_preprocessing, network_arguments, starting_point
+from utils.run import StartingPoint, choose_preprocessing, network_arguments, starting_point
 
 # of an item: its index, and its views (V, T, S, S, C) or the sentence that says why there are none
 Item = tuple[int, torch.Tensor | str]
@@ -39,7 +39,7 @@ class FeatureNetwork(nn.Module):
 class TrainedNetwork:
     """A network and all that is needed to use it, from one file."""
 
-    start: Start
+    start: StartingPoint
     model: nn.Module
     preprocessing: Preprocessing
     device: torch.device
