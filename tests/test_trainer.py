@@ -484,6 +484,12 @@ def test_nesterov_looks_ahead():
     assert math.isclose(model.weight.item(), w, rel_tol=1e-6)
 
 
+def test_a_network_without_a_weight_to_train_is_refused():
+    model = torch.nn.Linear(2, 2).requires_grad_(False)
+    with pytest.raises(UserError, match="--freeze leaves nothing to train"):
+        build_optimizer(model, Optimization(epochs=1, batch_size=1, lr=0.1))
+
+
 def test_a_number_that_is_new_leaves_the_others_of_a_resumed_epoch_as_they_are():
     saved = Sums(["loss", "top1"], CPU)
     saved.over_clips += torch.tensor([6.0, 2.0])

@@ -6,12 +6,18 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from config import Optimization
+from config import Optimization, UserError
 
 
 def build_optimizer(model: nn.Module, settings: Optimization) -> torch.optim.Optimizer:
-    """SGD or AdamW over what is to be trained, fused into few kernels on a GPU."""
+    """SGD or AdamW over what is to be trained, fused into few kernels on a GPU.
+
+    Raises:
+        UserError: nothing is left to train.
+    """
     groups = parameter_groups(model, settings.decay_norm)
+    if not groups:
+        raise UserError("--freeze leaves nothing to train: name an earlier stage")
     for group in groups:
         set_rates(group, settings)
     fused = next(model.parameters()).is_cuda
