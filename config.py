@@ -8,6 +8,7 @@ import contextlib
 import math
 import os
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass, replace
 from functools import partial
@@ -63,8 +64,7 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
     entered in an ExitStack, none is replaced before all are written.
     """
     path = Path(path)
-    # one name, so that what a kill leaves is overwritten; short enough where that of `path` is not
-    temporary = path.with_name(f".{path.name[:60]}.partial")
+    temporary = unfinished(path)
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -72,6 +72,18 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unfinished(path: Path) -> Path:
+    """The hidden name that `path` has until it is complete.
+
+    It is always the same, so that what a kill leaves is overwritten, and short enough where the
+    name of `path` is as long as a name can be: 255 bytes.
+    """
+    name = path.name
+    if len(name) > 60:  # characters, of up to four bytes
+        name = f"{name[:50]}.{zlib.crc32(os.fsencode(name)):08x}"
+    return path.with_name(f".{name}.partial")
 
 
 def option(default: Any = MISSING, help: str = "", **facts: Any) -> Any:

@@ -5,7 +5,8 @@
 The frames of SRC/<class>/clip become DST/<class>/clip/flow_x_00001.jpg and flow_y_00001.jpg and so
 on: the movement right and down from the first frame to the second, one field fewer than frames.
 SRC has folders of frames, as extract_frames.py writes them, or video files, or is a zip of such
-folders. A folder appears when its video is complete; the same command goes on after a stop.
+folders. A folder appears when its video is complete; the same command goes on after a stop,
+and does again what was made of another video.
 
 The flow is DIS's (Kroeger et al., 2016), which a CPU computes a hundred times a second. Public
 weights were trained on TV-L1: the two are alike, not the same. Flow is in pixels of the frames as
@@ -36,12 +37,15 @@ NO_MOTION = 128
 CHUNK = 16  # fields; more would only need more memory
 
 
-def inputs_below(src: Path, dst: Path) -> tuple[list[Path], list[Path], int]:
-    """Video files and folders of frames below `src`, relative, and the number of other files."""
+def inputs_below(src: Path, dst: Path, problems: list[str]) -> tuple[list[Path], list[Path], int]:
+    """Video files and folders of frames below `src`, relative, and the number of other files.
+
+    `problems` gets a sentence for each folder that cannot be read.
+    """
     if src.is_file():
         return [], sorted(map(Path, zip_videos(src))), 0
     videos, frame_folders, num_others = [], [], 0
-    for folder, names in walk(src, dst):
+    for folder, names in walk(src, dst, problems):
         found = [name for name in names if VIDEO_NAME.fullmatch(name)]
         # not flow that is there already
         frames = [name for name in by_kind(names)[""] if FRAME_NAME.fullmatch(name)]
@@ -101,7 +105,8 @@ def compute_flows(*, src: Path, dst: Path, bound: float, quality: int, workers: 
         raise UserError(f"{src} is no folder or zip; SRC has a folder of frames for each video")
     if os.path.realpath(src) == os.path.realpath(dst):
         raise UserError(f"{dst} is SRC itself; name another folder for the flow")
-    videos, frame_folders, num_others = inputs_below(src, dst)
+    unreadable: list[str] = []
+    videos, frame_folders, num_others = inputs_below(src, dst, unreadable)
     if Path() in frame_folders:
         raise UserError(f"{src} has frames in it; name the folder that has the folders of frames")
     if not videos + frame_folders:
@@ -116,16 +121,18 @@ def compute_flows(*, src: Path, dst: Path, bound: float, quality: int, workers: 
         what="flow",
         workers=workers,
     )
-    for _, why in filled.broken:
+    broken = unreadable + filled.broken
+    for why in broken:
         print(f"no flow: {why}", file=sys.stderr)
     print(
-        f"flow of {filled.num_done} videos computed ({filled.total} fields), {filled.num_before} "
-        f"finished before, {len(filled.broken)} without flow, {num_others} other files ignored"
+        f"flow of {filled.num_done} videos computed ({filled.total} fields)"
+        f"{filled.again_in_words()}, {filled.num_before} finished before, {len(broken)} without "
+        f"flow, {num_others} other files ignored"
     )
     if filled.num_before + filled.num_done:
         words = shlex.join(["folder", "NAME", str(src), "--flow", str(dst)])
         print(f"next: python pt_dataset/make_json.py {words}")
-    return 1 if filled.broken else 0
+    return 1 if broken else 0
 
 
 def build_parser() -> argparse.ArgumentParser:

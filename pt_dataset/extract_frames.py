@@ -4,7 +4,8 @@
 
 SRC/<class>/clip.avi becomes DST/<class>/clip/image_00001.jpg and so on, at whatever depth. Of two
 videos that differ in their suffix alone the first by name gets the folder `clip`, the other one
-`clip.mp4`. A folder appears when its video is complete; the same command goes on after a stop.
+`clip.mp4`. A folder appears when its video is complete; the same command goes on after a stop, and
+does again what was made of another video.
 """
 
 import argparse
@@ -94,9 +95,9 @@ def write_frames(video: Path, folder: Path, settings: dict) -> int:
                     (folder / f"image_{num_frames:05d}.jpg").write_bytes(data)
     except (av.FFmpegError, ValueError) as error:
         after = f" (after {num_frames} frames)" if num_frames else ""
-        raise ValueError(reason(error) + after) from None
+        raise ValueError(f"{video}: {reason(error)}{after}") from None
     if num_frames == 0:
-        raise ValueError("no frames")
+        raise ValueError(f"{video}: no frames")
     return num_frames
 
 
@@ -109,7 +110,8 @@ def extract_videos(
         raise UserError(f"{src} is no folder; SRC has the videos in it, or a folder a class")
     if os.path.realpath(src) == os.path.realpath(dst):
         raise UserError(f"{dst} is SRC itself; name another folder for the frames")
-    files = [folder / name for folder, names in walk(src, dst) for name in names]
+    unreadable: list[str] = []
+    files = [folder / name for folder, names in walk(src, dst, unreadable) for name in names]
     videos = sorted(path.relative_to(src) for path in files if VIDEO_NAME.fullmatch(path.name))
     num_others = len(files) - len(videos)
     if not videos:
@@ -124,15 +126,17 @@ def extract_videos(
         what="frames",
         workers=workers,
     )
-    for video, why in filled.broken:
-        print(f"broken: {video}: {why}", file=sys.stderr)
+    broken = unreadable + filled.broken
+    for why in broken:
+        print(f"broken: {why}", file=sys.stderr)
     print(
-        f"{filled.num_done} videos extracted ({filled.total} frames), {filled.num_before} finished "
-        f"before, {len(filled.broken)} broken, {num_others} other files ignored"
+        f"{filled.num_done} videos extracted ({filled.total} frames){filled.again_in_words()}, "
+        f"{filled.num_before} finished before, {len(broken)} broken, {num_others} other files "
+        "ignored"
     )
     if filled.num_before + filled.num_done:
         print(f"next: python pt_dataset/make_json.py folder NAME {shlex.quote(str(dst))}")
-    return 1 if filled.broken else 0
+    return 1 if broken else 0
 
 
 def rate(text: str) -> Fraction:

@@ -4,7 +4,8 @@
     python pt_dataset/pack_frames.py FRAMES --per-video OUT_FOLDER # OUT_FOLDER/<class>/<clip>.zip
 
 The pictures are copied as they are, in the order of time. A zip appears when it is complete; with
---per-video the same command goes on after a stop. Equal frames make equal zips, byte for byte.
+--per-video the same command goes on after a stop, and names zips that are not of these frames.
+Equal frames make equal zips, byte for byte.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import os
 import shlex
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,26 +24,36 @@ from tqdm import tqdm
 
 from config import UserError, whole
 from pt_dataset.formats.frame_names import by_kind, has_frames, in_order
-from pt_dataset.listing.folders import walk
+from pt_dataset.listing.folders import LONGEST_NAME, walk
+from pt_dataset.listing.made_from import sampled
 from pt_dataset.listing.pool import exit_status
 
 MODE = 0o100644 << 16  # a plain file that all may read
 
 
-def find_folders(frames: Path, out: Path) -> Iterator[tuple[str, list[str], str]]:
-    """Folders below `frames` that have frames: path, names in order, and what is wrong or ""."""
-    for folder, files in walk(frames, out):
+def find_folders(frames: Path, out: Path, problems: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Folders below `frames` that have frames: path, and names in order.
+
+    `problems` gets a sentence for each that cannot be used.
+    """
+    for folder, files in walk(frames, out, problems):
         kinds = [names for names in by_kind(files).values() if has_frames(names)]
         if kinds:
             path = folder.relative_to(frames).as_posix()
             # "\\" would be another path there, and not all that a disk allows is UTF-8
             if "\\" in path or path.encode("utf-8", "replace").decode() != path:
-                yield path, [], f"{path!r}: a name that a zip cannot hold; rename it"
+                problems.append(f"{path!r}: a name that a zip cannot hold; rename it")
                 continue
             try:
-                yield path, [name for names in kinds for name in in_order(names, str(folder))], ""
+                names = [name for names in kinds for name in in_order(names, str(folder))]
             except UserError as error:
-                yield path, [], str(error)
+                problems.append(str(error))
+                continue
+            unreadable = [name for name in names if not os.access(folder / name, os.R_OK)]
+            if unreadable:
+                problems.append(f"{folder / unreadable[0]}: may not be read, or is not there")
+            else:
+                yield path, names
 
 
 def add_frames(archive: zipfile.ZipFile, folder: Path, names: list[str], inside: str) -> None:
@@ -60,8 +72,21 @@ def new_zip(path: Path) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
-def pack_set(frames: Path, folders: list[tuple[str, list[str]]], out: Path) -> int:
-    """Writes one zip of all folders; returns how many."""
+def is_packed(folder: Path, names: list[str], path: Path) -> bool:
+    """Whether a zip has the frames `names` of a folder: their sizes, and the bytes of some."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+    sizes = [(name, (folder / name).stat().st_size) for name in names]
+    return [(member.filename, member.file_size) for member in members] == sizes and all(
+        zlib.crc32((folder / names[i]).read_bytes()) == members[i].CRC for i in sampled(len(names))
+    )
+
+
+def pack_set(frames: Path, folders: list[tuple[str, list[str]]], out: Path) -> None:
+    """Writes one zip of all folders."""
     if out.suffix.lower() != ".zip":
         raise UserError(f"{out} does not end in .zip; for a zip a video add --per-video")
     if out.exists():
@@ -69,21 +94,32 @@ def pack_set(frames: Path, folders: list[tuple[str, list[str]]], out: Path) -> i
     with new_zip(out) as archive:
         for path, names in tqdm(folders, "packing", unit="video"):
             add_frames(archive, frames / path, names, "" if path == "." else f"{path}/")
-    return len(folders)
 
 
-def pack_videos(frames: Path, folders: list[tuple[str, list[str]]], out: Path) -> int:
-    """Writes a zip for each folder that has none yet; returns how many."""
-    todo = []
+def pack_videos(
+    frames: Path, folders: list[tuple[str, list[str]]], out: Path, problems: list[str]
+) -> tuple[int, int]:
+    """Writes a zip for each folder that has none yet; returns how many, and how many have one.
+
+    `problems` gets a sentence for each that cannot have one, or has that of other frames.
+    """
+    todo, num_before = [], 0
     for path, names in folders:
         # a folder clip.1 becomes clip.1.zip
         target = out / f"{frames.name if path == '.' else path}.zip"
-        if not target.exists():
+        if len(os.fsencode(target.name)) > LONGEST_NAME:
+            problems.append(f"{frames / path}: too long a name for {target.name}; rename it")
+        elif not target.exists():
             todo.append((frames / path, names, target))
+        elif is_packed(frames / path, names, target):
+            num_before += 1
+        else:
+            why = f"has other frames than {frames / path}; remove it, and these are packed"
+            problems.append(f"{target}: {why}")
     for folder, names, target in tqdm(todo, "packing", unit="video", disable=not todo):
         with new_zip(target) as archive:
             add_frames(archive, folder, names, "")
-    return len(todo)
+    return len(todo), num_before
 
 
 def pack_folders(*, frames: Path, out: Path, per_video: bool) -> int:
@@ -93,19 +129,21 @@ def pack_folders(*, frames: Path, out: Path, per_video: bool) -> int:
         raise UserError(f"{frames} is no folder; FRAMES has a folder of frames for each video")
     if os.path.realpath(frames) == os.path.realpath(out):
         raise UserError(f"{out} is FRAMES itself; name another folder for the zips")
-    found = list(find_folders(frames, out))
-    folders = [(path, names) for path, names, problem in found if not problem]
-    problems = [problem for _, _, problem in found if problem]
+    problems: list[str] = []
+    folders = list(find_folders(frames, out, problems))
     if not folders:
         why = f" that can be used ({problems[0]})" if problems else ""
         raise UserError(f"{frames} has no folder of numbered .jpg or .png files{why}")
-    num_packed = (pack_videos if per_video else pack_set)(frames, folders, out)
-
+    num_packed, num_before = len(folders), 0
+    if per_video:
+        num_packed, num_before = pack_videos(frames, folders, out, problems)
+    else:
+        pack_set(frames, folders, out)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     num_frames = sum(len(names) for _, names in folders)
     print(
-        f"{num_packed} videos packed, {len(folders) - num_packed} packed before "
+        f"{num_packed} videos packed, {num_before} packed before "
         f"({num_frames} frames in all), {len(problems)} left out"
     )
     print(f"next: python pt_dataset/make_json.py folder NAME {shlex.quote(str(out))}")

@@ -53,7 +53,7 @@ def files(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.suffix != ".jsonl"  # which is not the same each time
     }
 
 
@@ -137,8 +137,9 @@ def test_a_video_file_gets_the_flow_of_its_frames(tmp_path):
     write_video(src / "a.avi", count=4)
     write_video(src / "b.avi", count=3)
     assert extract_flow.main([str(src), str(dst), "--workers", "1"]) == 0
-    counts = {path.name: len(list(path.glob("flow_?_*.jpg"))) for path in dst.iterdir()}
-    assert counts == {"a": 2, "a.avi": 6, "b": 4, "extract_flow.json": 0}
+    folders = [path for path in dst.iterdir() if path.is_dir()]
+    counts = {path.name: len(list(path.glob("flow_?_*.jpg"))) for path in folders}
+    assert counts == {"a": 2, "a.avi": 6, "b": 4}
     read = read_flow(str(dst / "a.avi"), [0, 2], 4)
     assert read.shape == (2, 48, 64, 2)
 

@@ -78,8 +78,9 @@ def levels(frames):
 
 
 def tree(folder):
-    """Contents of all files below `folder` by relative path."""
+    """Contents of all files below `folder` by relative path, but of notes in any order."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    files = (path for path in files if path.suffix != ".jsonl")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -210,7 +211,16 @@ def test_heads_learn_and_their_checkpoint_is_a_normal_one(untrained, capsys):
     assert main([*resume, "--epochs", "1"]) == 0  # fine-tuning of the whole network goes on
     capsys.readouterr()
     assert main([*argv, "--name", "again"]) == 0
-    assert capsys.readouterr().out.count("computed before") == 3
+    printed = capsys.readouterr().out
+    assert printed.count("computed before") == 3
+    kept = Path(re.search(r"training videos: (\S+\.pt)", printed)[1])
+    torch.save({"features": torch.load(kept, weights_only=True)["features"]}, kept)
+    write_frames(Path("data/tiny/frames/up/test_1"), 10, size=(50, 40))
+    assert main([*argv, "--name", "changed"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(f"{kept} is of an earlier version") == 1
+    assert printed.count("1 of 4 videos have changed since saved_model/.features/") == 1
+    assert printed.count("computed before") == 2  # the test list is the validation list
     assert main([*argv, "--name", "other", "--crop-size", "30"]) == 0
     assert "training videos: saved_model/.features" in (printed := capsys.readouterr().out)
     assert printed.count("computed before") == 1  # the test list, which is the validation list
@@ -231,15 +241,15 @@ def test_heads_are_trained_without_the_videos_that_are_left_out(untrained):
 def test_a_damaged_cache_is_named(tmp_path):
     (tmp_path / "x.pt").write_bytes(b"half")
     with pytest.raises(UserError, match=r"x.pt is damaged .*; delete it"):
-        heads.load_features(tmp_path / "x.pt")
+        heads.load_features(tmp_path / "x.pt", [])
 
 
 def test_kept_features_come_back(tmp_path):
     path = tmp_path / "new" / "x.pt"
-    assert heads.load_features(path) is None
+    assert heads.load_features(path, []) is None
     features = heads.Features(torch.rand(2, 3, 4), torch.tensor([0, 1]), torch.tensor([5, 7]))
-    heads.save_features(path, features)
-    kept = heads.load_features(path)
+    heads.save_features(path, features, [])
+    kept = heads.load_features(path, [])
     assert all(torch.equal(a, b) for a, b in zip(kept, features, strict=True))
 
 

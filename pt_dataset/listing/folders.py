@@ -12,25 +12,30 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from config import UserError, whole
+from config import UserError, unfinished, whole
+from pt_dataset.listing.made_from import Source, add_note, are_same, read_notes, take_note
 from pt_dataset.listing.pool import run_jobs
 
-# write(video, folder, settings) -> how many pictures; a ValueError says why a video is broken
+# write(video, folder, settings) -> how many pictures; a ValueError names a broken video and says
+# why it is
 Writer = Callable[[Path, Path, dict], int]
+LONGEST_NAME = 255  # bytes, of a file
 
 
-def walk(src: Path, dst: Path) -> Iterator[tuple[Path, list[str]]]:
+def walk(src: Path, dst: Path, problems: list[str]) -> Iterator[tuple[Path, list[str]]]:
     """Folders below `src`, itself included, but not `dst`, each with the names of its files.
 
-    Links to folders are followed, each folder once; hidden folders are left out. OSError if one
-    cannot be read.
+    Links to folders are followed, each folder once; hidden folders are left out. `problems` gets
+    a sentence for each folder that cannot be read; OSError if that is `src` itself.
     """
     seen = {os.path.realpath(dst)}  # a link to a folder above itself would never end
 
-    def fail(error: OSError):
-        raise error
+    def leave_out(error: OSError):
+        if error.filename == str(src):
+            raise error
+        problems.append(f"{error.filename}: {error.strerror}")
 
-    for folder, folders, names in os.walk(src, followlinks=True, onerror=fail):
+    for folder, folders, names in os.walk(src, followlinks=True, onerror=leave_out):
         real = os.path.realpath(folder)
         folders[:] = sorted(name for name in folders if real not in seen and name[0] != ".")
         if real not in seen:
@@ -75,9 +80,14 @@ class Filled(NamedTuple):
     """What `fill_folders` did."""
 
     num_done: int
+    num_again: int  # of those: had been made of another video
     num_before: int  # were there already
     total: int  # frames, or fields of flow, of those that are done
-    broken: list[tuple[Path, str]]  # videos that could not be done, and why, sorted
+    broken: list[str]  # which videos could not be done, and why, sorted
+
+    def again_in_words(self) -> str:
+        """For the summary, after what was done."""
+        return f", {self.num_again} of them again as the video has changed" * bool(self.num_again)
 
 
 def fill_folders(
@@ -91,51 +101,81 @@ def fill_folders(
     what: str,
     workers: int,
 ) -> Filled:
-    """Fills a folder below `dst` for each video below `src` that has none yet, with progress.
+    """Fills a folder below `dst` for each video below `src` that has none of it, with progress.
 
     Args:
         folders: the folder of each video, see `result_folders`.
         settings: of `write`, kept in a file that has the name of the `tool`.
         what: what the folders have in them.
     """
-    todo = [(video, folder) for video, folder in folders.items() if not (dst / folder).is_dir()]
-    num_before = len(folders) - len(todo)
-    check_settings(dst / f"{tool}.json", settings, what, num_before > 0)
-    parents = {(dst / folder).parent for _, folder in todo}
+    finished = [video for video, folder in folders.items() if (dst / folder).is_dir()]
+    check_settings(dst / f"{tool}.json", settings, what, bool(finished))
+    notes = dst / f"{tool}.sources.jsonl"
+    done = {*finished} - videos_of_others(finished, folders, src, notes)
+    todo = [video for video in folders if video not in done]
+    parents = {(dst / folders[video]).parent for video in todo}
     remove_unfinished(parents)
-    jobs = [(write, src / video, dst / folder, settings) for video, folder in todo]
+    jobs = [(write, src / video, dst, folders[video], settings, notes) for video in todo]
     results = run_jobs(fill_folder, jobs, workers)
-    total, broken = 0, []
+    total, num_again, broken = 0, 0, []
     try:
-        for video, count, reason in tqdm(results, what, len(todo), unit="video", disable=not todo):
+        for count, again, why in tqdm(results, what, len(todo), unit="video", disable=not todo):
             total += count
-            if reason:
-                broken.append((video, reason))
+            num_again += again
+            broken += [why] if why else []
     finally:
         results.close()
         remove_unfinished(parents)
-    return Filled(len(todo) - len(broken), num_before, total, sorted(broken))
+    return Filled(len(todo) - len(broken), num_again, len(done), total, sorted(broken))
 
 
-def fill_folder(write: Writer, video: Path, folder: Path, settings: dict) -> tuple[Path, int, str]:
-    """A job of the pool; returns the video, how many pictures, and why it is broken or "".
+def videos_of_others(
+    finished: list[Path], folders: dict[Path, Path], src: Path, notes: Path
+) -> set[Path]:
+    """Those of `finished` whose folder was made of another video; says what cannot be checked."""
+    earlier = read_notes(notes)
+    noted = [video for video in finished if str(folders[video]) in earlier]
+    if len(noted) < len(finished):
+        print(
+            f"{len(finished) - len(noted)} folders in {notes.parent} have no note of their video "
+            f"in {notes.name}, as earlier versions wrote none: whether it has changed was not "
+            "checked"
+        )
+    pairs = [(Source(str(src / video)), earlier[str(folders[video])]) for video in noted]
+    return {video for video, same in zip(noted, are_same(pairs), strict=True) if not same}
 
-    The folder appears when it is complete.
+
+def fill_folder(
+    write: Writer, video: Path, dst: Path, name: Path, settings: dict, notes: Path
+) -> tuple[int, bool, str]:
+    """A job of the pool: how many pictures, do they replace others, and why it is broken or "".
+
+    The folder appears when it is complete. What is in its place stays until then.
     """
-    unfinished = folder.with_name(f".{folder.name}.partial")
-    unfinished.mkdir(parents=True)
+    folder = dst / name
+    new = unfinished(folder)
+    old = new.with_name(f".{new.name}")  # no other's: no folder here has a hidden name
+    new.mkdir(parents=True)
     try:
-        count = write(video, unfinished, settings)
-        unfinished.rename(folder)
-        return video, count, ""
+        note = take_note(Source(str(video)))  # before: what changes meanwhile is done again
+        count = write(video, new, settings)
+        again = folder.is_dir()
+        if again:
+            folder.rename(old)
+        # at no moment is there a folder beside the note of another video
+        add_note(notes, str(name), note)
+        new.rename(folder)
+        return count, again, ""
     except ValueError as error:
-        return video, 0, str(error)
+        stays = f"; {folder} stays as it was made before" if folder.is_dir() else ""
+        return 0, False, f"{error}{stays}"
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def remove_unfinished(parents: set[Path]) -> None:
     """Removes what workers that were killed, of this run or an earlier one, left of a video."""
     for parent in parents:
-        for unfinished in parent.glob(".*.partial"):
-            shutil.rmtree(unfinished)
+        for folder in parent.glob(".*.partial"):
+            shutil.rmtree(folder)

@@ -5,6 +5,8 @@ import hashlib
 import json
 import logging
 import math
+import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from pt_dataset import sampling
 from pt_dataset.inputs import windows
 from pt_dataset.inputs.paths import name_of, usable, videos_at
 from pt_dataset.inputs.windows import Part
+from pt_dataset.listing.folders import LONGEST_NAME
+from pt_dataset.listing.made_from import Note, Source, is_same, take_notes
 from pt_dataset.video_list import Video
 from utils.actions import network as networks
 from utils.loggers import set_up_console
@@ -30,7 +34,7 @@ log = logging.getLogger("video")
 
 
 def extract_features(opts: Options) -> int:
-    """A file of features for each video; those that are there already are left alone."""
+    """A file of features for each video; those of the same video are left alone."""
     set_up_console()
     network = networks.load_network(opts, pick_device(opts))
     clip, folder = network.preprocessing, Path(opts.extract_features or "")
@@ -49,10 +53,11 @@ def extract_features(opts: Options) -> int:
     found, problems = videos_at(opts.videos, clip.modality, opts.fps)
     videos, unusable = usable(found, clip)
     problems += unusable
-    paths = feature_files(folder, opts.videos, videos)
-    left = [video for video in videos if not paths[video.path].exists()]
-    if len(left) < len(videos):
-        log.info(f"{len(videos) - len(left)} of {len(videos)} videos are done already")
+    paths, unnamed = feature_files(folder, opts.videos, videos)
+    problems += unnamed
+    left = videos_left(videos, paths, clip.modality)
+    sources = take_notes(Source.of(video, clip.modality) for video in left)
+    notes = dict(zip((video.path for video in left), sources, strict=True))
     parts = [part for video in left for part in parts_of_video(video, clip, opts)]
     extractor = networks.FeatureNetwork(network.model)
     for video, answers in networks.outputs_by_video(network, extractor, parts, 1, opts):
@@ -61,23 +66,68 @@ def extract_features(opts: Options) -> int:
             continue
         features = torch.cat([output for _, output in answers]).numpy()
         spans = [span for part, _ in answers for span in part.spans]
-        write_features(paths[video.path], features, spans, video.fps, settings)
+        source = notes[video.path] | {"num_frames": video.num_frames, "fps": video.fps}
+        write_features(paths[video.path], features, spans, settings, source)
     log.info(f"features: {folder}")
     return networks.exit_status(problems)
 
 
-def feature_files(folder: Path, roots: Sequence[str], videos: list[Video]) -> dict[str, Path]:
-    """Where the features of each video go, by its path."""
+def feature_files(
+    folder: Path, roots: Sequence[str], videos: list[Video]
+) -> tuple[dict[str, Path], list[networks.Problem]]:
+    """Where the features of each video go, by its path; and what cannot have such a file."""
     found: dict[Path, str] = {}
+    problems = []
     for video in videos:
         path = folder / f"{name_of(video, roots)}.npz"
+        if len(os.fsencode(path.name)) > LONGEST_NAME:
+            why = f"{video.path}: too long a name for {path.name}; rename it"
+            problems.append((video.path, why))
+            continue
         if path in found:
             raise UserError(
                 f"{found[path]} and {video.path} would both be {path}; extract them into two "
                 "folders"
             )
         found[path] = video.path
-    return {video: path for path, video in found.items()}
+    return {video: path for path, video in found.items()}, problems
+
+
+def videos_left(videos: list[Video], paths: dict[str, Path], modality: str) -> list[Video]:
+    """The videos without features, or with those of another video; says what of the others."""
+    left, num_changed, num_unknown = [], 0, 0
+    for video in videos:
+        path = paths.get(video.path)
+        if path and not path.exists():
+            left.append(video)
+        elif path:
+            source = source_of_features(path)
+            lengths = {"num_frames": video.num_frames, "fps": video.fps}
+            if source is None:
+                num_unknown += 1
+            elif source != source | lengths or not is_same(Source.of(video, modality), source):
+                left.append(video)
+                num_changed += 1
+    num_done = len(paths) - len(left)
+    if num_done:
+        log.info(f"{num_done} of {len(videos)} videos are done already")
+    if num_changed:
+        log.info(f"{num_changed} have changed, or their files are damaged: they are done again")
+    if num_unknown:
+        log.info(
+            f"{num_unknown} files of features are of an earlier version, which took no note of "
+            "the video: whether it has changed was not checked"
+        )
+    return left
+
+
+def source_of_features(path: Path) -> Note | None:
+    """The note of the video in a file of features; None of earlier versions, {} if damaged."""
+    try:
+        with np.load(path) as features:
+            return json.loads(str(features["source"])) if "source" in features else None
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile):
+        return {}
 
 
 def parts_of_video(video: Video, clip: Clip, opts: Options) -> list[Part]:
@@ -150,17 +200,18 @@ def write_features(
     path: Path,
     features: np.ndarray,
     spans: list[tuple[int, int]],
-    fps: float | None,
     settings: dict[str, Any],
+    source: Note,
 ) -> None:
     """Writes `features`, float32 (segments, dim), whole or not at all.
 
     Args:
         spans: first frame and the one after the last of each segment.
-        fps: where it is not known, start and end in seconds are nan.
+        source: the note of the video, with num_frames and fps; where fps is None, start and end
+            in seconds are nan.
     """
     starts, ends = np.array(spans, np.int64).T
-    rate = np.nan if fps is None else fps
+    rate = np.nan if source["fps"] is None else source["fps"]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # as a file: numpy would add .npz to the name
@@ -174,6 +225,7 @@ def write_features(
                 end_frame=ends,
                 fps=rate,
                 settings=json.dumps(settings),
+                source=json.dumps(source),
             )
     except OSError as error:
         raise UserError(

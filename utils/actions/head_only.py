@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from config import RUNS, Evaluation, Optimization, UserError, part
+from pt_dataset.listing.made_from import Note, Source, are_same, take_notes
 from pt_dataset.loader import Batch
 from pt_dataset.video_list import Video
 from utils import build, checkpoint, words
@@ -87,6 +88,8 @@ def features_of_videos(
 ) -> Features:
     """Features of the views of `videos`, from the file of those that are computed already.
 
+    They are computed again where a video has changed since.
+
     Raises:
         UserError: it is damaged, or cannot be written.
     """
@@ -103,14 +106,16 @@ def features_of_videos(
     }
     key = hashlib.sha256(json.dumps(depend_on, sort_keys=True).encode()).hexdigest()[:16]
     path = RUNS / ".features" / f"{key}.pt"
-    features, before = load_features(path), ", computed before"
+    sources = [Source.of(video, run.preprocessing.modality) for video in videos]
+    features, before = load_features(path, sources), ", computed before"
     if features is None:
+        notes = take_notes(sources)
         normalize, before = Normalize.matching(run.preprocessing, opts.channels_last), ""
         extractor = ClipClassifier(FeatureNetwork(run.model), normalize, run.precision)
         batches = build.view_batches(run, videos, part(Evaluation, opts), stop, desc=desc)
         size = build.view_batch(run)
         features = compute_features(extractor.to(run.device), batches, run.device, size)
-        save_features(path, features)
+        save_features(path, features, notes)
     log.info(f"features of {len(videos)} {desc}: {path}{before}")
     return features
 
@@ -128,22 +133,34 @@ def compute_features(
     return Features(*map(torch.cat, zip(*found, strict=True)))
 
 
-def load_features(path: Path) -> Features | None:
-    """What `save_features` has kept at `path`, if there is something."""
+def load_features(path: Path, sources: list[Source]) -> Features | None:
+    """What `save_features` has kept at `path`, if there is something that is of these videos."""
     if not path.exists():
         return None
     try:
-        return Features(*torch.load(path, weights_only=True)["features"])
+        state = torch.load(path, weights_only=True)
+        features, notes = Features(*state["features"]), state.get("sources")
+        pairs = None if notes is None else list(zip(sources, notes, strict=True))
     except Exception as error:  # torch.load has no common error for damaged files
         raise UserError(f"{path} is damaged ({type(error).__name__}); delete it") from None
+    if pairs is None:
+        log.info(
+            f"{path} is of an earlier version, which took no note of the videos: whether they "
+            "have changed was not checked"
+        )
+        return features
+    num_changed = are_same(pairs).count(False)
+    if num_changed:
+        log.info(f"{num_changed} of {len(sources)} videos have changed since {path} was made")
+    return None if num_changed else features
 
 
-def save_features(path: Path, features: Features) -> None:
+def save_features(path: Path, features: Features, notes: list[Note]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path.parent} cannot be made ({error.strerror})") from None
-    checkpoint.save({"features": tuple(features)}, path)
+    checkpoint.save({"features": tuple(features), "sources": notes}, path)
 
 
 def train_head(

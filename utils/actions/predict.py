@@ -1,6 +1,7 @@
 """--predict: what happens in videos, as a table, as files, as a timeline, burnt into a video."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pt_dataset import sampling
 from pt_dataset.inputs import windows
 from pt_dataset.inputs.paths import usable, videos_at
 from pt_dataset.inputs.windows import Part
+from pt_dataset.listing.folders import LONGEST_NAME
 from pt_dataset.video_list import Video
 from utils.actions import network as networks
 from utils.actions import predictions
@@ -46,7 +48,8 @@ def predict(opts: Options) -> int:
         from utils.actions.timeline import draw_timeline
 
         which = f"{number}_" if len(found) > 1 else ""
-        written.append(folder / f"timeline_{which}{Path(one.path).stem}.png")
+        name = os.fsencode(f"timeline_{which}{Path(one.path).stem}")[: LONGEST_NAME - len(".png")]
+        written.append(folder / (name.decode(errors="ignore") + ".png"))
         draw_timeline(one, class_names, written[-1])
     if opts.annotate and found:
         from utils.actions.annotate import annotate_video
