@@ -76,12 +76,14 @@ def is_packed(folder: Path, names: list[str], path: Path) -> bool:
     """Whether a zip has the frames `names` of a folder: their sizes, and the bytes of some."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
+            found = {os.path.basename(member.filename): member for member in archive.infolist()}
     except (OSError, zipfile.BadZipFile):
         return False
-    sizes = [(name, (folder / name).stat().st_size) for name in names]
-    return [(member.filename, member.file_size) for member in members] == sizes and all(
-        zlib.crc32((folder / names[i]).read_bytes()) == members[i].CRC for i in sampled(len(names))
+    if [name for name in found if name] != names:  # "": of a folder
+        return False
+    some = (names[i] for i in sampled(len(names)))
+    return all((folder / name).stat().st_size == found[name].file_size for name in names) and all(
+        zlib.crc32((folder / name).read_bytes()) == found[name].CRC for name in some
     )
 
 

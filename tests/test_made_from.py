@@ -19,6 +19,7 @@ from pt_dataset import extract_flow, extract_frames, pack_frames
 from pt_dataset.formats.frame_folder import frame_names
 from pt_dataset.listing import folders
 from pt_dataset.listing.made_from import Source, add_note, is_same, read_notes, take_note
+from pt_dataset.video_list import Video
 from utils.actions import head_only
 
 LONG = "\u00e9" * 120 + "x" * 11  # 251 bytes: with .avi as long as a name can be
@@ -223,6 +224,19 @@ def test_pictures_of_the_same_size_are_told_apart(tmp_path, scheme):
     assert is_same(Source(str(shutil.copytree(folder, tmp_path / "b"))), note)
     damage(folder / scheme.format(2), 0.5)
     assert not is_same(Source(str(folder)), note)
+
+
+@pytest.mark.parametrize("path", ["flow", "{}/flow"])
+def test_the_source_of_a_network_of_flow_is_the_flow(tmp_path, path):
+    kinds = [("u", "img_"), ("v", "img_")] if "{" in path else [("", "flow_x_"), ("", "flow_y_")]
+    for part, prefix in kinds:
+        write_frames(tmp_path / part / "flow", 3, scheme=prefix + "{:05d}.jpg")
+    video = Video(str(tmp_path / "rgb"), 0, "", 4, flow_path=str(tmp_path / path))
+    source = Source.of(video, "flow")
+    note = take_note(source)
+    assert is_same(source, note)
+    damage(sorted((tmp_path / kinds[1][0] / "flow").glob(f"{kinds[1][1]}*"))[1], 0.5)
+    assert not is_same(source, note)
 
 
 def test_processes_that_take_notes_at_once_keep_all_of_them(tmp_path):
