@@ -118,10 +118,10 @@ def set_up(opts: Options) -> Run:
 
     # lists of training, validation and test videos
     lists = read_lists(opts, start)
-    if lists.num_remapped:
-        log.info(words.remapped_in_words(lists.num_remapped))
     preprocessing = choose_preprocessing(opts, start)
     check_clips(lists, preprocessing, opts.views.crops)
+    for line in words.data_in_words(lists, preprocessing, opts.views):
+        log.info(line)
 
     # network
     arch_args = network_arguments(opts, start, preprocessing)

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from config import UserError
+from config import Preprocessing, UserError, Views
+from pt_dataset.sampling import is_short
+from pt_dataset.video_lists import VideoLists
 from utils import distributed
 from utils.run import Run, recipe_preprocessing, share_size
 from utils.trainer import NonFiniteLoss, Trainer
@@ -49,8 +51,28 @@ def run_in_words(run: Run, trainer: Trainer) -> list[str]:
     return lines + resumed_in_words(run, trainer)
 
 
-def remapped_in_words(count: int) -> str:
-    return f"labels: {count} entries disagreed with classes.txt and now follow it"
+def data_in_words(lists: VideoLists, clip: Preprocessing, views: Views) -> list[str]:
+    """What of the lists is not as they say, or not as a clip would have it.
+
+    Args:
+        views: of each test video; of the others one clip.
+    """
+    lines = []
+    if lists.num_remapped:
+        lines.append(
+            f"labels: {lists.num_remapped} entries disagreed with classes.txt and now follow it"
+        )
+    sides = {"training": (lists.train, 1), "test": (lists.test, views.clips)}
+    short = {
+        f"of {len(videos)} {side}": sum(is_short(video, clip, clips) for video in videos)
+        for side, (videos, clips) in sides.items()
+    }
+    if any(short.values()):
+        counts = " and ".join(f"{count} {of}" for of, count in short.items())
+        what = "are spread over them and share frames" if clip.snippet_len else "loop them"
+        noun = "segments" if clip.snippet_len else "clips"
+        lines.append(f"short videos: {counts} videos are shorter than a clip; {noun} {what}")
+    return lines
 
 
 def resumed_in_words(run: Run, trainer: Trainer) -> list[str]:
