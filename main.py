@@ -51,6 +51,7 @@ from utils.precision import choose_precision
 from utils.results import describe, write_results
 from utils.run import (
     Run,
+    as_evaluated,
     choose_augmentation,
     choose_preprocessing,
     clips_at_once,
@@ -113,6 +114,7 @@ def set_up(opts: Options) -> Run:
         set_up_console()
     check_loggers(opts.logger)
     start = starting_point(opts)  # nothing, public weights, or the checkpoint to go on from
+    opts = as_evaluated(opts, start)
     folder, device = run_folder(opts), pick_device(opts)
     torch.manual_seed(opts.seed)
 

@@ -63,10 +63,13 @@ def length(video: Video, clip: Clip) -> int:
 
 
 def step(video: Video, clip: Clip) -> int | Fraction:
-    """Source frames from one frame of a clip to the next."""
-    if clip.target_fps is None:
+    """Source frames from one frame of a clip to the next.
+
+    A video of unknown rate is taken as it is; where that would not do, video_lists.check_clips and
+    inputs.paths.usable have refused it.
+    """
+    if not clip.target_fps or not video.fps:
         return clip.stride
-    assert video.fps is not None  # as video_lists.check_clips and inputs.paths.usable see to
     return resampled_stride(clip.stride, video.fps, clip.target_fps)
 
 
@@ -150,7 +153,9 @@ def random_segments(
     if part > 0:
         starts = [i * part + rng.randrange(part) for i in range(num_segments)]
     else:  # in units of which a part has `fitting` and a start `num_segments`
-        starts = [(i * fitting + rng.randrange(fitting)) // num_segments for i in range(num_segments)]
+        starts = [
+            (i * fitting + rng.randrange(fitting)) // num_segments for i in range(num_segments)
+        ]
     return snippets(starts, num_frames, snippet_len)
 
 

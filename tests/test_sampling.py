@@ -227,7 +227,7 @@ def test_the_whole_video_is_every_frame_that_the_stride_meets(step):
         (Clip(clip_len=15, snippet_len=5, modality="flow"), 1, 8),  # three starts, four fields more
     ],
 )
-def test_a_short_video_is_one_that_is_looped_or_has_segments_that_begin_alike(clip, num_clips, fewest):
+def test_a_short_video_is_looped_or_its_segments_begin_alike(clip, num_clips, fewest):
     for num_frames in range(2, 40):
         video = Video("x", 0, "", num_frames, fps=30)
         assert sampling.is_short(video, clip, num_clips) == (num_frames < fewest)
