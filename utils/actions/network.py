@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import nn
@@ -77,10 +78,10 @@ def choose_evaluation(opts: Options, start: StartingPoint, clip: Preprocessing) 
     Raises:
         UserError: the whole video is asked for, and the network sees segments.
     """
-    theirs = {"views": Views(1, 1)} if clip.snippet_len else {}
+    theirs: dict[str, Any] = {"views": Views(1, 1)} if clip.snippet_len else {}
     if start.evaluation:
         theirs = in_form(Evaluation, start.evaluation)
-    elif start.name and start.checkpoint:
+    elif start.name and start.checkpoint:  # what a run of before this key has left
         beside = saved_options(start.name)
         theirs |= {f.name: beside[f.name] for f in fields(Evaluation) if f.name in beside}
     typed = {f.name: getattr(opts, f.name) for f in fields(Evaluation) if opts.typed(f.name)}
@@ -91,8 +92,9 @@ def choose_evaluation(opts: Options, start: StartingPoint, clip: Preprocessing) 
     )
     if start.checkpoint and not start.evaluation and "views" not in typed:
         log.info(
-            f"{start.name} is older and does not say how its run was evaluated; from here on "
-            f"{protocol_in_words(evaluation, clip)}; --views, --average and --full-crop change that"
+            f"{start.name} is older and does not say how its run was evaluated; taken, from "
+            "options.json beside it or as is usual: "
+            f"{protocol_in_words(evaluation, clip)}; --views, --average and --full-crop change it"
         )
     return evaluation
 
