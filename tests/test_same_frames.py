@@ -21,6 +21,7 @@ from pt_dataset.video_list import Video
 from pt_dataset.video_lists import read_dataset
 from utils import checkpoint, confusion, run, words
 from utils.actions.export import as_one_input, frames_in_numbers
+from utils.actions.network import choose_evaluation
 from utils.run import as_evaluated, choose_preprocessing, starting_point
 
 CPU = ["--device", "cpu", "--workers", "0", "--precision", "fp32"]
@@ -311,6 +312,9 @@ def test_public_weights_are_fed_at_the_rate_that_they_were_trained_at(arch):
             clip = choose_preprocessing(opts, starting_point(opts))
             assert clip.target_fps == rate
             assert not clip.needs_rates()
+            if "--dataset" not in command:
+                as_usual = Views(1 if clip.snippet_len else 10, 1)  # 1: segments as in training
+                assert choose_evaluation(opts, starting_point(opts), clip).views == as_usual
             opts = options(f"{command} --target-fps 0")
             if not clip.snippet_len:
                 assert not choose_preprocessing(opts, starting_point(opts)).target_fps
