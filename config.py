@@ -93,10 +93,11 @@ def option(default: Any = MISSING, help: str = "", **facts: Any) -> Any:
         default: MISSING where every recipe has its own.
         help: for --help, which adds the default itself.
         **facts: what the annotation does not say: `low` and `high`, limits of a number, both
-            allowed; `choices`, `metavar`, `nargs`; `resumed`, what a run that goes on does: it
-            keeps the value unless another is typed (the default), cannot have another ("fixed"),
-            or has its own ("own"); `only_with`, options of which one must be typed, too;
-            `not_with`, one that must not be on; `also_with`, the USES that it goes with;
+            allowed, and `off`, a number beside them; `choices`, `metavar`, `nargs`; `resumed`, what
+            a run that goes on does: it keeps the value unless another is typed (the default),
+            cannot have another ("fixed"), or has its own ("own"); `only_with`, options of which one
+            must be typed, too; `not_with`, one that must not be on; `also_with`, the USES that it
+            goes with;
             `action`, does it ask for something else than training?
     """
     return field(default=default, metadata={"help": help, **facts})
@@ -137,7 +138,7 @@ def _syntax(annotation: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
     if kind is bool:  # what a resumed run keeps can be taken back
         once = facts.get("resumed") == "own"
         return {"action": "store_true" if once else argparse.BooleanOptionalAction}
-    low, high = facts.get("low", -math.inf), facts.get("high", math.inf)
+    low, high, off = facts.get("low", -math.inf), facts.get("high", math.inf), facts.get("off")
     words = [word for other in others for word in get_args(other)]  # int | Literal["auto"]
 
     def parse(text: str) -> Any:
@@ -145,7 +146,7 @@ def _syntax(annotation: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
             value = text if text in words else getattr(kind, "parse", kind)(text)
         except UserError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
-        if isinstance(value, int | float) and not low <= value <= high:
+        if isinstance(value, int | float) and not low <= value <= high and value != off:
             limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
             raise argparse.ArgumentTypeError(f"{text} must be {limits}")
         return value
@@ -287,13 +288,19 @@ class Clip:
     stride: int = used(1, "source frames between two of them", low=1)
     target_fps: float | None = used(
         None,
-        "--stride counts frames at this rate, whatever that of a video (its own)",
+        "--stride counts frames at this rate, whatever that of a video; 0: at its own, even with "
+        "public weights, which else are fed at the rate that they were trained at",
         low=0.1,
+        off=0,
         metavar="FPS",
     )
     snippet_len: int = option(0, "frames of each segment of the video; 0: consecutive clips", low=0)
     resize: str = used("short_side", "square: whatever the aspect ratio", choices=RESIZES)
     crop_size: int = used(224, "what the network sees of a frame", low=1, metavar="PX")
+
+    def needs_rates(self) -> bool:
+        """Must the rate of every video be known?"""
+        return bool(self.target_fps)
 
     def network_input(self) -> tuple[int, int, int, int]:
         """The shape (C, T, S, S) of a clip on its way into the network."""
@@ -314,7 +321,12 @@ class Preprocessing(Clip):
     value_range: tuple[float, float] = (0.0, 1.0)  # of black and white, before mean and std
     mean: tuple[float, ...]  # one a channel; of flow fields u, v of 0 to 255
     std: tuple[float, ...]
-    fps: float | None = None  # frames a second that the weights were trained with, if they care
+    # frames a second of the public weights that these are or come from; None: of no importance
+    fps: float | None = None
+
+    def needs_rates(self) -> bool:
+        """Not where it is by default that a clip has the rate of the weights."""
+        return super().needs_rates() and self.target_fps != self.fps
 
     def for_flow(self) -> "Preprocessing":
         """What a network expects that starts from these weights, of RGB, and sees flow.
@@ -441,16 +453,24 @@ class Regularization:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What is evaluated at the end."""
+    """What is evaluated at the end, and how a trained network is used from then on."""
 
     views: Views = option(
         Views(10, 1),
         "of each video: 1, 3 or 10 crops; all: the whole video as one clip",
         metavar="CLIPSxCROPS",
-        also_with=("predict",),
+        also_with=USES,
     )
-    average: str = option("scores", "of the views; scores: after softmax", choices=AVERAGES)
-    full_crop: bool = option(False, "crops as large as the short side, not of --crop-size")
+    average: str = used("scores", "of the views; scores: after softmax", choices=AVERAGES)
+    full_crop: bool = used(False, "crops as large as the short side, not of --crop-size")
+
+    def plain(self) -> dict[str, Any]:
+        """For a file; `in_form` takes it back."""
+        return vars(self) | {"views": str(self.views)}
+
+    def seen_of(self, clip: Preprocessing) -> Preprocessing:
+        """What a view shows."""
+        return replace(clip, crop_size=clip.short_side) if self.full_crop else clip
 
 
 @dataclass(frozen=True, kw_only=True)

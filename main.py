@@ -51,6 +51,7 @@ from utils.precision import choose_precision
 from utils.results import describe, write_results
 from utils.run import (
     Run,
+    as_evaluated,
     choose_augmentation,
     choose_preprocessing,
     clips_at_once,
@@ -113,15 +114,16 @@ def set_up(opts: Options) -> Run:
         set_up_console()
     check_loggers(opts.logger)
     start = starting_point(opts)  # nothing, public weights, or the checkpoint to go on from
+    opts = as_evaluated(opts, start)
     folder, device = run_folder(opts), pick_device(opts)
     torch.manual_seed(opts.seed)
 
     # lists of training, validation and test videos
     lists = read_lists(opts, start)
-    if lists.num_remapped:
-        log.info(words.remapped_in_words(lists.num_remapped))
     preprocessing = choose_preprocessing(opts, start)
     check_clips(lists, preprocessing, opts.views.crops)
+    for line in words.data_in_words(lists, preprocessing, opts.views):
+        log.info(line)
 
     # network
     arch_args = network_arguments(opts, start, preprocessing)

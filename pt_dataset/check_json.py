@@ -43,6 +43,7 @@ KINDS = {
     "unusable": "error",
     "too few frames": "error",
     "too many frames": "warning",  # there are more than the list says: some are never used
+    "few frames": "warning",
     "starts late": "warning",
     "bad frame": "error",
     "mixed sizes": "error",
@@ -58,6 +59,7 @@ KINDS = {
 MENDED = {"too few frames", "too many frames", "wrong label"}  # by --fix
 KEPT = {"group in train and test"}  # by --fix, too: choosing another split is up to the user
 SIDE = re.compile(r"train|test|val(?:idation)?", re.IGNORECASE)  # in the name of a list
+FEW_FRAMES = 8  # fewer are shorter than the clips of every recipe of consecutive frames
 VIDEOS_A_JOB = 16
 EXAMPLES = 3  # of each kind, in the summary
 
@@ -163,13 +165,16 @@ def check_all_videos(lists: list[DataList], sample: int | None, workers: int) ->
 
 
 def check_entries(data: DataList) -> None:
-    """Finds duplicates, videos without flow where others have it, and classes without videos."""
+    """Finds duplicates, very short videos, missing flow where others have it, empty classes."""
     seen = {}
     with_flow = [i for i, video in data.videos.items() if video.flow_path is not None]
     for i, video in data.videos.items():
         earlier = seen.setdefault(os.path.normpath(video.path), i)
         if earlier != i:
             data.add_finding("duplicate", f"{video.path} is entry {earlier}, too", i)
+        if 0 < data.num_frames.get(i, 0) < FEW_FRAMES:
+            few = f"has {data.num_frames[i]} frames: clips loop them, and segments share them"
+            data.add_finding("few frames", f"{video.path} {few}", i)
         if with_flow and video.flow_path is None:
             data.add_finding("no flow", f"{video.path} has no flow_path, others have", i)
     named = {video.class_name for video in data.videos.values()}

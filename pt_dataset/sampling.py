@@ -5,6 +5,7 @@ The first two functions choose among those below them by what a clip is.
 
 import random
 from fractions import Fraction
+from functools import lru_cache
 
 from config import Clip
 from pt_dataset.video_list import Video
@@ -36,11 +37,24 @@ def view_indices(video: Video, clip: Clip, num_clips: int | None) -> list[list[i
         if num_clips is None:
             return [whole_video(num_frames, clip.clip_len, step(video, clip))]
         return spaced_clips(num_frames, clip.clip_len, step(video, clip), num_clips)
-    if num_clips == 1:
-        num_segments = clip.clip_len // clip.snippet_len
-        return [center_segments(num_frames, num_segments, clip.snippet_len)]
-    assert num_clips is not None  # as opts.py sees to
-    return [test_segments(num_frames, num_clips, clip.snippet_len)]
+    assert num_clips is not None  # as opts.py and actions/network.py see to
+    num_segments = segments_of_view(clip, num_clips)
+    return [center_segments(num_frames, num_segments, clip.snippet_len)]
+
+
+def segments_of_view(clip: Clip, num_clips: int) -> int:
+    """The segments that a network of segments sees: 1 means as many as in training."""
+    return num_clips if num_clips != 1 else clip.clip_len // clip.snippet_len
+
+
+def is_short(video: Video, clip: Clip, num_clips: int | None = 1) -> bool:
+    """Is it shorter than a clip, so that it is looped, or segments of it begin at one frame?"""
+    if clip.snippet_len:
+        assert num_clips is not None  # as above
+        needed = segments_of_view(clip, num_clips) + clip.snippet_len - 1  # a start for each
+    else:
+        needed = span(clip.clip_len, step(video, clip))
+    return length(video, clip) < needed
 
 
 def length(video: Video, clip: Clip) -> int:
@@ -49,13 +63,17 @@ def length(video: Video, clip: Clip) -> int:
 
 
 def step(video: Video, clip: Clip) -> int | Fraction:
-    """Source frames from one frame of a clip to the next."""
-    if clip.target_fps is None:
+    """Source frames from one frame of a clip to the next.
+
+    A video of unknown rate is taken as it is; where that would not do, video_lists.check_clips and
+    inputs.paths.usable have refused it.
+    """
+    if not clip.target_fps or not video.fps:
         return clip.stride
-    assert video.fps is not None  # as video_lists.check_clips and inputs.paths.usable see to
     return resampled_stride(clip.stride, video.fps, clip.target_fps)
 
 
+@lru_cache(maxsize=1024)
 def resampled_stride(stride: int, fps: float, target_fps: float) -> int | Fraction:
     """The step in source frames that is `stride` frames of the video shown at `target_fps`.
 
@@ -106,8 +124,12 @@ def whole_video(num_frames: int, clip_len: int, stride: int | Fraction) -> list[
 
 def num_starts(num_frames: int, clip_len: int, stride: int | Fraction) -> int:
     """From how many frames a clip can start; 1 if the video is too short for any."""
-    span = int((clip_len - 1) * stride) + 1  # first to last frame of the clip, both included
-    return max(num_frames - span, 0) + 1
+    return max(num_frames - span(clip_len, stride), 0) + 1
+
+
+def span(clip_len: int, stride: int | Fraction) -> int:
+    """Source frames from the first to the last of a clip, both included."""
+    return int((clip_len - 1) * stride) + 1
 
 
 def clip_from(start: int, num_frames: int, clip_len: int, stride: int | Fraction) -> list[int]:
@@ -120,31 +142,25 @@ def random_segments(
 ) -> list[int]:
     """`snippet_len` frames in a row of each of `num_segments` equal parts of a video: training.
 
-    A video with fewer starts than segments gives sorted random snippets, which may repeat; one
-    with no more frames than segments gives its first snippet each time.
+    The parts of a video with fewer starts than segments share them: neighbours may begin at the
+    same frame, and all of them together reach from the first start to the last.
 
-    Source: the authors' PyTorch code of Temporal Segment Networks, tsn-pytorch (dataset.py).
+    Source: the authors' PyTorch code of Temporal Segment Networks, tsn-pytorch (dataset.py), which
+    takes the first snippet for all segments of a short video: a still picture.
     """
     fitting = num_starts(num_frames, snippet_len, stride=1)
     part = fitting // num_segments
     if part > 0:
         starts = [i * part + rng.randrange(part) for i in range(num_segments)]
-    elif num_frames > num_segments:
-        starts = sorted(rng.randrange(fitting) for _ in range(num_segments))
-    else:
-        starts = [0] * num_segments
+    else:  # in units of which a part has `fitting` and a start `num_segments`
+        starts = [
+            (i * fitting + rng.randrange(fitting)) // num_segments for i in range(num_segments)
+        ]
     return snippets(starts, num_frames, snippet_len)
 
 
 def center_segments(num_frames: int, num_segments: int, snippet_len: int) -> list[int]:
-    """The middle snippet of each part; the first, each time, of videos too short: validation."""
-    if num_frames < num_segments + snippet_len:
-        return snippets([0] * num_segments, num_frames, snippet_len)
-    return test_segments(num_frames, num_segments, snippet_len)
-
-
-def test_segments(num_frames: int, num_segments: int = 25, snippet_len: int = 1) -> list[int]:
-    """The middle snippet of each part of a video, which repeat in a short one: testing."""
+    """The middle snippet of each part of a video, which repeat in a short one: evaluation."""
     fitting = num_starts(num_frames, snippet_len, stride=1)
     starts = [(2 * i + 1) * fitting // (2 * num_segments) for i in range(num_segments)]
     return snippets(starts, num_frames, snippet_len)

@@ -124,7 +124,7 @@ def check_clips(lists: VideoLists, clip: Clip, num_crops: int = 1) -> None:
                 f"two frames), which {len(bad)} of {num_videos} videos do not have, the first is "
                 f"{bad[0]}; write the lists again with the flow, or train on --modality rgb"
             )
-    if clip.target_fps is not None:
+    if clip.needs_rates():
         videos = chain(lists.train, lists.test)
         bad = [video.path for video in videos if not video.fps]
         if bad:

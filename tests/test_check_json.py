@@ -12,7 +12,7 @@ from conftest import write_frames
 from golden import kinetics_entries
 from PIL import Image
 
-from config import Augmentation, Loading, Preprocessing
+from config import RECIPES, Augmentation, Loading, Preprocessing
 from pt_dataset import check_json
 from pt_dataset.datalist import CLASS_FILES, read_list
 from pt_dataset.loader import train_loader
@@ -437,6 +437,17 @@ def test_warnings_alone_do_not_fail(tmp_path):
     assert report["counts"] == {"wrong label": 1}
     fixed, num_remapped = read_list(folder / "trainlist01.fixed.json", CLASSES)
     assert (len(fixed), num_remapped) == (6, 0)
+
+
+def test_very_short_videos_are_a_warning(tmp_path):
+    folder = clean_set(tmp_path / "tiny")
+    short = write_frames(folder / "frames/run/train_0", 7)
+    for number in (8, 9, 10):
+        frame(short, number).unlink()
+    assert doctor(folder, "--fix")[1]["counts"] == {"few frames": 1, "too few frames": 1}
+    assert read_list(folder / "trainlist01.fixed.json", CLASSES)[0][0].num_frames == 7
+    consecutive = [recipe.clip_len for recipe in RECIPES.values() if not recipe.snippet_len]
+    assert min(consecutive) == check_json.FEW_FRAMES
 
 
 def test_a_report_that_cannot_be_written_is_one_sentence(tmp_path, capsys):

@@ -97,6 +97,7 @@ def test_a_checkpoint_is_plain_and_complete(trained):
         "antialias": True,
         "fps": None,
     }
+    assert state["evaluation"] == {"views": "2x1", "average": "scores", "full_crop": False}
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_a_resumed_run_stays_on_its_page_and_one_that_branches_off_does_not(tmp_
         (["--arch", "i3d", "--dataset", "x", "--modality", "rgbdiff"], "is not for i3d, but rgb"),
         (["--arch", "tsn", "--dataset", "x", "--views", "all"], "--views all is for consecutive"),
         (["--arch", "tsn", "--dataset", "x", "--target-fps", "25"], "--target-fps is for consec"),
-        (["--arch", "i3d", "--dataset", "x", "--target-fps", "0"], "must be at least 0.1"),
+        (["--arch", "i3d", "--dataset", "x", "--target-fps", "0.05"], "must be at least 0.1"),
         (["--arch", "i3d", "--dataset", "x", "--crop", "corner"], "invalid choice: 'corner'"),
         (["--arch", "i3d", "--dataset", "x", "--crop-area", "0.5", "0.1"], "lowest, then the hig"),
         (["--arch", "i3d", "--dataset", "x", "--crop-ratio", "2", "1"], "--crop-ratio takes the"),
@@ -386,7 +386,7 @@ def test_a_network_needs_no_recipe_for_the_demo_set_and_is_told_so_on_others(toy
 # facts of an option, and where they are used
 FACTS = {
     "help": "config.add_options",
-    **dict.fromkeys(("low", "high", "choices", "metavar", "nargs"), "config._syntax"),
+    **dict.fromkeys(("low", "high", "off", "choices", "metavar", "nargs"), "config._syntax"),
     **dict.fromkeys(("resumed", "action", "only_with", "also_with", "not_with"), "opts"),
 }
 

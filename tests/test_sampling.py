@@ -4,8 +4,10 @@ from fractions import Fraction
 
 import pytest
 
+from config import Clip
 from pt_dataset import sampling
 from pt_dataset.sampling import generator, random_clip, spaced_clips
+from pt_dataset.video_list import Video
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,9 @@ def test_the_generator_is_a_pure_function_of_its_key():
     assert generator(0, 0, 0).random() == pytest.approx(0.8647667219672085)  # on every machine
 
 
+RIGHT_OF_THE_MIDDLE = [range(2, 4), range(3, 5), range(4, 5)]
+
+
 @pytest.mark.parametrize(
     "num_frames, num_segments, snippet_len, starts",
     [
@@ -65,10 +70,11 @@ def test_the_generator_is_a_pure_function_of_its_key():
         (34, 3, 5, [range(10), range(10, 20), range(20, 30)]),  # the last snippet ends at 33
         (7, 3, 5, [range(1), range(1, 2), range(2, 3)]),  # three starts, one each
         (3, 3, 1, [range(1), range(1, 2), range(2, 3)]),
-        (6, 3, 5, [range(2)] * 3),  # two starts for three segments: drawn and sorted
+        (6, 3, 5, [range(1), range(2), range(1, 2)]),  # two starts for three segments: shared
         (4, 3, 5, [range(1)] * 3),  # shorter than a snippet
-        (3, 3, 2, [range(1)] * 3),  # no more frames than segments, though two starts
-        (2, 3, 1, [range(1)] * 3),
+        (3, 3, 2, [range(1), range(2), range(1, 2)]),
+        (2, 3, 1, [range(1), range(2), range(1, 2)]),
+        (5, 7, 1, [range(1), range(2), range(1, 3), range(2, 3), *RIGHT_OF_THE_MIDDLE]),
         (1, 3, 6, [range(1)] * 3),
     ],
 )
@@ -99,10 +105,14 @@ def in_segments(indices, num_segments):
         (30, 3, 1, [5, 15, 25]),
         (31, 3, 1, [5, 15, 25]),  # 5.17, 15.5 and 25.83
         (4, 3, 1, [0, 2, 3]),  # 0.67, 2 and 3.33
-        (3, 3, 1, [0, 0, 0]),  # no more frames than segments: the first
+        (250, 25, 1, list(range(5, 250, 10))),
+        (8, 8, 1, list(range(8))),
+        (7, 8, 1, [0, 1, 2, 3, 3, 4, 5, 6]),  # too short: a frame comes more than once
+        (2, 3, 1, [0, 1, 1]),
         (1, 3, 1, [0, 0, 0]),
         (8, 3, 5, [0, 1, 2, 3, 4, 2, 3, 4, 5, 6, 3, 4, 5, 6, 7]),
-        (7, 3, 5, [0, 1, 2, 3, 4] * 3),
+        (7, 3, 5, [0, 1, 2, 3, 4, 1, 2, 3, 4, 5, 2, 3, 4, 5, 6]),
+        (5, 3, 5, [0, 1, 2, 3, 4] * 3),
         (3, 2, 5, [0, 1, 2, 2, 2] * 2),  # behind the end the last frame is repeated
     ],
 )
@@ -112,19 +122,22 @@ def test_center_segments_take_the_middle_of_each_part(
     assert sampling.center_segments(num_frames, num_segments, snippet_len) == indices
 
 
-@pytest.mark.parametrize(
-    "num_frames, num_segments, snippet_len, indices",
-    [
-        (250, 25, 1, list(range(5, 250, 10))),
-        (3, 3, 1, [0, 1, 2]),
-        (2, 3, 1, [0, 1, 1]),  # too short: frames come more than once
-        (7, 3, 5, [0, 1, 2, 3, 4, 1, 2, 3, 4, 5, 2, 3, 4, 5, 6]),
-        (5, 3, 5, [0, 1, 2, 3, 4] * 3),
-        (2, 3, 5, [0, 1, 1, 1, 1] * 3),  # shorter than a snippet: never before the first frame
-    ],
-)
-def test_test_segments_repeat_in_a_short_video(num_frames, num_segments, snippet_len, indices):
-    assert sampling.test_segments(num_frames, num_segments, snippet_len) == indices
+@pytest.mark.parametrize("snippet_len", [1, 5])
+def test_segments_of_a_short_video_are_spread_over_all_of_it(snippet_len):
+    rng = random.Random(0)
+    for num_frames in range(snippet_len + 1, 40):
+        starts = num_frames - snippet_len + 1
+        for segments in range(2, 30):
+            of_training = [
+                sampling.random_segments(num_frames, segments, snippet_len, rng) for _ in range(5)
+            ]
+            of_evaluation = sampling.center_segments(num_frames, segments, snippet_len)
+            for indices in (*of_training, of_evaluation):
+                firsts = indices[::snippet_len]
+                assert firsts == sorted(firsts)
+                assert len(set(firsts)) >= min(starts, segments) / 2  # never one still picture
+                if starts <= segments:
+                    assert (firsts[0], firsts[-1]) == (0, starts - 1)
 
 
 @pytest.mark.parametrize("snippet_len", [1, 5, 6])
@@ -133,17 +146,14 @@ def test_segments_follow_the_published_formula(num_segments, snippet_len):
     for num_frames in range(1, 120):
         part = (num_frames - snippet_len + 1) / num_segments
         starts = [max(math.floor(part / 2 + part * i + 1e-9), 0) for i in range(num_segments)]
-        enough = num_frames > num_segments + snippet_len - 1
-        of_test = sampling.test_segments(num_frames, num_segments, snippet_len)
-        of_validation = sampling.center_segments(num_frames, num_segments, snippet_len)
-        assert of_test[::snippet_len] == starts
-        assert of_validation[::snippet_len] == (starts if enough else [0] * num_segments)
-        assert 0 <= min(of_test + of_validation) <= max(of_test + of_validation) < num_frames
+        indices = sampling.center_segments(num_frames, num_segments, snippet_len)
+        assert indices[::snippet_len] == starts
+        assert 0 <= min(indices) <= max(indices) < num_frames
 
 
 def test_segments_of_no_frames_are_an_error():
     with pytest.raises(ValueError, match="0 frames"):
-        sampling.test_segments(0)
+        sampling.center_segments(0, 3, 1)
 
 
 @pytest.mark.parametrize(
@@ -202,3 +212,25 @@ def test_the_whole_video_is_every_frame_that_the_stride_meets(step):
             assert clip == fitting
         else:  # a network needs its 8 frames
             assert clip == [int(i * step) % num_frames for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    "clip, num_clips, fewest",
+    [
+        (Clip(clip_len=8), 10, 8),
+        (Clip(clip_len=8, stride=2), 1, 15),
+        (Clip(clip_len=8, stride=2), None, 15),  # the whole video
+        (Clip(clip_len=8, stride=2, target_fps=20), 10, 22),  # of a video of 30
+        (Clip(clip_len=8, modality="flow"), 10, 9),  # fields lie between frames
+        (Clip(clip_len=8, snippet_len=1), 1, 8),
+        (Clip(clip_len=8, snippet_len=1), 25, 25),
+        (Clip(clip_len=15, snippet_len=5, modality="flow"), 1, 8),  # three starts, four fields more
+    ],
+)
+def test_a_short_video_is_looped_or_its_segments_begin_alike(clip, num_clips, fewest):
+    for num_frames in range(2, 40):
+        video = Video("x", 0, "", num_frames, fps=30)
+        assert sampling.is_short(video, clip, num_clips) == (num_frames < fewest)
+        for indices in sampling.view_indices(video, clip, num_clips):
+            starts = indices[:: clip.snippet_len or 1]
+            assert (starts != sorted(set(starts))) == (num_frames < fewest)

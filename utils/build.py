@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -171,6 +170,7 @@ def build_saver(run: Run, trainer: Trainer) -> Saver:
         "arch_args": run.arch_args,
         "class_names": run.lists.class_names,
         "preprocessing": vars(run.preprocessing),
+        "evaluation": part(Evaluation, opts).plain(),
         "precision": run.precision,
     }
     validated = distributed.from_main(lambda: read_lines(run.folder / "metrics.jsonl"))
@@ -266,12 +266,9 @@ def view_loader_for(
     """The loader of `videos`, the same one each time, so that its processes start only once."""
     key = id(videos), evaluation.views, evaluation.full_crop, order
     if key not in run.view_loaders:
-        clip = run.preprocessing
-        if evaluation.full_crop:
-            clip = replace(clip, crop_size=clip.short_side)
         run.view_loaders[key] = view_loader(
             videos,
-            clip,
+            evaluation.seen_of(run.preprocessing),
             evaluation.views,
             part(Loading, run.opts),
             batch_size=view_batch(run),

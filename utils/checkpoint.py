@@ -16,6 +16,7 @@ KEYS = (  # all that a checkpoint holds
     "arch_args",  # of build_model
     "class_names",  # in the order of the labels
     "preprocessing",  # config.Preprocessing as a dict: everything between a file and the network
+    "evaluation",  # config.Evaluation.plain(); None: of an older run, which did not keep it
     "model",  # the network's state dict, of the last step
     "ema",  # weights averaged over the steps, "average", as in "model"; None: not wanted
     "optimizer",
@@ -68,7 +69,7 @@ def load(path: Path) -> dict[str, Any]:
             f"{path} is not a checkpoint, or a damaged one ({type(error).__name__})"
         ) from None
     # defaults for keys that older checkpoints lack
-    older: dict[str, Any] = {"scaler": None, "faults": {}}
+    older: dict[str, Any] = {"scaler": None, "faults": {}, "evaluation": None}
     state = older | state if isinstance(state, dict) else {}
     missing = [key for key in KEYS if key not in state]
     if missing:

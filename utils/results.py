@@ -56,14 +56,13 @@ def describe(result: Result) -> str:
 
 def protocol_in_words(evaluation: Evaluation, preprocessing: Preprocessing) -> str:
     """What was averaged over what."""
-    views, clip = evaluation.views, preprocessing
+    views, clip = evaluation.views, evaluation.seen_of(preprocessing)
     averaged = "logits" if evaluation.average == "logits" else "softmax"
     crops = {1: "1 center crop", 10: "10 crops (5 of them mirrored)"}
     crops_in_words = crops.get(views.crops, f"{views.crops} crops")
     unit = "field of flow" if clip.modality == "flow" else "frame"
     side = "both sides" if clip.resize == "square" else "short side"
-    crop_size = clip.short_side if evaluation.full_crop else clip.crop_size
-    pixels = f"{crop_size} px out of {side} {clip.short_side}"
+    pixels = f"{clip.crop_size} px out of {side} {clip.short_side}"
     if clip.snippet_len:
         segments = views.clips if views.clips != 1 else clip.clip_len // clip.snippet_len
         return (
@@ -74,6 +73,7 @@ def protocol_in_words(evaluation: Evaluation, preprocessing: Preprocessing) -> s
     clips_in_words = clips.get(views.clips, f"{views.clips} evenly spaced clips")
     frames = "" if views.clips is None else f" of {plural(clip.clip_len, unit)}"
     rate = f" at {clip.target_fps:g} frames/s" if clip.target_fps else ""
+    rate += " where known" if rate and not clip.needs_rates() else ""
     return (
         f"video accuracy, {averaged} averaged over {clips_in_words} x {crops_in_words}{frames} "
         f"(stride {clip.stride}{rate}), {pixels}"

@@ -17,11 +17,14 @@ from config import (
     RUNS,
     Augmentation,
     Clip,
+    Evaluation,
     Network,
     Preprocessing,
     UserError,
     flag,
+    in_form,
     part,
+    refuse,
     whole,
 )
 from models import build_model
@@ -48,6 +51,7 @@ class StartingPoint:
     class_names: list[str] | None = None  # of the head; None: of pictures, or there is none
     weights: Weights | None = None  # whose head may be replaced
     weights_file: str | None = None
+    evaluation: dict[str, Any] | None = None  # of the run of a checkpoint, see checkpoint.KEYS
     state: dict[str, torch.Tensor] | None = None  # of a checkpoint, exactly
     checkpoint: dict[str, Any] = field(default_factory=dict)  # of the run to go on with
 
@@ -92,7 +96,7 @@ def from_public_weights(opts: Options, name: str) -> StartingPoint:
         name=name,
         words=name,
         arch_args=entry.arch_args,
-        preprocessing=entry.preprocessing,
+        preprocessing=replace(entry.preprocessing, target_fps=entry.preprocessing.fps),
         class_names=read_classes(names) if names.exists() else None,
         weights=entry,
         weights_file=opts.pretrained_file,
@@ -111,6 +115,7 @@ def from_checkpoint(path: str, state: dict[str, Any], action: str) -> StartingPo
         arch_args=state["arch_args"],
         preprocessing=preprocessing,
         class_names=state["class_names"],
+        evaluation=state["evaluation"],
         state=network,
         checkpoint=state,
     )
@@ -147,6 +152,13 @@ def check_resumed(opts: Options, state: dict[str, Any]) -> None:
         raise UserError(f"{opts.resume} was not trained with --optimizer {opts.optimizer}")
 
 
+def as_evaluated(opts: Options, start: StartingPoint) -> Options:
+    """The evaluation of the run that a checkpoint is of, before that of the recipe."""
+    theirs = in_form(Evaluation, start.evaluation or {})
+    chosen = {n: value for n, value in theirs.items() if opts.sources[n].startswith("recipe")}
+    return replace(opts, **chosen, sources=opts.sources | dict.fromkeys(chosen, "checkpoint"))
+
+
 def choose_preprocessing(opts: Options, start: StartingPoint) -> Preprocessing:
     """Everything between a file and the network: typed, or the weights' own, or the recipe's.
 
@@ -156,6 +168,8 @@ def choose_preprocessing(opts: Options, start: StartingPoint) -> Preprocessing:
     typed = {f.name: getattr(opts, f.name) for f in fields(Clip) if opts.typed(f.name)}
     if opts.typed("short_side"):
         typed["short_side"] = opts.short_side[0]
+    if opts.typed("target_fps"):
+        typed["fps"] = None  # that of the weights no longer matters
     theirs = start.preprocessing
     if theirs and opts.modality in (None, theirs.modality):
         chosen = replace(theirs, **typed)
@@ -174,6 +188,10 @@ def choose_preprocessing(opts: Options, start: StartingPoint) -> Preprocessing:
         raise UserError(
             f"--crop-size {chosen.crop_size} is more than the short side of {chosen.short_side}"
         )
+    refuse(
+        opts.typed("target_fps") and chosen.snippet_len,
+        "--target-fps is for consecutive clips, and the network sees segments",
+    )
     return chosen
 
 

@@ -1,12 +1,16 @@
 """What a run says of itself, and the sentence for what went wrong."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from config import UserError
+from config import Preprocessing, UserError, Views
+from pt_dataset.sampling import is_short
+from pt_dataset.video_list import Video
+from pt_dataset.video_lists import VideoLists
 from utils import distributed
 from utils.run import Run, recipe_preprocessing, share_size
 from utils.trainer import NonFiniteLoss, Trainer
@@ -49,8 +53,42 @@ def run_in_words(run: Run, trainer: Trainer) -> list[str]:
     return lines + resumed_in_words(run, trainer)
 
 
-def remapped_in_words(count: int) -> str:
-    return f"labels: {count} entries disagreed with classes.txt and now follow it"
+def data_in_words(lists: VideoLists, clip: Preprocessing, views: Views) -> list[str]:
+    """What of the lists is not as they say, or not as a clip would have it.
+
+    Args:
+        views: of each test video; of the others one clip.
+    """
+    lines = []
+    if lists.num_remapped:
+        lines.append(
+            f"labels: {lists.num_remapped} entries disagreed with classes.txt and now follow it"
+        )
+    sides = {"training": (lists.train, 1), "test": (lists.test, views.clips)}
+    short = {
+        f"of {len(videos)} {side}": sum(is_short(video, clip, clips) for video in videos)
+        for side, (videos, clips) in sides.items()
+    }
+    if any(short.values()):
+        counts = " and ".join(f"{count} {of}" for of, count in short.items())
+        what = "are spread over them and share frames" if clip.snippet_len else "loop them"
+        noun = "segments" if clip.snippet_len else "clips"
+        lines.append(f"short videos: {counts} videos are shorter than a clip; {noun} {what}")
+    return lines + rates_in_words(clip, lists.train, lists.test)
+
+
+def rates_in_words(clip: Preprocessing, *lists: Sequence[Video]) -> list[str]:
+    """Of how many videos the rate is not known, where a clip has one."""
+    if not clip.target_fps:
+        return []
+    known = [bool(video.fps) for video in chain(*lists)]
+    if all(known):
+        return []
+    return [
+        f"frame rates: that of {known.count(False)} of {len(known)} videos is not known, so their "
+        f"frames are taken as they are, not at {clip.target_fps:g} a second as the weights were "
+        "trained; 'fps' in lists and --fps say it, and --target-fps 0 takes all videos as they are"
+    ]
 
 
 def resumed_in_words(run: Run, trainer: Trainer) -> list[str]:
@@ -83,7 +121,7 @@ def preprocessing_in_words(run: Run) -> list[str]:
         f"preprocessing: {name} {value}, as {run.start.name} was trained; the recipe would have "
         f"{recipe[name]}"
         for name, value in vars(run.preprocessing).items()
-        if value != recipe[name]
+        if name != "fps" and value != recipe[name]  # fps: target_fps says it
     ]
 
 

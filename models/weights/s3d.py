@@ -89,7 +89,8 @@ def start_from(entry: Weights) -> Weights:
     def convert(state: State) -> State:
         return from_i3d(entry.convert(state))
 
-    return replace(entry, convert=convert, arch_args={"padding": "same"})
+    unmoved = replace(entry.preprocessing, fps=None)  # filters of pictures know no rate
+    return replace(entry, convert=convert, arch_args={"padding": "same"}, preprocessing=unmoved)
 
 
 WEIGHTS = {

@@ -63,7 +63,7 @@ def usable(
         why = None
         if clip.modality == "flow" and (video.flow_path is None or video.num_frames < 2):
             why = "the network sees optical flow; compute it with pt_dataset/extract_flow.py"
-        elif (timed or clip.target_fps) and not video.fps:
+        elif (timed or clip.needs_rates()) and not video.fps:
             why = "frames do not tell their rate; give it with --fps"
         if why:
             problems.append((video.path, f"{video.path}: {why}"))

@@ -9,6 +9,7 @@ import io
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from config import UserError, whole
+from config import Evaluation, Preprocessing, UserError, Views, whole
 from opts import Options
+from pt_dataset.sampling import resampled_stride, segments_of_view
 from utils.actions.network import load_network
 from utils.loggers import set_up_console
+from utils.results import protocol_in_words
 
 OPSET = 20
 TOLERANCE = 1e-3  # of the largest logit: other kernels add up in another order
@@ -34,19 +37,77 @@ def export(opts: Options) -> int:
     path = Path(opts.export or "")
     check_packages(path.suffix)
     network = load_network(opts, torch.device("cpu"))
+    clip, evaluation = as_one_input(network.preprocessing, network.evaluation)
     about = {
         "arch": network.start.arch,
         "weights": network.start.words,
-        "preprocessing": vars(network.preprocessing),
+        "preprocessing": vars(clip),
+        "evaluation": evaluation.plain() | {"in_words": protocol_in_words(evaluation, clip)},
+        "frames": frames_in_numbers(clip, evaluation.views.clips or 1),
         "class_names": network.start.class_names,
     }
-    clip_shape = network.preprocessing.network_input()
-    difference = export_network(path, network.model, clip_shape, about)
+    difference = export_network(path, network.model, clip.network_input(), about)
     log.info(
         f"written: {path} and {path.with_suffix('.json')}; logits differ from the original by "
         f"{difference:.0e} of the largest, for batches of 1, 2 and 3 clips"
     )
     return 0
+
+
+def as_one_input(clip: Preprocessing, evaluation: Evaluation) -> tuple[Preprocessing, Evaluation]:
+    """The clip that the file takes, always as long, and an evaluation with such clips.
+
+    All segments of an evaluation are one input. A whole video is as long as it is: of it the file
+    sees as many clips as is usual.
+    """
+    views = evaluation.views
+    if clip.snippet_len:
+        num_segments = segments_of_view(clip, views.clips or 1)
+        clip, views = replace(clip, clip_len=num_segments * clip.snippet_len), Views(1, views.crops)
+    elif views.clips is None:
+        views = Views(Evaluation().views.clips, views.crops)
+        log.info(
+            f"the file takes {clip.clip_len} frames and no whole video: evaluate it on {views}"
+        )
+    return clip, replace(evaluation, views=views)
+
+
+def frames_in_numbers(clip: Preprocessing, num_clips: int) -> dict[str, Any]:
+    """Which frames of a video are those of an input: what pt_dataset/sampling.py does."""
+    about = (
+        "Python expressions, one after the other, of a video of num_frames frames, fps a second "
+        "(as an exact fraction), for any numbers below these counts: frame is the index, from 0, "
+    )
+    length = {"length": "num_frames - 1" if clip.modality == "flow" else "num_frames"}
+    if clip.snippet_len:
+        num_segments = clip.clip_len // clip.snippet_len
+        return {
+            "meaning": about + "of frame number j in segment number i of the input",
+            "counts": {"i": num_segments, "j": clip.snippet_len},
+            "expressions": length
+            | {
+                "starts": f"max(length - {clip.snippet_len}, 0) + 1",
+                "start": f"(2 * i + 1) * starts // {2 * num_segments}",
+                "frame": "min(start + j, length - 1)",
+            },
+        }
+    step, reach = str(clip.stride), clip.clip_len - 1
+    if clip.target_fps:
+        rate = resampled_stride(1, 1, clip.target_fps)  # seconds from one frame to the next
+        step = f"{clip.stride} * fps * {rate.numerator} / {rate.denominator} if fps else {step}"
+    between = 2 * (num_clips - 1)  # rounded half up
+    start = f"(2 * i * last + {between // 2}) // {between}" if between else "last // 2"
+    return {
+        "meaning": about + "of frame number j in clip number i; fps is 0 where it is not known",
+        "counts": {"i": num_clips, "j": clip.clip_len},
+        "expressions": length
+        | {
+            "step": step,
+            "last": f"max(length - int({reach} * step) - 1, 0)",
+            "start": start,
+            "frame": "(start + int(j * step)) % length",
+        },
+    }
 
 
 def check_packages(suffix: str) -> None:

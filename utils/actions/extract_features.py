@@ -24,6 +24,7 @@ from pt_dataset.inputs.windows import Part
 from pt_dataset.listing.folders import LONGEST_NAME
 from pt_dataset.listing.made_from import Note, Source, is_same, take_notes
 from pt_dataset.video_list import Video
+from utils import words
 from utils.actions import network as networks
 from utils.loggers import set_up_console
 from utils.run import pick_device
@@ -38,9 +39,8 @@ def extract_features(opts: Options) -> int:
     set_up_console()
     network = networks.load_network(opts, pick_device(opts))
     clip, folder = network.preprocessing, Path(opts.extract_features or "")
-    if opts.window:
-        check_window(network, opts.window)
-    settings = {
+    crops = network.evaluation.views.crops
+    settings: dict[str, Any] = {
         "arch": network.start.arch,
         "weights_sha256": digest_weights(network.model),
         "window": opts.window or "a clip",
@@ -49,10 +49,16 @@ def extract_features(opts: Options) -> int:
         "precision": network.precision,
         "preprocessing": vars(clip),
     }
-    start_features_folder(folder, settings)
+    if crops > 1:  # folders of one crop do not name it
+        settings["crops"] = crops
     found, problems = videos_at(opts.videos, clip.modality, opts.fps)
     videos, unusable = usable(found, clip)
     problems += unusable
+    if opts.window and videos:
+        check_window(network, opts.window, videos)
+    start_features_folder(folder, settings)
+    for line in words.rates_in_words(clip, videos):
+        log.info(line)
     paths, unnamed = feature_files(folder, opts.videos, videos)
     problems += unnamed
     left = videos_left(videos, paths, clip.modality)
@@ -60,11 +66,12 @@ def extract_features(opts: Options) -> int:
     notes = dict(zip((video.path for video in left), sources, strict=True))
     parts = [part for video in left for part in parts_of_video(video, clip, opts)]
     extractor = networks.FeatureNetwork(network.model)
-    for video, answers in networks.outputs_by_video(network, extractor, parts, 1, opts):
+    for video, answers in networks.outputs_by_video(network, extractor, parts, opts):
         if isinstance(answers, str):
             problems.append((video.path, answers))
             continue
-        features = torch.cat([output for _, output in answers]).numpy()
+        views = torch.cat([output for _, output in answers])
+        features = views.unflatten(0, (-1, crops)).mean(dim=1).numpy()
         spans = [span for part, _ in answers for span in part.spans]
         source = notes[video.path] | {"num_frames": video.num_frames, "fps": video.fps}
         write_features(paths[video.path], features, spans, settings, source)
@@ -142,12 +149,12 @@ def parts_of_video(video: Video, clip: Clip, opts: Options) -> list[Part]:
     ]
 
 
-def check_window(network: networks.TrainedNetwork, window: int) -> None:
-    """Raises UserError if the network cannot take so many frames."""
+def check_window(network: networks.TrainedNetwork, window: int, videos: list[Video]) -> None:
+    """Raises UserError if the network cannot take so many frames of one of the videos."""
     clip = network.preprocessing
     channels, frames, *size = clip.network_input()
-    if not clip.snippet_len and not clip.target_fps:
-        frames = math.ceil(window / clip.stride)
+    if not clip.snippet_len:
+        frames = min(math.ceil(window / sampling.step(video, clip)) for video in videos)
     try:
         meta = copy.deepcopy(network.model).to("meta")
         meta(torch.empty((1, channels, frames, *size), device="meta"))

@@ -2,20 +2,22 @@
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from config import Preprocessing, UserError
-from opts import Options
+from config import Evaluation, Preprocessing, UserError, Views, in_form, refuse
+from opts import Options, saved_options
 from pt_dataset.inputs.windows import Part, part_loader
 from pt_dataset.video_list import Video
 from utils.classifier import ClipClassifier, Normalize
 from utils.evaluator import run_in_chunks
 from utils.precision import choose_precision
+from utils.results import protocol_in_words
 from utils.run import StartingPoint, choose_preprocessing, network_arguments, starting_point
 
 # of an item: its index, and its views (V, T, S, S, C) or the sentence that says why there are none
@@ -41,7 +43,8 @@ class TrainedNetwork:
 
     start: StartingPoint
     model: nn.Module
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing  # of what is evaluated: the crop is that of --full-crop, too
+    evaluation: Evaluation
     device: torch.device
     precision: str
 
@@ -55,17 +58,49 @@ def load_network(opts: Options, device: torch.device) -> TrainedNetwork:
             "video; take weights of Kinetics (--list-weights) or a checkpoint of your own"
         )
     preprocessing = choose_preprocessing(opts, start)
+    evaluation = choose_evaluation(opts, start, preprocessing)
+    preprocessing = evaluation.seen_of(preprocessing)
     num_classes = len(start.class_names or range(1000))  # ImageNet's
     model = start.build_network(num_classes, network_arguments(opts, start, preprocessing))
     precision = "fp32" if opts.precision == "auto" and device.type == "cpu" else opts.precision
     if precision != "fp32":
         batch = (opts.batch_size, *preprocessing.network_input())
         precision = choose_precision(precision, device, model, batch)
-    return TrainedNetwork(start, model.eval(), preprocessing, device, precision)
+    return TrainedNetwork(start, model.eval(), preprocessing, evaluation, device, precision)
+
+
+def choose_evaluation(opts: Options, start: StartingPoint, clip: Preprocessing) -> Evaluation:
+    """What is averaged of a video: as typed, or as in the evaluation of the run.
+
+    What has no run, or an older one that did not keep it, gets ten clips, or as many segments as in
+    training.
+
+    Raises:
+        UserError: the whole video is asked for, and the network sees segments.
+    """
+    theirs: dict[str, Any] = {"views": Views(1, 1)} if clip.snippet_len else {}
+    if start.evaluation:
+        theirs = in_form(Evaluation, start.evaluation)
+    elif start.name and start.checkpoint:  # what a run of before this key has left
+        beside = saved_options(start.name)
+        theirs |= {f.name: beside[f.name] for f in fields(Evaluation) if f.name in beside}
+    typed = {f.name: getattr(opts, f.name) for f in fields(Evaluation) if opts.typed(f.name)}
+    evaluation = Evaluation(**theirs | typed)
+    refuse(
+        clip.snippet_len and evaluation.views.clips is None,
+        "--views all is for consecutive clips, and the network sees segments",
+    )
+    if start.checkpoint and not start.evaluation and "views" not in typed:
+        log.info(
+            f"{start.name} is older and does not say how its run was evaluated; taken, from "
+            "options.json beside it or as is usual: "
+            f"{protocol_in_words(evaluation, clip)}; --views, --average and --full-crop change it"
+        )
+    return evaluation
 
 
 def outputs_by_video(
-    network: TrainedNetwork, module: nn.Module, parts: list[Part], num_crops: int, opts: Options
+    network: TrainedNetwork, module: nn.Module, parts: list[Part], opts: Options
 ) -> Iterator[tuple[Video, list[tuple[Part, torch.Tensor]] | str]]:
     """Videos with the outputs (V, dim) of `module` for each of their parts, or with what is wrong.
 
@@ -74,7 +109,8 @@ def outputs_by_video(
     """
     normalize = Normalize.matching(network.preprocessing)
     from_pixels = ClipClassifier(module, normalize, network.precision).to(network.device)
-    items = part_loader(parts, network.preprocessing, num_crops, opts.workers)
+    crops = network.evaluation.views.crops
+    items = part_loader(parts, network.preprocessing, crops, opts.workers)
     outputs = outputs_of_parts(
         from_pixels, items, network.device, opts.batch_size, opts.action, len(parts)
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from config import Evaluation, Preprocessing, UserError, Views
+from config import UserError
 from opts import Options
 from pt_dataset import sampling
 from pt_dataset.inputs import windows
@@ -18,12 +18,13 @@ from pt_dataset.video_list import Video
 from utils.actions import network as networks
 from utils.actions import predictions
 from utils.actions.predictions import Prediction, Span
+from utils.evaluator import average_views
 from utils.loggers import set_up_console
 from utils.results import protocol_in_words
 from utils.run import pick_device
+from utils.words import rates_in_words
 
-NUM_CLIPS = 10  # of a video, unless --views says otherwise: what most papers average
-VIEWS = Views(NUM_CLIPS, 1)
+MOST_CLIPS = 10  # side by side in a window, unless --views says otherwise
 log = logging.getLogger("video")
 
 
@@ -36,6 +37,8 @@ def predict(opts: Options) -> int:
     everything, problems = videos_at(opts.predict, network.preprocessing.modality, opts.fps)
     videos, unusable = usable(everything, network.preprocessing, timed)
     problems += unusable
+    for line in rates_in_words(network.preprocessing, videos):
+        log.info(line)
     if opts.annotate and len(videos) > 1:
         raise UserError(f"--annotate writes one video, and there are {len(videos)}; name one")
     found, failed = predict_videos(network, videos, opts)
@@ -63,15 +66,14 @@ def predict(opts: Options) -> int:
 def predict_videos(
     network: networks.TrainedNetwork, videos: list[Video], opts: Options
 ) -> tuple[list[Prediction], list[networks.Problem]]:
-    """Softmax scores averaged over the views of each window, and over the windows of each video."""
-    clip, crops = network.preprocessing, (opts.views or VIEWS).crops
-    parts = [part for video in videos for part in parts_of_video(video, clip, opts)]
+    """Scores of the views of each window, averaged as in evaluation, and those of its windows."""
+    parts = [part for video in videos for part in parts_of_video(video, network, opts)]
     found, problems = [], []
-    for video, answers in networks.outputs_by_video(network, network.model, parts, crops, opts):
+    for video, answers in networks.outputs_by_video(network, network.model, parts, opts):
         if isinstance(answers, str):
             problems.append((video.path, answers))
             continue
-        scores = [logits.softmax(dim=1).mean(dim=0) for _, logits in answers]
+        scores = [window_scores(logits, network.evaluation.average) for _, logits in answers]
         mean, fps, timeline = torch.stack(scores).mean(dim=0), video.fps, []
         if opts.sliding_window and fps:
             ends = [part.spans[0] for part, _ in answers]
@@ -81,19 +83,32 @@ def predict_videos(
     return found, problems
 
 
-def parts_of_video(video: Video, clip: Preprocessing, opts: Options) -> list[Part]:
+def window_scores(logits: torch.Tensor, average: str) -> torch.Tensor:
+    """Scores (classes,) of views (V, classes); logits that were averaged get their softmax here."""
+    (mean,) = average_views(logits[None], average)
+    return mean.softmax(dim=0) if average == "logits" else mean
+
+
+def parts_of_video(video: Video, network: networks.TrainedNetwork, opts: Options) -> list[Part]:
     """The whole video, or overlapping windows of it, each half a window later than the last."""
-    num_clips, length = (opts.views or VIEWS).clips, sampling.length(video, clip)
+    clip, num_clips = network.preprocessing, network.evaluation.views.clips
+    length = sampling.length(video, clip)
     if not opts.sliding_window or not video.fps:
         return [Part(video, [(0, length)], sampling.view_indices(video, clip, num_clips))]
     frames = max(round(opts.sliding_window * video.fps), 1)
-    if opts.views is None:  # as many clips as lie side by side in a window
+    if clips_fill_windows(network, opts):
         fitting = frames // max(int(clip.clip_len * sampling.step(video, clip)), 1)
-        num_clips = 1 if clip.snippet_len else min(max(fitting, 1), NUM_CLIPS)
+        num_clips = min(max(fitting, 1), MOST_CLIPS)
     return [
         Part(video, [span], windows.clips_within(video, clip, *span, num_clips))
         for span in windows.spans(length, frames, max(frames // 2, 1))
     ]
+
+
+def clips_fill_windows(network: networks.TrainedNetwork, opts: Options) -> bool:
+    """Of a window, are there as many clips as lie side by side, and not as many as of a video?"""
+    consecutive = not network.preprocessing.snippet_len and network.evaluation.views.clips
+    return bool(opts.sliding_window and consecutive and not opts.typed("views"))
 
 
 def what_was_done(network: networks.TrainedNetwork, opts: Options) -> dict[str, Any]:
@@ -101,8 +116,7 @@ def what_was_done(network: networks.TrainedNetwork, opts: Options) -> dict[str, 
     about: dict[str, Any] = {"weights": network.start.words}
     if opts.sliding_window:
         about["windows"] = f"{opts.sliding_window:g} s, one every {opts.sliding_window / 2:g} s"
-    if opts.views or not opts.sliding_window:
-        evaluation = Evaluation(views=opts.views or VIEWS)
-        words = protocol_in_words(evaluation, network.preprocessing)
+    if not clips_fill_windows(network, opts):
+        words = protocol_in_words(network.evaluation, network.preprocessing)
         about["protocol"] = words.removeprefix("video accuracy, ")
     return about | {"preprocessing": vars(network.preprocessing)}
