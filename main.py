@@ -18,6 +18,8 @@ import os
 import sys
 import time
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from opts import WITHOUT_LISTS, Options, answered, parse_opts
 
@@ -54,9 +56,11 @@ from utils.run import (
     choose_augmentation,
     choose_preprocessing,
     clips_at_once,
+    identify_lists,
     network_arguments,
     pick_device,
     read_lists,
+    results_folder,
     run_folder,
     start_run_folder,
     starting_point,
@@ -83,10 +87,11 @@ def main(argv: list[str] | None = None) -> int:
         )
     if opts.action in WITHOUT_LISTS:
         return action_named(opts.action)(opts)
-    with distributed.joined():
+    argv = sys.argv[1:] if argv is None else argv
+    with distributed.joined(argv):
         opts = distributed.from_main(lambda: opts)
         if opts.splits:  # one after the other, each as if it had been typed
-            return action_named("splits")(opts, sys.argv[1:] if argv is None else argv, main)
+            return action_named("splits")(opts, argv, main)
         run = set_up(opts)
         with GracefulStop() as stop:  # a signal lets the step in hand be finished
             if opts.action == "train":
@@ -123,10 +128,12 @@ def set_up(opts: Options) -> Run:
     preprocessing = choose_preprocessing(opts, start)
     check_clips(lists, preprocessing, opts.views.crops)
 
+    data = identify_lists(opts, start, lists, preprocessing)
+
     # network
     arch_args = network_arguments(opts, start, preprocessing)
     with distributed.in_turn():  # the first process may download its weights
-        model = start.build_network(len(lists.class_names), arch_args)
+        model = start.build_network(lists.class_names, arch_args)
     model, frozen = adapt_network(model, opts)
     batch_shape = (clips_at_once(opts), *preprocessing.network_input())
     with distributed.in_turn():
@@ -150,6 +157,7 @@ def set_up(opts: Options) -> Run:
         device=device,
         start=start,
         lists=lists,
+        data=data,
         preprocessing=preprocessing,
         augmentation=choose_augmentation(opts, preprocessing),
         arch_args=arch_args,
@@ -189,7 +197,7 @@ def train(run: Run, stop: GracefulStop) -> int:
                 logger.log_epoch(metrics, mistakes)
                 saver.save_epoch(metrics)  # last.pth, and best.pth if it is
             with evaluated_weights(run, trainer):
-                report(run, words.weights_in_words(saver.state()), stop)
+                report(run, run.folder, saver.state(), stop)
         except Stop as request:
             saver.save("last.pth")
             log.info(f"{request}; go on with --resume {last}")
@@ -219,17 +227,20 @@ def validate(
 
 def evaluate(run: Run, stop: GracefulStop) -> int:
     """The test list, as --evaluate asks for it; returns the exit status."""
-    report(run, words.weights_in_words(run.start.checkpoint), stop)
-    log.info(f"scores and predictions: {run.folder}")
+    folder = results_folder(run)
+    for line in words.evaluation_in_words(run, folder):
+        log.info(line)
+    report(run, folder, run.start.checkpoint, stop)
+    log.info(f"scores and predictions: {folder}")
     return 0
 
 
-def report(run: Run, source: str, stop: GracefulStop) -> None:
-    """Evaluates the test list with the weights that the network has now; `source` says which."""
-    evaluation = part(Evaluation, run.opts)
+def report(run: Run, folder: Path, state: dict[str, Any], stop: GracefulStop) -> None:
+    """Evaluates the test list with the weights that the network has now, those of `state`."""
+    evaluation, source = part(Evaluation, run.opts), words.source_in_words(run, state)
     scores = score(run, run.lists.test, evaluation, stop, desc="evaluate", source=source)
     if distributed.is_main():
-        log.info(describe(write_results(run.folder, scores)))
+        log.info(describe(write_results(folder, scores, run.num_trained_on)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ means the same to each of them.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from config import (
     Preprocessing,
     UserError,
     flag,
+    is_checkpoint,
     part,
     whole,
 )
@@ -28,12 +31,14 @@ from models import build_model
 from models.weights import Weights, find, load, load_exactly
 from opts import OPTIONS, Options
 from pt_dataset.datalist import CLASS_FILES, read_classes
+from pt_dataset.identity import Names, count_known, identify
 from pt_dataset.loader import Loader
 from pt_dataset.video_lists import VideoLists, read_dataset
 from utils import checkpoint, distributed
 from utils.loggers import set_up_console
 
 TRAINING = ("train", "plan")  # actions that go on with a run
+NEW_RUN = "--pretrained {} with another --name starts a new run from its weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +48,10 @@ class StartingPoint:
     arch: str
     name: str | None = None  # of the weights, or the checkpoint's path; None: from scratch
     words: str = "from scratch"
+    origin: str | None = "from scratch"  # of the run that goes on, or starts; None: not known
+    choices: list[str] = field(default_factory=list)  # that looked at a list, in sentences
+    # the videos that the weights were trained on by this software; None: not known
+    trained_on: list[Names] | None = field(default_factory=list)
     arch_args: dict[str, Any] = field(default_factory=dict)  # what the weights need of the network
     preprocessing: Preprocessing | None = None  # what the weights were trained with
     class_names: list[str] | None = None  # of the head; None: of pictures, or there is none
@@ -51,15 +60,16 @@ class StartingPoint:
     state: dict[str, torch.Tensor] | None = None  # of a checkpoint, exactly
     checkpoint: dict[str, Any] = field(default_factory=dict)  # of the run to go on with
 
-    def build_network(self, num_classes: int, arch_args: dict[str, Any]) -> nn.Module:
+    def build_network(self, class_names: Sequence, arch_args: dict[str, Any]) -> nn.Module:
         """The network with the weights in it, on the CPU.
 
         Raises:
             UserError: the weights are not of this network.
         """
-        model = build_model(self.arch, num_classes, **arch_args)
+        model = build_model(self.arch, len(class_names), **arch_args)
         if self.weights:
-            load(model, self.weights, self.weights_file)
+            own = is_checkpoint(self.name)
+            load(model, self.weights, self.weights_file, own and self.class_names != class_names)
         elif self.state:
             load_exactly(model, self.state)
         return model
@@ -71,14 +81,17 @@ def starting_point(opts: Options) -> StartingPoint:
     Raises:
         UserError: there is no such file, it is damaged, or the run cannot go on from it.
     """
-    if opts.resume:
+    path = opts.resume or is_checkpoint(opts.pretrained) and opts.pretrained
+    if path:
         # the run folder need not be there on other machines
-        state = distributed.from_main(lambda: checkpoint.load(Path(opts.resume)))
+        state = distributed.from_main(lambda: checkpoint.load(Path(path)))
         if opts.arch not in (None, state["arch"]):
-            raise UserError(f"{opts.resume} is a checkpoint of {state['arch']}, not of {opts.arch}")
+            raise UserError(f"{path} is a checkpoint of {state['arch']}, not of {opts.arch}")
+        if not opts.resume or opts.action == "head_only":
+            return from_weights_of(path, state)
         if opts.action in TRAINING:
             check_resumed(opts, state)
-        return from_checkpoint(opts.resume, state, opts.action)
+        return from_checkpoint(path, state, opts.action)
     if opts.pretrained:
         return from_public_weights(opts, opts.pretrained)
     return StartingPoint(arch=opts.arch)
@@ -91,6 +104,7 @@ def from_public_weights(opts: Options, name: str) -> StartingPoint:
         arch=opts.arch,
         name=name,
         words=name,
+        origin=name,
         arch_args=entry.arch_args,
         preprocessing=entry.preprocessing,
         class_names=read_classes(names) if names.exists() else None,
@@ -103,20 +117,28 @@ def from_checkpoint(path: str, state: dict[str, Any], action: str) -> StartingPo
     """Training goes on with the last weights; all else takes their average, if there is one."""
     averaged = None if action in TRAINING else state["ema"]
     network = averaged["average"] if averaged else state["model"]
-    preprocessing = Preprocessing(**state["preprocessing"])
-    start = StartingPoint(
+    looked_at = state["chosen_on"]
+    chosen = [f"{path} was chosen for its accuracy on {looked_at}"] if looked_at else []
+    return StartingPoint(
         arch=state["arch"],
         name=path,
         words=f"{'averaged ' if averaged else ''}weights of {path}",
+        origin=state["origin"],
+        choices=[*state["choices"], *chosen],
+        trained_on=state["trained_on"],
         arch_args=state["arch_args"],
-        preprocessing=preprocessing,
+        preprocessing=Preprocessing(**state["preprocessing"]),
         class_names=state["class_names"],
         state=network,
         checkpoint=state,
     )
-    if action != "head_only":
-        return start
-    # a start from its weights and not the same run: the head may be another one
+
+
+def from_weights_of(path: str, state: dict[str, Any]) -> StartingPoint:
+    """A new run, and not the same one: the head may be another one."""
+    start = from_checkpoint(path, state, "head_only")
+    network, preprocessing = start.state, start.preprocessing
+    assert network is not None and preprocessing is not None
     entry = Weights(
         url=path,
         read=lambda _: network,
@@ -127,7 +149,8 @@ def from_checkpoint(path: str, state: dict[str, Any], action: str) -> StartingPo
         source=path,
         accuracy="",
     )
-    return replace(start, weights=entry, weights_file=path, state=None, checkpoint={})
+    new = {"origin": path, "weights": entry, "weights_file": path, "state": None, "checkpoint": {}}
+    return replace(start, **new)
 
 
 def check_resumed(opts: Options, state: dict[str, Any]) -> None:
@@ -136,15 +159,23 @@ def check_resumed(opts: Options, state: dict[str, Any]) -> None:
     Raises:
         UserError: it cannot, because something asked for would change what it has done so far.
     """
+    if state["action"] == "head_only":
+        raise UserError(
+            f"{opts.resume} is a head on a frozen network, no training to go on with; "
+            f"--pretrained {opts.resume} with another --name trains all of the network from there"
+        )
     for name, (old, new) in opts.changed.items():
         if name in OPTIONS and OPTIONS[name].metadata.get("resumed") == "fixed":
             raise UserError(
                 f"{opts.resume} was not trained with {flag(name)} {new} but with {old}, which "
-                "cannot be changed afterwards; start a new run with another --name"
+                f"cannot be changed afterwards; {NEW_RUN.format(opts.resume)}"
             )
     # torch loads the state of SGD into AdamW without a word
     if ("betas" in state["optimizer"]["param_groups"][0]) != (opts.optimizer == "adamw"):
-        raise UserError(f"{opts.resume} was not trained with --optimizer {opts.optimizer}")
+        raise UserError(
+            f"{opts.resume} was not trained with --optimizer {opts.optimizer}; "
+            f"{NEW_RUN.format(opts.resume)}"
+        )
 
 
 def choose_preprocessing(opts: Options, start: StartingPoint) -> Preprocessing:
@@ -210,6 +241,7 @@ class Run:
     device: torch.device
     start: StartingPoint
     lists: VideoLists
+    data: dict[str, Any]  # what the lists are, see pt_dataset/identity.py
     preprocessing: Preprocessing
     augmentation: Augmentation
     arch_args: dict[str, Any]
@@ -220,6 +252,28 @@ class Run:
     view_loaders: dict[tuple, Loader] = field(
         default_factory=dict
     )  # see utils.build.view_loader_for
+
+    def trained_on(self) -> list[Names] | None:
+        """The videos that its weights are trained on, also before this run; None: not known."""
+        before = self.start.trained_on
+        if self.start.checkpoint or before is None:
+            return before
+        return [*before, {"depth": self.data["depth"], "names": self.data["train"]["names"]}]
+
+    @cached_property
+    def num_trained_on(self) -> int | None:
+        """How many of the test videos are among them; None: not known."""
+        known = self.trained_on()
+        return None if known is None else count_known(self.lists.test, known)
+
+    def choices(self) -> list[str]:
+        """All so far that looked at a list, but for which epoch is the best."""
+        found = list(self.start.choices)
+        if self.opts.action == "train" and self.opts.schedule == "plateau":
+            found.append(
+                f"the learning rate of {self.folder} followed the loss on {self.lists.chosen_on}"
+            )
+        return list(dict.fromkeys(found))
 
 
 def run_folder(opts: Options) -> Path:
@@ -249,7 +303,8 @@ def read_lists(opts: Options, start: StartingPoint) -> VideoLists:
         lists = read_dataset(opts.dataset, opts.data_root, opts.split, some_missing)
     if start.checkpoint and start.class_names != lists.class_names:
         raise UserError(
-            f"{opts.resume} was trained on other classes than those of {lists.folder}/classes.txt"
+            f"{opts.resume} was trained on other classes than those of {lists.folder}/classes.txt, "
+            f"or in another order; {NEW_RUN.format(opts.resume)}"
         )
     if opts.val_groups:
         from pt_dataset.listing.groups import hold_out
@@ -257,6 +312,41 @@ def read_lists(opts: Options, start: StartingPoint) -> VideoLists:
         kept, held, groups = hold_out(lists.train, opts.val_groups)
         lists = replace(lists, train=kept, held_out=held, groups=groups)
     return lists
+
+
+def identify_lists(
+    opts: Options, start: StartingPoint, lists: VideoLists, preprocessing: Preprocessing
+) -> dict[str, Any]:
+    """What the lists are; the same in all processes, and of a run that goes on as they were.
+
+    Raises:
+        UserError: they are not.
+    """
+    before = start.checkpoint.get("data")
+    data = identify(lists, before and before["depth"])
+    if distributed.launched():
+        from utils.options.processes import check_same_data
+
+        check_same_data(data)
+    if before and opts.action in TRAINING:
+        from utils.resume.same_data import check_same_lists
+
+        check_same_lists(str(opts.resume), before, data, preprocessing.target_fps is not None)
+    return data
+
+
+def results_folder(run: Run) -> Path:
+    """Where an evaluation writes; only the last weights of a run on its test list replace its own
+    results, unless --name says where."""
+    from utils.resume.same_data import differences
+
+    opts, path, before = run.opts, Path(str(run.opts.resume)), run.start.checkpoint["data"]
+    other_list = {"dataset", "split"} & opts.changed.keys() or (
+        before and differences(before["test"], run.data["test"], "test")
+    )
+    if opts.auto or run.folder != path.parent or path.name == "last.pth" and not other_list:
+        return run.folder
+    return run.folder / f"results_{path.stem}_{opts.dataset}_{opts.split}"
 
 
 def start_run_folder(run: Run) -> None:

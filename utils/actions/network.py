@@ -55,8 +55,8 @@ def load_network(opts: Options, device: torch.device) -> TrainedNetwork:
             "video; take weights of Kinetics (--list-weights) or a checkpoint of your own"
         )
     preprocessing = choose_preprocessing(opts, start)
-    num_classes = len(start.class_names or range(1000))  # ImageNet's
-    model = start.build_network(num_classes, network_arguments(opts, start, preprocessing))
+    class_names = start.class_names or range(1000)  # ImageNet's
+    model = start.build_network(class_names, network_arguments(opts, start, preprocessing))
     precision = "fp32" if opts.precision == "auto" and device.type == "cpu" else opts.precision
     if precision != "fp32":
         batch = (opts.batch_size, *preprocessing.network_input())
