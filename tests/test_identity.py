@@ -187,7 +187,7 @@ def test_only_the_last_weights_on_the_test_list_replace_the_result_of_a_run(in_t
     """Of the lists drawn again, videos that were trained on are counted."""
     first = result_in("run")
     assert first["num_trained_on"] == 0
-    assert first["protocol"].endswith("none of the 4 test videos trained on")
+    assert first["protocol"].endswith("none of the 4 test videos were trained on")
     entries = json.loads(Path(TRAIN).read_text())
     Path("data/tiny/trainlist02.json").write_text(json.dumps(entries))
     Path("data/tiny/testlist02.json").write_text(json.dumps(entries[:3]))
@@ -196,7 +196,7 @@ def test_only_the_last_weights_on_the_test_list_replace_the_result_of_a_run(in_t
     assert result_in("run") == first
     other = result_in("run/results_best_tiny_2")
     assert other["num_trained_on"] == 3
-    assert "3 of the 3 test videos trained on" in other["protocol"]
+    assert "3 of the 3 test videos were trained on" in other["protocol"]
     out = capsys.readouterr().out
     assert "go to saved_model/run/results_best_tiny_2; those of the run stay in saved_mo" in out
     change(TEST, lambda e: [*e[1:], entries[0]])
@@ -256,7 +256,7 @@ def test_a_checkpoint_that_does_not_say_its_data_goes_on_and_says_that_once(in_t
     assert main.main(["--resume", last(), "--evaluate", "--device", "cpu"]) == 0
     assert capsys.readouterr().out.count(sentence) == 1
     assert result_in("run")["num_trained_on"] is None
-    assert "not known how many of the 4 test videos trained on" in result_in("run")["protocol"]
+    assert "not known how many of the 4 test videos were trained on" in result_in("run")["protocol"]
     assert "without looking" not in result_in("run")["protocol"]
     run = goes_on()
     said = resumed_in_words(run, SimpleNamespace(epoch=1, done=0, steps_per_epoch=2))

@@ -156,7 +156,7 @@ def source_in_words(run: Run, state: dict[str, Any]) -> str:
     """Which weights are evaluated, and what of the test videos they have seen."""
     number, total = run.num_trained_on, len(run.lists.test)
     known = "not known how many" if number is None else str(number or "none")
-    return f"{weights_in_words(state)}; {known} of the {total} test videos trained on"
+    return f"{weights_in_words(state)}; {known} of the {total} test videos were trained on"
 
 
 def weights_in_words(state: dict[str, Any]) -> str:
