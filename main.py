@@ -18,8 +18,6 @@ import os
 import sys
 import time
 from importlib import import_module
-from pathlib import Path
-from typing import Any
 
 from opts import WITHOUT_LISTS, Options, answered, parse_opts
 
@@ -56,11 +54,9 @@ from utils.run import (
     choose_augmentation,
     choose_preprocessing,
     clips_at_once,
-    identify_lists,
     network_arguments,
     pick_device,
     read_lists,
-    results_folder,
     run_folder,
     start_run_folder,
     starting_point,
@@ -122,13 +118,11 @@ def set_up(opts: Options) -> Run:
     torch.manual_seed(opts.seed)
 
     # lists of training, validation and test videos
-    lists = read_lists(opts, start)
+    lists, data = read_lists(opts, start)
     if lists.num_remapped:
         log.info(words.remapped_in_words(lists.num_remapped))
     preprocessing = choose_preprocessing(opts, start)
     check_clips(lists, preprocessing, opts.views.crops)
-
-    data = identify_lists(opts, start, lists, preprocessing)
 
     # network
     arch_args = network_arguments(opts, start, preprocessing)
@@ -197,7 +191,7 @@ def train(run: Run, stop: GracefulStop) -> int:
                 logger.log_epoch(metrics, mistakes)
                 saver.save_epoch(metrics)  # last.pth, and best.pth if it is
             with evaluated_weights(run, trainer):
-                report(run, run.folder, saver.state(), stop)
+                report(run, words.source_in_words(run, saver.state()), stop)
         except Stop as request:
             saver.save("last.pth")
             log.info(f"{request}; go on with --resume {last}")
@@ -227,20 +221,19 @@ def validate(
 
 def evaluate(run: Run, stop: GracefulStop) -> int:
     """The test list, as --evaluate asks for it; returns the exit status."""
-    folder = results_folder(run)
-    for line in words.evaluation_in_words(run, folder):
+    for line in words.evaluation_in_words(run):
         log.info(line)
-    report(run, folder, run.start.checkpoint, stop)
-    log.info(f"scores and predictions: {folder}")
+    report(run, words.source_in_words(run, run.start.checkpoint), stop)
+    log.info(f"scores and predictions: {run.results_folder}")
     return 0
 
 
-def report(run: Run, folder: Path, state: dict[str, Any], stop: GracefulStop) -> None:
-    """Evaluates the test list with the weights that the network has now, those of `state`."""
-    evaluation, source = part(Evaluation, run.opts), words.source_in_words(run, state)
+def report(run: Run, source: str, stop: GracefulStop) -> None:
+    """Evaluates the test list with the weights that the network has now; `source` says which."""
+    evaluation = part(Evaluation, run.opts)
     scores = score(run, run.lists.test, evaluation, stop, desc="evaluate", source=source)
     if distributed.is_main():
-        log.info(describe(write_results(folder, scores, run.num_trained_on)))
+        log.info(describe(write_results(run.results_folder, scores, run.num_trained_on)))
 
 
 if __name__ == "__main__":

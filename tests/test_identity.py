@@ -45,19 +45,23 @@ NAMES = [f"frames/{'up' if i % 2 else 'down'}/{i}" for i in range(8)]
         (lists_of([f"{n}.mp4" for n in NAMES]), []),
         (lists_of([f"{n}.zip" for n in NAMES]), []),
         (lists_of([n.replace("frames", "all.ZIP") for n in NAMES]), []),
-        (lists_of(NAMES[2:] + NAMES[:2]), ["the training videos are in another order"]),
-        (lists_of(NAMES[:6]), ["2 of 8 training videos are gone"]),
-        (lists_of([*NAMES, "frames/up/8"]), ["1 of 9 training videos are others"]),
-        (lists_of(NAMES * 2), ["there are 16 training videos, not 8"]),
+        (lists_of(NAMES[2:] + NAMES[:2]), ["training videos in another order"]),
+        (lists_of(NAMES[:6]), ["2 of 8 training videos missing"]),
+        (lists_of([*NAMES, "frames/up/8"]), ["1 of 9 training videos new"]),
+        (lists_of(NAMES * 2), ["16 training videos, not 8"]),
+        (
+            lists_of([*NAMES[:6], "frames/down/x"]),
+            ["1 of 7 training videos new", "2 of 8 training videos missing"],
+        ),
         (
             lists_of([*NAMES[:6], "frames/down/x", "frames/up/y"]),
-            ["2 of 8 training videos are others", "2 of 8 training videos are gone"],
+            ["2 of 8 training videos new"],
         ),
         (
             lists_of([NAMES[1], NAMES[0], *NAMES[2:]]),  # and the labels stay: relabelled
             [
-                "the training videos are in another order",
-                "2 of 8 training videos have another label",
+                "training videos in another order",
+                "another label of 2 of 8 training videos",
             ],
         ),
     ],
@@ -74,8 +78,8 @@ def test_other_frame_counts_are_told_and_rates_only_where_clips_are_taken_at_one
     now = lists_of(NAMES)
     now.train = VideoList(v._replace(num_frames=9, fps=25.0) for v in now.train)
     now = identify(now, before["depth"])
-    counts = "8 of 8 training videos have another number of frames"
-    rates = "8 of 8 training videos have another frame rate"
+    counts = "another number of frames of 8 of 8 training videos"
+    rates = "another frame rate of 8 of 8 training videos"
     assert differences(before["train"], now["train"], "training") == [counts]
     assert differences(before["train"], now["train"], "training", rates=True) == [counts, rates]
 
@@ -146,11 +150,11 @@ TRAIN, TEST = "data/tiny/trainlist01.json", "data/tiny/testlist01.json"
 @pytest.mark.parametrize(
     "path, new, sentence",
     [
-        (TRAIN, lambda e: e[::-1], "the training videos are in another order"),
-        (TRAIN, lambda e: e[:-1], "1 of 6 training videos are gone"),
-        (TRAIN, lambda e: [e[0] | {"num_frames": 9}, *e[1:]], "1 of 6 training videos have ano"),
-        (TRAIN, lambda e: [e[0] | {"class_name": "up"}, *e[1:]], "1 of 6 training videos have ano"),
-        (TEST, lambda e: e[1:], "1 of 4 validation videos are gone"),
+        (TRAIN, lambda e: e[::-1], "training videos in another order"),
+        (TRAIN, lambda e: e[:-1], "1 of 6 training videos missing"),
+        (TRAIN, lambda e: [e[0] | {"num_frames": 9}, *e[1:]], "another number of frames of 1 "),
+        (TRAIN, lambda e: [e[0] | {"class_name": "up"}, *e[1:]], "another label of 1 of 6 train"),
+        (TEST, lambda e: e[1:], "1 of 4 validation videos missing"),
     ],
 )
 def test_a_run_does_not_go_on_with_other_lists(in_trained, path, new, sentence):
@@ -187,7 +191,7 @@ def test_only_the_last_weights_on_the_test_list_replace_the_result_of_a_run(in_t
     """Of the lists drawn again, videos that were trained on are counted."""
     first = result_in("run")
     assert first["num_trained_on"] == 0
-    assert first["protocol"].endswith("none of the 4 test videos were trained on")
+    assert first["protocol"].endswith("trained on none of the 4 test videos")
     entries = json.loads(Path(TRAIN).read_text())
     Path("data/tiny/trainlist02.json").write_text(json.dumps(entries))
     Path("data/tiny/testlist02.json").write_text(json.dumps(entries[:3]))
@@ -196,10 +200,10 @@ def test_only_the_last_weights_on_the_test_list_replace_the_result_of_a_run(in_t
     assert result_in("run") == first
     other = result_in("run/results_best_tiny_2")
     assert other["num_trained_on"] == 3
-    assert "3 of the 3 test videos were trained on" in other["protocol"]
+    assert "trained on 3 of the 3 test videos" in other["protocol"]
     out = capsys.readouterr().out
     assert "go to saved_model/run/results_best_tiny_2; those of the run stay in saved_mo" in out
-    change(TEST, lambda e: [*e[1:], entries[0]])
+    change(TEST, lambda e: [*e[2:], entries[0]])
     assert main.main(["--resume", last(), *evaluate]) == 0
     assert result_in("run") == first
     assert result_in("run/results_last_tiny_1")["num_trained_on"] == 1
@@ -256,7 +260,7 @@ def test_a_checkpoint_that_does_not_say_its_data_goes_on_and_says_that_once(in_t
     assert main.main(["--resume", last(), "--evaluate", "--device", "cpu"]) == 0
     assert capsys.readouterr().out.count(sentence) == 1
     assert result_in("run")["num_trained_on"] is None
-    assert "not known how many of the 4 test videos were trained on" in result_in("run")["protocol"]
+    assert "trained on an unknown number of the 4 test videos" in result_in("run")["protocol"]
     assert "without looking" not in result_in("run")["protocol"]
     run = goes_on()
     said = resumed_in_words(run, SimpleNamespace(epoch=1, done=0, steps_per_epoch=2))

@@ -266,6 +266,23 @@ class Run:
         known = self.trained_on()
         return None if known is None else count_known(self.lists.test, known)
 
+    @cached_property
+    def results_folder(self) -> Path:
+        """Where the test list's results go. --evaluate replaces those of the run only for its last
+        weights and its test list, or where --name says so."""
+        opts, path = self.opts, Path(self.opts.resume or "")
+        if not opts.evaluate or opts.auto or self.folder != path.parent:
+            return self.folder
+        from utils.resume.same_data import differences
+
+        before = self.start.checkpoint["data"]
+        other_list = {"dataset", "split"} & opts.changed.keys() or (
+            before and differences(before["test"], self.data["test"], "test")
+        )
+        if path.name == "last.pth" and not other_list:
+            return self.folder
+        return self.folder / f"results_{path.stem}_{opts.dataset}_{opts.split}"
+
     def choices(self) -> list[str]:
         """All so far that looked at a list, but for which epoch is the best."""
         found = list(self.start.choices)
@@ -292,11 +309,15 @@ def run_folder(opts: Options) -> Path:
     return folder
 
 
-def read_lists(opts: Options, start: StartingPoint) -> VideoLists:
+def read_lists(opts: Options, start: StartingPoint) -> tuple[VideoLists, dict[str, Any]]:
     """The training, validation and test videos of a split, looked for on the disk.
 
+    The second is what tells them from other lists: see pt_dataset/identity.py. It is the same in
+    all processes, and of a training that goes on as it was.
+
     Raises:
-        UserError: a list is missing or wrong, or it has other classes than the checkpoint.
+        UserError: a list is missing or wrong, or it has other classes than the checkpoint, or is
+            another one than in its training or in another process.
     """
     with distributed.in_turn():  # the first process may write the demo set
         some_missing = opts.on_bad_frame == "skip"
@@ -311,17 +332,6 @@ def read_lists(opts: Options, start: StartingPoint) -> VideoLists:
 
         kept, held, groups = hold_out(lists.train, opts.val_groups)
         lists = replace(lists, train=kept, held_out=held, groups=groups)
-    return lists
-
-
-def identify_lists(
-    opts: Options, start: StartingPoint, lists: VideoLists, preprocessing: Preprocessing
-) -> dict[str, Any]:
-    """What the lists are; the same in all processes, and of a run that goes on as they were.
-
-    Raises:
-        UserError: they are not.
-    """
     before = start.checkpoint.get("data")
     data = identify(lists, before and before["depth"])
     if distributed.launched():
@@ -331,22 +341,9 @@ def identify_lists(
     if before and opts.action in TRAINING:
         from utils.resume.same_data import check_same_lists
 
-        check_same_lists(str(opts.resume), before, data, preprocessing.target_fps is not None)
-    return data
-
-
-def results_folder(run: Run) -> Path:
-    """Where an evaluation writes; only the last weights of a run on its test list replace its own
-    results, unless --name says where."""
-    from utils.resume.same_data import differences
-
-    opts, path, before = run.opts, Path(str(run.opts.resume)), run.start.checkpoint["data"]
-    other_list = {"dataset", "split"} & opts.changed.keys() or (
-        before and differences(before["test"], run.data["test"], "test")
-    )
-    if opts.auto or run.folder != path.parent or path.name == "last.pth" and not other_list:
-        return run.folder
-    return run.folder / f"results_{path.stem}_{opts.dataset}_{opts.split}"
+        at_a_rate = start.preprocessing is not None and start.preprocessing.target_fps is not None
+        check_same_lists(str(opts.resume), before, data, at_a_rate)
+    return lists, data
 
 
 def start_run_folder(run: Run) -> None:

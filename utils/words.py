@@ -96,9 +96,9 @@ def data_in_words(run: Run, *parts: str) -> list[str]:
     return lines
 
 
-def evaluation_in_words(run: Run, folder: Path) -> list[str]:
-    """What an evaluation has that is not the training's: its videos, and its `folder`."""
-    opts = run.opts
+def evaluation_in_words(run: Run) -> list[str]:
+    """What an evaluation has that is not the training's: its videos, and its folder."""
+    opts, folder = run.opts, run.results_folder
     other = {"dataset", "split"} & opts.changed.keys()
     lines = [] if other else data_in_words(run, "test")
     if folder != run.folder:
@@ -155,8 +155,8 @@ def duration(hours: float) -> str:
 def source_in_words(run: Run, state: dict[str, Any]) -> str:
     """Which weights are evaluated, and what of the test videos they have seen."""
     number, total = run.num_trained_on, len(run.lists.test)
-    known = "not known how many" if number is None else str(number or "none")
-    return f"{weights_in_words(state)}; {known} of the {total} test videos were trained on"
+    known = "an unknown number" if number is None else str(number or "none")
+    return f"{weights_in_words(state)}; trained on {known} of the {total} test videos"
 
 
 def weights_in_words(state: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from pt_dataset.inputs.orders import ORDERS
 from utils.build import score
 from utils.interrupt import GracefulStop
 from utils.metrics import top_k
-from utils.run import Run, results_folder
+from utils.run import Run
 from utils.scores import Scores
 from utils.words import evaluation_in_words, source_in_words
 
@@ -33,8 +33,8 @@ def probe_time(run: Run, stop: GracefulStop) -> int:
             "--probe-time is for frames: optical flow played backwards is not that of the reversed "
             "video"
         )
-    folder, evaluation = results_folder(run), part(Evaluation, run.opts)
-    for line in evaluation_in_words(run, folder):
+    evaluation = part(Evaluation, run.opts)
+    for line in evaluation_in_words(run):
         log.info(line)
     source = source_in_words(run, run.start.checkpoint)
     scores = {
@@ -44,7 +44,7 @@ def probe_time(run: Run, stop: GracefulStop) -> int:
     result = summarize_orders(scores)
     log.info(orders_in_words(result))
     log.info(result["protocol"])
-    log.info(f"written: {', '.join(map(str, write_orders(folder, result)))}")
+    log.info(f"written: {', '.join(map(str, write_orders(run.results_folder, result)))}")
     return 0
 
 

@@ -35,17 +35,18 @@ def differences(before: Columns, now: Columns, kind: str, rates: bool = False) -
     """What of `kind` is another list now, and how much of it; empty for the same list."""
     old, new = before["names"].numpy(), now["names"].numpy()
     others, gone = int((~np.isin(new, old)).sum()), int((~np.isin(old, new)).sum())
-    found = [f"{others} of {len(new)} {kind} videos are others"] if others else []
-    found += [f"{gone} of {len(old)} {kind} videos are gone"] if gone else []
+    found = [f"{others} of {len(new)} {kind} videos new"] if others else []
+    if gone > others or gone and len(old) != len(new):  # else others are in their place
+        found.append(f"{gone} of {len(old)} {kind} videos missing")
     if not found and len(old) != len(new):
-        found = [f"there are {len(new)} {kind} videos, not {len(old)}"]
+        found = [f"{len(new)} {kind} videos, not {len(old)}"]
     elif not found and not np.array_equal(old, new):
-        found = [f"the {kind} videos are in another order"]
+        found = [f"{kind} videos in another order"]
     _, first, second = np.intersect1d(old, new, return_indices=True)
     for column, word in COLUMNS.items():
         changed = int((before[column][first] != now[column][second]).sum())
         if changed and (rates or column != "fps"):
-            found.append(f"{changed} of {len(new)} {kind} videos have another {word}")
+            found.append(f"another {word} of {changed} of {len(new)} {kind} videos")
     return found
 
 
@@ -54,8 +55,8 @@ def changed_files(before: Columns, now: Columns) -> tuple[int, int]:
 
     Another list has others, which `differences` tells.
     """
-    old, new = before["files"], now["files"]
-    there = (old != 0) & (new != 0)
     if not torch.equal(before["names"], now["names"]):
         return 0, 0
+    old, new = before["files"], now["files"]
+    there = (old != 0) & (new != 0)
     return int((old[there] != new[there]).sum()), int(there.sum())
