@@ -312,8 +312,8 @@ def recipe_for(values: dict[str, Any]) -> tuple[tuple[str, ...], Recipe]:
     refuse(nothing, "--evaluate needs --resume CHECKPOINT, or --splits")
     nothing = values["head_only"] and not (resume or pretrained)
     refuse(nothing, "--head-only needs a network: --pretrained WEIGHTS or --resume CHECKPOINT")
-    nameless = values["pretrained_file"] and not pretrained
-    refuse(nameless, "--pretrained-file needs --pretrained, which says what the file is")
+    nameless = values["pretrained_file"] and (not pretrained or config.is_checkpoint(pretrained))
+    refuse(nameless, "--pretrained-file needs --pretrained WEIGHTS, which says what the file is")
     path = resume or config.is_checkpoint(pretrained) and pretrained
     beside = f" (no options.json beside {path})" if path else ""
     refuse(not arch, f"--arch is needed{beside}")
@@ -344,6 +344,8 @@ def check_use(use: str, typed: dict[str, Any]) -> None:
         check_companions(name, "also_with", asked)
     arch, resume, pretrained = "arch" in typed, "resume" in typed, "pretrained" in typed
     refuse(resume == pretrained, f"{first} needs --resume CHECKPOINT, or --arch and --pretrained")
+    weights = typed.get("pretrained")
+    refuse(config.is_checkpoint(weights), f"{first} takes a checkpoint with --resume {weights}")
     refuse(pretrained and not arch, "--pretrained needs --arch, the architecture of the weights")
     nothing = use == "extract_features" and "videos" not in typed
     refuse(nothing, "--extract-features needs --videos PATH: videos, folders of them, or lists")
