@@ -266,6 +266,8 @@ def test_a_checkpoint_that_does_not_say_its_data_goes_on_and_says_that_once(in_t
     said = resumed_in_words(run, SimpleNamespace(epoch=1, done=0, steps_per_epoch=2))
     assert "".join(said).count(sentence) == 1
     assert run.trained_on() is None
+    run = main.set_up(parse_opts([*SHORT, "--pretrained", last(), "--name", "next"]))
+    assert run.num_trained_on is None
 
 
 def start_otherwise(argv, typed):

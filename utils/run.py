@@ -91,7 +91,7 @@ def starting_point(opts: Options) -> StartingPoint:
             return from_weights_of(path, state)
         if opts.action in TRAINING:
             check_resumed(opts, state)
-        return from_checkpoint(path, state, opts.action)
+        return from_checkpoint(path, state, opts.action in TRAINING)
     if opts.pretrained:
         return from_public_weights(opts, opts.pretrained)
     return StartingPoint(arch=opts.arch)
@@ -113,9 +113,9 @@ def from_public_weights(opts: Options, name: str) -> StartingPoint:
     )
 
 
-def from_checkpoint(path: str, state: dict[str, Any], action: str) -> StartingPoint:
-    """Training goes on with the last weights; all else takes their average, if there is one."""
-    averaged = None if action in TRAINING else state["ema"]
+def from_checkpoint(path: str, state: dict[str, Any], goes_on: bool) -> StartingPoint:
+    """A run goes on with the last weights; all else takes their average, if there is one."""
+    averaged = None if goes_on else state["ema"]
     network = averaged["average"] if averaged else state["model"]
     looked_at = state["chosen_on"]
     chosen = [f"{path} was chosen for its accuracy on {looked_at}"] if looked_at else []
@@ -136,7 +136,7 @@ def from_checkpoint(path: str, state: dict[str, Any], action: str) -> StartingPo
 
 def from_weights_of(path: str, state: dict[str, Any]) -> StartingPoint:
     """A new run, and not the same one: the head may be another one."""
-    start = from_checkpoint(path, state, "head_only")
+    start = from_checkpoint(path, state, goes_on=False)
     network, preprocessing = start.state, start.preprocessing
     assert network is not None and preprocessing is not None
     entry = Weights(

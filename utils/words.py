@@ -170,7 +170,7 @@ def weights_in_words(state: dict[str, Any]) -> str:
         words += f" of a training from {origin}"
     if looked_at:
         words += f", chosen for {whose} accuracy on {looked_at}"
-    elif not state["choices"] and origin:
+    elif not state["choices"] and state["trained_on"] is not None:  # else not known
         words += ", chosen without looking at the test videos"
     return "; ".join([words, *state["choices"]])
 
