@@ -750,9 +750,13 @@ MODALITIES: dict[tuple[str, str], dict[str, Any]] = {
 def recipe_key(arch: str, dataset: str, start: str) -> tuple[str, ...]:
     """The key in RECIPES of a run that starts from `start`: "scratch", "imagenet" or "kinetics".
 
+    "checkpoint", one of this software, has seen videos like the weights of Kinetics, and is
+    fine-tuned like those.
+
     Raises:
         UserError: nobody has written a recipe for the architecture.
     """
+    start = "kinetics" if start == "checkpoint" else start
     keys = ((arch, dataset, start), ("any", dataset, start), (arch, start), (arch, "scratch"))
     for key in keys:
         if key in RECIPES:
@@ -775,10 +779,17 @@ def find_recipe(arch: str, dataset: str, start: str, modality: str = "rgb") -> R
     return replace(RECIPES[key], **changes)
 
 
+def is_checkpoint(pretrained: str | None) -> bool:
+    """Does --pretrained name a checkpoint, and no public weights?"""
+    return pretrained is not None and ("/" in pretrained or pretrained.endswith(".pth"))
+
+
 def start_of(pretrained: str | None) -> str:
     """What the name of the weights says of where a run starts; recipes are looked up by it."""
     if pretrained is None:
         return "scratch"
+    if is_checkpoint(pretrained):
+        return "checkpoint"
     return "imagenet" if pretrained.startswith("imagenet") else "kinetics"
 
 

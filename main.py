@@ -84,20 +84,16 @@ def main(argv: list[str] | None = None) -> int:
         )
     if opts.action in WITHOUT_LISTS:
         return action_named(opts.action)(opts)
-    with distributed.joined():
+    argv = sys.argv[1:] if argv is None else argv
+    with distributed.joined(argv):
         opts = distributed.from_main(lambda: opts)
         if opts.splits:  # one after the other, each as if it had been typed
-            return action_named("splits")(opts, sys.argv[1:] if argv is None else argv, main)
+            return action_named("splits")(opts, argv, main)
         run = set_up(opts)
         with GracefulStop() as stop:  # a signal lets the step in hand be finished
-            if opts.action == "train":
-                return train(run, stop)
+            action = {"train": train, "evaluate": evaluate}.get(opts.action)
             try:
-                return (
-                    evaluate(run, stop)
-                    if opts.action == "evaluate"
-                    else action_named(opts.action)(run, stop)
-                )
+                return (action or action_named(opts.action))(run, stop)
             except Stop as request:
                 log.info(f"{request}; nothing was written; the same command starts again")
                 return request.status
@@ -119,7 +115,7 @@ def set_up(opts: Options) -> Run:
     torch.manual_seed(opts.seed)
 
     # lists of training, validation and test videos
-    lists = read_lists(opts, start)
+    lists, data = read_lists(opts, start)
     preprocessing = choose_preprocessing(opts, start)
     check_clips(lists, preprocessing, opts.views.crops)
     for line in words.data_in_words(lists, preprocessing, opts.views):
@@ -128,7 +124,7 @@ def set_up(opts: Options) -> Run:
     # network
     arch_args = network_arguments(opts, start, preprocessing)
     with distributed.in_turn():  # the first process may download its weights
-        model = start.build_network(len(lists.class_names), arch_args)
+        model = start.build_network(lists.class_names, arch_args)
     model, frozen = adapt_network(model, opts)
     batch_shape = (clips_at_once(opts), *preprocessing.network_input())
     with distributed.in_turn():
@@ -152,6 +148,7 @@ def set_up(opts: Options) -> Run:
         device=device,
         start=start,
         lists=lists,
+        data=data,
         preprocessing=preprocessing,
         augmentation=choose_augmentation(opts, preprocessing),
         arch_args=arch_args,
@@ -191,7 +188,7 @@ def train(run: Run, stop: GracefulStop) -> int:
                 logger.log_epoch(metrics, mistakes)
                 saver.save_epoch(metrics)  # last.pth, and best.pth if it is
             with evaluated_weights(run, trainer):
-                report(run, words.weights_in_words(saver.state()), stop)
+                report(run, words.source_in_words(run, saver.state()), stop)
         except Stop as request:
             saver.save("last.pth")
             log.info(f"{request}; go on with --resume {last}")
@@ -221,8 +218,10 @@ def validate(
 
 def evaluate(run: Run, stop: GracefulStop) -> int:
     """The test list, as --evaluate asks for it; returns the exit status."""
-    report(run, words.weights_in_words(run.start.checkpoint), stop)
-    log.info(f"scores and predictions: {run.folder}")
+    for line in words.evaluation_in_words(run):
+        log.info(line)
+    report(run, words.source_in_words(run, run.start.checkpoint), stop)
+    log.info(f"scores and predictions: {run.results_folder}")
     return 0
 
 
@@ -231,7 +230,7 @@ def report(run: Run, source: str, stop: GracefulStop) -> None:
     evaluation = part(Evaluation, run.opts)
     scores = score(run, run.lists.test, evaluation, stop, desc="evaluate", source=source)
     if distributed.is_main():
-        log.info(describe(write_results(run.folder, scores)))
+        log.info(describe(write_results(run.results_folder, scores, run.num_trained_on)))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,10 @@ class Start:
     """Where a run starts: from scratch, unless weights or a run are given."""
 
     pretrained: str | None = fixed(
-        None, "public weights by name, downloaded to pretrained/", metavar="WEIGHTS", also_with=USES
+        None,
+        "public weights by name, downloaded to pretrained/, or a checkpoint of yours to start from",
+        metavar="WEIGHTS",
+        also_with=USES,
     )
     pretrained_file: str | None = option(
         None, "where the file of --pretrained is already", metavar="FILE", also_with=USES
@@ -208,13 +211,18 @@ def resolve(typed: dict[str, Any]) -> Options:
     if auto:
         typed["resume"] = last_checkpoint(typed)
     inherited = saved_options(typed["resume"]) if typed.get("resume") else {}
+    theirs = {}  # what a checkpoint to start from says of its network
+    if not inherited and config.is_checkpoint(typed.get("pretrained")):
+        saved = saved_options(typed["pretrained"])
+        theirs = {name: saved[name] for name in ("arch", "modality") if name in saved}
     if "name" in typed:
         inherited.pop("visdom_env", None)  # the page of the run that this one branches off
     protocol = typed.get("protocol")
-    key, recipe = recipe_for(DEFAULTS | inherited | typed)
+    key, recipe = recipe_for(DEFAULTS | theirs | inherited | typed)
     layers: dict[str, dict[str, Any]] = {  # each counts more than those before it
         "default": DEFAULTS,
         f"recipe {key}": vars(recipe),
+        "weights": theirs,
         "resumed run": inherited,
         f"protocol {protocol}": vars(PROTOCOLS[protocol]) if protocol else {},
         TYPED: typed,
@@ -304,9 +312,10 @@ def recipe_for(values: dict[str, Any]) -> tuple[tuple[str, ...], Recipe]:
     refuse(nothing, "--evaluate needs --resume CHECKPOINT, or --splits")
     nothing = values["head_only"] and not (resume or pretrained)
     refuse(nothing, "--head-only needs a network: --pretrained WEIGHTS or --resume CHECKPOINT")
-    nameless = values["pretrained_file"] and not pretrained
-    refuse(nameless, "--pretrained-file needs --pretrained, which says what the file is")
-    beside = f" (no options.json beside {resume})" if resume else ""
+    nameless = values["pretrained_file"] and (not pretrained or config.is_checkpoint(pretrained))
+    refuse(nameless, "--pretrained-file needs --pretrained WEIGHTS, which says what the file is")
+    path = resume or config.is_checkpoint(pretrained) and pretrained
+    beside = f" (no options.json beside {path})" if path else ""
     refuse(not arch, f"--arch is needed{beside}")
     refuse(not dataset, f"--dataset is needed{beside}")
     path = dataset in (".", "..") or set(dataset) & {"/", "\\"}
@@ -335,6 +344,8 @@ def check_use(use: str, typed: dict[str, Any]) -> None:
         check_companions(name, "also_with", asked)
     arch, resume, pretrained = "arch" in typed, "resume" in typed, "pretrained" in typed
     refuse(resume == pretrained, f"{first} needs --resume CHECKPOINT, or --arch and --pretrained")
+    weights = typed.get("pretrained")
+    refuse(config.is_checkpoint(weights), f"{first} takes a checkpoint with --resume {weights}")
     refuse(pretrained and not arch, "--pretrained needs --arch, the architecture of the weights")
     nothing = use == "extract_features" and "videos" not in typed
     refuse(nothing, "--extract-features needs --videos PATH: videos, folders of them, or lists")

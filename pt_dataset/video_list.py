@@ -54,16 +54,19 @@ class VideoList(Sequence[Video]):
 
     def _pack(self, path, label, class_name, num_frames, fps, flow_path):
         self._paths = Texts(path)
-        self._labels, self._num_frames = np.array(label, np.int32), np.array(num_frames, np.int32)
+        self.labels, self.num_frames = np.array(label, np.int32), np.array(num_frames, np.int32)
         self._class_names = list(dict.fromkeys(class_name))
         numbers = {name: i for i, name in enumerate(self._class_names)}
         self._classes = np.array([numbers[name] for name in class_name], np.int32)
         # most lists have none of these
-        self._fps = np.array(fps, np.float64) if any(fps) else None  # None becomes nan
+        self.fps = np.array(fps, np.float64) if any(fps) else None  # None becomes nan
         self._flow_paths = Texts([p or "" for p in flow_path]) if any(flow_path) else None
 
+    def paths(self) -> list[str]:
+        return [self._paths[index] for index in range(len(self))]
+
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.labels)
 
     @overload
     def __getitem__(self, index: int) -> Video: ...
@@ -75,12 +78,12 @@ class VideoList(Sequence[Video]):
         if isinstance(index, slice):
             return VideoList(self[i] for i in range(*index.indices(len(self))))
         index = range(len(self))[index]  # counts from the end, and knows where that is
-        fps = None if self._fps is None else float(self._fps[index])
+        fps = None if self.fps is None else float(self.fps[index])
         return Video(
             self._paths[index],
-            int(self._labels[index]),
+            int(self.labels[index]),
             self._class_names[self._classes[index]],
-            int(self._num_frames[index]),
+            int(self.num_frames[index]),
             fps if fps == fps else None,
             self._flow_paths[index] or None if self._flow_paths else None,
         )

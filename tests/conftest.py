@@ -133,6 +133,7 @@ def untrained(in_tiny_set):
         "preprocessing": vars(preprocessing),
         "model": model.state_dict(),
         "epoch": 1,
+        "choices": [],
     }
     path = in_tiny_set / "alone" / "net.pth"
     path.parent.mkdir()

@@ -198,7 +198,7 @@ def test_heads_learn_and_their_checkpoint_is_a_normal_one(untrained, capsys):
     printed = capsys.readouterr().out
     assert "lr 0.01     validation top-1 100.0 %  <- the best" in printed
     first = json.loads(Path("saved_model/heads/result.json").read_text())
-    assert "chosen for their accuracy on data/tiny/testlist01.json" in first["protocol"]
+    assert "chosen for its accuracy on data/tiny/testlist01.json" in first["protocol"]
     assert first["top1"] == 100
     before = network_of(untrained).state_dict()
     after = torch.load("saved_model/heads/last.pth", weights_only=True)["model"]
@@ -208,7 +208,8 @@ def test_heads_learn_and_their_checkpoint_is_a_normal_one(untrained, capsys):
     resume = ["--resume", "saved_model/heads/last.pth", "--no-visdom", "--device", "cpu"]
     assert main([*resume, "--evaluate"]) == 0
     np.testing.assert_allclose(np.load("saved_model/heads/scores.npz")["scores"], scores, atol=1e-4)
-    assert main([*resume, "--epochs", "1"]) == 0  # fine-tuning of the whole network goes on
+    whole = ["--pretrained", "saved_model/heads/last.pth", "--name", "whole", "--epochs", "1"]
+    assert main([*TINY_TSN, *whole, "--batch-size", "3", "--no-visdom"]) == 0
     capsys.readouterr()
     assert main([*argv, "--name", "again"]) == 0
     printed = capsys.readouterr().out

@@ -162,7 +162,8 @@ def test_a_number_of_best_weights_says_that_they_were_chosen_on_the_test_list(tr
         main(["--resume", str(RUN / "best.pth"), "--evaluate", "--views", "1x3", "--device", "cpu"])
         == 0
     )
-    protocol = json.loads((RUN / "result.json").read_text())["protocol"]
+    result = json.loads((RUN / "results_best_tiny_1" / "result.json").read_text())
+    protocol = result["protocol"]
     assert "chosen for their accuracy on data/tiny/testlist01.json" in protocol
     assert "1 center clip x 3 crops" in protocol
 

@@ -262,7 +262,7 @@ def test_a_list_that_has_changed_cannot_be_gone_on_with(in_tiny_set):
     assert main.main([*RUN, "--name", "new", "--epochs", "1"]) == 0
     path = in_tiny_set / "data/tiny/trainlist01.json"
     path.write_text(json.dumps(json.loads(path.read_text()) * 2))
-    with pytest.raises(UserError, match="with 2 steps an epoch, and now there are 4"):
+    with pytest.raises(UserError, match="12 training videos, not 6"):
         main.main([*RUN, "--name", "new", "--epochs", "2"])
 
 

@@ -57,7 +57,10 @@ def test_a_plateau_of_the_test_loss_is_a_choice_made_on_the_test_list(in_tiny_se
     argv = [*RUN, "--name", "p", "--epochs", "2", "--schedule", "plateau"]
     assert main([*argv, "--plateau-patience", "1"]) == 0
     state = checkpoint.load(Path("saved_model/p/last.pth"))
-    assert state["chosen_on"] == "data/tiny/testlist01.json"
+    choice = "the learning rate of saved_model/p followed the loss on data/tiny/testlist01.json"
+    assert state["choices"] == [choice]
+    protocol = json.loads(Path("saved_model/p/result.json").read_text())["protocol"]
+    assert f"weights after epoch 2; {choice}; trained on none" in protocol
     assert state["scheduler"]["losses"] == [
         json.loads(line)["val/loss"] for line in lines("p", "metrics.jsonl")
     ]

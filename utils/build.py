@@ -28,7 +28,7 @@ from utils.loggers import (
 )
 from utils.mistakes import Mistakes
 from utils.results import protocol_in_words
-from utils.run import Run, clips_at_once, share_size
+from utils.run import NEW_RUN, Run, clips_at_once, share_size
 from utils.scores import Scores
 from utils.trainer import Trainer
 
@@ -76,7 +76,7 @@ def build_trainer(run: Run, loader: Loader) -> Trainer:
         raise UserError(
             f"{opts.resume} was trained with {before['steps_per_epoch']} steps an epoch, "
             f"and now there are {len(loader)}: --batch-size or the training list has changed; "
-            "start a new run with another --name"
+            f"{NEW_RUN.format(opts.resume)}"
         )
     num_classes, clip_len = len(run.lists.class_names), run.preprocessing.clip_len
     trainer = Trainer(
@@ -172,6 +172,11 @@ def build_saver(run: Run, trainer: Trainer) -> Saver:
         "preprocessing": vars(run.preprocessing),
         "evaluation": part(Evaluation, opts).plain(),
         "precision": run.precision,
+        "choices": run.choices(),
+        "origin": run.start.origin,
+        "action": opts.action,
+        "data": run.data,
+        "trained_on": run.trained_on(),
     }
     validated = distributed.from_main(lambda: read_lines(run.folder / "metrics.jsonl"))
     return Saver(

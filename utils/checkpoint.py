@@ -31,6 +31,11 @@ KEYS = (  # all that a checkpoint holds
     "precision",
     "micro_batch",  # clips that go through the network at once
     "chosen_on",  # the list whose accuracy decided for these weights; None: none did
+    "choices",  # the others that looked at a list, in sentences, also of runs that it started from
+    "origin",  # what the run started from: "from scratch", public weights, a checkpoint
+    "action",  # of the run, as in opts.py: "train" or "head_only"
+    "data",  # its lists: pt_dataset.identity.identify
+    "trained_on",  # the names of all videos that the weights have seen, see pt_dataset/identity.py
 )
 
 
@@ -69,7 +74,8 @@ def load(path: Path) -> dict[str, Any]:
             f"{path} is not a checkpoint, or a damaged one ({type(error).__name__})"
         ) from None
     # defaults for keys that older checkpoints lack
-    older: dict[str, Any] = {"scaler": None, "faults": {}, "evaluation": None}
+    older: dict[str, Any] = {"scaler": None, "faults": {}, "choices": [], "action": "train"}
+    older |= dict.fromkeys(("origin", "data", "trained_on", "evaluation"))  # not known
     state = older | state if isinstance(state, dict) else {}
     missing = [key for key in KEYS if key not in state]
     if missing:
@@ -145,6 +151,4 @@ class Saver:
 
     def state(self, chosen_on: str | None = None) -> dict[str, Any]:
         """All that a checkpoint holds; see KEYS for `chosen_on`."""
-        if self.trainer.schedule.settings.schedule == "plateau":
-            chosen_on = self.chosen_on  # its loss decided over the learning rate
         return self.trainer.state_dict() | self.facts | {"chosen_on": chosen_on}

@@ -7,7 +7,7 @@ MASTER_PORT. With one process, every function here does nothing or returns its o
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -47,14 +47,18 @@ def local_rank() -> int:
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[None]:
-    """Inside, this process belongs to the run that the launcher's variables describe."""
+def joined(command: Sequence[str] = ()) -> Iterator[None]:
+    """Inside, this process belongs to the run that the launcher's variables describe.
+
+    Args:
+        command: the command line, which is to be that of all processes.
+    """
     if launched() or "RANK" not in os.environ:
         yield
         return
     from utils.options.processes import joined_run
 
-    with joined_run():
+    with joined_run(command):
         yield
 
 

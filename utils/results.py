@@ -21,11 +21,12 @@ class Result(TypedDict):
     mean_class_accuracy: float
     num_videos: int
     num_skipped: int
+    num_trained_on: int | None  # of all videos of the list, by this software; None: not known
     average: str  # of the views, as Scores has it
     protocol: str
 
 
-def summarize_scores(scores: Scores) -> Result:
+def summarize_scores(scores: Scores, num_trained_on: int | None = None) -> Result:
     """The accuracies of an evaluation, and how they were measured."""
     values, labels = scores.scores, scores.labels
     top1 = top_k(values, labels, 1)
@@ -37,6 +38,7 @@ def summarize_scores(scores: Scores) -> Result:
         "mean_class_accuracy": mean_class_accuracy(values, labels),
         "num_videos": len(labels),
         "num_skipped": scores.num_skipped,
+        "num_trained_on": num_trained_on,
         "average": scores.average,
         "protocol": scores.protocol,
     }
@@ -86,15 +88,16 @@ def plural(count: int, unit: str) -> str:
     return " ".join([str(count), noun if count == 1 else noun + "s", *rest])
 
 
-def write_results(folder: Path, scores: Scores) -> Result:
+def write_results(folder: Path, scores: Scores, num_trained_on: int | None = None) -> Result:
     """Writes all of an evaluation into `folder`; returns the content of result.json.
 
     predictions.json has the five best classes of each video with their scores, scores.npz the
     scores or logits of all; per_class.csv, confusion.csv and confusion.png say what is taken for
     what; result.json comes last, and an old one goes first: it never stands beside other scores.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").unlink(missing_ok=True)
-    result = summarize_scores(scores)
+    result = summarize_scores(scores, num_trained_on)
     write_json(folder / "predictions.json", best_classes(scores))
     save_scores(folder / "scores.npz", scores)
     class_names, predicted = scores.class_names, scores.scores.argmax(axis=1)

@@ -5,7 +5,9 @@ means the same to each of them.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from config import (
     UserError,
     flag,
     in_form,
+    is_checkpoint,
     part,
     refuse,
     whole,
@@ -31,12 +34,14 @@ from models import build_model
 from models.weights import Weights, find, load, load_exactly
 from opts import OPTIONS, Options
 from pt_dataset.datalist import CLASS_FILES, read_classes
+from pt_dataset.identity import Names, count_known, identify
 from pt_dataset.loader import Loader
 from pt_dataset.video_lists import VideoLists, read_dataset
 from utils import checkpoint, distributed
 from utils.loggers import set_up_console
 
 TRAINING = ("train", "plan")  # actions that go on with a run
+NEW_RUN = "--pretrained {} with another --name starts a new run from its weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,10 @@ class StartingPoint:
     arch: str
     name: str | None = None  # of the weights, or the checkpoint's path; None: from scratch
     words: str = "from scratch"
+    origin: str | None = "from scratch"  # of the run that goes on, or starts; None: not known
+    choices: list[str] = field(default_factory=list)  # that looked at a list, in sentences
+    # the videos that the weights were trained on by this software; None: not known
+    trained_on: list[Names] | None = field(default_factory=list)
     arch_args: dict[str, Any] = field(default_factory=dict)  # what the weights need of the network
     preprocessing: Preprocessing | None = None  # what the weights were trained with
     class_names: list[str] | None = None  # of the head; None: of pictures, or there is none
@@ -55,15 +64,16 @@ class StartingPoint:
     state: dict[str, torch.Tensor] | None = None  # of a checkpoint, exactly
     checkpoint: dict[str, Any] = field(default_factory=dict)  # of the run to go on with
 
-    def build_network(self, num_classes: int, arch_args: dict[str, Any]) -> nn.Module:
+    def build_network(self, class_names: Sequence, arch_args: dict[str, Any]) -> nn.Module:
         """The network with the weights in it, on the CPU.
 
         Raises:
             UserError: the weights are not of this network.
         """
-        model = build_model(self.arch, num_classes, **arch_args)
+        model = build_model(self.arch, len(class_names), **arch_args)
         if self.weights:
-            load(model, self.weights, self.weights_file)
+            own = is_checkpoint(self.name)
+            load(model, self.weights, self.weights_file, own and self.class_names != class_names)
         elif self.state:
             load_exactly(model, self.state)
         return model
@@ -75,14 +85,17 @@ def starting_point(opts: Options) -> StartingPoint:
     Raises:
         UserError: there is no such file, it is damaged, or the run cannot go on from it.
     """
-    if opts.resume:
+    path = opts.resume or is_checkpoint(opts.pretrained) and opts.pretrained
+    if path:
         # the run folder need not be there on other machines
-        state = distributed.from_main(lambda: checkpoint.load(Path(opts.resume)))
+        state = distributed.from_main(lambda: checkpoint.load(Path(path)))
         if opts.arch not in (None, state["arch"]):
-            raise UserError(f"{opts.resume} is a checkpoint of {state['arch']}, not of {opts.arch}")
+            raise UserError(f"{path} is a checkpoint of {state['arch']}, not of {opts.arch}")
+        if not opts.resume or opts.action == "head_only":
+            return from_weights_of(path, state)
         if opts.action in TRAINING:
             check_resumed(opts, state)
-        return from_checkpoint(opts.resume, state, opts.action)
+        return from_checkpoint(path, state, opts.action in TRAINING)
     if opts.pretrained:
         return from_public_weights(opts, opts.pretrained)
     return StartingPoint(arch=opts.arch)
@@ -95,6 +108,7 @@ def from_public_weights(opts: Options, name: str) -> StartingPoint:
         arch=opts.arch,
         name=name,
         words=name,
+        origin=name,
         arch_args=entry.arch_args,
         preprocessing=replace(entry.preprocessing, target_fps=entry.preprocessing.fps),
         class_names=read_classes(names) if names.exists() else None,
@@ -103,25 +117,33 @@ def from_public_weights(opts: Options, name: str) -> StartingPoint:
     )
 
 
-def from_checkpoint(path: str, state: dict[str, Any], action: str) -> StartingPoint:
-    """Training goes on with the last weights; all else takes their average, if there is one."""
-    averaged = None if action in TRAINING else state["ema"]
+def from_checkpoint(path: str, state: dict[str, Any], goes_on: bool) -> StartingPoint:
+    """A run goes on with the last weights; all else takes their average, if there is one."""
+    averaged = None if goes_on else state["ema"]
     network = averaged["average"] if averaged else state["model"]
-    preprocessing = Preprocessing(**state["preprocessing"])
-    start = StartingPoint(
+    looked_at = state["chosen_on"]
+    chosen = [f"{path} was chosen for its accuracy on {looked_at}"] if looked_at else []
+    return StartingPoint(
         arch=state["arch"],
         name=path,
         words=f"{'averaged ' if averaged else ''}weights of {path}",
+        origin=state["origin"],
+        choices=[*state["choices"], *chosen],
+        trained_on=state["trained_on"],
         arch_args=state["arch_args"],
-        preprocessing=preprocessing,
+        preprocessing=Preprocessing(**state["preprocessing"]),
         class_names=state["class_names"],
         evaluation=state["evaluation"],
         state=network,
         checkpoint=state,
     )
-    if action != "head_only":
-        return start
-    # a start from its weights and not the same run: the head may be another one
+
+
+def from_weights_of(path: str, state: dict[str, Any]) -> StartingPoint:
+    """A new run, and not the same one: the head may be another one."""
+    start = from_checkpoint(path, state, goes_on=False)
+    network, preprocessing = start.state, start.preprocessing
+    assert network is not None and preprocessing is not None
     entry = Weights(
         url=path,
         read=lambda _: network,
@@ -132,7 +154,8 @@ def from_checkpoint(path: str, state: dict[str, Any], action: str) -> StartingPo
         source=path,
         accuracy="",
     )
-    return replace(start, weights=entry, weights_file=path, state=None, checkpoint={})
+    new = {"origin": path, "weights": entry, "weights_file": path, "state": None, "checkpoint": {}}
+    return replace(start, **new)
 
 
 def check_resumed(opts: Options, state: dict[str, Any]) -> None:
@@ -141,15 +164,23 @@ def check_resumed(opts: Options, state: dict[str, Any]) -> None:
     Raises:
         UserError: it cannot, because something asked for would change what it has done so far.
     """
+    if state["action"] == "head_only":
+        raise UserError(
+            f"{opts.resume} is a head on a frozen network, no training to go on with; "
+            f"--pretrained {opts.resume} with another --name trains all of the network from there"
+        )
     for name, (old, new) in opts.changed.items():
         if name in OPTIONS and OPTIONS[name].metadata.get("resumed") == "fixed":
             raise UserError(
                 f"{opts.resume} was not trained with {flag(name)} {new} but with {old}, which "
-                "cannot be changed afterwards; start a new run with another --name"
+                f"cannot be changed afterwards; {NEW_RUN.format(opts.resume)}"
             )
     # torch loads the state of SGD into AdamW without a word
     if ("betas" in state["optimizer"]["param_groups"][0]) != (opts.optimizer == "adamw"):
-        raise UserError(f"{opts.resume} was not trained with --optimizer {opts.optimizer}")
+        raise UserError(
+            f"{opts.resume} was not trained with --optimizer {opts.optimizer}; "
+            f"{NEW_RUN.format(opts.resume)}"
+        )
 
 
 def as_evaluated(opts: Options, start: StartingPoint) -> Options:
@@ -228,6 +259,7 @@ class Run:
     device: torch.device
     start: StartingPoint
     lists: VideoLists
+    data: dict[str, Any]  # what the lists are, see pt_dataset/identity.py
     preprocessing: Preprocessing
     augmentation: Augmentation
     arch_args: dict[str, Any]
@@ -238,6 +270,45 @@ class Run:
     view_loaders: dict[tuple, Loader] = field(
         default_factory=dict
     )  # see utils.build.view_loader_for
+
+    def trained_on(self) -> list[Names] | None:
+        """The videos that its weights are trained on, also before this run; None: not known."""
+        before = self.start.trained_on
+        if self.start.checkpoint or before is None:
+            return before
+        return [*before, {"depth": self.data["depth"], "names": self.data["train"]["names"]}]
+
+    @cached_property
+    def num_trained_on(self) -> int | None:
+        """How many of the test videos are among them; None: not known."""
+        known = self.trained_on()
+        return None if known is None else count_known(self.lists.test, known)
+
+    @cached_property
+    def results_folder(self) -> Path:
+        """Where the test list's results go. --evaluate replaces those of the run only for its last
+        weights and its test list, or where --name says so."""
+        opts, path = self.opts, Path(self.opts.resume or "")
+        if not opts.evaluate or opts.auto or self.folder != path.parent:
+            return self.folder
+        from utils.resume.same_data import differences
+
+        before = self.start.checkpoint["data"]
+        other_list = {"dataset", "split"} & opts.changed.keys() or (
+            before and differences(before["test"], self.data["test"], "test")
+        )
+        if path.name == "last.pth" and not other_list:
+            return self.folder
+        return self.folder / f"results_{path.stem}_{opts.dataset}_{opts.split}"
+
+    def choices(self) -> list[str]:
+        """All so far that looked at a list, but for which epoch is the best."""
+        found = list(self.start.choices)
+        if self.opts.action == "train" and self.opts.schedule == "plateau":
+            found.append(
+                f"the learning rate of {self.folder} followed the loss on {self.lists.chosen_on}"
+            )
+        return list(dict.fromkeys(found))
 
 
 def run_folder(opts: Options) -> Path:
@@ -256,25 +327,41 @@ def run_folder(opts: Options) -> Path:
     return folder
 
 
-def read_lists(opts: Options, start: StartingPoint) -> VideoLists:
+def read_lists(opts: Options, start: StartingPoint) -> tuple[VideoLists, dict[str, Any]]:
     """The training, validation and test videos of a split, looked for on the disk.
 
+    The second is what tells them from other lists: see pt_dataset/identity.py. It is the same in
+    all processes, and of a training that goes on as it was.
+
     Raises:
-        UserError: a list is missing or wrong, or it has other classes than the checkpoint.
+        UserError: a list is missing or wrong, or it has other classes than the checkpoint, or is
+            another one than in its training or in another process.
     """
     with distributed.in_turn():  # the first process may write the demo set
         some_missing = opts.on_bad_frame == "skip"
         lists = read_dataset(opts.dataset, opts.data_root, opts.split, some_missing)
     if start.checkpoint and start.class_names != lists.class_names:
         raise UserError(
-            f"{opts.resume} was trained on other classes than those of {lists.folder}/classes.txt"
+            f"{opts.resume} was trained on other classes than those of {lists.folder}/classes.txt, "
+            f"or in another order; {NEW_RUN.format(opts.resume)}"
         )
     if opts.val_groups:
         from pt_dataset.listing.groups import hold_out
 
         kept, held, groups = hold_out(lists.train, opts.val_groups)
         lists = replace(lists, train=kept, held_out=held, groups=groups)
-    return lists
+    before = start.checkpoint.get("data")
+    data = identify(lists, before and before["depth"])
+    if distributed.launched():
+        from utils.options.processes import check_same_data
+
+        check_same_data(data)
+    if before and opts.action in TRAINING:
+        from utils.resume.same_data import check_same_lists
+
+        at_a_rate = start.preprocessing is not None and start.preprocessing.target_fps is not None
+        check_same_lists(str(opts.resume), before, data, at_a_rate)
+    return lists, data
 
 
 def start_run_folder(run: Run) -> None:

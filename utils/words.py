@@ -23,7 +23,8 @@ def run_in_words(run: Run, trainer: Trainer) -> list[str]:
     opts, lists = run.opts, run.lists
     million = sum(p.numel() for p in run.model.parameters()) / 1e6
     lines = preprocessing_in_words(run) + [
-        f"{opts.arch}: {million:.2f} M parameters, {opts.pretrained or 'from scratch'}; "
+        f"{opts.arch}: {million:.2f} M parameters, "
+        f"{run.start.origin or opts.pretrained or 'from an unknown start'}; "
         f"{opts.dataset}: {len(lists.train)} training and {len(lists.test)} test videos in "
         f"{len(lists.class_names)} classes; {opts.epochs} epochs of {trainer.steps_per_epoch} "
         f"steps of {opts.batch_size} clips on {run.device.type} in {run.precision}"
@@ -109,6 +110,40 @@ def resumed_in_words(run: Run, trainer: Trainer) -> list[str]:
     ]
     if before["precision"] != run.precision:
         lines.append(f"from here on in {run.precision}, not in {before['precision']}")
+    return lines + changes_in_words(run, "train", "test")
+
+
+def changes_in_words(run: Run, *parts: str) -> list[str]:
+    """What of the videos of these lists is not as it was, as far as a checkpoint says it."""
+    from utils.resume.same_data import changed_files, differences
+
+    before, path = run.start.checkpoint["data"], run.opts.resume
+    if before is None:
+        return [f"{path} does not say which videos it was trained on: that cannot be compared"]
+    lines = []
+    for part in parts:
+        changed, checked = changed_files(before[part], run.data[part])
+        if changed:
+            lines.append(
+                f"the files of {changed} of {checked} videos looked at in the {part} list have "
+                f"changed since {path} was trained, such as to another size"
+            )
+        found = differences(before[part], run.data[part], part)
+        if found:
+            lines.append(f"the {part} list has changed since {path} was trained: {found[0]}")
+    return lines
+
+
+def evaluation_in_words(run: Run) -> list[str]:
+    """What an evaluation has that is not the training's: its videos, and its folder."""
+    opts, folder = run.opts, run.results_folder
+    other = {"dataset", "split"} & opts.changed.keys()
+    lines = [] if other else changes_in_words(run, "test")
+    if folder != run.folder:
+        lines.append(
+            f"results of {opts.resume} on {opts.dataset} split {opts.split} go to {folder}; those "
+            f"of the run stay in {run.folder}"
+        )
     return lines
 
 
@@ -155,17 +190,27 @@ def duration(hours: float) -> str:
     return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
 
 
+def source_in_words(run: Run, state: dict[str, Any]) -> str:
+    """Which weights are evaluated, and what of the test videos they have seen."""
+    number, total = run.num_trained_on, len(run.lists.test)
+    known = "an unknown number" if number is None else str(number or "none")
+    return f"{weights_in_words(state)}; trained on {known} of the {total} test videos"
+
+
 def weights_in_words(state: dict[str, Any]) -> str:
-    """Which weights of its run a checkpoint has."""
-    averaged = "averaged " if state["ema"] else ""
-    if state["chosen_on"]:
-        return (
-            f"{averaged}weights of epoch {state['epoch']}, chosen for their accuracy on "
-            f"{state['chosen_on']}"
-        )
-    return (
-        f"{averaged}weights after epoch {state['epoch']}, chosen without looking at the test videos"
-    )
+    """Which weights of its run a checkpoint has, where they came from and what chose them."""
+    origin, looked_at = state["origin"], state["chosen_on"]
+    verb, whose = "of" if looked_at else "after", "their"
+    words = f"{'averaged ' if state['ema'] else ''}weights {verb} epoch {state['epoch']}"
+    if state["action"] == "head_only":
+        words, whose = f"head on frozen {origin}", "its"
+    elif origin not in (None, "from scratch"):
+        words += f" of a training from {origin}"
+    if looked_at:
+        words += f", chosen for {whose} accuracy on {looked_at}"
+    elif not state["choices"] and state["trained_on"] is not None:  # else not known
+        words += ", chosen without looking at the test videos"
+    return "; ".join([words, *state["choices"]])
 
 
 @contextmanager

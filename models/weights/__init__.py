@@ -95,10 +95,13 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def load(model: nn.Module, entry: Weights, path: str | None = None) -> None:
+def load(model: nn.Module, entry: Weights, path: str | None = None, new_head: bool = False) -> None:
     """Loads a public checkpoint from `path`, or from pretrained/, where it is downloaded first.
 
     Exact: only a head of another class count is replaced, and nothing may be missing or left over.
+
+    Args:
+        new_head: replace it also where the class count is the same.
     """
     read = entry.read or read_state
     state = entry.convert(read(Path(path) if path else fetch(entry)))
@@ -107,7 +110,7 @@ def load(model: nn.Module, entry: Weights, path: str | None = None) -> None:
     ours = model.state_dict()
     classes = len(ours[entry.head[0]])
     theirs = len(state.get(entry.head[0], ours[entry.head[0]]))
-    if theirs != classes:
+    if theirs != classes or new_head:
         log.info(f"the head for {theirs} classes is replaced by a new one for {classes}")
         state |= {key: ours[key] for key in entry.head}
     load_exactly(model, state)

@@ -76,10 +76,11 @@ def head_only(run: Run, stop: GracefulStop) -> int:
     saver = build.build_saver(run, build.build_trainer(run, loader))
     chosen_on = lists.chosen_on if len(heads) > 1 else None
     saver.save("last.pth", chosen_on)
-    source = f"head on frozen {run.start.name}, {words.weights_in_words(saver.state(chosen_on))}"
+    source = words.source_in_words(run, saver.state(chosen_on))
     scores = evaluate_head(run, heads[best], test, lists.test, source)
-    log.info(describe(write_results(run.folder, scores)))
-    log.info(f"checkpoint: {run.folder / 'last.pth'}; --resume with it trains all of the network")
+    log.info(describe(write_results(run.folder, scores, run.num_trained_on)))
+    last = run.folder / "last.pth"
+    log.info(f"checkpoint: {last}; --pretrained {last} with another --name trains all of it")
     return 0
 
 

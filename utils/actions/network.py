@@ -60,8 +60,8 @@ def load_network(opts: Options, device: torch.device) -> TrainedNetwork:
     preprocessing = choose_preprocessing(opts, start)
     evaluation = choose_evaluation(opts, start, preprocessing)
     preprocessing = evaluation.seen_of(preprocessing)
-    num_classes = len(start.class_names or range(1000))  # ImageNet's
-    model = start.build_network(num_classes, network_arguments(opts, start, preprocessing))
+    class_names = start.class_names or range(1000)  # ImageNet's
+    model = start.build_network(class_names, network_arguments(opts, start, preprocessing))
     precision = "fp32" if opts.precision == "auto" and device.type == "cpu" else opts.precision
     if precision != "fp32":
         batch = (opts.batch_size, *preprocessing.network_input())

@@ -14,7 +14,7 @@ from utils.interrupt import GracefulStop
 from utils.metrics import top_k
 from utils.run import Run
 from utils.scores import Scores
-from utils.words import weights_in_words
+from utils.words import evaluation_in_words, source_in_words
 
 # what an order says where the accuracy falls, or does not
 MEANING = {
@@ -33,7 +33,10 @@ def probe_time(run: Run, stop: GracefulStop) -> int:
             "--probe-time is for frames: optical flow played backwards is not that of the reversed "
             "video"
         )
-    evaluation, source = part(Evaluation, run.opts), weights_in_words(run.start.checkpoint)
+    evaluation = part(Evaluation, run.opts)
+    for line in evaluation_in_words(run):
+        log.info(line)
+    source = source_in_words(run, run.start.checkpoint)
     scores = {
         order: score(run, run.lists.test, evaluation, stop, desc=order, source=source, order=order)
         for order in ORDERS
@@ -41,7 +44,7 @@ def probe_time(run: Run, stop: GracefulStop) -> int:
     result = summarize_orders(scores)
     log.info(orders_in_words(result))
     log.info(result["protocol"])
-    log.info(f"written: {', '.join(map(str, write_orders(run.folder, result)))}")
+    log.info(f"written: {', '.join(map(str, write_orders(run.results_folder, result)))}")
     return 0
 
 
@@ -107,6 +110,7 @@ def draw_orders(result: dict[str, Any], path: Path) -> None:
 
 def write_orders(folder: Path, result: dict[str, Any]) -> list[Path]:
     """Writes probe_time.json and probe_time.png; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "probe_time.json", folder / "probe_time.png"]
     with whole(paths[0]) as temporary:
         text = json.dumps(result, indent=1, ensure_ascii=False)

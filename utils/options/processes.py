@@ -3,13 +3,16 @@
 Imported where a launcher has started this process, or where --sync-bn is checked.
 """
 
+import hashlib
 import inspect
 import os
+import socket
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,15 +26,16 @@ from config import UserError
 # for whom the main one alone works, such as while it writes a data set; a process that has ended
 # is noticed at once
 TIMEOUT = timedelta(minutes=30)
+ROOMS = ("models", "pt_dataset", "utils")  # that hold our code
 _store: dist.Store | None = None  # outlives the group, to tell who failed first
 
 
 @contextmanager
-def joined_run() -> Iterator[None]:
+def joined_run(command: Sequence[str]) -> Iterator[None]:
     """Inside, this process belongs to the run that the launcher's variables describe.
 
     Raises:
-        UserError: the processes do not find each other.
+        UserError: the processes do not find each other, or they were not started alike.
     """
     global _store
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -47,6 +51,7 @@ def joined_run() -> Iterator[None]:
             f"({str(error).splitlines()[0]}); start it with torchrun, or set RANK, WORLD_SIZE, "
             "LOCAL_RANK, MASTER_ADDR and MASTER_PORT"
         ) from None
+    check_same_start(command)
     yield
     # none leaves while another still needs it; one that fails does not wait
     wait_for_all()
@@ -135,6 +140,47 @@ def check_shares(num_processes: int, batch_size: int, sync_bn: bool, device: tor
         raise UserError(
             f"--sync-bn needs a --batch-size that is a multiple of the {num_processes} processes"
         )
+
+
+def check_same_start(command: Sequence[str]) -> None:
+    """Raises UserError where processes have another command line, PyTorch or code of ours."""
+    root, code = Path(__file__).resolve().parents[2], hashlib.sha256()
+    for place in (root.glob("*.py"), *((root / room).rglob("*.py") for room in ROOMS)):
+        for path in sorted(place):
+            code.update(path.read_bytes())
+    facts = {"command line": " ".join(command), "version of PyTorch": torch.__version__}
+    check_alike(facts | {"code of this software": code.hexdigest()[:8]})
+
+
+def check_same_data(data: dict[str, Any]) -> None:
+    """Raises UserError where the lists of processes differ, see pt_dataset/identity.py."""
+    facts = {}
+    for part in ("train", "validation", "test"):
+        names = data[part]["names"]
+        by_name = names.argsort(stable=True)
+        facts[f"videos of the {part} list"] = digest(names[by_name])
+        facts[f"order of the {part} list"] = digest(names)
+        for column in ("labels", "num_frames", "fps"):
+            facts[f"{column} of the {part} list"] = digest(data[part][column][by_name])
+    check_alike(facts)
+
+
+def digest(column: torch.Tensor) -> str:
+    return f"{len(column)} videos, {hashlib.sha256(column.numpy().tobytes()).hexdigest()[:8]}"
+
+
+def check_alike(facts: dict[str, str]) -> None:
+    """Raises UserError, in all processes, where one knows something else than the first."""
+    everywhere: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everywhere, (socket.gethostname(), facts))
+    main, expected = everywhere[0]
+    for rank, (host, found) in enumerate(everywhere):
+        for name in expected:
+            if found[name] != expected[name]:
+                raise UserError(
+                    f"process {rank} on {host} and process 0 on {main} differ in the {name}: "
+                    f"'{found[name]}' and '{expected[name]}'; all processes of a run need the same"
+                )
 
 
 def concatenated(share: torch.Tensor, shares: list[int]) -> torch.Tensor:
