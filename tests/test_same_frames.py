@@ -82,6 +82,7 @@ def write_checkpoint(arch, model, clip, evaluation, arch_args=None, **keys):
         "evaluation": evaluation.plain() if evaluation else None,
         "model": model.state_dict(),
         "epoch": 1,
+        "choices": [],
     }
     checkpoint.save(state | keys, Path("net.pth"))
     return "net.pth"
