@@ -5,7 +5,6 @@ the pictures of one video, or a video file. What few data sets need is imported 
 """
 
 import contextlib
-import io
 import os
 import re
 from collections import Counter
@@ -14,7 +13,6 @@ from typing import Protocol
 
 import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
 
 from config import UserError
 from pt_dataset.formats.frame_folder import FolderFrames
@@ -23,8 +21,8 @@ VIDEO_NAME = re.compile(
     r"[^.].*\.(3gp|asf|avi|divx|flv|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)",
     re.IGNORECASE,
 )
-# what Pillow raises on bad files
-PICTURE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+JPEG, START_OF_SCAN = b"\xff\xd8", b"\xff\xda"
+MAX_PIXELS = 1 << 26  # of a picture: twice those of 8K video, so that a damaged header costs little
 ARCHIVE = re.compile(r"\.zip(?=/|$)", re.IGNORECASE)
 
 
@@ -152,23 +150,19 @@ def decoded_pictures(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Each index with its picture, uint8 (H, W, channels): 3 of RGB or 1 of gray.
 
-    They are all decoded into the same memory, so the next one replaces the one before.
+    They may all be in the same memory, where the next one replaces the one before.
     """
     frame = None
     for index in indices:
         try:
-            data = pictures.read(index)
-            if frame is None:
-                frame = np.empty((*picture_size(data), channels), np.uint8)
-            size = decode_into(data, frame)
-        except PICTURE_ERRORS as error:
+            picture = decoded(pictures.read(index), channels, frame)
+        except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
-            if isinstance(error, UnidentifiedImageError):
-                why = "it is no picture"  # Pillow names an object in memory
             message = f"{pictures.name(index)} cannot be decoded: {why}; extract the video again"
             raise BadFrame(message, index) from None
-        if size != frame.shape[:2]:
+        if frame is not None and picture.shape != frame.shape:
             raise odd_one(pictures, indices)
+        frame = picture
         yield index, frame
 
 
@@ -176,37 +170,40 @@ def odd_one(pictures: Pictures, indices: list[int]) -> BadFrame:
     """The error that names the first frame of another size than most of `indices` have."""
     sizes = {}
     for index in indices:
-        with contextlib.suppress(*PICTURE_ERRORS):  # a broken one has no size
-            sizes[index] = picture_size(pictures.read(index))
+        with contextlib.suppress(OSError, ValueError):  # a broken one has no size
+            sizes[index] = decoded(pictures.read(index), channels=3).shape[:2]
     usual = Counter(sizes.values()).most_common(1)[0][0]
     odd = next(index for index, size in sizes.items() if size != usual)
     words = "{1}x{0}, the other frames {3}x{2}".format(*sizes[odd], *usual)
     return BadFrame(f"{pictures.name(odd)} is {words}; extract the video again", odd)
 
 
-def picture_size(data: bytes) -> tuple[int, int]:
-    """Height and width of an encoded picture, from its header."""
-    try:
-        height, width, *_ = simplejpeg.decode_jpeg_header(data)
-        return int(height), int(width)  # as its stubs do not know
-    except ValueError:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.height, image.width
+def decoded(data: bytes, channels: int, out: np.ndarray | None = None) -> np.ndarray:
+    """A picture, uint8 (H, W, channels), in the memory of `out` if it can be.
+
+    Raises:
+        ValueError: it cannot be decoded, or only with a warning of libjpeg: it is damaged.
+    """
+    size = plain_jpeg(data)
+    if size is None:
+        from pt_dataset.formats import other_pictures
+
+        return other_pictures.decoded(data, channels)
+    if out is None or out.shape[:2] != size:
+        out = np.empty((*size, channels), np.uint8)
+    simplejpeg.decode_jpeg(data, "RGB" if channels == 3 else "GRAY", buffer=out)
+    return out
 
 
-def decode_into(data: bytes, out: np.ndarray) -> tuple[int, int]:
-    """Height and width of a picture; if it fits it is in `out`, RGB (H, W, 3) or gray (H, W, 1)."""
-    height, width, channels = out.shape
-    mode, colorspace = ("RGB", "RGB") if channels == 3 else ("L", "GRAY")
+def plain_jpeg(data: bytes) -> tuple[int, int] | None:
+    """Height and width of a JPEG that simplejpeg alone reads right; None of other pictures."""
+    # only in front of the pixels, which would take long to search
+    if not data.startswith(JPEG) or data.find(b"Exif\0", 0, data.find(START_OF_SCAN)) >= 0:
+        return None
     try:
-        *size, stored, _ = simplejpeg.decode_jpeg_header(data)
-        if size == [height, width] and stored not in ("CMYK", "YCCK"):
-            simplejpeg.decode_jpeg(data, colorspace, buffer=out)
-            return height, width
-    except ValueError:
-        pass  # no JPEG or a broken one: Pillow reads it or says what is wrong
-    with Image.open(io.BytesIO(data)) as image:
-        picture = np.asarray(image.convert(mode)).reshape(image.height, image.width, -1)
-    if picture.shape == out.shape:
-        out[:] = picture
-    return picture.shape[:2]
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
+    except KeyError:  # colors sampled as 4:4:1, which it does not know the name of
+        return None
+    if int(height) * int(width) > MAX_PIXELS:
+        raise ValueError(f"{width}x{height} is larger than any frame")
+    return None if colors in ("CMYK", "YCCK") else (int(height), int(width))

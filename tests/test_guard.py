@@ -39,13 +39,13 @@ def test_a_planted_slowdown_is_found_and_named(tmp_path, monkeypatch, capsys):
     rows = results.last("guard", tmp_path)["rows"]
     assert all(0.5 < row["ratio"] < 4 for row in rows)
 
-    decode_into = sources.decode_into
+    decoded = sources.decoded
 
-    def twice(data, out):
-        decode_into(data, out)
-        return decode_into(data, out)
+    def twice(data, channels, out=None):
+        decoded(data, channels)
+        return decoded(data, channels, out)
 
-    monkeypatch.setattr(sources, "decode_into", twice)
+    monkeypatch.setattr(sources, "decoded", twice)
     assert guard.main(["--repeats", "1", "--against", str(tmp_path)]) == 1
     errors = capsys.readouterr().err
     assert "clip of 64 frames / decoding alone" in errors
