@@ -4,6 +4,9 @@ Python's zipfile makes an object of every member, in every process: minutes and 
 2.5 million frames of UCF101. Here the index is one buffer of arrays. Of a large archive it is kept
 in a file beside it, ARCHIVE.index, which all processes map into memory together.
 
+What tells damage is checked: checksums and names of members when they are read, their number and
+places when the index is made.
+
 Format: PKWARE's APPNOTE.TXT, sections 4.3 and 4.5.3.
 """
 
@@ -27,23 +30,26 @@ from pt_dataset.formats.frame_names import EmptyVideo, by_kind, has_frames, in_o
 
 END, END64, LOCATOR64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 MAX_END = 22 + 65535  # bytes: the end record with the longest comment
-# of a member in the central directory: signature, flags, method, packed size, size, lengths of the
-# name, extra field and comment that follow, and offset
-CENTRAL = struct.Struct("<4s4x2H8x2L3H8xL")
+# of a member in the central directory: signature, flags, method, checksum, packed size, size,
+# lengths of the name, extra field and comment that follow, and offset
+CENTRAL = struct.Struct("<4s4x2H4x3L3H8xL")
 LOCAL_LEN = 30  # bytes before the name of a member at its own place
 LOCAL_EXTRA = 64  # bytes: more than what usually follows that name
 MEMBER = np.dtype(  # what the index keeps of a frame
     [
-        *[("offset", "<u8"), ("packed", "<u8"), ("size", "<u8")],
-        *[("name_len", "<u2"), ("method", "<u2"), ("flags", "<u4")],
+        *[("offset", "<u8"), ("packed", "<u4"), ("size", "<u4")],
+        *[("crc", "<u4"), ("name_crc", "<u4")],  # of its bytes, and of its name with folders
+        *[("name_len", "<u2"), ("method", "<u2"), ("flags", "<u2")],
     ]
 )
-ROW = struct.Struct("<3Q2HL")  # the same for one
+ROW = struct.Struct("<Q4L3H")  # the same for one
 STORED, DEFLATED = 0, 8  # methods
 ENCRYPTED = 1  # flag
 ZIP64 = 0xFFFFFFFF  # in place of a number that is too large and stands in the extra field
-MAGIC = int.from_bytes(b"frames 2", "little")
-HEADER = 7  # numbers that an index starts with
+DAMAGED = "{}: its table of contents is damaged; copy it again"
+MAX_SIZE = 1 << 29  # bytes of a frame: more than sources.MAX_PIXELS need, of 16 bits and unpacked
+MAGIC = int.from_bytes(b"frames 3", "little")
+HEADER = 8  # numbers that an index starts with
 KEPT_FROM = 20_000  # frames; the index of a smaller archive is built faster than it is worth a file
 
 
@@ -59,7 +65,7 @@ class Archive:
         self.file = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self.file)
         buffer = load_index(path, self.file)
-        num_keys, num_members, key_len = np.frombuffer(buffer, "<u8", HEADER)[3:6].tolist()
+        num_keys, num_members, key_len = np.frombuffer(buffer, "<u8", HEADER)[4:7].tolist()
         at = HEADER * 8
         self.members = np.frombuffer(buffer, MEMBER, num_members, at)
         at += self.members.nbytes
@@ -123,31 +129,34 @@ class ZipFrames:
     def __init__(self, path: str, folder: str, prefix: str = ""):
         if ".." in folder.split("/"):
             raise UserError(f"{path}/{folder} leads out of the archive; correct the list")
-        self.archive = open_archive(path)
+        self.archive, self.folder = open_archive(path), folder
         self.rows = self.archive.find(folder, prefix)
-        if (self.rows["flags"] & ENCRYPTED).any():
+        if (self.rows["flags"] & ENCRYPTED).all():
             raise UserError(f"{path}/{folder} is encrypted; pack the frames without a password")
-        others = self.rows["method"][~np.isin(self.rows["method"], (STORED, DEFLATED))]
-        if len(others):
+        if not np.isin(self.rows["method"], (STORED, DEFLATED)).any():
             raise UserError(
-                f"{path}/{folder} is compressed by method {others[0]}, of which only 0 (stored) "
-                "and 8 (deflate) can be read; pack the frames with pt_dataset/pack_frames.py"
+                f"{path}/{folder} is compressed by method {self.rows['method'][0]}, of which only "
+                "0 (stored) and 8 (deflate) can be read; pack the frames with "
+                "pt_dataset/pack_frames.py"
             )
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def name(self, index: int) -> str:
-        offset, _, _, name_len, *_ = self.rows[index].tolist()
-        name = decode_name(os.pread(self.archive.file, name_len, offset + LOCAL_LEN))
-        return f"{self.archive.path}/{name}"
+        name = local_name(self.archive.file, self.rows[index])
+        inside = f"{self.folder}, frame {index + 1}," if name is None else decode_name(name)
+        return f"{self.archive.path}/{inside}"
 
     def read(self, index: int) -> bytes:
         """The bytes of a frame; ValueError if they are damaged, OSError if they cannot be read."""
-        offset, packed, size, name_len, method, _ = self.rows[index].tolist()
+        offset, packed, size, crc, name_crc, name_len, method, flags = self.rows[index].tolist()
+        if flags & ENCRYPTED or method not in (STORED, DEFLATED) or max(packed, size) > MAX_SIZE:
+            raise ValueError("its entry in the archive is damaged")
         # at once, although only the header itself tells where the data starts
         data = os.pread(self.archive.file, LOCAL_LEN + name_len + LOCAL_EXTRA + packed, offset)
-        if data[:4] != b"PK\3\4" or len(data) < LOCAL_LEN:
+        name = data[LOCAL_LEN : LOCAL_LEN + name_len]
+        if data[:4] != b"PK\3\4" or len(data) < LOCAL_LEN or zlib.crc32(name) != name_crc:
             raise ValueError("the archive is damaged there")
         start = LOCAL_LEN + sum(struct.unpack_from("<2H", data, 26))
         if start + packed > len(data):
@@ -158,7 +167,7 @@ class ZipFrames:
                 data = zlib.decompressobj(-15).decompress(data, size + 1)
             except zlib.error as error:
                 raise ValueError(str(error)) from None
-        if len(data) != size:
+        if len(data) != size or zlib.crc32(data) != crc:
             raise ValueError("the archive is damaged or cut off there")
         return data
 
@@ -187,7 +196,7 @@ def load_index(path: str, file: int) -> bytes | mmap.mmap:
     if kept is not None:
         return kept
     buffer = build_index(path, file, status)
-    if np.frombuffer(buffer, "<u8", HEADER)[4] >= KEPT_FROM:
+    if np.frombuffer(buffer, "<u8", HEADER)[5] >= KEPT_FROM:
         with contextlib.suppress(OSError):  # read-only, or full: then each process has its own
             with whole(index_path) as temporary:
                 temporary.write_bytes(buffer)
@@ -201,21 +210,23 @@ def map_index(path: str, status: os.stat_result) -> mmap.mmap | None:
     # there is none; it is empty, or too short for a header
     with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
         buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        magic, size, time, num_keys, num_members, key_len, problems_len = np.frombuffer(
-            buffer, "<u8", HEADER
-        ).tolist()
-        length = HEADER * 8 + num_members * MEMBER.itemsize + num_keys * (8 + key_len)
-        wanted = (MAGIC, status.st_size, status.st_mtime_ns, len(buffer))
-        if (magic, size, time, length + problems_len) == wanted:
+        magic, crc, size, time = np.frombuffer(buffer, "<u8", 4).tolist()
+        wanted = (MAGIC, checksum(buffer), status.st_size, status.st_mtime_ns)
+        if (magic, crc, size, time) == wanted:
             return buffer
     return None
+
+
+def checksum(index: bytes | mmap.mmap) -> int:
+    """Of all that follows it in an index."""
+    return zlib.crc32(memoryview(index)[16:])
 
 
 def build_index(path: str, file: int, status: os.stat_result) -> bytes:
     """The buffer that Archive reads, from the central directory of an archive."""
     found, problems = {}, {}
     for folder, (rows, names) in read_directory(path, file, status.st_size).items():
-        members, places = np.frombuffer(rows, MEMBER), {name: i for i, name in enumerate(names)}
+        members, others = np.frombuffer(rows, MEMBER), {name: i for i, name in enumerate(names)}
         for prefix, kind in by_kind(names).items():
             if has_frames(kind):
                 key = f"{folder}\0{prefix}" if prefix else folder
@@ -223,61 +234,77 @@ def build_index(path: str, file: int, status: os.stat_result) -> bytes:
                     ordered = in_order(kind, folder)
                 except UserError as error:
                     ordered, problems[key] = [], str(error)
-                found[key.encode()] = members[[places[name] for name in ordered]]
+                found[key.encode()] = members[[others.pop(name) for name in ordered]]
+        # a frame whose entry is damaged may look like a file that is none
+        if any(local_name(file, members[place]) is None for place in others.values()):
+            raise UserError(DAMAGED.format(path))
     keys, text = np.array(sorted(found), "S"), json.dumps(problems).encode()
     rows = [found[key] for key in sorted(found)]
     ends = np.cumsum([len(part) for part in rows], dtype="<u8")
-    numbers = [MAGIC, status.st_size, status.st_mtime_ns]
+    numbers = [MAGIC, 0, status.st_size, status.st_mtime_ns]
     numbers += [len(keys), sum(map(len, rows)), keys.itemsize, len(text)]
     parts = [np.array(numbers, "<u8"), *rows, ends, keys]
-    return b"".join([*(part.tobytes() for part in parts), text])
+    index = b"".join([*(part.tobytes() for part in parts), text])
+    return index[:8] + struct.pack("<Q", checksum(index)) + index[16:]
 
 
-def find_directory(path: str, file: int, size: int) -> tuple[int, int, int]:
-    """Where the central directory starts and ends, and what stands before the archive, in bytes."""
+def local_name(file: int, row: np.void) -> bytes | None:
+    """The name of a member at its own place, with folders; None if the directory says another."""
+    name = os.pread(file, int(row["name_len"]), int(row["offset"]) + LOCAL_LEN)
+    return name if zlib.crc32(name) == row["name_crc"] else None
+
+
+def find_directory(path: str, file: int, size: int) -> tuple[int, int, int, int]:
+    """Where the central directory starts and ends, what stands before the archive, in bytes; and
+    how many members it has."""
     tail = os.pread(file, MAX_END, max(size - MAX_END, 0))
     at = tail.rfind(END)
     cut_off = UserError(f"{path}: no zip, or its end is cut off; copy it again, or pack it again")
     if at < 0 or len(tail) < at + 22:
         raise cut_off
     end = size - len(tail) + at
-    disk, _, _, _, length, offset = struct.unpack_from("<4H2L", tail, at + 4)
+    disk, _, _, count, length, offset = struct.unpack_from("<4H2L", tail, at + 4)
     if at >= 20 and tail[at - 20 : at - 16] == LOCATOR64:
         record = os.pread(file, 56, end - 20 - 56)
         if record[:4] != END64:
             raise cut_off
-        disk, _, _, _, length, offset = struct.unpack_from("<2L4Q", record, 16)
+        disk, _, _, count, length, offset = struct.unpack_from("<2L4Q", record, 16)
         end -= 20 + 56
     if disk not in (0, 0xFFFF):
         raise UserError(f"{path}: one part of several; join them first with cat")
     shift = end - length - offset  # of an archive behind a program that unpacks it
     if shift < 0:
         raise cut_off
-    return offset + shift, end, shift
+    return offset + shift, end, shift, count
 
 
 def read_directory(path: str, file: int, size: int) -> dict[str, tuple[bytearray, list[str]]]:
     """By folder: its members, as many of MEMBER, and their names without the folder."""
-    at, end, shift = find_directory(path, file, size)
+    start, end, shift, count = find_directory(path, file, size)
     mapped = mmap.mmap(file, 0, access=mmap.ACCESS_READ)
     rows, names = defaultdict(bytearray), defaultdict(bytearray)  # millions: no object for each
+    at = start
     try:
         while at < end:
-            head, flags, method, *numbers, offset = CENTRAL.unpack_from(mapped, at)
+            head, flags, method, crc, *numbers, offset = CENTRAL.unpack_from(mapped, at)
             packed, size, name_len, extra_len, comment_len = numbers
-            if head != b"PK\1\2":
-                raise struct.error
             name_end = at + CENTRAL.size + name_len
             if ZIP64 in (size, packed, offset):
                 extra = mapped[name_end : name_end + extra_len]
                 size, packed, offset = read_zip64(extra, (size, packed, offset))
-            name = mapped[at + CENTRAL.size : name_end].replace(b"\\", b"/")
-            folder, _, own = name.rpartition(b"/")
-            rows[folder] += ROW.pack(offset + shift, packed, size, name_len, method, flags)
+                size, packed = min(size, ZIP64), min(packed, ZIP64)  # too large for a frame anyway
+            name = mapped[at + CENTRAL.size : name_end]
+            if head != b"PK\1\2" or offset + shift > start or b"\0" in name:
+                raise struct.error
+            folder, _, own = name.replace(b"\\", b"/").rpartition(b"/")
+            numbers = packed, size, crc, zlib.crc32(name), name_len, method, flags
+            rows[folder] += ROW.pack(offset + shift, *numbers)
             names[folder] += own + b"/"
-            at = name_end + extra_len + comment_len
+            at, count = name_end + extra_len + comment_len, count - 1
+        if at != end or count % 0x10000:  # of more, old packers write the rest of a division
+            raise struct.error
     except struct.error:
-        raise UserError(f"{path}: its table of contents is damaged; copy it again") from None
+        raise UserError(DAMAGED.format(path)) from None
     found = {}
     for raw, some in rows.items():
         folder = decode_name(raw)
