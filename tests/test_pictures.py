@@ -180,6 +180,14 @@ def test_a_jpeg_with_a_warning_is_a_bad_frame(tmp_path, kind, turn):
     assert problem.kind == "bad frame"
 
 
+def test_a_damaged_jpeg_of_cmyk_is_a_bad_frame():
+    for form in ({}, {"progressive": True}):
+        data = encoded(Image.fromarray(picture()).convert("CMYK"), "JPEG", **form)
+        assert np.array_equal(decoded(data, 3), as_pillow(data))
+        with pytest.raises(ValueError, match=r"[Pp]remature end"):
+            decoded(data[:-2], 3)
+
+
 def test_a_jpeg_that_is_whole_is_taken_whatever_its_form():
     image = Image.fromarray(picture())
     forms = [{"progressive": True}, {"keep_rgb": True}, {"restart_marker_rows": 1}]

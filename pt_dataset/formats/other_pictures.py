@@ -23,9 +23,11 @@ def decoded(data: bytes, channels: int) -> np.ndarray:
     with opened(data) as image:
         image.verify()  # the checksums of PNG, which decoding ignores; it cannot be used afterwards
     with opened(data) as image:
-        if data.startswith(JPEG) and image.mode != "CMYK":
-            colors = "RGB" if channels == 3 else "GRAY"
-            return turned(simplejpeg.decode_jpeg(data, colors), orientation(image))
+        if data.startswith(JPEG):
+            colors = "CMYK" if image.mode == "CMYK" else "RGB" if channels == 3 else "GRAY"
+            picture = simplejpeg.decode_jpeg(data, colors)  # which does not swallow a warning
+            if colors != "CMYK":  # Pillow knows that Adobe stores these inverted
+                return turned(picture, orientation(image))
         image.load()  # PNG may have its EXIF behind the pixels
         picture = np.asarray(eight_bits(image).convert("RGB" if channels == 3 else "L"))
         return turned(picture.reshape(*picture.shape[:2], channels), orientation(image))
