@@ -239,8 +239,6 @@ def test_several_test_lists_of_a_run_count_as_one(write, capsys):
     [
         (["a1.npz", "a2.npz", "--to", "b1.npz", "b1.npz"], "v0 comes 2 times in b1.npz, b1.npz"),
         (["a1.npz", "a2.npz", "--to", "b1.npz"], "20 are only in a1.npz + a2.npz"),
-        (["a1.npz", "a2.npz", "b1.npz"], "A1 A2 --to B1 B2"),
-        (["a1.npz"], "A1 A2 --to B1 B2"),
         (["a1.npz", "other.npz", "--to", "b1.npz"], "not of the same classes: 'down' is 'left'"),
         (["a1.npz", "logits.npz", "--to", "b1.npz"], "scores and logits.npz logits"),
         (["twice.npz", "b1.npz"], "v0 comes 2 times in twice.npz"),
@@ -259,6 +257,14 @@ def test_lists_that_cannot_be_pooled_are_refused(write, files, message):
     with pytest.raises(UserError) as error:
         main(files)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("files", [["a1.npz"], ["a1.npz", "a2.npz", "b1.npz"]])
+def test_which_files_are_of_which_run_is_not_guessed(files, capsys):
+    with pytest.raises(SystemExit):
+        main(files)
+    said = capsys.readouterr().err
+    assert "A1 A2 --to B1 B2" in said or "required: B" in said
 
 
 def test_the_tool_runs_as_a_script(write, tmp_path):

@@ -237,8 +237,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("scores", type=Path, nargs="+", metavar="FILE", help="A and B, or all of A")
-    parser.add_argument("--to", type=Path, nargs="+", default=(), metavar="FILE", help="all of B")
+    parser.add_argument("first", type=Path, metavar="A")
+    parser.add_argument("others", type=Path, nargs="+", metavar="B")
+    parser.add_argument("--to", type=Path, nargs="+", metavar="B", help="then all others are of A")
     parser.add_argument(
         "--group-regex", metavar="RE", help="what the path of a video says of its group (UCF101's)"
     )
@@ -247,7 +248,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     """Raises UserError where the files do not belong together or an option is of no use."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if not args.to and len(args.others) > 1:
+        parser.error("give two files, or several a run: A1 A2 --to B1 B2")
     # here, since --help need not wait for torch
     from utils.results import levels_in_words, summarize_scores
 
@@ -255,9 +259,7 @@ def main(argv: list[str] | None = None) -> None:
         regex = re.compile(args.group_regex) if args.group_regex else None
     except re.error as error:
         raise UserError(f"--group-regex is no regular expression: {error}") from None
-    if not args.to and len(args.scores) != 2:
-        raise UserError("compare takes two files, or several a run: A1 A2 --to B1 B2")
-    sides = (args.scores, args.to) if args.to else (args.scores[:1], args.scores[1:])
+    sides = ([args.first, *args.others], args.to) if args.to else ([args.first], args.others)
     a, b = map(load_side, sides)
     name_a, name_b = (" + ".join(map(str, side)) for side in sides)
     b = aligned(a, b, name_a, name_b)
