@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also 
 
 import numpy as np
 
-from config import UserError, group_of
+from config import Parser, UserError, group_of
 from utils.scores import Scores, load_scores
 
 NUM_DRAWS = 10_000
@@ -234,9 +234,7 @@ def conclusion(found: Comparison, name_a: str, name_b: str) -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("first", type=Path, metavar="A")
     parser.add_argument("others", type=Path, nargs="+", metavar="B")
     parser.add_argument("--to", type=Path, nargs="+", metavar="B", help="then all others are of A")

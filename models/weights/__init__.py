@@ -142,8 +142,8 @@ def fetch(entry: Weights) -> Path:
     if path.exists():
         if not sha256(path).startswith(entry.sha256):
             raise UserError(
-                f"{path} has another checksum than the published file; remove it, or name a file of "
-                "your own with --pretrained-file"
+                f"{path} has another checksum than the published file; remove it, or name a file "
+                "of your own with --pretrained-file"
             )
         return path
     # no `config.whole`, which takes away what is not complete: a download goes on with that
