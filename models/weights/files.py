@@ -19,7 +19,7 @@ PREFIXES = re.compile(r"^(?:(?:module|model|net|network|_orig_mod)\.)+|\b_orig_m
 OWN_KEYS = {"arch", "class_names", "preprocessing", "model"}  # of a checkpoint of ours, at least
 # what training scripts leave beside the tensors: no more than values
 np_scalar = np.float64().__reduce__()[0]
-HARMLESS = [
+HARMLESS: list[Any] = [
     argparse.Namespace,
     *((np_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     np.dtype,
