@@ -8,6 +8,7 @@ import contextlib
 import math
 import os
 import re
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass, replace
@@ -112,6 +113,22 @@ share = partial(option, low=0, high=1)
 def flag(name: str) -> str:
     """An option as it is typed."""
     return "--" + name.replace("_", "-")
+
+
+class Parser(argparse.ArgumentParser):
+    """Whose errors tell how to write a path that begins with a dash, as options do."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        self.typed = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str):
+        for word in self.typed:
+            one_dash = re.match(r"-(?!-|h$|[\d.e+-]*$)", word)  # options have two; no number
+            if one_dash or (word.startswith("-") and os.path.lexists(word)):
+                message += f"; if {word} is a file or folder, write ./{word}"
+                break
+        super().error(message)
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type[Dataclass]) -> None:

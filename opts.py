@@ -175,7 +175,7 @@ class Options(
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = config.Parser(
         prog="main.py",
         usage=f"python main.py --arch {{{','.join(ARCHS)}}} --dataset NAME [options]",
         description="Train or evaluate a video classifier.",

@@ -23,6 +23,7 @@ from config import (
     ARCHS,
     Augmentation,
     Clip,
+    Parser,
     Preprocessing,
     Recipe,
     UserError,
@@ -45,9 +46,7 @@ class Row(NamedTuple):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, metavar="NAME", help="a folder of --data-root")
     parser.add_argument("--data-root", default="videos_dataset", metavar="DIR")
     parser.add_argument("--split", type=int, default=1, metavar="N")

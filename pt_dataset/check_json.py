@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also 
 
 from tqdm import tqdm
 
-from config import UserError, group_of, whole
+from config import Parser, UserError, group_of, whole
 from pt_dataset.datalist import entry_problem, load_array, read_classes, resolve, write_list
 from pt_dataset.listing.check_video import Checked, check_video, error_text
 from pt_dataset.listing.pool import exit_status, run_jobs
@@ -380,9 +380,7 @@ def check_lists(
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Check lists and every video that they name.", allow_abbrev=False
-    )
+    parser = Parser(description="Check lists and every video that they name.", allow_abbrev=False)
     add = parser.add_argument
     add("lists", metavar="LIST", nargs="+", type=Path, help="trainlist01.json and the like")
     class_help = "the class names, label 0 first (default: classes.txt beside each list)"

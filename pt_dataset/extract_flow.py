@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also 
 import numpy as np
 import simplejpeg
 
-from config import UserError
+from config import Parser, UserError
 from pt_dataset.formats.frame_names import FRAME_NAME, by_kind
 from pt_dataset.formats.measure import count_frames
 from pt_dataset.formats.zip_frames import zip_videos
@@ -136,9 +136,7 @@ def compute_flows(*, src: Path, dst: Path, bound: float, quality: int, workers: 
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Compute the optical flow of videos.", allow_abbrev=False
-    )
+    parser = Parser(description="Compute the optical flow of videos.", allow_abbrev=False)
     add = parser.add_argument
     add("src", metavar="SRC", type=Path, help="folders of frames or videos at any depth, or a zip")
     add("dst", metavar="DST", type=Path, help="gets a folder of flow for each video")

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also 
 import numpy as np
 import simplejpeg
 
-from config import UserError
+from config import Parser, UserError
 from pt_dataset.listing.folders import fill_folders, result_folders, walk
 from pt_dataset.listing.pool import exit_status
 from pt_dataset.sources import VIDEO_NAME
@@ -149,9 +149,7 @@ def rate(text: str) -> Fraction:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Decode videos into folders of JPEG frames.", allow_abbrev=False
-    )
+    parser = Parser(description="Decode videos into folders of JPEG frames.", allow_abbrev=False)
     add = parser.add_argument
     add("src", metavar="SRC", type=Path, help="folder with a folder of videos a class, or flat")
     add("dst", metavar="DST", type=Path, help="gets a folder of frames for each video")

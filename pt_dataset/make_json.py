@@ -26,7 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
-from config import DATASETS, UserError, whole
+from config import DATASETS, Parser, UserError, whole
 from pt_dataset.datalist import any_case, list_text
 from pt_dataset.listing.find_videos import FORMS, Found, find_flow, find_videos, measure_videos
 from pt_dataset.listing.groups import require_group
@@ -381,7 +381,7 @@ def regex(text: str) -> re.Pattern:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Write the lists of a data set; without NAME, of all public ones that are in "
         "the data root.",
         allow_abbrev=False,

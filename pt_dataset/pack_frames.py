@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also 
 
 from tqdm import tqdm
 
-from config import UserError, whole
+from config import Parser, UserError, whole
 from pt_dataset.formats.frame_names import by_kind, has_frames, in_order
 from pt_dataset.listing.folders import LONGEST_NAME, walk
 from pt_dataset.listing.made_from import sampled
@@ -153,7 +153,7 @@ def pack_folders(*, frames: Path, out: Path, per_video: bool) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description="Pack folders of frames into zips, to be read in place.", allow_abbrev=False
     )
     add = parser.add_argument

@@ -164,8 +164,11 @@ def test_the_interval_stands_beside_the_number_and_the_protocol():
     result = summarize_scores(scores)
     assert result["top1_interval"] == wilson_interval(3, 4)
     assert describe(result) == (
-        "top-1 75.0 % (95 %: 30.1 to 95.4), mean class accuracy 83.3 % on 4 videos; one clip"
+        "top-1 75.0 % (95 %: 30.1 to 95.4; chance 50.0 %, most frequent class 75.0 %), "
+        "mean class accuracy 83.3 % on 4 videos; one clip"
     )
+    del result["chance"], result["majority"]  # as in results of before they were counted
+    assert "(95 %: 30.1 to 95.4), mean" in describe(result)
     assert result["average"] == "logits"
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -232,6 +233,10 @@ def test_a_run_folder_that_exists_is_not_touched(trained):
     [
         (["--dataset", "nowhere"], "make_json.py folder nowhere"),
         (["--device", "cuda:77"], "--device cuda:77 cannot be used"),
+        (["--device", "xpu"], "--device xpu cannot be used; torch finds cpu"),
+        (["--device", "meta"], "--device meta cannot be used; torch finds cpu"),
+        (["--device", "gpu"], "--device gpu cannot be used; torch finds cpu"),
+        (["--device", "hpu:0"], "--device hpu:0 cannot be used; torch finds cpu"),
         (["--pretrained", "c3d"], "no weights 'c3d' for i3d; there are i3d_rgb_piergiaj"),
         (["--pretrained", "i3d_flow_piergiaj"], "are for --modality flow, not for rgb"),
         (
@@ -245,7 +250,16 @@ def test_a_run_that_cannot_start_says_why_and_leaves_no_folder(in_tiny_set, argv
     with pytest.raises(UserError) as error:
         main([*TINY_RUN, *argv])
     assert message in str(error.value)
+    assert len(str(error.value)) < 300
     assert not Path("saved_model").exists()
+
+
+def test_a_run_in_a_thread_works_without_signals(trained):
+    before = signal.getsignal(signal.SIGINT)
+    with ThreadPoolExecutor(1) as threads:
+        argv = ["--resume", str(RUN / "last.pth"), "--evaluate", "--device", "cpu"]
+        assert threads.submit(main, argv).result() == 0
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize("argv", [[], ["--plan"]])

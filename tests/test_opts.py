@@ -460,3 +460,36 @@ def test_no_list_of_option_names_has_to_be_kept(file):
             names = tuple(e.value for e in node.elts if isinstance(e, ast.Constant))
             if len(names) == len(node.elts) and names not in NAMED:
                 assert not set(names) <= OPTIONS.keys(), f"line {node.lineno}: {names}"
+
+
+USING = ["--resume", "best.pth"]
+
+
+@pytest.mark.parametrize(
+    "argv, path",
+    [
+        ([*USING, "--predict", "-id.mp4"], "-id.mp4"),
+        ([*USING, "--predict", "a.mp4", "-id.mp4", "b.mp4"], "-id.mp4"),
+        ([*USING, "--predict", "-5_YcZK0Ie4.mp4"], "-5_YcZK0Ie4.mp4"),  # as ids of YouTube may be
+        ([*USING, "--predict", "-h.mp4"], "-h.mp4"),
+        ([*USING, "--predict", "--id.mp4"], "--id.mp4"),
+        ([*USING, "--predict", "a.mp4", "--out", "-out"], "-out"),
+        ([*USING, "--export", "-net.onnx"], "-net.onnx"),
+        ([*USING, "--extract-features", "-out", "--videos", "a"], "-out"),
+        (["--resume", "-last.pth"], "-last.pth"),
+        (["--arch", "i3d", "--dataset", "x", "--epochs", "-1"], None),
+        (["--arch", "i3d", "--dataset", "x", "--no-such-option"], None),
+        (["--arch", "i3d", "--dataset", "x", "--lr"], None),
+    ],
+)
+def test_a_path_that_begins_with_a_dash_is_told_how_to_be_written(
+    argv, path, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("--id.mp4").touch()
+    with pytest.raises(SystemExit) as ended:
+        parse_opts(argv)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    hint = f"if {path} is a file or folder, write ./{path}" if path else ""
+    assert hint in said and ("write ./" in said) == bool(path)

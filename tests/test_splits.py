@@ -12,10 +12,13 @@ from config import UserError
 from main import main
 from opts import parse_opts
 from utils.actions.splits import Series
-from utils.scores import Scores, save_scores
+from utils.compare import main as compare
+from utils.fuse_scores import main as fuse
+from utils.scores import Scores, load_scores, save_scores
 
 PREFIX = Path("saved_model/net_set")
 FILE = Path("saved_model/net_set_splits.json")
+POOLED = Path("saved_model/net_set_scores.npz")
 TOP1 = {1: 80.0, 2: 82.0, 3: 87.0}
 
 
@@ -73,6 +76,7 @@ def test_mean_and_standard_deviation_are_those_worked_out_by_hand(caplog):
         assert series(Runs()) == 0
     saved = json.loads(FILE.read_text())
     assert saved["top1"] == {"mean": 83, "std": pytest.approx(13**0.5)}  # (9 + 1 + 16) / 2
+    assert saved["protocol"] == "one clip"
     assert "top5" not in saved  # of few classes it says nothing
     assert [saved["splits"][str(split)]["top1"] for split in TOP1] == [80, 82, 87]
     assert "mean over splits 1, 2, 3: top-1 83.0 % (standard deviation 3.6)" in caplog.text
@@ -86,8 +90,9 @@ def test_videos_that_are_tested_once_are_counted_together(caplog):
     found = json.loads(FILE.read_text())["pooled"]
     assert (found["top1"], found["num_videos"]) == (pytest.approx(100 * 6 / 9), 9)
     assert found["top1_interval"] == [pytest.approx(35.4, abs=0.1), pytest.approx(87.9, abs=0.1)]
-    words = "pooled over the 9 videos of all test lists, each tested once: top-1 66.7 % (95 %: 35.4"
-    assert words in caplog.text
+    assert (found["chance"], found["majority"]) == (50, 100)
+    words = "pooled over all test lists, each video tested once: top-1 66.7 % (95 %: 35.4 to 87.9; "
+    assert words + "chance 50.0 %, most frequent class 100.0 %)" in caplog.text
 
 
 def test_lists_that_share_a_video_are_not_counted_together(caplog):
@@ -95,6 +100,26 @@ def test_lists_that_share_a_video_are_not_counted_together(caplog):
         series(Runs(shared=["twice"]))
     assert "pooled" not in json.loads(FILE.read_text())
     assert "pooled" not in caplog.text
+    assert "not counted together: twice comes 3 times in saved_model/net_set_1" in caplog.text
+
+
+def test_the_scores_of_a_series_are_kept_for_other_tools(capsys):
+    series(Runs())
+    kept = load_scores(POOLED)
+    assert kept.names == ["1/0", "1/wrong", "2/0", "2/1", "2/wrong"] + [
+        "3/0",
+        "3/1",
+        "3/2",
+        "3/wrong",
+    ]
+    assert kept.protocol == "one clip; 3 test lists as one: split 1 + split 2 + split 3"
+    compare([str(FILE), str(POOLED)])
+    fuse([str(FILE), str(FILE)])
+    out = capsys.readouterr().out
+    assert f"A: {FILE}: top-1 66.7 %" in out and "may well be chance" in out
+    assert "both: top-1 66.7 %" in out
+    series(Runs(shared=["twice"]), evaluate=True)
+    assert not POOLED.exists()  # not those of what the series was before
 
 
 def test_a_series_whose_first_folder_is_gone_still_has_its_mean(caplog):

@@ -1,18 +1,27 @@
 """Loading is exact, and nothing that is not the right file gets into a network."""
 
+import argparse
 import functools
+import gzip
 import hashlib
 import http.server
+import io
+import json
 import pickle
 import threading
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from config import UserError
 from models import build_model, weights
-from models.weights import fetch, load_exactly, public_weights, read_state
+from models.weights import fetch, load_exactly, public_weights
+from models.weights.caffe2 import read_caffe2_pickle
+from models.weights.files import WRAPPERS, read_state
 from models.weights.i3d import WEIGHTS, convert_piergiaj
 
 
@@ -99,29 +108,178 @@ def test_a_checkpoint_of_another_network_lists_both_sides(tmp_path):
         build_model("i3d", 4, weights="i3d_rgb_piergiaj", weights_file=save(tmp_path, other))
 
 
+STATE = {"features.conv.weight": torch.arange(6.0).view(2, 3), "head.bias": torch.ones(2)}
+
+
+def beginning_with(prefix, state=STATE):
+    return {prefix + key: value for key, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        STATE,
+        *({name: STATE, "epoch": 3} for name in WRAPPERS),
+        {"epoch": 3, "model": {"net": {"state_dict": STATE}}, "optimizer": {"state": {}}},
+        {"state_dict": STATE, "model": {"depth": 50}},
+        beginning_with("module."),
+        beginning_with("module.module."),
+        beginning_with("_orig_mod."),
+        beginning_with("model."),
+        {"net": {"state_dict": beginning_with("module._orig_mod.model.module.")}},
+        {"features._orig_mod.conv.weight": STATE["features.conv.weight"]}
+        | {"head.bias": STATE["head.bias"]},  # a part was compiled
+        {"state_dict": STATE, "args": argparse.Namespace(lr=0.1), "best": np.float64(71.5)},
+    ],
+    ids=lambda content: ",".join(content)[:40],
+)
+def test_wrappers_and_prefixes_are_taken_off_however_often(tmp_path, content):
+    state = read_state(Path(save(tmp_path, content)))
+    assert state.keys() == STATE.keys()
+    assert all(torch.equal(state[key], STATE[key]) for key in STATE)
+
+
 class Danger:
     def __reduce__(self):
         return (open, ("i_was_here", "w"))
 
 
+def zipped(**members):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name.replace("__", "/"), text)
+    return file.getvalue()
+
+
+def saved(content, **how):
+    file = io.BytesIO()
+    torch.save(content, file, **how)
+    return file.getvalue()
+
+
+def flipped(content, place):
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+WHOLE = saved(STATE)
+OLD = saved(STATE, _use_new_zipfile_serialization=False)
+OURS = {"arch": "i3d", "class_names": ["a"], "preprocessing": {}, "model": STATE, "epoch": 3}
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "is empty"),
+        (b"\n <!DOCTYPE html><html>Quota exceeded</html>", "is a web page"),
+        (b'{"error": "not found"}', "a server's answer"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\n", "git lfs pull"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "is a file of Keras"),
+        (zipped(**{"model.weights.h5": "", "config.json": "{}"}), "is a file of Keras"),
+        (zipped(**{"a.npy": "", "b.npy": ""}), "is an archive of numpy"),
+        (zipped(script__constants__pkl=""), "is an archive; unpack it"),
+        (zipped(**{"script/constants.pkl": "", "script/data.pkl": ""}), "is TorchScript"),
+        (zipped(**{"net/archive_format": "pt2"}), "is a program of torch.export"),
+        (zipped(weights__net="", readme=""), "weight file that is in it: weights/net, readme"),
+        (zipped(), "nothing at all"),
+        (gzip.compress(WHOLE), "is an archive; unpack it"),
+        (bytes(257) + b"ustar" + bytes(300), "is an archive; unpack it"),
+        (WHOLE[: len(WHOLE) // 2], "is cut off or damaged"),
+        (WHOLE[:-1], "is cut off or damaged"),
+        (OLD[: len(OLD) // 2], "is cut off or damaged"),
+        (flipped(WHOLE, WHOLE.index(STATE["head.bias"].numpy().tobytes())), "wrong checksum"),
+        (bytes(1000), "is cut off or damaged, or no file of tensors"),
+        (pickle.dumps({"a": 1}, protocol=2), "no file of tensors"),
+        (pickle.dumps({"a": Danger()}, protocol=2), "open, which only its own code can read"),
+        (saved({"a": Danger()}), "open, which only its own code can read"),
+        (saved(torch.nn.Linear(2, 2)), "torch.nn.modules.linear.Linear, which only its own code"),
+        (saved([1, 2]), "holds no state dict but list"),
+        (saved({}), "holds no state dict but dict"),
+        (saved({"epoch": 3, "weights": STATE}), "by an unknown name: epoch, weights"),
+        (saved(STATE | beginning_with("module.")), "holds two networks in one state dict"),
+        (saved(OURS), "start from it with --pretrained {path} and without --pretrained-file"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize("content", ["html", "code", "list", "nothing", "missing"])
-def test_a_file_that_is_no_state_dict_is_one_clear_error(tmp_path, content, monkeypatch):
+def test_a_file_of_something_else_is_named_as_what_it_is(tmp_path, content, message, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "file.pt"
-    if content == "html":
-        path.write_text("<html>404</html>")
-    elif content == "code":
-        path.write_bytes(pickle.dumps({"a": Danger()}))
-    elif content == "list":
-        torch.save([1, 2], path)
-    elif content == "nothing":
-        path.write_bytes(b"")
+    path.write_bytes(content)
     with pytest.raises(UserError) as error:
         read_state(path)
-    assert str(path) in str(error.value)
+    assert str(error.value).startswith(str(path)) and message.format(path=path) in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "i_was_here").exists()
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path):
+    for read in (read_state, read_caffe2_pickle):
+        with pytest.raises(UserError, match="no weight file none.pt"):
+            read(Path("none.pt"))
+        with pytest.raises(UserError, match="cannot be read: Is a directory"):
+            read(tmp_path)
+
+
+def test_the_reader_of_caffe2_names_other_files_too(tmp_path):
+    (tmp_path / "page.pkl").write_text("<html>404</html>")
+    with pytest.raises(UserError, match="page.pkl is a web page"):
+        read_caffe2_pickle(tmp_path / "page.pkl")
+
+
+def safetensors(header, tensors=b"", size=None):
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (len(header) if size is None else size).to_bytes(8, "little") + header + tensors
+
+
+def entry_of(dtype, shape, begin, end):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+TENSORS = np.arange(6, dtype="<f4").tobytes() + b"\x80\x3f" + b"\1\0" + np.int64(7).tobytes()
+HEADER = {
+    "__metadata__": {"format": "pt"},
+    "model.weight": entry_of("F32", [2, 3], 0, 24),
+    "model.half": entry_of("BF16", [1], 24, 26),
+    "model.mask": entry_of("BOOL", [2], 26, 28),
+    "model.count": entry_of("I64", [], 28, 36),
+    "model.none": entry_of("F32", [0, 3], 36, 36),
+}
+
+
+@pytest.mark.parametrize("padding", range(8))  # of the header: tensors need not be aligned
+def test_safetensors_are_read(tmp_path, padding):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(safetensors(json.dumps(HEADER).encode() + b" " * padding, TENSORS))
+    state = read_state(path)
+    assert torch.equal(state["weight"], torch.arange(6.0).view(2, 3))
+    assert torch.equal(state["half"], torch.ones(1, dtype=torch.bfloat16))
+    assert state["mask"].tolist() == [True, False]
+    assert state["count"] == 7 and state["count"].dtype == torch.int64
+    assert state["none"].shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        safetensors({"a": {}}),
+        safetensors({"a": 1}),
+        safetensors(b"{]"),
+        safetensors(b"{} "),
+        safetensors(HEADER, TENSORS[:-1]),
+        safetensors(HEADER, TENSORS + b"x"),
+        safetensors(HEADER, TENSORS, size=10**7),
+        safetensors({"a": entry_of("F32", [2, 2], 0, 24)}, TENSORS[:24]),
+        safetensors({"a": entry_of("F8_E5M2", [36], 0, 36)}, TENSORS),
+        safetensors({"a": entry_of("F32", [9], -36, 0)}, TENSORS),
+        safetensors({"a": entry_of("F32", ["9"], 0, 36)}, TENSORS),
+    ],
+)
+def test_damaged_safetensors_are_one_sentence(tmp_path, content):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is cut off or damaged|holds no state dict"):
+        read_state(path)
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
@@ -210,6 +368,14 @@ def test_a_wrong_checksum_leaves_no_file(tmp_path, server, folder):
     with pytest.raises(UserError, match="another checksum"):
         fetch(entry_for(f"{server}/w.pt", b"weights"))
     assert list(folder.iterdir()) == []
+
+
+def test_a_file_that_is_there_is_checked_too(tmp_path, server, folder):
+    """The oldest format of torch, that of many public files, has no checksum of its own."""
+    (folder / "w.pt").write_bytes(b"weightS")
+    with pytest.raises(UserError, match="pretrained/w.pt has another checksum .* remove it"):
+        fetch(entry_for(f"{server}/w.pt", b"weights"))
+    assert (folder / "w.pt").exists()
 
 
 def test_a_download_that_ends_early_goes_on_where_it_ended(tmp_path, server, folder):

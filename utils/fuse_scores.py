@@ -1,10 +1,10 @@
 """Add up the scores of two streams, such as RGB and optical flow, of the same videos.
 
-    python utils/fuse_scores.py A.npz B.npz [--weights 1 1.5] [--out FUSED]
+    python utils/fuse_scores.py A B [--weights 1 1.5] [--out FUSED]
 
-A.npz and B.npz are scores.npz of two evaluations. TSN weighs the logits of RGB and flow 1 : 1.5,
-I3D 1 : 1: evaluate both with --average logits, or with --protocol tsn or i3d. FUSED becomes a
-folder of files like those of an evaluation.
+A and B are the scores.npz of two evaluations, or the NAME_splits.json of two series. TSN weighs
+the logits of RGB and flow 1 : 1.5, I3D 1 : 1: evaluate both with --average logits, or with
+--protocol tsn or i3d. FUSED becomes a folder of files like those of an evaluation.
 """
 
 import argparse
@@ -14,9 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
-from config import UserError
-from utils.compare import aligned
-from utils.scores import Scores, load_scores
+from config import Parser, UserError
+from utils.compare import aligned, load_side
+from utils.scores import Scores
 
 
 def fuse_streams(a: Scores, b: Scores, weights: tuple[float, float]) -> Scores:
@@ -32,11 +32,9 @@ def fuse_streams(a: Scores, b: Scores, weights: tuple[float, float]) -> Scores:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("a", type=Path, metavar="A.npz")
-    parser.add_argument("b", type=Path, metavar="B.npz")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("a", type=Path, metavar="A")
+    parser.add_argument("b", type=Path, metavar="B")
     parser.add_argument(
         "--weights", nargs=2, type=float, default=(1.0, 1.0), metavar=("A", "B"), help="(1 1)"
     )
@@ -54,8 +52,8 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError("--weights must be two numbers, none below 0 and one above")
     if args.out and args.out.exists():
         raise UserError(f"{args.out} exists; choose another --out, or remove it")
-    a = load_scores(args.a)
-    b = aligned(a, load_scores(args.b), args.a, args.b)
+    a, b = load_side([args.a]), load_side([args.b])
+    b = aligned(a, b, args.a, args.b)
     if a.average != b.average:
         raise UserError(
             f"{args.a} holds averaged {a.average} and {args.b} {b.average}, which have no sum; "

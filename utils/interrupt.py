@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and SIGUSR1 as requests that are granted between two steps."""
 
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -26,13 +27,18 @@ class Stop(Exception):
 
 
 class GracefulStop:
-    """While entered, a signal lets the step or file in hand be finished; a second one does not."""
+    """While entered, a signal lets the step or file in hand be finished; a second one does not.
+
+    Only the main thread can ask for signals: of a run in another one they end the program.
+    """
 
     def __init__(self):
         self.requested: int | None = None
 
     def __enter__(self) -> "GracefulStop":
-        self.previous = {signum: signal.signal(signum, self._request) for signum in STATUS}
+        in_main = threading.current_thread() is threading.main_thread()
+        signals = STATUS if in_main else ()
+        self.previous = {signum: signal.signal(signum, self._request) for signum in signals}
         return self
 
     def __exit__(self, *exception) -> None:

@@ -28,6 +28,11 @@ def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     return 100 * torch.stack([hits[true == label].mean() for label in true.unique()]).mean().item()
 
 
+def majority(labels: np.ndarray) -> float:
+    """Top-1 in percent of always answering the class that is most frequent among `labels`."""
+    return 100 * np.bincount(labels).max().item() / len(labels)
+
+
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:
     """The 95 % interval, in percent, of a share that was seen as `correct` of `total`.
 

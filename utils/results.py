@@ -8,7 +8,7 @@ import torch
 
 from config import Evaluation, Preprocessing, whole
 from utils import confusion
-from utils.metrics import mean_class_accuracy, num_correct, top_k, wilson_interval
+from utils.metrics import majority, mean_class_accuracy, num_correct, top_k, wilson_interval
 from utils.scores import Scores, save_scores
 
 
@@ -19,6 +19,8 @@ class Result(TypedDict):
     top1_interval: tuple[float, float]  # 95 %
     top5: float | None  # None where there are no more than five classes
     mean_class_accuracy: float
+    chance: float  # top-1 to expect of guesses
+    majority: float  # top-1 of the class that most of these videos have
     num_videos: int
     num_skipped: int
     num_trained_on: int | None  # of all videos of the list, by this software; None: not known
@@ -36,6 +38,8 @@ def summarize_scores(scores: Scores, num_trained_on: int | None = None) -> Resul
         "top1_interval": wilson_interval(num_correct(values, labels, 1), len(labels)),
         "top5": top_k(values, labels, 5),
         "mean_class_accuracy": mean_class_accuracy(values, labels),
+        "chance": 100 / len(scores.class_names),
+        "majority": majority(labels),
         "num_videos": len(labels),
         "num_skipped": scores.num_skipped,
         "num_trained_on": num_trained_on,
@@ -48,12 +52,18 @@ def describe(result: Result) -> str:
     """One line for people: no number without its protocol."""
     top5 = "" if result["top5"] is None else f", top-5 {result['top5']:.1f} %"
     low, high = result["top1_interval"]
+    levels = f"; {levels_in_words(result)}" if "chance" in result else ""  # not in older files
     skipped = f" ({result['num_skipped']} skipped)" if result["num_skipped"] else ""
     return (
-        f"top-1 {result['top1']:.1f} % (95 %: {low:.1f} to {high:.1f}){top5}, mean class accuracy "
-        f"{result['mean_class_accuracy']:.1f} % "
+        f"top-1 {result['top1']:.1f} % (95 %: {low:.1f} to {high:.1f}{levels}){top5}, "
+        f"mean class accuracy {result['mean_class_accuracy']:.1f} % "
         f"on {result['num_videos']} videos{skipped}; {result['protocol']}"
     )
+
+
+def levels_in_words(result: Result | dict[str, Any]) -> str:
+    """The accuracies that need no network."""
+    return f"chance {result['chance']:.1f} %, most frequent class {result['majority']:.1f} %"
 
 
 def protocol_in_words(evaluation: Evaluation, preprocessing: Preprocessing) -> str:

@@ -392,11 +392,15 @@ def pick_device(opts: Options) -> torch.device:
         name = own_gpu(name)
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # also refused by meta, which has no values
         if distributed.launched() and device.type == "cuda":
             torch.cuda.set_device(device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from None
+    except (RuntimeError, AssertionError, ImportError) as error:
+        kind = torch.accelerator.current_accelerator()
+        others = [f"{kind}:{i}" for i in range(torch.accelerator.device_count())]
+        found = ", ".join(["cpu", *others])
+        reason = f": {str(error).splitlines()[0]}" if name in (*others, str(kind)) else ""
+        raise UserError(f"--device {name} cannot be used{reason}; torch finds {found}") from None
     if distributed.launched() or opts.sync_bn:
         from utils.options.processes import check_shares
 

@@ -26,8 +26,9 @@ def run_in_words(run: Run, trainer: Trainer) -> list[str]:
         f"{opts.arch}: {million:.2f} M parameters, "
         f"{run.start.origin or opts.pretrained or 'from an unknown start'}; "
         f"{opts.dataset}: {len(lists.train)} training and {len(lists.test)} test videos in "
-        f"{len(lists.class_names)} classes; {opts.epochs} epochs of {trainer.steps_per_epoch} "
-        f"steps of {opts.batch_size} clips on {run.device.type} in {run.precision}"
+        f"{len(lists.class_names)} classes (chance {100 / len(lists.class_names):.1f} %); "
+        f"{opts.epochs} epochs of {trainer.steps_per_epoch} steps of {opts.batch_size} clips "
+        f"on {run.device.type} in {run.precision}"
     ]
     if distributed.world_size() > 1:
         norm = "of all" if opts.sync_bn else "of its own; those of the first one are saved"

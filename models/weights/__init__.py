@@ -32,7 +32,7 @@ class Weights:
 
     url: str
     sha256: str = ""  # of the file, or how it begins; empty where none was published
-    read: Callable[[Path], State] | None = None  # reads a file that torch.load does not
+    read: Callable[[Path], State] | None = None  # reads a file that `files` does not
     convert: Callable[[State], State]  # their state dict -> ours
     # what is left to convert once the network is known (of the entry's own class), say inflation
     adapt: Callable[[State, Any], State] | None = None
@@ -103,6 +103,9 @@ def load(model: nn.Module, entry: Weights, path: str | None = None, new_head: bo
     Args:
         new_head: replace it also where the class count is the same.
     """
+    # here, since a network without public weights reads no file of them
+    from models.weights.files import read_state
+
     read = entry.read or read_state
     state = entry.convert(read(Path(path) if path else fetch(entry)))
     if entry.adapt:
@@ -136,25 +139,15 @@ def load_exactly(model: nn.Module, state: State) -> None:
     model.load_state_dict(state)
 
 
-def read_state(path: Path) -> State:
-    """The state dict in a file, whatever wraps it and whether or not keys begin with `module.`."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"no weight file {path}") from None
-    except Exception as error:  # torch.load has no common error for files that are not its own
-        raise UserError(f"{path} is no file of tensors ({type(error).__name__})") from None
-    for wrapper in ("state_dict", "model_state", "model"):
-        state = state.get(wrapper, state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
-        raise UserError(f"{path} does not hold a state dict")
-    return {key.removeprefix("module."): value for key, value in state.items()}
-
-
 def fetch(entry: Weights) -> Path:
     """The file of `entry` in pretrained/, downloaded if need be; never half a file by that name."""
     path = FOLDER / entry.url.rsplit("/", 1)[1]
     if path.exists():
+        if not sha256(path).startswith(entry.sha256):
+            raise UserError(
+                f"{path} has another checksum than the published file; remove it, or name a file "
+                "of your own with --pretrained-file"
+            )
         return path
     # no `config.whole`, which takes away what is not complete: a download goes on with that
     partial = path.with_suffix(".part")
@@ -169,7 +162,7 @@ def fetch(entry: Weights) -> Path:
             f"the download of {entry.url} ended early; the same command goes on with it, "
             f"or put the file at {path}"
         )
-    digest = hashlib.sha256(partial.read_bytes()).hexdigest()
+    digest = sha256(partial)
     if not digest.startswith(entry.sha256):
         partial.unlink()
         raise UserError(
@@ -177,6 +170,10 @@ def fetch(entry: Weights) -> Path:
         )
     partial.replace(path)
     return path
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def download(url: str, path: Path) -> bool:

@@ -8,6 +8,7 @@ import torch
 
 from config import UserError
 from models.weights import State
+from models.weights.files import check_form
 
 
 class ArrayUnpickler(pickle.Unpickler):
@@ -33,13 +34,12 @@ class ArrayUnpickler(pickle.Unpickler):
 
 def read_caffe2_pickle(path: Path) -> State:
     """The arrays in a file of Caffe2, a pickle of Python 2, without running what it says."""
+    check_form(path)
     try:
         with open(path, "rb") as file:
             blobs = ArrayUnpickler(file, encoding="latin1").load()["blobs"]
         arrays = {name: value for name, value in blobs.items() if isinstance(value, np.ndarray)}
         return {name: torch.from_numpy(value.astype(np.float32)) for name, value in arrays.items()}
-    except FileNotFoundError:
-        raise UserError(f"no weight file {path}") from None
     except UserError as error:
         raise UserError(f"{path} is not safe to read: {error}") from None
     except Exception as error:  # a file that is no pickle can end in almost any

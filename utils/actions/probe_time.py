@@ -11,7 +11,8 @@ from config import Evaluation, UserError, part, whole
 from pt_dataset.inputs.orders import ORDERS
 from utils.build import score
 from utils.interrupt import GracefulStop
-from utils.metrics import top_k
+from utils.metrics import majority, top_k
+from utils.results import levels_in_words
 from utils.run import Run
 from utils.scores import Scores
 from utils.words import evaluation_in_words, source_in_words
@@ -43,7 +44,7 @@ def probe_time(run: Run, stop: GracefulStop) -> int:
     }
     result = summarize_orders(scores)
     log.info(orders_in_words(result))
-    log.info(result["protocol"])
+    log.info(f"{levels_in_words(result)}; {result['protocol']}")
     log.info(f"written: {', '.join(map(str, write_orders(run.results_folder, result)))}")
     return 0
 
@@ -66,6 +67,7 @@ def summarize_orders(scores: dict[str, Scores]) -> dict[str, Any]:
         "classes": classes,
         "num_videos": len(labels),
         "chance": 100 / len(class_names),
+        "majority": majority(labels),
         "protocol": first.protocol,
     }
 

@@ -1,7 +1,8 @@
 """--splits: the splits of a data set as one series of runs, whose mean is what papers report.
 
 Where no video is in two of the test lists, as in a cross-validation, all of them are also counted
-together, as one test set: its interval is narrower than any of a split.
+together, as one test set: its interval is narrower than any of a split. utils/compare.py and
+utils/fuse_scores.py take its scores.
 """
 
 import json
@@ -15,10 +16,10 @@ from config import RUNS, UserError, whole
 from opts import Options
 from pt_dataset.video_lists import read_dataset
 from utils import distributed
+from utils.compare import POOLED, SERIES, pool
 from utils.loggers import set_up_console
-from utils.metrics import wilson_interval
-from utils.results import Result, describe
-from utils.scores import load_scores
+from utils.results import Result, describe, summarize_scores
+from utils.scores import Scores, load_scores, save_scores
 
 METRICS = (("top1", "top-1"), ("top5", "top-5"), ("mean_class_accuracy", "mean class accuracy"))
 log = logging.getLogger("video")
@@ -51,7 +52,8 @@ class Series:
     """The results of the splits of a data set, each of which is run in a folder of its own.
 
     What is done stands in <prefix>_splits.json after each split, so that the same command goes on
-    with the one that was cut. An evaluation always starts with the first.
+    with the one that was cut. An evaluation always starts with the first. The scores of all test
+    lists, where they can be counted together, are in <prefix>_scores.npz.
 
     Args:
         prefix: of the run folders, <prefix>_1 and so on.
@@ -62,7 +64,8 @@ class Series:
 
     def __init__(self, splits: Sequence[int], prefix: Path, evaluate: bool):
         self.folders = {str(split): Path(f"{prefix}_{split}") for split in splits}
-        self.file, self.evaluate = Path(f"{prefix}_splits.json"), evaluate
+        self.file, self.scores = Path(f"{prefix}{SERIES}"), Path(f"{prefix}{POOLED}")
+        self.evaluate = evaluate
         self.results: dict[str, Result] = distributed.from_main(self._results_before)
 
     def _results_before(self) -> dict[str, Result]:
@@ -116,8 +119,9 @@ class Series:
                 f"and '{protocols[1]}'; measure all by one with --evaluate"
             )
         means = mean_and_deviation(list(results.values()))
-        pooled = distributed.from_main(lambda: pool_scores(self.folders.values()))
-        self._save({"splits": results} | means | ({"pooled": pooled} if pooled else {}))
+        scores = distributed.from_main(lambda: pool_scores(self.folders.values()))
+        pooled = {"pooled": summarize_scores(scores)} if scores else {}
+        self._save({"splits": results, "protocol": protocols[0]} | means | pooled, scores)
         for split, result in results.items():
             log.info(f"split {split}: {describe(result)}")
         numbers = ", ".join(
@@ -126,18 +130,16 @@ class Series:
             if name in means
         )
         log.info(f"mean over splits {', '.join(results)}: {numbers}; {protocols[0]}")
-        if pooled:
-            low, high = pooled["top1_interval"]
-            log.info(
-                f"pooled over the {pooled['num_videos']} videos of all test lists, each tested "
-                f"once: top-1 {pooled['top1']:.1f} % (95 %: {low:.1f} to {high:.1f}); "
-                f"{protocols[0]}"
-            )
+        for result in pooled.values():
+            log.info(f"pooled over all test lists, each video tested once: {describe(result)}")
         log.info(f"results of all splits: {self.file}")
 
-    def _save(self, content: dict[str, Any]) -> None:
+    def _save(self, content: dict[str, Any], scores: Scores | None = None) -> None:
         if distributed.is_main():
             self.file.parent.mkdir(parents=True, exist_ok=True)
+            self.scores.unlink(missing_ok=True)  # never those of another result
+            if scores:
+                save_scores(self.scores, scores)
             with whole(self.file) as temporary:
                 temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -152,22 +154,14 @@ def mean_and_deviation(results: Sequence[Result]) -> dict[str, dict[str, float]]
     return numbers
 
 
-def pool_scores(folders: Iterable[Path]) -> dict[str, Any] | None:
-    """Top-1 in percent over the videos of all test lists, if none of them is on two.
+def pool_scores(folders: Iterable[Path]) -> Scores | None:
+    """The scores of all test lists as one, if no video is on two of them.
 
     A folder may have been removed since its split was done: then nothing is pooled.
     """
+    files = [folder / "scores.npz" for folder in folders]
     try:
-        parts = [load_scores(folder / "scores.npz") for folder in folders]
+        return pool(list(map(load_scores, files)), files)
     except UserError as error:
         log.info(f"the test lists are not counted together: {error}")
         return None
-    names = [name for part in parts for name in part.names]
-    if len(set(names)) < len(names):
-        return None
-    correct = sum(int((one.scores.argmax(axis=1) == one.labels).sum()) for one in parts)
-    return {
-        "top1": 100 * correct / len(names),
-        "top1_interval": wilson_interval(correct, len(names)),
-        "num_videos": len(names),
-    }
