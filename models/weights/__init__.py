@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import re
 import urllib.request
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,6 +140,9 @@ def load_exactly(model: nn.Module, state: State) -> None:
 def read_state(path: Path) -> State:
     """The state dict in a file, whatever wraps it and whether or not keys begin with `module.`."""
     try:
+        # torch does not look at the checksums of its zips; its older files are none and have none
+        if zipfile.is_zipfile(path) and (broken := zipfile.ZipFile(path).testzip()):
+            raise zipfile.BadZipFile(f"{broken} has another checksum")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"no weight file {path}") from None
