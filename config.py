@@ -8,13 +8,34 @@ import contextlib
 import math
 import os
 import re
+import reprlib
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import (
+    MISSING,
+    Field,
+    dataclass,
+    field,
+    fields,
+    is_dataclass,
+    make_dataclass,
+    replace,
+)
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 USES = ("predict", "extract_features", "export")  # what a trained network is good for
 RUNS = Path("saved_model")  # folder of all runs, below the working folder
@@ -190,6 +211,64 @@ def in_form(kind: type[Dataclass], values: dict[str, Any]) -> dict[str, Any]:
     return formed
 
 
+def misfit(where: str, value: Any, form: Any, facts: Mapping[str, Any] | None = None) -> str:
+    """Which part of something that was read from a file is not of its form, and why; or "".
+
+    Args:
+        where: what it is called.
+        form: an annotation; a dict has what the fields of a dataclass say, and nothing else.
+        facts: limits and choices of the numbers and words in it, see `option`.
+    """
+    facts, kind, inner = facts or {}, get_origin(form) or form, get_args(form)
+    wrong = f"{where} is {reprlib.repr(value)}"
+    if kind is Annotated:
+        return misfit(where, value, inner[0], inner[1])
+    if kind in (Union, UnionType):
+        problems = [misfit(where, value, one, facts) for one in inner]
+        return "" if "" in problems else problems[0]
+    if kind in (Literal, Any):
+        return "" if kind is Any or value in inner else wrong
+    if is_dataclass(kind) and isinstance(value, dict):
+        known = {f.name: f for f in fields(kind)}
+        needed = {f.name for f in known.values() if f.default is f.default_factory is MISSING}
+        if strange := [*(value.keys() - known.keys()), *(f"no {n}" for n in needed - value.keys())]:
+            return f"{where} has {strange[0]}"
+        return first_misfit(
+            (f"{where}.{n}", v, known[n].type, known[n].metadata) for n, v in value.items()
+        )
+    if not isinstance(value, int | float if kind is float else kind):
+        return wrong
+    if isinstance(value, bool) and kind is not bool:  # True is an int to isinstance
+        return wrong
+    if isinstance(value, dict) and inner:
+        keys = ((f"a key of {where}", key, inner[0], facts) for key in value)
+        parts = ((f"{where}.{key}", one, inner[1], facts) for key, one in value.items())
+        return first_misfit(keys) or first_misfit(parts)
+    if isinstance(value, list | tuple) and inner:
+        forms = inner if kind is tuple and ... not in inner else inner[:1] * len(value)
+        if len(forms) != len(value):
+            return wrong
+        return first_misfit((f"{where}.{i}", one, forms[i], facts) for i, one in enumerate(value))
+    return "" if allowed(value, kind, facts) else wrong
+
+
+def allowed(value: object, kind: type, facts: Mapping[str, Any]) -> bool:
+    """Is a number finite and within its limits, is a word among the choices?"""
+    if "choices" in facts and value not in facts["choices"]:
+        return False
+    if isinstance(value, int | float):
+        # an int of Python takes any number of digits; what is nan is not between anything
+        most = sys.float_info.max if kind is float else sys.maxsize
+        low, high = facts.get("low", -most), facts.get("high", most)
+        return low <= value <= high and -most <= value <= most
+    return not (isinstance(value, str) and "\0" in value)
+
+
+def first_misfit(parts: Iterable[tuple]) -> str:
+    """Of several, each with the arguments of `misfit`."""
+    return next((problem for one in parts if (problem := misfit(*one))), "")
+
+
 def part(kind: type[D], values: object) -> D:
     """The dataclass `kind` with those attributes of `values` that it has fields for."""
     return kind(**{f.name: getattr(values, f.name) for f in fields(kind)})
@@ -331,10 +410,10 @@ class Clip:
 class Preprocessing(Clip):
     """Everything between a file and a network; it travels with weights and checkpoints."""
 
-    short_side: int = 256  # of the resized frame
-    interpolation: str = "bilinear"
+    short_side: int = field(default=256, metadata={"low": 1})  # of the resized frame
+    interpolation: Literal["bilinear"] = "bilinear"
     antialias: bool = True
-    channel_order: str = "RGB"  # or "BGR"
+    channel_order: Literal["RGB", "BGR"] = "RGB"
     value_range: tuple[float, float] = (0.0, 1.0)  # of black and white, before mean and std
     mean: tuple[float, ...]  # one a channel; of flow fields u, v of 0 to 255
     std: tuple[float, ...]

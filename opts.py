@@ -298,10 +298,19 @@ def saved_options(checkpoint: str) -> dict[str, Any]:
         saved = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # of text or of JSON
         raise UserError(f"{path} cannot be read: {error}") from None
+    refuse(not isinstance(saved, dict), f"{path} does not hold the options of a run")
     another = {name for name, f in OPTIONS.items() if f.metadata.get("resumed") == "own"}
-    return config.in_form(Options, {n: saved[n] for n in DEFAULTS.keys() & saved.keys() - another})
+    kept = DEFAULTS.keys() & saved.keys() - another
+    values = config.in_form(Options, {name: saved[name] for name in sorted(kept)})
+    known = {f.name: f for f in fields(Options)}
+    parts = [(name, v, known[name].type, known[name].metadata) for name, v in values.items()]
+    problem = config.first_misfit(part for part in parts if part[1] != DEFAULTS[part[0]])
+    arch_args = values.get("arch_args", {})
+    problem = problem or config.misfit("arch_args", arch_args, config.architecture())
+    refuse(problem, f"{path} does not hold the options of a run: {problem}")
+    return values
 
 
 def recipe_for(values: dict[str, Any]) -> tuple[tuple[str, ...], Recipe]:

@@ -1,10 +1,13 @@
 """build_model: the one way to make a network."""
 
+import inspect
+from dataclasses import fields
 from importlib import import_module
+from typing import Any
 
 from torch import nn
 
-from config import ARCHS, UserError
+from config import ARCHS, Network, UserError, first_misfit
 from models.weights import find, load
 
 
@@ -30,8 +33,24 @@ def build_model(
     entry = find(weights, arch, arch_args) if weights else None
     if entry:
         arch_args = entry.arch_args | arch_args
-    network = getattr(import_module(f"models.{arch}"), ARCHS[arch].network)
-    model = network(num_classes=num_classes, **arch_args)
+    model = network_class(arch)(num_classes=num_classes, **arch_args)
     if entry:
         load(model, entry, weights_file)
     return model
+
+
+def network_class(arch: str) -> type[nn.Module]:
+    return getattr(import_module(f"models.{arch}"), ARCHS[arch].network)
+
+
+def arguments_problem(arch: str, arch_args: dict[str, Any]) -> str:
+    """Which of the arguments, read from a file, the class of the network does not take; or ""."""
+    taken = dict(inspect.signature(network_class(arch)).parameters)
+    del taken["num_classes"]  # the class names say how many
+    limits = {f.name: f.metadata for f in fields(Network)}
+    if unknown := arch_args.keys() - taken.keys():
+        return f"it has no {min(unknown)}"
+    return first_misfit(
+        (name, value, taken[name].annotation, limits.get(name, {"low": 0}))
+        for name, value in arch_args.items()
+    )

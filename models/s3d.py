@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from config import UserError
 from models import i3d, layers
 from models.layers import Pair, Size
 
@@ -144,7 +145,7 @@ class S3D(nn.Module):
     ):
         super().__init__()
         if padding not in ("symmetric", "same"):
-            raise ValueError(f"padding is '{padding}'; it can be 'symmetric' or 'same'")
+            raise UserError(f"padding is '{padding}'; it can be 'symmetric' or 'same'")
         self.whole_frame = whole_frame
         self.features = layers.named_sequence(
             conv_1a=SpaceTimeConv3d(in_channels, 64, 7, 2, padding),  # (N, 64, T/2, H/2, W/2)

@@ -7,6 +7,7 @@ decides: a label that disagrees with classes.txt is replaced.
 
 import json
 import os
+import reprlib
 import shutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from pt_dataset.video_list import Video, VideoList
 
 KEYS = {"path": str, "class_name": str, "label": int, "num_frames": int}
 LEGACY_ROOT = "./videos_dataset/"  # how the lists of the original project begin
+LOWEST_FPS, MOST_FPS = 1e-6, 1e6  # a frame in 11 days; the fastest of cameras
 MOST_FRAMES = 2**31 - 1  # 2 years; as many as the arrays of VideoList can count
 CLASS_FILES = Path(__file__).resolve().parents[1] / "videos_dataset"  # <known set>/classes.txt
 
@@ -75,17 +77,27 @@ def entry_problem(entry: object, class_names: Collection[str]) -> str:
         if key not in entry:
             return f" has no '{key}'; pt_dataset/make_json.py writes complete lists"
         if type(entry[key]) is not kind:  # True is an int to isinstance
-            return f": '{key}' is {entry[key]!r}, which is no {kind.__name__}"
+            return f": '{key}' is {reprlib.repr(entry[key])}, which is no {kind.__name__}"
     if entry["class_name"] not in class_names:
         return f": class '{entry['class_name']}' is not among the {len(class_names)} of classes.txt"
     if not 1 <= entry["num_frames"] <= MOST_FRAMES:
         return f": '{entry['path']}' has {entry['num_frames']} frames; remove it from the list"
     fps, flow_path = entry.get("fps"), entry.get("flow_path")
-    if fps is not None and not (type(fps) in (float, int) and 0 < fps < float("inf")):
-        return f": 'fps' is {fps!r}, which is no number of frames a second"
+    if fps is not None and not (type(fps) in (float, int) and LOWEST_FPS <= fps <= MOST_FPS):
+        return f": 'fps' is {reprlib.repr(fps)}, which is no number of frames a second"
     if flow_path is not None and type(flow_path) is not str:
         return f": 'flow_path' is {flow_path!r}, which is no str"
+    for key in ("path", "flow_path"):
+        if not is_file_name(entry.get(key) or "x"):
+            return f": '{key}' is {entry[key]!r}, which can be the name of no file"
     return ""
+
+
+def is_file_name(path: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell
+        return False
 
 
 def write_list(path: Path, videos: Iterable[Video]) -> None:

@@ -134,6 +134,7 @@ def untrained(in_tiny_set):
         "model": model.state_dict(),
         "epoch": 1,
         "choices": [],
+        "action": "train",
     }
     path = in_tiny_set / "alone" / "net.pth"
     path.parent.mkdir()

@@ -19,9 +19,9 @@ from pt_dataset import sampling
 from pt_dataset.loader import train_loader, view_loader
 from pt_dataset.sources import BadFrame, read_frames
 from pt_dataset.video_lists import read_dataset
-from utils import checkpoint
 from utils.distributed import sharing_faults
 from utils.interrupt import PREEMPTED
+from utils.resume import checkpoint_file
 from utils.trainer import Trainer
 
 RUN = Path("saved_model/i3d_tiny_1")
@@ -209,7 +209,7 @@ def test_an_epoch_that_goes_on_remembers_the_bad_videos_before_the_stop(in_tiny_
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_batch", stopped)
         assert main([*argv, "--max-bad-share", "0.7"]) == PREEMPTED
-    assert len(checkpoint.load(RUN / "last.pth")["faults"]) == 2
+    assert len(checkpoint_file.load(RUN / "last.pth")["faults"]) == 2
     with pytest.raises(UserError, match="6 of 6 videos are bad"):  # four since the stop
         main([*argv, "--max-bad-share", "0.7"])
 

@@ -1,21 +1,31 @@
 import pytest
 import torch
 
-from config import UserError
+from config import Preprocessing, UserError
 from utils import checkpoint, trainer
+from utils.resume import checkpoint_file
 
-STATE = dict.fromkeys(checkpoint.KEYS, 0) | {"model": {"w": torch.ones(3)}}
+STATE = dict.fromkeys(checkpoint.KEYS) | {
+    "arch": "i3d",
+    "arch_args": {},
+    "class_names": ["down", "up"],
+    "preprocessing": vars(Preprocessing(clip_len=8, mean=(0.5,) * 3, std=(0.5,) * 3)),
+    "model": {"w": torch.ones(3)},
+    "epoch": 0,
+    "choices": [],
+    "action": "train",
+}
 
 
 def test_a_checkpoint_comes_back(tmp_path):
     checkpoint.save(STATE, tmp_path / "last.pth")
-    assert torch.equal(checkpoint.load(tmp_path / "last.pth")["model"]["w"], torch.ones(3))
+    assert torch.equal(checkpoint_file.load(tmp_path / "last.pth")["model"]["w"], torch.ones(3))
 
 
 def test_a_checkpoint_of_before_some_keys_comes_back_with_what_it_stands_for(tmp_path):
     old = {key: value for key, value in STATE.items() if key not in ("scaler", "faults")}
     checkpoint.save(old, tmp_path / "last.pth")
-    state = checkpoint.load(tmp_path / "last.pth")
+    state = checkpoint_file.load(tmp_path / "last.pth")
     assert set(state) == set(checkpoint.KEYS)
     assert (state["scaler"], state["faults"]) == (None, {})
 
@@ -31,7 +41,7 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", fail)
     with pytest.raises(OSError, match="No space"):
         checkpoint.save(STATE | {"epoch": 2}, path)
-    assert checkpoint.load(path)["epoch"] == 0
+    assert checkpoint_file.load(path)["epoch"] == 0
     assert [file.name for file in tmp_path.iterdir()] == ["last.pth"]
 
 
@@ -56,7 +66,7 @@ def test_what_is_no_checkpoint_is_one_clear_error(tmp_path, content, message):
     elif content is not None:
         torch.save(content, path)
     with pytest.raises(UserError, match=message) as error:
-        checkpoint.load(path)
+        checkpoint_file.load(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -65,10 +75,12 @@ def test_what_is_no_checkpoint_is_one_clear_error(tmp_path, content, message):
 @pytest.mark.parametrize("where", ["model", "ema"])
 def test_weights_that_are_not_finite_are_refused(tmp_path, where, value):
     bad = {"w": torch.tensor([1, value])}
-    state = STATE | ({"model": bad} if where == "model" else {"ema": {"average": bad}})
+    averaged = {"average": bad, "steps": 1}
+    good = {"w": torch.ones(2)}
+    state = STATE | ({"model": bad} if where == "model" else {"model": good, "ema": averaged})
     checkpoint.save(state, tmp_path / "last.pth")
     with pytest.raises(UserError, match="last.pth holds weights that are not finite: its training"):
-        checkpoint.load(tmp_path / "last.pth")
+        checkpoint_file.load(tmp_path / "last.pth")
 
 
 def test_random_states_come_back():

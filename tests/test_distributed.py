@@ -25,10 +25,11 @@ import main
 from config import INTERRUPTED, Loading, UserError, Views
 from pt_dataset.loader import EpochBatches, train_loader, view_loader
 from pt_dataset.video_lists import read_dataset
-from utils import checkpoint, distributed
+from utils import distributed
 from utils.interrupt import PREEMPTED, GracefulStop, Stop
 from utils.options.freeze import freeze_norms
 from utils.options.precise_bn import measure_norms
+from utils.resume import checkpoint_file
 
 forkserver = multiprocessing.get_context("forkserver")
 STEPS = 21
@@ -490,7 +491,7 @@ def test_ctrl_c_at_torchrun_saves(in_set_of_24, torchrun):  # noqa: F811
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=40)
     assert "stopped by Ctrl-C; go on with --resume saved_model/two/last.pth" in out
-    assert checkpoint.load(Path("saved_model/two/last.pth"))["step"] == len(lines("two"))
+    assert checkpoint_file.load(Path("saved_model/two/last.pth"))["step"] == len(lines("two"))
 
 
 @pytest.mark.slow
@@ -505,7 +506,7 @@ def test_a_signal_to_one_process_lets_all_save_and_end_with_its_status(
     wait_for(processes[0], lambda: len(lines("two")) >= 2)
     os.kill(processes[1].pid, getattr(signal, signum))
     assert finish(processes) == [status] * 2, said()
-    assert checkpoint.load(Path("saved_model/two/last.pth"))["step"] == len(lines("two"))
+    assert checkpoint_file.load(Path("saved_model/two/last.pth"))["step"] == len(lines("two"))
     assert sum(text.count("go on with --resume") for text in said()) == 1
     assert "Traceback" not in "".join(said())
 

@@ -16,9 +16,9 @@ from main import main
 from models import build_model
 from pt_dataset.inputs.windows import window_clip
 from pt_dataset.video_list import Video
-from utils import checkpoint
 from utils.actions import head_only as heads
 from utils.actions.extract_features import digest_weights
+from utils.resume import checkpoint_file
 
 CPU = ["--device", "cpu", "--workers", "0"]
 TINY_TSN = ["--arch", "tsn", "--dataset", "tiny", "--data-root", "data", *CPU]
@@ -29,7 +29,7 @@ def extract(path, out, *argv):
 
 
 def network_of(path):
-    state = checkpoint.load(path)
+    state = checkpoint_file.load(path)
     model = build_model("tsn", 2, **state["arch_args"])
     model.load_state_dict(state["model"])
     return model.eval()
@@ -242,15 +242,16 @@ def test_heads_are_trained_without_the_videos_that_are_left_out(untrained):
 def test_a_damaged_cache_is_named(tmp_path):
     (tmp_path / "x.pt").write_bytes(b"half")
     with pytest.raises(UserError, match=r"x.pt is damaged .*; delete it"):
-        heads.load_features(tmp_path / "x.pt", [])
+        heads.load_features(tmp_path / "x.pt", [], [])
 
 
 def test_kept_features_come_back(tmp_path):
     path = tmp_path / "new" / "x.pt"
-    assert heads.load_features(path, []) is None
+    videos = [Video(f"{i}.mp4", int(i == 7), "x", 9) for i in range(8)]
+    assert heads.load_features(path, videos, []) is None
     features = heads.Features(torch.rand(2, 3, 4), torch.tensor([0, 1]), torch.tensor([5, 7]))
     heads.save_features(path, features, [])
-    kept = heads.load_features(path, [])
+    kept = heads.load_features(path, videos, [])
     assert all(torch.equal(a, b) for a, b in zip(kept, features, strict=True))
 
 

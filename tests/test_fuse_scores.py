@@ -106,7 +106,10 @@ def test_the_same_videos_in_another_folder_are_the_same():
             "not of the same videos: 1 are only in rgb.npz, the first is data/v2",
         ),
         ({"class_names": ["down", "left"]}, "not of the same classes: 'up' is 'left'"),
-        ({"class_names": ["down", "up", "left"]}, "not of the same classes: 2 are 3"),
+        (
+            {"class_names": ["down", "up", "left"], "scores": np.ones((3, 3), np.float32)},
+            "not of the same classes: 2 are 3",
+        ),
         (
             {"labels": np.array([1, 1, 1])},
             "do not agree on the classes of 1 videos: data/v1 is 'down' in the one and 'up'",

@@ -17,7 +17,7 @@ from config import UserError
 from opts import parse_opts
 from pt_dataset.identity import count_known, identify
 from pt_dataset.video_list import Video, VideoList
-from utils import checkpoint
+from utils.resume import checkpoint_file
 from utils.resume.same_data import differences
 from utils.words import resumed_in_words
 
@@ -224,8 +224,8 @@ def test_weights_of_a_run_start_another_with_other_classes_and_more_videos(in_tr
         main.main([*argv, "--arch", "i3d"])
     assert main.main([*argv, "--name", "next", "--workers", "0"]) == 0
     assert "the head for 2 classes is replaced by a new one for 2" in capsys.readouterr().out
-    state, protocol = checkpoint.load(Path(last("next"))), result_in("next")["protocol"]
-    assert state["preprocessing"] == checkpoint.load(Path(best))["preprocessing"]
+    state, protocol = checkpoint_file.load(Path(last("next"))), result_in("next")["protocol"]
+    assert state["preprocessing"] == checkpoint_file.load(Path(best))["preprocessing"]
     assert (state["arch_args"]["backbone"], state["origin"]) == ("resnet18", best)
     assert [len(one["names"]) for one in state["trained_on"]] == [6, 7]
     assert f"weights after epoch 1 of a training from {best}; {best} was chosen for its" in protocol
@@ -253,7 +253,7 @@ def test_a_head_stays_what_it_is_and_says_so_along_a_chain(in_trained, capsys):
 
 def test_a_checkpoint_that_does_not_say_its_data_goes_on_and_says_that_once(in_trained, capsys):
     new = ("choices", "origin", "action", "data", "trained_on")
-    state = checkpoint.load(Path(last()))
+    state = checkpoint_file.load(Path(last()))
     Path(last()).unlink()
     torch.save({key: value for key, value in state.items() if key not in new}, last())
     sentence = "last.pth does not say which videos it was trained on"

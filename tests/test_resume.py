@@ -17,9 +17,9 @@ import torch
 
 import main
 from config import INTERRUPTED, UserError
-from utils import checkpoint
 from utils.interrupt import PREEMPTED
 from utils.loggers import JsonLines, read_lines
+from utils.resume import checkpoint_file
 from utils.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,7 +97,8 @@ def without_times(text_lines):
 
 def assert_same_run(name, other):
     first, second = (
-        checkpoint.load(Path("saved_model", run_name, "last.pth")) for run_name in (name, other)
+        checkpoint_file.load(Path("saved_model", run_name, "last.pth"))
+        for run_name in (name, other)
     )
     for key in ("model", "optimizer", "ema", "rng", "scheduler"):
         assert_same(first[key], second[key], key)
@@ -146,7 +147,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits(in_set_of_24, kills
         process.kill()
         process.join()
         if Path("saved_model/killed/last.pth").exists():
-            checkpoint.load(Path("saved_model/killed/last.pth"))
+            checkpoint_file.load(Path("saved_model/killed/last.pth"))
     assert finish([*argv, "--name", "killed", "--workers", workers]) == 0
     assert_same_run("killed", "whole")
     assert [m["epoch"] for m in without_times(lines("killed", "metrics.jsonl"))] == list(
@@ -168,7 +169,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_bits(in_tin
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_batch", stopped_at_5)
         assert main.main([*argv, "--name", "stopped"]) == 75
-    assert (checkpoint.load(state)["epoch"], checkpoint.load(state)["step"]) == (1, 5)
+    assert (checkpoint_file.load(state)["epoch"], checkpoint_file.load(state)["step"]) == (1, 5)
     assert main.main([*argv, "--name", "stopped"]) == 0
     assert "resumed at step 2 of 3 of epoch 2" in "".join(lines("stopped", "log.txt"))
     assert_same_run("stopped", "whole")
@@ -185,7 +186,7 @@ def test_signals_save_inside_an_epoch_and_the_run_goes_on_to_the_same_bits(in_se
         os.kill(process.pid, signum)
         process.join(60)
         assert process.exitcode == status
-        state = checkpoint.load(Path("saved_model/stopped/last.pth"))
+        state = checkpoint_file.load(Path("saved_model/stopped/last.pth"))
         assert before < state["step"] == len(lines("stopped"))
         last = lines("stopped", "log.txt")[-1]
         assert (
@@ -207,7 +208,7 @@ def test_a_signal_to_all_processes_of_a_run_lets_it_save(in_set_of_24):
         os.kill(int(pid), signal.SIGTERM)
     process.join(30)
     assert process.exitcode == PREEMPTED
-    assert checkpoint.load(Path("saved_model/all/last.pth"))["step"] >= 2
+    assert checkpoint_file.load(Path("saved_model/all/last.pth"))["step"] >= 2
 
 
 @pytest.mark.parametrize("argv", [[], ["--probe-time"]], ids=["evaluate", "probe-time"])
@@ -235,7 +236,7 @@ def test_a_full_disk_keeps_the_old_checkpoint_and_says_so(in_set_of_24):
     message = Path("error.txt").read_text()
     assert "saved_model/full/last.pth cannot be written" in message
     assert "the one before it is kept" in message
-    assert checkpoint.load(Path("saved_model/full/last.pth"))["step"] == 0
+    assert checkpoint_file.load(Path("saved_model/full/last.pth"))["step"] == 0
     assert not list(Path("saved_model/full").glob(".*"))
     assert finish(argv) == 0
 
@@ -247,7 +248,7 @@ def test_a_disk_too_full_for_the_numbers_of_a_step_is_one_sentence(in_tiny_set, 
     monkeypatch.setattr(JsonLines, "_append", full)
     with pytest.raises(UserError, match="the disk of saved_model/f is full; make room there and"):
         main.main([*RUN, "--name", "f", "--epochs", "1"])
-    assert checkpoint.load(Path("saved_model/f/last.pth"))["step"] == 0
+    assert checkpoint_file.load(Path("saved_model/f/last.pth"))["step"] == 0
 
 
 def test_resume_auto_starts_a_run_that_has_no_checkpoint_yet(in_tiny_set):
@@ -282,5 +283,5 @@ def test_no_checkpoint_holds_a_weight_that_is_not_finite(in_tiny_set):
     argv = [*RUN, "--name", "bad", "--epochs", "3", "--workers", "0", "--lr", "1e38"]
     with pytest.raises(UserError, match="the last good checkpoint is saved_model/bad/last.pth"):
         main.main([*argv, "--log-every", "100", "--checkpoint-steps", "1"])
-    state = checkpoint.load(Path("saved_model/bad/last.pth"))
+    state = checkpoint_file.load(Path("saved_model/bad/last.pth"))
     assert all(value.isfinite().all() for value in state["model"].values())

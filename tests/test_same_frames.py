@@ -22,6 +22,7 @@ from pt_dataset.video_lists import read_dataset
 from utils import checkpoint, confusion, run, words
 from utils.actions.export import as_one_input, frames_in_numbers
 from utils.actions.network import choose_evaluation
+from utils.resume import checkpoint_file
 from utils.run import as_evaluated, choose_preprocessing, starting_point
 
 CPU = ["--device", "cpu", "--workers", "0", "--precision", "fp32"]
@@ -83,6 +84,7 @@ def write_checkpoint(arch, model, clip, evaluation, arch_args=None, **keys):
         "model": model.state_dict(),
         "epoch": 1,
         "choices": [],
+        "action": "train",
     }
     checkpoint.save(state | keys, Path("net.pth"))
     return "net.pth"
@@ -192,7 +194,7 @@ def test_a_run_from_a_checkpoint_alone_is_evaluated_as_its_run_was(varied_set):
     command = f"--resume {path} --arch i3d --dataset tiny"
     for action in ("--evaluate", "--head-only", "--plan --optimizer sgd"):
         opts = options(f"{command} {action}")
-        state = checkpoint.load(Path(path))
+        state = checkpoint_file.load(Path(path))
         start = run.from_checkpoint(path, state, opts.action)
         assert part(Evaluation, as_evaluated(opts, start)) == evaluation
         opts = options(f"{command} {action} --views 1x1 --no-full-crop")

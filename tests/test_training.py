@@ -9,12 +9,12 @@ from test_resume import RUN, lines
 
 from config import UserError
 from main import main
-from utils import checkpoint
 from utils.actions.plan import bottleneck, suggestions, total_hours
 from utils.classifier import ClipClassifier, Normalize
 from utils.options.compile import compiled
 from utils.options.flops import forward_flops, peak_flops
 from utils.precision import choose_precision
+from utils.resume import checkpoint_file
 from utils.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ def test_averaged_weights_are_evaluated_and_said_so(in_tiny_set):
     folder = Path("saved_model/ema")
     first = json.loads((folder / "result.json").read_text())
     assert "averaged weights after epoch 1" in first["protocol"]
-    state = checkpoint.load(folder / "last.pth")
+    state = checkpoint_file.load(folder / "last.pth")
     key = "head.weight"
     assert not torch.equal(state["model"][key], state["ema"]["average"][key])
     assert main(["--resume", str(folder / "last.pth"), "--evaluate", "--device", "cpu"]) == 0
@@ -56,7 +56,7 @@ def test_a_run_says_what_its_numbers_came_from(in_tiny_set):
 def test_a_plateau_of_the_test_loss_is_a_choice_made_on_the_test_list(in_tiny_set):
     argv = [*RUN, "--name", "p", "--epochs", "2", "--schedule", "plateau"]
     assert main([*argv, "--plateau-patience", "1"]) == 0
-    state = checkpoint.load(Path("saved_model/p/last.pth"))
+    state = checkpoint_file.load(Path("saved_model/p/last.pth"))
     choice = "the learning rate of saved_model/p followed the loss on data/tiny/testlist01.json"
     assert state["choices"] == [choice]
     protocol = json.loads(Path("saved_model/p/result.json").read_text())["protocol"]

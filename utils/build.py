@@ -93,7 +93,9 @@ def build_trainer(run: Run, loader: Loader) -> Trainer:
         frozen=run.frozen,
     )
     if before:
-        trainer.load_state_dict(before)
+        from utils.resume.checkpoint_file import go_on
+
+        go_on(trainer, before, str(opts.resume))
     return trainer
 
 
@@ -178,7 +180,7 @@ def build_saver(run: Run, trainer: Trainer) -> Saver:
         "data": run.data,
         "trained_on": run.trained_on(),
     }
-    validated = distributed.from_main(lambda: read_lines(run.folder / "metrics.jsonl"))
+    validated = distributed.from_main(lambda: read_lines(run.folder / "metrics.jsonl", "val/top1"))
     return Saver(
         trainer,
         run.folder,

@@ -1,4 +1,7 @@
-"""Checkpoints: dicts that torch.load(weights_only=True) reads, written whole or not at all."""
+"""Checkpoints: dicts that torch.load(weights_only=True) reads, written whole or not at all.
+
+utils/resume/checkpoint_file.py reads them back.
+"""
 
 import io
 import time
@@ -57,40 +60,6 @@ def save(state: dict[str, Any], path: Path) -> None:
             f"the checkpoint {path} cannot be written ({error.strerror}); {kept}; make room there "
             "and go on with --resume"
         ) from None
-
-
-def load(path: Path) -> dict[str, Any]:
-    """A checkpoint of this project, on the CPU, with all KEYS.
-
-    Raises:
-        UserError: no such file, not a checkpoint, one of another project, or weights of no use.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"no checkpoint {path}") from None
-    except Exception as error:  # torch.load has no common error for files that are not its own
-        raise UserError(
-            f"{path} is not a checkpoint, or a damaged one ({type(error).__name__})"
-        ) from None
-    # defaults for keys that older checkpoints lack
-    older: dict[str, Any] = {"scaler": None, "faults": {}, "choices": [], "action": "train"}
-    older |= dict.fromkeys(("origin", "data", "trained_on", "evaluation"))  # not known
-    state = older | state if isinstance(state, dict) else {}
-    missing = [key for key in KEYS if key not in state]
-    if missing:
-        raise UserError(
-            f"{path} is not a checkpoint of this project (it lacks {', '.join(missing[:3])}); "
-            "public weights are given with --pretrained and --pretrained-file"
-        )
-    averaged = state["ema"]["average"] if state["ema"] else {}
-    values = [*state["model"].values(), *averaged.values()]
-    if not all(value.isfinite().all() for value in values):
-        raise UserError(
-            f"{path} holds weights that are not finite: its training had failed; take an earlier "
-            "checkpoint, or train again with a lower --lr"
-        )
-    return state
 
 
 class Saver:

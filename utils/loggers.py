@@ -8,12 +8,13 @@ import json
 import logging
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from config import whole
+from config import UserError, first_misfit, misfit, refuse, whole
 from utils import curves, distributed
 from utils.mistakes import Mistakes
 
@@ -84,7 +85,7 @@ class JsonLines(Logger):
         self.run_dir = run_dir
         for name, count, done in (("steps", "step", step), ("metrics", "epoch", epoch)):
             path = run_dir / f"{name}.jsonl"
-            kept = [line for line in read_lines(path) if line[count] <= done]
+            kept = [line for line in read_lines(path, count) if line[count] <= done]
             with whole(path) as temporary:
                 temporary.write_text("".join(map(_line, kept)), encoding="utf-8")
 
@@ -206,14 +207,28 @@ def _plain(metrics: Metrics) -> Metrics:
 # Reading back what a run wrote, for a resume and for the pictures; more in live_page/run_files.py.
 
 
-def read_lines(path: Path) -> list[Metrics]:
-    """The objects of a JSON-lines file, if there is one; a last line cut off is left out."""
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+def read_lines(path: Path, *numbers: str) -> list[Metrics]:
+    """The metrics in a file of JsonLines, if there is one; a last line cut off is left out.
+
+    Args:
+        numbers: what each line must have.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    lines: list[Metrics] = []
+    content = path.read_bytes() if path.exists() else b""
+    texts = content.split(b"\n")  # after the last newline stands nothing, or a line cut off
+    for count, text in enumerate(texts[:-1], 1):
         try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break  # the machine stopped while this line was written
+            line = json.loads(text)
+        except (ValueError, RecursionError) as error:  # of text or of JSON
+            raise UserError(f"{path} is damaged in line {count} ({error})") from None
+        problem = misfit("it", line, dict[str, float | str | None]) or first_misfit(
+            (name, line.get(name), float) for name in numbers
+        )
+        refuse(problem, f"{path} is damaged in line {count}: {problem}")
+        lines.append(line)
     return lines
 
 
@@ -223,16 +238,33 @@ def history(run_dir: Path) -> list[tuple[Metrics, float]]:
     Of an epoch only what its steps have not logged, such as the validation: its averages of
     training would be drawn over the steps that they are made of.
     """
-    steps = read_lines(run_dir / "steps.jsonl")
+    steps = read_lines(run_dir / "steps.jsonl", "epoch")
     names = {name for metrics in steps for name in metrics}
     epochs = [
         ({name: value for name, value in m.items() if name not in names}, m["epoch"])
-        for m in read_lines(run_dir / "metrics.jsonl")
+        for m in read_lines(run_dir / "metrics.jsonl", "epoch")
     ]
     return [(m, m["epoch"]) for m in steps] + epochs
 
 
 def read_validation(run_dir: Path) -> dict[str, Any]:
-    """What ValidationFiles wrote; nothing if there is no such file."""
+    """What ValidationFiles wrote; nothing if there is no such file; raises UserError for others."""
     path = run_dir / "validation.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:  # of text or of JSON
+        raise UserError(f"{path} is damaged ({error}); delete it") from None
+    problem = misfit("it", found, Validation)
+    refuse(problem, f"{path} is damaged: {problem}; delete it")
+    return found
+
+
+@dataclass
+class Validation:
+    """The content of validation.json."""
+
+    epoch: int
+    class_names: list[str]
+    confusion: list[list[int]]  # a row of counts for each true class

@@ -30,14 +30,14 @@ from config import (
     refuse,
     whole,
 )
-from models import build_model
+from models import arguments_problem, build_model
 from models.weights import Weights, find, load, load_exactly
 from opts import OPTIONS, Options
 from pt_dataset.datalist import CLASS_FILES, read_classes
 from pt_dataset.identity import Names, count_known, identify
 from pt_dataset.loader import Loader
 from pt_dataset.video_lists import VideoLists, read_dataset
-from utils import checkpoint, distributed
+from utils import distributed
 from utils.loggers import set_up_console
 
 TRAINING = ("train", "plan")  # actions that go on with a run
@@ -87,15 +87,20 @@ def starting_point(opts: Options) -> StartingPoint:
     """
     path = opts.resume or is_checkpoint(opts.pretrained) and opts.pretrained
     if path:
+        from utils.resume import checkpoint_file
+
+        goes_on = bool(opts.resume) and opts.action in TRAINING
         # the run folder need not be there on other machines
-        state = distributed.from_main(lambda: checkpoint.load(Path(path)))
+        state = distributed.from_main(lambda: checkpoint_file.load(Path(path), goes_on))
         if opts.arch not in (None, state["arch"]):
             raise UserError(f"{path} is a checkpoint of {state['arch']}, not of {opts.arch}")
+        problem = arguments_problem(state["arch"], state["arch_args"])
+        refuse(problem, f"{path} is damaged, or of another version: arch_args: {problem}")
         if not opts.resume or opts.action == "head_only":
             return from_weights_of(path, state)
-        if opts.action in TRAINING:
+        if goes_on:
             check_resumed(opts, state)
-        return from_checkpoint(path, state, opts.action in TRAINING)
+        return from_checkpoint(path, state, goes_on)
     if opts.pretrained:
         return from_public_weights(opts, opts.pretrained)
     return StartingPoint(arch=opts.arch)

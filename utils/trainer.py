@@ -15,7 +15,7 @@ from config import Optimization, Regularization
 from utils import distributed
 from utils.averages import Averages, Sums, timed
 from utils.loggers import progress_bar
-from utils.optim import build_optimizer, set_rates
+from utils.optim import build_optimizer
 from utils.options.ema import Ema
 from utils.options.mixup import Mixup, draw_blend
 from utils.options.transfer import Transfer
@@ -304,11 +304,10 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """All of it but the network's own weights, which are there already.
 
-        Learning rate and weight decay are those that this trainer was made with.
+        The optimizer's settings, such as the momentum, are those that this trainer was made with.
         """
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            set_rates(group, self.optimization)
+        own_groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": own_groups})
         self.schedule.load_state_dict(state["scheduler"])
         if state["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])

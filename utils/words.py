@@ -7,6 +7,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from config import Preprocessing, UserError, Views
 from pt_dataset.sampling import is_short
 from pt_dataset.video_list import Video
@@ -255,4 +257,16 @@ def error_in_words(error: Exception) -> str | None:
         )
     if isinstance(error, OSError):  # a full disk, a file that may not be read
         return str(error)
+    if "can't start new thread" in str(error):
+        return (
+            "the system allows no more threads; take fewer --workers or a lower OMP_NUM_THREADS, "
+            "or raise the limit (ulimit -u)"
+        )
+    # of Python, of a GPU, and of torch on a CPU
+    full = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    if full or "can't allocate memory" in str(error) or "not enough memory" in str(error):
+        return (
+            "the memory does not suffice; take a smaller --batch-size, --micro-batch or "
+            "--view-batch, or fewer --workers"
+        )
     return None

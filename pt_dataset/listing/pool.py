@@ -31,6 +31,8 @@ def exit_status(tool: Callable[..., int], output: Path | str, note: str = GOES_O
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:  # the disk is full, or not ours to read or write
         print(f"error: {error.filename or output}: {error.strerror}; {note}", file=sys.stderr)
+    except MemoryError:
+        print(f"error: the memory does not suffice; {note}", file=sys.stderr)
     except KeyboardInterrupt:
         print(f"stopped; {note}", file=sys.stderr)
         return INTERRUPTED

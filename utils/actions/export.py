@@ -191,8 +191,10 @@ def largest_difference(
     worst = 0.0
     for batch in (clips[:1], clips, torch.cat([clips.flip(2), clips[:1]])):
         expected = model(batch)
+        if not expected.isfinite().all():
+            raise UserError("the logits of this network are not finite; nothing was written")
         difference = (exported(batch) - expected).abs().max() / expected.abs().max()
-        worst = max(worst, difference.item())
+        worst = max(worst, difference.nan_to_num(nan=torch.inf).item())
     return worst
 
 

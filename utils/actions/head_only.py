@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import logging
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from config import RUNS, Evaluation, Optimization, UserError, part
+from config import RUNS, Evaluation, Optimization, UserError, part, refuse
 from pt_dataset.listing.made_from import Note, Source, are_same, take_notes
 from pt_dataset.loader import Batch
 from pt_dataset.video_list import Video
@@ -108,7 +109,7 @@ def features_of_videos(
     key = hashlib.sha256(json.dumps(depend_on, sort_keys=True).encode()).hexdigest()[:16]
     path = RUNS / ".features" / f"{key}.pt"
     sources = [Source.of(video, run.preprocessing.modality) for video in videos]
-    features, before = load_features(path, sources), ", computed before"
+    features, before = load_features(path, videos, sources), ", computed before"
     if features is None:
         notes = take_notes(sources)
         normalize, before = Normalize.matching(run.preprocessing, opts.channels_last), ""
@@ -116,6 +117,7 @@ def features_of_videos(
         batches = build.view_batches(run, videos, part(Evaluation, opts), stop, desc=desc)
         size = build.view_batch(run)
         features = compute_features(extractor.to(run.device), batches, run.device, size)
+        check_finite(features, videos)
         save_features(path, features, notes)
     log.info(f"features of {len(videos)} {desc}: {path}{before}")
     return features
@@ -134,16 +136,46 @@ def compute_features(
     return Features(*map(torch.cat, zip(*found, strict=True)))
 
 
-def load_features(path: Path, sources: list[Source]) -> Features | None:
-    """What `save_features` has kept at `path`, if there is something that is of these videos."""
+def check_finite(features: Features, videos: Sequence[Video]) -> None:
+    """Raises UserError, which names a video, where a feature is not a number."""
+    wrong = features.indices[~features.values.isfinite().all(dim=2).all(dim=1)].tolist()
+    if wrong:
+        raise UserError(
+            f"the features of {len(wrong)} of {len(videos)} videos are not finite, the first is "
+            f"{videos[wrong[0]].path}: the weights are of no use, or too large for --precision"
+        )
+
+
+def load_features(path: Path, videos: Sequence[Video], sources: list[Source]) -> Features | None:
+    """What `save_features` has kept at `path` of some of `videos`, if they have not changed.
+
+    Raises:
+        UserError: it is damaged.
+    """
     if not path.exists():
         return None
     try:
-        state = torch.load(path, weights_only=True)
+        with open(path, "rb") as file:
+            if broken := zipfile.ZipFile(file).testzip():  # torch does not look
+                raise zipfile.BadZipFile(f"{broken} has another checksum")
+            file.seek(0)
+            state = torch.load(file, weights_only=True)
         features, notes = Features(*state["features"]), state.get("sources")
         pairs = None if notes is None else list(zip(sources, notes, strict=True))
-    except Exception as error:  # torch.load has no common error for damaged files
+        values, labels, indices = features
+        labels_of_list = torch.tensor([video.label for video in videos])
+        whole = (
+            values.dim() == 3
+            and values.dtype == torch.float32
+            and values.numel() > 0
+            and values.isfinite().all()
+            and len(values) == len(indices) == len(indices.unique())
+            and labels.dtype == labels_of_list.dtype
+            and labels.equal(labels_of_list[indices])
+        )
+    except Exception as error:  # zipfile and torch have no common error for damaged files
         raise UserError(f"{path} is damaged ({type(error).__name__}); delete it") from None
+    refuse(not whole, f"{path} does not hold the features of these videos; delete it")
     if pairs is None:
         log.info(
             f"{path} is of an earlier version, which took no note of the videos: whether they "
@@ -200,6 +232,8 @@ def train_head(
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+    if not all(parameter.isfinite().all() for parameter in head.parameters()):
+        raise UserError(f"the head with lr {lr:g} has no finite weights; take lower --head-lrs")
     return head
 
 

@@ -115,10 +115,20 @@ def outputs_by_video(
         from_pixels, items, network.device, opts.batch_size, opts.action, len(parts)
     )
     for _, group in groupby(outputs, lambda item: parts[item[0]].video.path):
-        answers = [(parts[index], output) for index, output in group]
+        answers = [(parts[index], finite(parts[index].video, output)) for index, output in group]
         errors = [output for _, output in answers if isinstance(output, str)]
         found = [(part, output) for part, output in answers if not isinstance(output, str)]
         yield answers[0][0].video, errors[0] if errors else found
+
+
+def finite(video: Video, output: torch.Tensor | str) -> torch.Tensor | str:
+    """`output`, or why it is of no use: what is not a number is never written."""
+    if isinstance(output, str) or output.isfinite().all():
+        return output
+    return (
+        f"{video.path}: what the network says of it is not finite: its weights, or its statistics "
+        "of batch norm, are of no use, or too large for --precision"
+    )
 
 
 def exit_status(problems: list[Problem]) -> int:
