@@ -17,6 +17,7 @@ from pt_dataset.video_list import Video, VideoList
 KEYS = {"path": str, "class_name": str, "label": int, "num_frames": int}
 LEGACY_ROOT = "./videos_dataset/"  # how the lists of the original project begin
 MOST_FRAMES = 2**31 - 1  # 2 years; as many as the arrays of VideoList can count
+HALF_REPLACED = ".lists.partial"  # beside lists while some are new and others old; kept by a kill
 CLASS_FILES = Path(__file__).resolve().parents[1] / "videos_dataset"  # <known set>/classes.txt
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
 from config import DATASETS, UserError, whole
-from pt_dataset.datalist import any_case, list_text
+from pt_dataset.datalist import HALF_REPLACED, any_case, list_text
 from pt_dataset.listing.find_videos import FORMS, Found, find_flow, find_videos, measure_videos
 from pt_dataset.listing.groups import require_group
 from pt_dataset.listing.known_sets import (
@@ -60,7 +60,10 @@ def check_can_write(folder: Path) -> None:
 
 
 def write_lists(folder: Path, classes: list[str], lists: dict[str, list[Video]]) -> None:
-    """Writes classes.txt and the lists, such as "trainlist01", all or none of them."""
+    """Writes classes.txt and the lists, such as "trainlist01", together.
+
+    A reader finds all of them old or new, or the mark that they are not.
+    """
     labels = {name: label for label, name in enumerate(classes)}
     texts = {folder / "classes.txt": "".join(f"{name}\n" for name in classes)}
     for name, videos in lists.items():
@@ -70,6 +73,8 @@ def write_lists(folder: Path, classes: list[str], lists: dict[str, list[Video]])
     with ExitStack() as together:
         for path, text in texts.items():
             together.enter_context(whole(path)).write_text(text, encoding="utf-8")
+        (folder / HALF_REPLACED).touch()  # all are written; leaving replaces one after another
+    (folder / HALF_REPLACED).unlink()
 
 
 def report_problems(problems: list[str]) -> None:
