@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
@@ -37,15 +38,10 @@ from pt_dataset.listing.known_sets import (
     kinetics400_videos,
     known_classes,
 )
+from pt_dataset.listing.list_files import name_labels, read_label_file, read_list_files
 from pt_dataset.listing.pool import exit_status
-from pt_dataset.listing.splits import (
-    class_of,
-    name_labels,
-    read_list_files,
-    read_split_file,
-    split_folds,
-    split_groups,
-)
+from pt_dataset.listing.splits import read_split_file, split_folds, split_groups
+from pt_dataset.listing.trees import check_level, class_of, folder_splits, has_split
 from pt_dataset.video_list import Video
 
 DATA_ROOT = Path("videos_dataset")  # below the working folder
@@ -98,29 +94,77 @@ def print_flow(videos: Iterable[Video]) -> None:
 
 
 def measure_usable(
-    found: Found, wanted: Collection[str], frames: Path, flow: Path | None
+    found: Found,
+    wanted: Collection[str],
+    frames: Path,
+    flow: Path | None,
+    any_numbers: bool = False,
 ) -> tuple[dict[str, Video], list[str]]:
     """Counts the frames of `wanted`, reports which cannot be used; UserError if none can be."""
-    videos, problems = measure_videos(found, wanted, find_flow(frames, found, flow))
+    flow_paths = find_flow(frames, found, flow)
+    videos, problems = measure_videos(found, wanted, flow_paths, any_numbers)
     report_problems(problems)
     if not videos:
         raise UserError(f"no video of {frames} can be used ({problems[0]})")
     return videos, problems
 
 
-def find_classes(frames: Path, flat: bool) -> Found:
-    """The videos below `frames`; UserError if one is not in a class folder, unless `flat`."""
+def find_own(frames: Path) -> Found:
+    """The videos below `frames`, of which there are some, or UserError."""
     found = find_videos(frames)
     found.problems += found.others
     if not found.paths:
         reason = f" ({found.problems[0]})" if found.problems else ""
         raise UserError(f"no video of {frames} can be used{reason}; {WHAT_FRAMES_IS}")
-    outside = [name for name in found.paths if "/" not in name]
-    if outside and not flat:
-        raise UserError(
-            f"{found.paths[outside[0]]} is a video where a class should be; {WHAT_FRAMES_IS}"
-        )
+    report_problems(found.problems)
     return found
+
+
+class Sorted(NamedTuple):
+    """Videos with their classes, by name, and what is decided of their split."""
+
+    classes: dict[str, str]
+    class_names: list[str]  # label 0 first
+    splits: list[dict[str, str]]  # the side by name; [] to draw one
+    order: str  # of the labels, in words
+
+
+def sort_videos(
+    found: Found,
+    frames: Path,
+    *,
+    class_level: int | None,
+    split_file: Path | None,
+    lists: dict[str, Path],
+    labels: Path | None,
+    classes: Path | None,
+    draw: bool,
+) -> Sorted:
+    """The classes and the split of videos, by files or else by folders; `draw`: no given split."""
+    in_split = class_level is None and has_split(found.paths)
+    level = class_level or 1 + in_split
+    folders = {name: class_of(name, level) for name in found.paths}
+    if lists or labels:
+        read = read_label_file(labels, found.paths) if labels else None
+        listed = read or read_list_files(lists, found.paths)
+        named, class_names = name_labels(listed, folders, classes)
+        order = "of --classes" if classes else "of the names" if labels else "of the lists"
+        return Sorted(named, class_names, [listed.sides] if listed.sides else [], order)
+    outside = [name for name, folder in folders.items() if not folder]
+    if outside:
+        raise UserError(
+            f"{found.paths[outside[0]]} is a video where a class should be; {WHAT_FRAMES_IS}; "
+            "or say with --labels which class each video has"
+        )
+    if not class_level:
+        check_level(found.paths, level, frames)
+    splits = []
+    if split_file:
+        splits = [read_split_file(split_file, found.paths)]
+    elif in_split and not draw:
+        splits = folder_splits(found.paths, frames)
+        print(f"split: by the folders of {frames}")
+    return Sorted(folders, sorted({*folders.values()}), splits, "of the names")
 
 
 def list_own_videos(
@@ -129,57 +173,73 @@ def list_own_videos(
     frames: Path,
     data_root: Path,
     flow: Path | None,
+    any_numbers: bool,
     val_fraction: float,
     folds: int | None,
     split_file: Path | None,
     train_list: Path | None,
     val_list: Path | None,
+    labels: Path | None,
     classes: Path | None,
+    class_level: int | None,
     group_regex: re.Pattern[str],
     seed: int,
 ) -> int:
     """The lists of a folder of one's own videos; returns the exit status."""
     if not re.fullmatch(r"[^./\\][^/\\]*", name):
         raise UserError(f"NAME is '{name}'; it has to be the plain name of a folder")
-    if bool(train_list) != bool(val_list) or (classes and not train_list):
+    if bool(train_list) != bool(val_list) or (classes and not (train_list or labels)):
         raise UserError("--train-list and --val-list belong together, and --classes to them")
     if folds and (split_file or train_list):
         raise UserError("--folds makes splits: give it without --split-file and --train-list")
     folder, frames = Path(os.path.abspath(data_root / name)), Path(os.path.abspath(frames))
     check_can_write(folder)
-    found = find_classes(frames, flat=classes is not None)
-    report_problems(found.problems)
-    class_by_video, class_names = {video: class_of(video) for video in found.paths}, []
-    sides, groups = {}, {}
-    if train_list and val_list:
-        sides, labels = read_list_files({"train": train_list, "test": val_list}, found.paths)
-        class_names = name_labels(labels, classes)
-        class_by_video = {video: class_names[label] for video, label in labels.items()}
-    elif split_file:
-        sides = read_split_file(split_file, found.paths)
-    else:
-        groups = {video: require_group(video, group_regex) for video in found.paths}
-    videos, problems = measure_usable(found, sides or found.paths, frames, flow)
+    found = find_own(frames)
+    sorted_by, class_names, splits, order = sort_videos(
+        found,
+        frames,
+        class_level=class_level,
+        split_file=split_file,
+        lists={"train": train_list, "test": val_list} if train_list and val_list else {},
+        labels=labels,
+        classes=classes,
+        draw=bool(folds),
+    )
+    groups = {} if splits else {video: require_group(video, group_regex) for video in sorted_by}
+    wanted = {video for sides in splits for video in sides} or sorted_by
+    videos, problems = measure_usable(found, sorted(wanted), frames, flow, any_numbers)
     groups = {video: group for video, group in groups.items() if video in videos}
     if folds:
-        splits = split_folds(groups, folds, seed)
-    else:
-        splits = [sides or split_groups(groups, val_fraction, seed)]
+        splits = split_folds(groups, sorted_by, folds, seed)
+    elif not splits:
+        splits = [split_groups(groups, sorted_by, val_fraction, seed)]
 
     named = {
-        video: entry._replace(class_name=class_by_video[video])
+        video: entry._replace(class_name=sorted_by[video])
         for video, entry in sorted(videos.items())
     }
     lists = deal_out(named, splits)
-    class_names = class_names or sorted({entry.class_name for entry in named.values()})
+    if order == "of the names":  # of usable videos
+        class_names = sorted({entry.class_name for entry in named.values()})
+    check_classes(frames, {entry.class_name for entry in named.values()}, found.paths)
     write_lists(folder, class_names, lists)
     print_class_sizes(class_names, lists)
     print_flow(videos.values())
     print_lists(folder, lists)
-    order = "of --classes" if classes else "of the lists" if train_list else "of the names"
     print(f"labels: 0 to {len(class_names) - 1}, in the order {order} as in classes.txt")
     print_next_step(name, data_root, range(1, folds + 1) if folds else ())
     return 1 if found.problems or problems else 0
+
+
+def check_classes(frames: Path, classes: set[str], names: Collection[str]) -> None:
+    """Refuses videos of a single class, of which every network is right."""
+    if len(classes) == 1:
+        tops = {name.split("/")[0] for name in names if name.count("/") > 1}
+        inner = f", perhaps {frames / tops.pop()}" if len(tops) == 1 else ""
+        raise UserError(
+            f"all videos of {frames} are of one class, '{classes.pop()}'; name the folder that "
+            f"has all class folders in it{inner}"
+        )
 
 
 def deal_out(videos: dict[str, Video], splits: list[dict[str, str]]) -> dict[str, list[Video]]:
@@ -187,7 +247,7 @@ def deal_out(videos: dict[str, Video], splits: list[dict[str, str]]) -> dict[str
     lists = {}
     for i, sides in enumerate(splits):
         for side, other in (("train", "test"), ("test", "train")):
-            chosen = [video for name, video in videos.items() if sides[name] == side]
+            chosen = [video for name, video in videos.items() if sides.get(name) == side]
             if not chosen:
                 raise UserError(
                     f"no video is left for the {side} list, all {len(videos)} go to {other}; "
@@ -351,12 +411,20 @@ def add_own_videos(commands) -> None:
     folds_help = "make K splits for a cross-validation: each video is in one of their test lists"
     size.add_argument("--folds", type=fold_count, metavar="K", help=folds_help)
     add("--seed", type=int, default=0, metavar="N", help="of the random split (default: 0)")
-    list_help = "with lines `path label` or `path frames label`, as TSN and MMAction2 read them"
+    list_help = "with lines `path label` or `path frames label`, as TSN, MMAction2 and PySlowFast "
+    list_help += "read them; a label is a number or a name"
     add("--val-list", type=Path, metavar="FILE", help=list_help)
-    class_help = "class names, label 0 first, of these lists (default: the folders' names)"
+    class_help = "class names, label 0 first, of these labels (default: the folders' names)"
     add("--classes", type=Path, metavar="FILE", help=class_help)
+    level_help = "the classes are the folders N levels below FRAMES (default: 1, or 2 where the "
+    level_help += "folders such as train and val are the split)"
+    add("--class-level", type=int, choices=range(1, 10), metavar="N", help=level_help)
+    numbers_help = "take frames in folders whose numbers have gaps, in their order"
+    add("--any-numbers", action="store_true", help=numbers_help)
     add = parser.add_mutually_exclusive_group().add_argument
     add("--train-list", type=Path, metavar="FILE", help=list_help)
+    labels_help = "take the classes from its columns video and label, and the split from one of it"
+    add("--labels", type=Path, metavar="CSV", help=labels_help)
     file_help = "take the split from its columns path and split (train, or val or test)"
     add("--split-file", type=Path, metavar="CSV", help=file_help)
     group_help = "keep videos together for which it finds the same in their path below FRAMES"
