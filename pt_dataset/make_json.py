@@ -41,7 +41,7 @@ from pt_dataset.listing.known_sets import (
 from pt_dataset.listing.list_files import name_labels, read_label_file, read_list_files
 from pt_dataset.listing.pool import exit_status
 from pt_dataset.listing.splits import read_split_file, split_folds, split_groups
-from pt_dataset.listing.trees import check_level, class_of, folder_splits, has_split
+from pt_dataset.listing.trees import check_level, folder_splits, folders_above, has_split
 from pt_dataset.video_list import Video
 
 DATA_ROOT = Path("videos_dataset")  # below the working folder
@@ -143,13 +143,16 @@ def sort_videos(
     """The classes and the split of videos, by files or else by folders; `draw`: no given split."""
     in_split = class_level is None and has_split(found.paths)
     level = class_level or 1 + in_split
-    folders = {name: class_of(name, level) for name in found.paths}
+    above = folders_above(found.paths)
+    folders = {name: "".join(steps[level - 1 : level]) for name, steps in above.items()}
     if lists or labels:
-        read = read_label_file(labels, found.paths) if labels else None
-        listed = read or read_list_files(lists, found.paths)
+        names = found.paths
+        listed = read_label_file(labels, names) if labels else read_list_files(lists, names)
         named, class_names = name_labels(listed, folders, classes)
         order = "of --classes" if classes else "of the names" if labels else "of the lists"
-        return Sorted(named, class_names, [listed.sides] if listed.sides else [], order)
+        return Sorted(
+            named, class_names, [listed.sides] if listed.sides and not draw else [], order
+        )
     outside = [name for name, folder in folders.items() if not folder]
     if outside:
         raise UserError(
@@ -157,7 +160,7 @@ def sort_videos(
             "or say with --labels which class each video has"
         )
     if not class_level:
-        check_level(found.paths, level, frames)
+        check_level(above.values(), level, frames)
     splits = []
     if split_file:
         splits = [read_split_file(split_file, found.paths)]
@@ -190,6 +193,8 @@ def list_own_videos(
         raise UserError(f"NAME is '{name}'; it has to be the plain name of a folder")
     if bool(train_list) != bool(val_list) or (classes and not (train_list or labels)):
         raise UserError("--train-list and --val-list belong together, and --classes to them")
+    if labels and (split_file or train_list):
+        raise UserError("--labels has all in it: give it without --split-file and --train-list")
     if folds and (split_file or train_list):
         raise UserError("--folds makes splits: give it without --split-file and --train-list")
     folder, frames = Path(os.path.abspath(data_root / name)), Path(os.path.abspath(frames))
@@ -416,6 +421,8 @@ def add_own_videos(commands) -> None:
     add("--val-list", type=Path, metavar="FILE", help=list_help)
     class_help = "class names, label 0 first, of these labels (default: the folders' names)"
     add("--classes", type=Path, metavar="FILE", help=class_help)
+    labels_help = "take the classes from its columns video and label, and the split from split"
+    add("--labels", type=Path, metavar="CSV", help=labels_help)
     level_help = "the classes are the folders N levels below FRAMES (default: 1, or 2 where the "
     level_help += "folders such as train and val are the split)"
     add("--class-level", type=int, choices=range(1, 10), metavar="N", help=level_help)
@@ -423,8 +430,6 @@ def add_own_videos(commands) -> None:
     add("--any-numbers", action="store_true", help=numbers_help)
     add = parser.add_mutually_exclusive_group().add_argument
     add("--train-list", type=Path, metavar="FILE", help=list_help)
-    labels_help = "take the classes from its columns video and label, and the split from one of it"
-    add("--labels", type=Path, metavar="CSV", help=labels_help)
     file_help = "take the split from its columns path and split (train, or val or test)"
     add("--split-file", type=Path, metavar="CSV", help=file_help)
     group_help = "keep videos together for which it finds the same in their path below FRAMES"

@@ -1,11 +1,13 @@
 """What the folders above videos are: a split that was made before, classes, recordings."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from config import UserError
 from pt_dataset.listing.known_sets import SIDES
+
+INNER = {"frames", "images", "img", "imgs", "jpg", "rgb"}  # folders of pictures in that of a video
 
 
 def top_of(name: str) -> str:
@@ -47,22 +49,19 @@ def folder_splits(names: Collection[str], frames: Path) -> list[dict[str, str]]:
     ]
 
 
-def class_of(name: str, level: int) -> str:
-    """The folder of a video that is so many levels below FRAMES; "" where it is not so deep."""
-    folders = name.split("/")[:-1]
-    return folders[level - 1] if len(folders) >= level else ""
+def folders_above(names: Collection[str]) -> dict[str, list[str]]:
+    """The folders below FRAMES that each video lies in, the outermost first."""
+    last = {name.rpartition("/")[2].lower() for name in names}
+    end = -2 if last <= INNER else -1
+    return {name: name.split("/")[:end] for name in names}
 
 
-def check_level(names: Collection[str], level: int, frames: Path) -> None:
-    """Refuses folders of which each may be a class, or what the classes have in them.
+def check_level(folders: Collection[Sequence[str]], level: int, frames: Path) -> None:
+    """Refuses folders that are so many levels below FRAMES if those in them may as well be classes.
 
     Raises:
-        UserError: folders below them have the same names in several of them, as in person1/walk,
-            person1/run, person2/walk.
+        UserError: they have the same names in several, as in person1/walk and person2/walk.
     """
-    folders = [name.split("/")[:-1] for name in names]
-    if len({name.rpartition("/")[2] for name in names}) == 1:  # VIDEO/frames: says nothing
-        folders = [above[:-1] for above in folders]
     above = defaultdict(set)
     for steps in folders:
         if len(steps) <= level:
