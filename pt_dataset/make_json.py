@@ -29,21 +29,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also 
 
 from config import DATASETS, UserError, whole
 from pt_dataset.datalist import HALF_REPLACED, any_case, list_text
+from pt_dataset.listing import annotated_sets, known_sets
 from pt_dataset.listing.find_videos import FORMS, Found, find_flow, find_videos, measure_videos
 from pt_dataset.listing.groups import require_group
-from pt_dataset.listing.known_sets import (
-    LOOKED_FOR,
-    RULES,
-    has_videos,
-    kinetics400_videos,
-    known_classes,
-)
+from pt_dataset.listing.known_sets import RULES, has_videos, kinetics400_videos, known_classes
 from pt_dataset.listing.list_files import name_labels, read_label_file, read_list_files
 from pt_dataset.listing.pool import exit_status
 from pt_dataset.listing.splits import read_split_file, split_folds, split_groups
 from pt_dataset.listing.trees import check_level, folder_splits, folders_above, has_split
 from pt_dataset.video_list import Video
 
+LOOKED_FOR = known_sets.LOOKED_FOR | annotated_sets.LOOKED_FOR  # of all public sets
 DATA_ROOT = Path("videos_dataset")  # below the working folder
 WHAT_FRAMES_IS = f"FRAMES needs a folder for each class with its videos in it: {FORMS}"
 
@@ -299,7 +295,9 @@ def list_known_set(
     folder = Path(os.path.abspath(data_root / name))
     own_folder = any_case(folder.parent, name)
     check_can_write(folder)
-    classes = known_classes(name, folder)
+    reader = annotated_sets.READERS.get(name)
+    official = reader and reader(annotations or own_folder)
+    classes = official.classes if official else known_classes(name, folder)
     source = Path(os.path.abspath(frames)) if frames else own_folder
     if name == "kinetics200" and not frames:
         source = any_case(data_root, "kinetics400")
@@ -310,7 +308,10 @@ def list_known_set(
             raise UserError(f"{source} has no videos in it; looked for {LOOKED_FOR[name]}")
     report_problems(found.problems)
     names = listed or found.paths
-    plan = RULES[name](names, classes, annotations, own_folder)
+    if official:
+        plan = annotated_sets.by_annotations(name, names, official)
+    else:
+        plan = RULES[name](names, classes, annotations, own_folder)
     wanted = {video for chosen in plan.lists.values() for video in chosen}
     num_others = len(names) - len(wanted)
     if not wanted:
@@ -337,14 +338,16 @@ def list_known_set(
     if num_others:
         print(f"{num_others} other videos are on no list")
     print(f"lists: in {folder}, split by {plan.split_by}")
+    if official:
+        print(f"labels: 0 to {len(classes) - 1}, in the order of {official.order}")
     print_next_step(name, data_root)
     return 1 if found.problems or problems else 0
 
 
 def list_known_sets(*, data_root: Path) -> int:
     """The lists of all public sets in the data root; returns the exit status."""
-    present = [name for name in RULES if has_videos(name, any_case(data_root, name))]
-    missing = [f"{name}/ with {LOOKED_FOR[name]}" for name in RULES if name not in present]
+    present = [name for name in LOOKED_FOR if has_videos(name, any_case(data_root, name))]
+    missing = [f"{name}/ with {LOOKED_FOR[name]}" for name in LOOKED_FOR if name not in present]
     if not present:
         raise UserError(
             f"{data_root} has none of the public data sets in it; looked for {'; '.join(missing)}"
@@ -468,7 +471,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-root", type=Path, default=DATA_ROOT, metavar="DIR", help=root_help)
     parser.set_defaults(make=list_known_sets)
     commands = parser.add_subparsers(metavar="NAME", title="data sets")
-    for name in RULES:
+    for name in LOOKED_FOR:
         add_known_set(commands, name)
     add_own_videos(commands)
     return parser

@@ -75,7 +75,7 @@ def read_dataset(
     how = (
         f"python pt_dataset/make_json.py {name} FRAMES makes it from the videos or frames in the "
         "folder FRAMES, see videos_dataset/README.md"
-        if name in DATASETS and DATASETS[name].list_sizes
+        if name in DATASETS and name != "demo"
         else "make one from your videos in three commands: "
         "python pt_dataset/extract_frames.py VIDEOS FRAMES, "
         f"python pt_dataset/make_json.py folder {name} FRAMES, "
