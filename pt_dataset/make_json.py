@@ -8,6 +8,7 @@
     python pt_dataset/make_json.py folder NAME FRAMES --folds 5     # five splits: cross-validation
     python pt_dataset/make_json.py folder NAME FRAMES --split-file split.csv   # a given split
     python pt_dataset/make_json.py folder NAME FRAMES --train-list A.txt --val-list B.txt
+    python pt_dataset/make_json.py folder NAME FRAMES --labels labels.csv
 
 FRAMES has folders of numbered pictures in it, as extract_frames.py writes them, video files, or
 zips of frames; it may also be one zip of them all. Each of one's own videos lies below the folder
@@ -23,25 +24,28 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
 from config import DATASETS, UserError, whole
 from pt_dataset.datalist import HALF_REPLACED, any_case, list_text
 from pt_dataset.listing import annotated_sets, known_sets
-from pt_dataset.listing.find_videos import FORMS, Found, find_flow, find_videos, measure_videos
+from pt_dataset.listing.find_videos import Found, find_flow, find_videos, measure_videos
 from pt_dataset.listing.groups import require_group
 from pt_dataset.listing.known_sets import RULES, has_videos, kinetics400_videos, known_classes
-from pt_dataset.listing.list_files import name_labels, read_label_file, read_list_files
+from pt_dataset.listing.own_videos import (
+    WHAT_FRAMES_IS,
+    check_classes,
+    deal_out,
+    find_own,
+    sort_videos,
+)
 from pt_dataset.listing.pool import exit_status
-from pt_dataset.listing.splits import read_split_file, split_folds, split_groups
-from pt_dataset.listing.trees import check_level, folder_splits, folders_above, has_split
+from pt_dataset.listing.splits import draw_splits
 from pt_dataset.video_list import Video
 
 LOOKED_FOR = known_sets.LOOKED_FOR | annotated_sets.LOOKED_FOR  # of all public sets
 DATA_ROOT = Path("videos_dataset")  # below the working folder
-WHAT_FRAMES_IS = f"FRAMES needs a folder for each class with its videos in it: {FORMS}"
 
 
 def check_can_write(folder: Path) -> None:
@@ -105,67 +109,6 @@ def measure_usable(
     return videos, problems
 
 
-def find_own(frames: Path) -> Found:
-    """The videos below `frames`, of which there are some, or UserError."""
-    found = find_videos(frames)
-    found.problems += found.others
-    if not found.paths:
-        reason = f" ({found.problems[0]})" if found.problems else ""
-        raise UserError(f"no video of {frames} can be used{reason}; {WHAT_FRAMES_IS}")
-    report_problems(found.problems)
-    return found
-
-
-class Sorted(NamedTuple):
-    """Videos with their classes, by name, and what is decided of their split."""
-
-    classes: dict[str, str]
-    class_names: list[str]  # label 0 first
-    splits: list[dict[str, str]]  # the side by name; [] to draw one
-    order: str  # of the labels, in words
-
-
-def sort_videos(
-    found: Found,
-    frames: Path,
-    *,
-    class_level: int | None,
-    split_file: Path | None,
-    lists: dict[str, Path],
-    labels: Path | None,
-    classes: Path | None,
-    draw: bool,
-) -> Sorted:
-    """The classes and the split of videos, by files or else by folders; `draw`: no given split."""
-    in_split = class_level is None and has_split(found.paths)
-    level = class_level or 1 + in_split
-    above = folders_above(found.paths)
-    folders = {name: "".join(steps[level - 1 : level]) for name, steps in above.items()}
-    if lists or labels:
-        names = found.paths
-        listed = read_label_file(labels, names) if labels else read_list_files(lists, names)
-        named, class_names = name_labels(listed, folders, classes)
-        order = "of --classes" if classes else "of the names" if labels else "of the lists"
-        return Sorted(
-            named, class_names, [listed.sides] if listed.sides and not draw else [], order
-        )
-    outside = [name for name, folder in folders.items() if not folder]
-    if outside:
-        raise UserError(
-            f"{found.paths[outside[0]]} is a video where a class should be; {WHAT_FRAMES_IS}; "
-            "or say with --labels which class each video has"
-        )
-    if not class_level:
-        check_level(above.values(), level, frames)
-    splits = []
-    if split_file:
-        splits = [read_split_file(split_file, found.paths)]
-    elif in_split and not draw:
-        splits = folder_splits(found.paths, frames)
-        print(f"split: by the folders of {frames}")
-    return Sorted(folders, sorted({*folders.values()}), splits, "of the names")
-
-
 def list_own_videos(
     *,
     name: str,
@@ -189,13 +132,13 @@ def list_own_videos(
         raise UserError(f"NAME is '{name}'; it has to be the plain name of a folder")
     if bool(train_list) != bool(val_list) or (classes and not (train_list or labels)):
         raise UserError("--train-list and --val-list belong together, and --classes to them")
-    if labels and (split_file or train_list):
-        raise UserError("--labels has all in it: give it without --split-file and --train-list")
-    if folds and (split_file or train_list):
-        raise UserError("--folds makes splits: give it without --split-file and --train-list")
+    if (folds or labels) and (split_file or train_list):
+        option = "--folds makes splits" if folds else "--labels may have a column split"
+        raise UserError(f"{option}: give it without --split-file and --train-list")
     folder, frames = Path(os.path.abspath(data_root / name)), Path(os.path.abspath(frames))
     check_can_write(folder)
     found = find_own(frames)
+    report_problems(found.problems)
     sorted_by, class_names, splits, order = sort_videos(
         found,
         frames,
@@ -209,20 +152,16 @@ def list_own_videos(
     groups = {} if splits else {video: require_group(video, group_regex) for video in sorted_by}
     wanted = {video for sides in splits for video in sides} or sorted_by
     videos, problems = measure_usable(found, sorted(wanted), frames, flow, any_numbers)
-    groups = {video: group for video, group in groups.items() if video in videos}
-    if folds:
-        splits = split_folds(groups, sorted_by, folds, seed)
-    elif not splits:
-        splits = [split_groups(groups, sorted_by, val_fraction, seed)]
-
+    usable = {video: group for video, group in groups.items() if video in videos}
+    splits = splits or draw_splits(usable, sorted_by, val_fraction, folds, seed)
     named = {
         video: entry._replace(class_name=sorted_by[video])
         for video, entry in sorted(videos.items())
     }
     lists = deal_out(named, splits)
-    if order == "of the names":  # of usable videos
-        class_names = sorted({entry.class_name for entry in named.values()})
-    check_classes(frames, {entry.class_name for entry in named.values()}, found.paths)
+    found_classes = sorted({entry.class_name for entry in named.values()})
+    check_classes(frames, found_classes, found.paths)
+    class_names = found_classes if order == "of the names" else class_names
     write_lists(folder, class_names, lists)
     print_class_sizes(class_names, lists)
     print_flow(videos.values())
@@ -230,32 +169,6 @@ def list_own_videos(
     print(f"labels: 0 to {len(class_names) - 1}, in the order {order} as in classes.txt")
     print_next_step(name, data_root, range(1, folds + 1) if folds else ())
     return 1 if found.problems or problems else 0
-
-
-def check_classes(frames: Path, classes: set[str], names: Collection[str]) -> None:
-    """Refuses videos of a single class, of which every network is right."""
-    if len(classes) == 1:
-        tops = {name.split("/")[0] for name in names if name.count("/") > 1}
-        inner = f", perhaps {frames / tops.pop()}" if len(tops) == 1 else ""
-        raise UserError(
-            f"all videos of {frames} are of one class, '{classes.pop()}'; name the folder that "
-            f"has all class folders in it{inner}"
-        )
-
-
-def deal_out(videos: dict[str, Video], splits: list[dict[str, str]]) -> dict[str, list[Video]]:
-    """The two lists of each split, by their names."""
-    lists = {}
-    for i, sides in enumerate(splits):
-        for side, other in (("train", "test"), ("test", "train")):
-            chosen = [video for name, video in videos.items() if sides.get(name) == side]
-            if not chosen:
-                raise UserError(
-                    f"no video is left for the {side} list, all {len(videos)} go to {other}; "
-                    "add videos, or say with --split-file where each belongs"
-                )
-            lists[f"{side}list{i + 1:02}"] = chosen
-    return lists
 
 
 def print_lists(folder: Path, lists: dict[str, list[Video]]) -> None:
@@ -295,8 +208,9 @@ def list_known_set(
     folder = Path(os.path.abspath(data_root / name))
     own_folder = any_case(folder.parent, name)
     check_can_write(folder)
-    reader = annotated_sets.READERS.get(name)
-    official = reader and reader(annotations or own_folder)
+    official = None
+    if name in annotated_sets.READERS:
+        official = annotated_sets.READERS[name](annotations or own_folder)
     classes = official.classes if official else known_classes(name, folder)
     source = Path(os.path.abspath(frames)) if frames else own_folder
     if name == "kinetics200" and not frames:

@@ -123,7 +123,7 @@ def stamps(folder: Path, files: list[Path]) -> list[tuple[int, int] | None] | No
     if (folder / HALF_REPLACED).exists():
         return None
     found = [path.stat() if path.exists() else None for path in files]
-    return [status and (status.st_ino, status.st_mtime_ns) for status in found]
+    return [(status.st_ino, status.st_mtime_ns) if status else None for status in found]
 
 
 def check_sides(paths: list[Path], train: VideoList, test: VideoList) -> None:

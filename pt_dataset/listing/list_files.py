@@ -128,17 +128,15 @@ def name_labels(
         UserError: a label has no name, or the folders give it two.
     """
     given = {name: label for name, label in listed.labels.items() if label}
-    kinds = {bool(NUMBER.fullmatch(label)): label for label in given.values()}
+    kinds, classes = {bool(NUMBER.fullmatch(label)): label for label in given.values()}, []
     if len(kinds) > 1:
         raise UserError(f"some labels are numbers and others names: {kinds[True]}, {kinds[False]}")
     if True in kinds:
         classes, first = number_names(listed, folders, class_file)
-        named = {name: classes[int(label) - first] for name, label in given.items()}
+        given = {name: classes[int(label) - first] for name, label in given.items()}
         if first:
             print("the labels of the lists begin with 1, those of the new lists with 0")
-    else:
-        named = given
-    named = {name: named.get(name) or folders[name] for name in listed.labels}
+    named = {name: given.get(name) or folders[name] for name in listed.labels}
     if True not in kinds:
         classes = read_classes(class_file) if class_file else sorted({*named.values()})
     unknown = {*named.values()} - {*classes}

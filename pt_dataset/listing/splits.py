@@ -83,6 +83,19 @@ def split_folds(
     ]
 
 
+def draw_splits(
+    groups: dict[str, str],
+    classes: Mapping[str, str],
+    fraction: float,
+    num_folds: int | None,
+    seed: int,
+) -> list[dict[str, str]]:
+    """Those of a cross-validation, or a single one with `fraction` of each class in test."""
+    if num_folds:
+        return split_folds(groups, classes, num_folds, seed)
+    return [split_groups(groups, classes, fraction, seed)]
+
+
 def read_split_file(path: Path, videos: Collection[str]) -> dict[str, str]:
     """Side by name of the videos that a CSV file names in its columns `path` and `split`.
 
