@@ -9,7 +9,11 @@ import pytest
 
 from pt_dataset import make_json
 from pt_dataset.datalist import read_classes
+from pt_dataset.inputs import paths
 from pt_dataset.listing import find_videos
+from pt_dataset.sources import is_video_file
+from pt_dataset.video_list import Video
+from utils.actions.extract_features import feature_files
 
 CLIPS = [f"class{c}/clip{k}" for c in range(3) for k in range(4)]
 
@@ -264,3 +268,21 @@ def test_gaps_in_frames_are_taken_when_they_are_meant(tmp_path, monkeypatch, cap
     assert "frame 3 is missing or doubled before 7.jpg" in refused(capsys)
     assert make("--any-numbers") == 0
     assert len(listed("train")) == 2
+
+
+def test_what_is_named_is_tried_whatever_its_suffix(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "count_frames", lambda path: 7)
+    monkeypatch.setattr(paths, "frame_rate", lambda path: 25.0)
+    files = [tmp_path / name for name in ("clip", "clip.bin", "clip.tar")]
+    for file in files:
+        file.touch()
+        assert is_video_file(str(file))
+    videos, problems = paths.videos_at(map(str, files))
+    assert [video.path for video in videos] == list(map(str, files[:2]))
+    assert problems == [(str(files[2]), f"{files[2]} cannot be read packed; unpack it first")]
+
+
+def test_features_of_videos_that_differ_in_their_suffix_alone_are_two_files(tmp_path):
+    videos = [Video(f"{tmp_path}/a/clip.{suffix}", 0, "", 7) for suffix in ("avi", "mp4")]
+    files = feature_files(Path("out"), [str(tmp_path)], videos)
+    assert list(files.values()) == [Path("out/a/clip.npz"), Path("out/a/clip.mp4.npz")]
