@@ -927,7 +927,13 @@ class DatasetSpec:
         }
 
 
-# none of the classes of the public sets tells left from right, and published results mirror all
+def both_ways(*pairs: str) -> dict[str, str]:
+    """The flip_swaps of pairs of classes "a|b", in both directions."""
+    both = [pair.split("|") for pair in pairs]
+    return {name: other for a, b in both for name, other in ((a, b), (b, a))}
+
+
+# of sets without flip_swaps no class tells left from right, and published results mirror all
 DATASETS = {
     "ucf101": DatasetSpec(
         title="101 human actions from YouTube (Soomro et al., 2012)",
@@ -950,10 +956,31 @@ DATASETS = {
         num_classes=200,
         split_sizes=((80000, 5000),),  # 400 and 25 of each class
     ),
+    "kinetics600": DatasetSpec(title="600 human actions from YouTube (Carreira et al., 2018)"),
+    "kinetics700": DatasetSpec(title="700 human actions from YouTube (Carreira et al., 2019)"),
+    "ssv2": DatasetSpec(
+        title="174 actions with objects, Something-Something V2 (Goyal et al., 2017)",
+        num_classes=174,
+        flip_swaps=both_ways(
+            "Pulling something from left to right|Pulling something from right to left",
+            "Pushing something from left to right|Pushing something from right to left",
+            "Turning the camera left while filming something|"
+            "Turning the camera right while filming something",
+        ),
+    ),
+    "jester": DatasetSpec(
+        title="27 hand gestures (Materzynska et al., 2019)",
+        num_classes=27,
+        flip_swaps=both_ways(
+            "Sliding Two Fingers Left|Sliding Two Fingers Right",
+            "Swiping Left|Swiping Right",
+            "Turning Hand Clockwise|Turning Hand Counterclockwise",
+        ),
+    ),
+    "moments": DatasetSpec(title="events of three seconds, Moments in Time (Monfort et al., 2019)"),
     "demo": DatasetSpec(
         title="eight synthetic motions in four time-reversed pairs",
         num_classes=8,
-        flip_swaps={"left": "right", "right": "left"}
-        | {"clockwise": "counter-clockwise", "counter-clockwise": "clockwise"},
+        flip_swaps=both_ways("left|right", "clockwise|counter-clockwise"),
     ),
 }

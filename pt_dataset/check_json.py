@@ -24,7 +24,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also 
 from tqdm import tqdm
 
 from config import Parser, UserError, group_of, whole
-from pt_dataset.datalist import entry_problem, load_array, read_classes, resolve, write_list
+from pt_dataset.datalist import (
+    HALF_REPLACED,
+    entry_problem,
+    load_array,
+    read_classes,
+    resolve,
+    write_list,
+)
 from pt_dataset.listing.check_video import Checked, check_video, error_text
 from pt_dataset.listing.pool import exit_status, run_jobs
 from pt_dataset.video_list import Video
@@ -33,6 +40,7 @@ from pt_dataset.video_list import Video
 # an accuracy means something else than it seems to. warning: what one would rather know.
 KINDS = {
     "unreadable list": "error",
+    "half replaced": "error",
     "no class file": "error",
     "bad entry": "error",
     "unknown class": "error",
@@ -55,6 +63,7 @@ KINDS = {
     "in train and test": "error",
     "group in train and test": "error",
     "class without videos": "warning",
+    "one class": "error",
 }
 MENDED = {"too few frames", "too many frames", "wrong label"}  # by --fix
 KEPT = {"group in train and test"}  # by --fix, too: choosing another split is up to the user
@@ -102,6 +111,9 @@ class DataList:
 def load_list(path: Path, class_file: Path | None) -> DataList:
     """A list, with the findings for which its videos need not be opened."""
     data = DataList(path)
+    if (path.parent / HALF_REPLACED).exists():
+        message = f"make_json.py was stopped while it replaced the lists in {path.parent}"
+        data.add_finding("half replaced", f"{message}; run it again")
     try:
         entries = load_array(path)
     except (UserError, OSError) as error:
@@ -141,17 +153,19 @@ def check_label(data: DataList, entry: int, labels: dict[str, int]) -> None:
 
 
 def check_some(
-    videos: dict[tuple[int, int], Video], sample: int | None
+    videos: dict[tuple[int, int], Video], sample: int | None, any_numbers: bool
 ) -> dict[tuple[int, int], Checked]:
     """A job of the pool: what was found of each video, by number of its list and its entry."""
-    return {place: check_video(video, sample) for place, video in videos.items()}
+    return {place: check_video(video, sample, any_numbers) for place, video in videos.items()}
 
 
-def check_all_videos(lists: list[DataList], sample: int | None, workers: int) -> None:
+def check_all_videos(
+    lists: list[DataList], sample: int | None, any_numbers: bool, workers: int
+) -> None:
     """Checks the videos of all lists, and adds to each what was found."""
     videos = [((n, i), v) for n, data in enumerate(lists) for i, v in data.videos.items()]
     starts = range(0, len(videos), VIDEOS_A_JOB)
-    todo = [(dict(videos[start : start + VIDEOS_A_JOB]), sample) for start in starts]
+    todo = [(dict(videos[start : start + VIDEOS_A_JOB]), sample, any_numbers) for start in starts]
     with tqdm(desc="checking", total=len(videos), unit="video", disable=not todo) as progress:
         for results in run_jobs(check_some, todo, workers):
             for (n, i), checked in results.items():
@@ -178,6 +192,8 @@ def check_entries(data: DataList) -> None:
         if with_flow and video.flow_path is None:
             data.add_finding("no flow", f"{video.path} has no flow_path, others have", i)
     named = {video.class_name for video in data.videos.values()}
+    if len(named) == 1 and data.side != "test":
+        data.add_finding("one class", f"all videos are of '{named.copy().pop()}'")
     for name in data.class_names if named else ():
         if name not in named:
             data.add_finding("class without videos", f"no video of '{name}'")
@@ -348,12 +364,13 @@ def check_lists(
     classes: Path | None,
     workers: int,
     sample: int | None,
+    any_numbers: bool,
     report: Path | None,
     fix: bool,
 ) -> int:
     """Checks the lists, prints what was found and returns the exit status."""
     loaded = [load_list(path, classes) for path in lists]
-    check_all_videos(loaded, sample, workers)
+    check_all_videos(loaded, sample, any_numbers, workers)
     for data in loaded:
         check_entries(data)
         other = find_other_side(data, loaded, classes)
@@ -391,6 +408,7 @@ def build_parser() -> argparse.ArgumentParser:
     sample_help = "decode K frames of each video, evenly from first to last (default: %(default)s)"
     decode("--sample", type=int, default=5, metavar="K", help=sample_help)
     decode("--decode", dest="sample", action="store_const", const=None, help="decode every frame")
+    add("--any-numbers", action="store_true", help="gaps between the numbers of frames are meant")
     add("--report", type=Path, metavar="FILE", help="write all findings to this JSON file")
     fix_help = "write LIST.fixed.json: measured frame counts, right labels, no unusable videos"
     add("--fix", action="store_true", help=fix_help)

@@ -19,6 +19,7 @@ KEYS = {"path": str, "class_name": str, "label": int, "num_frames": int}
 LEGACY_ROOT = "./videos_dataset/"  # how the lists of the original project begin
 LOWEST_FPS, MOST_FPS = 1e-6, 1e6  # a frame in 11 days; the fastest of cameras
 MOST_FRAMES = 2**31 - 1  # 2 years; as many as the arrays of VideoList can count
+HALF_REPLACED = ".lists.partial"  # beside lists while some are new and others old; kept by a kill
 CLASS_FILES = Path(__file__).resolve().parents[1] / "videos_dataset"  # <known set>/classes.txt
 
 

@@ -107,7 +107,10 @@ def extract_videos(
     """Extracts all videos that are not finished and returns the exit status."""
     src, dst = src.absolute(), dst.absolute()  # FFmpeg takes a mere a:b.mp4 for a URL
     if not src.is_dir():
-        raise UserError(f"{src} is no folder; SRC has the videos in it, or a folder a class")
+        why = (
+            "unpack it first" if src.is_file() else "SRC has the videos in it, or a folder a class"
+        )
+        raise UserError(f"{src} is no folder; {why}")
     if os.path.realpath(src) == os.path.realpath(dst):
         raise UserError(f"{dst} is SRC itself; name another folder for the frames")
     unreadable: list[str] = []

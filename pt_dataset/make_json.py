@@ -8,6 +8,7 @@
     python pt_dataset/make_json.py folder NAME FRAMES --folds 5     # five splits: cross-validation
     python pt_dataset/make_json.py folder NAME FRAMES --split-file split.csv   # a given split
     python pt_dataset/make_json.py folder NAME FRAMES --train-list A.txt --val-list B.txt
+    python pt_dataset/make_json.py folder NAME FRAMES --labels labels.csv
 
 FRAMES has folders of numbered pictures in it, as extract_frames.py writes them, video files, or
 zips of frames; it may also be one zip of them all. Each of one's own videos lies below the folder
@@ -27,29 +28,24 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
 from config import DATASETS, Parser, UserError, whole
-from pt_dataset.datalist import any_case, list_text
-from pt_dataset.listing.find_videos import FORMS, Found, find_flow, find_videos, measure_videos
+from pt_dataset.datalist import HALF_REPLACED, any_case, list_text
+from pt_dataset.listing import annotated_sets, known_sets
+from pt_dataset.listing.find_videos import Found, find_flow, find_videos, measure_videos
 from pt_dataset.listing.groups import require_group
-from pt_dataset.listing.known_sets import (
-    LOOKED_FOR,
-    RULES,
-    has_videos,
-    kinetics400_videos,
-    known_classes,
+from pt_dataset.listing.known_sets import RULES, has_videos, kinetics400_videos, known_classes
+from pt_dataset.listing.own_videos import (
+    WHAT_FRAMES_IS,
+    check_classes,
+    deal_out,
+    find_own,
+    sort_videos,
 )
 from pt_dataset.listing.pool import exit_status
-from pt_dataset.listing.splits import (
-    class_of,
-    name_labels,
-    read_list_files,
-    read_split_file,
-    split_folds,
-    split_groups,
-)
+from pt_dataset.listing.splits import draw_splits
 from pt_dataset.video_list import Video
 
+LOOKED_FOR = known_sets.LOOKED_FOR | annotated_sets.LOOKED_FOR  # of all public sets
 DATA_ROOT = Path("videos_dataset")  # below the working folder
-WHAT_FRAMES_IS = f"FRAMES needs a folder for each class with its videos in it: {FORMS}"
 
 
 def check_can_write(folder: Path) -> None:
@@ -60,7 +56,10 @@ def check_can_write(folder: Path) -> None:
 
 
 def write_lists(folder: Path, classes: list[str], lists: dict[str, list[Video]]) -> None:
-    """Writes classes.txt and the lists, such as "trainlist01", all or none of them."""
+    """Writes classes.txt and the lists, such as "trainlist01", together.
+
+    A reader finds all of them old or new, or the mark that they are not.
+    """
     labels = {name: label for label, name in enumerate(classes)}
     texts = {folder / "classes.txt": "".join(f"{name}\n" for name in classes)}
     for name, videos in lists.items():
@@ -70,6 +69,8 @@ def write_lists(folder: Path, classes: list[str], lists: dict[str, list[Video]])
     with ExitStack() as together:
         for path, text in texts.items():
             together.enter_context(whole(path)).write_text(text, encoding="utf-8")
+        (folder / HALF_REPLACED).touch()  # all are written; leaving replaces one after another
+    (folder / HALF_REPLACED).unlink()
 
 
 def report_problems(problems: list[str]) -> None:
@@ -93,29 +94,19 @@ def print_flow(videos: Iterable[Video]) -> None:
 
 
 def measure_usable(
-    found: Found, wanted: Collection[str], frames: Path, flow: Path | None
+    found: Found,
+    wanted: Collection[str],
+    frames: Path,
+    flow: Path | None,
+    any_numbers: bool = False,
 ) -> tuple[dict[str, Video], list[str]]:
     """Counts the frames of `wanted`, reports which cannot be used; UserError if none can be."""
-    videos, problems = measure_videos(found, wanted, find_flow(frames, found, flow))
+    flow_paths = find_flow(frames, found, flow)
+    videos, problems = measure_videos(found, wanted, flow_paths, any_numbers)
     report_problems(problems)
     if not videos:
         raise UserError(f"no video of {frames} can be used ({problems[0]})")
     return videos, problems
-
-
-def find_classes(frames: Path, flat: bool) -> Found:
-    """The videos below `frames`; UserError if one is not in a class folder, unless `flat`."""
-    found = find_videos(frames)
-    found.problems += found.others
-    if not found.paths:
-        reason = f" ({found.problems[0]})" if found.problems else ""
-        raise UserError(f"no video of {frames} can be used{reason}; {WHAT_FRAMES_IS}")
-    outside = [name for name in found.paths if "/" not in name]
-    if outside and not flat:
-        raise UserError(
-            f"{found.paths[outside[0]]} is a video where a class should be; {WHAT_FRAMES_IS}"
-        )
-    return found
 
 
 def list_own_videos(
@@ -124,72 +115,60 @@ def list_own_videos(
     frames: Path,
     data_root: Path,
     flow: Path | None,
+    any_numbers: bool,
     val_fraction: float,
     folds: int | None,
     split_file: Path | None,
     train_list: Path | None,
     val_list: Path | None,
+    labels: Path | None,
     classes: Path | None,
+    class_level: int | None,
     group_regex: re.Pattern[str],
     seed: int,
 ) -> int:
     """The lists of a folder of one's own videos; returns the exit status."""
     if not re.fullmatch(r"[^./\\][^/\\]*", name):
         raise UserError(f"NAME is '{name}'; it has to be the plain name of a folder")
-    if bool(train_list) != bool(val_list) or (classes and not train_list):
+    if bool(train_list) != bool(val_list) or (classes and not (train_list or labels)):
         raise UserError("--train-list and --val-list belong together, and --classes to them")
-    if folds and (split_file or train_list):
-        raise UserError("--folds makes splits: give it without --split-file and --train-list")
+    if (folds or labels) and (split_file or train_list):
+        option = "--folds makes splits" if folds else "--labels may have a column split"
+        raise UserError(f"{option}: give it without --split-file and --train-list")
     folder, frames = Path(os.path.abspath(data_root / name)), Path(os.path.abspath(frames))
     check_can_write(folder)
-    found = find_classes(frames, flat=classes is not None)
+    found = find_own(frames)
     report_problems(found.problems)
-    class_by_video, class_names = {video: class_of(video) for video in found.paths}, []
-    sides, groups = {}, {}
-    if train_list and val_list:
-        sides, labels = read_list_files({"train": train_list, "test": val_list}, found.paths)
-        class_names = name_labels(labels, classes)
-        class_by_video = {video: class_names[label] for video, label in labels.items()}
-    elif split_file:
-        sides = read_split_file(split_file, found.paths)
-    else:
-        groups = {video: require_group(video, group_regex) for video in found.paths}
-    videos, problems = measure_usable(found, sides or found.paths, frames, flow)
-    groups = {video: group for video, group in groups.items() if video in videos}
-    if folds:
-        splits = split_folds(groups, folds, seed)
-    else:
-        splits = [sides or split_groups(groups, val_fraction, seed)]
-
+    sorted_by, class_names, splits, order = sort_videos(
+        found,
+        frames,
+        class_level=class_level,
+        split_file=split_file,
+        lists={"train": train_list, "test": val_list} if train_list and val_list else {},
+        labels=labels,
+        classes=classes,
+        draw=bool(folds),
+    )
+    groups = {} if splits else {video: require_group(video, group_regex) for video in sorted_by}
+    wanted = {video for sides in splits for video in sides} or sorted_by
+    videos, problems = measure_usable(found, sorted(wanted), frames, flow, any_numbers)
+    usable = {video: group for video, group in groups.items() if video in videos}
+    splits = splits or draw_splits(usable, sorted_by, val_fraction, folds, seed)
     named = {
-        video: entry._replace(class_name=class_by_video[video])
+        video: entry._replace(class_name=sorted_by[video])
         for video, entry in sorted(videos.items())
     }
     lists = deal_out(named, splits)
-    class_names = class_names or sorted({entry.class_name for entry in named.values()})
+    found_classes = sorted({entry.class_name for entry in named.values()})
+    check_classes(frames, found_classes, found.paths)
+    class_names = found_classes if order == "of the names" else class_names
     write_lists(folder, class_names, lists)
     print_class_sizes(class_names, lists)
     print_flow(videos.values())
     print_lists(folder, lists)
-    order = "of --classes" if classes else "of the lists" if train_list else "of the names"
     print(f"labels: 0 to {len(class_names) - 1}, in the order {order} as in classes.txt")
     print_next_step(name, data_root, range(1, folds + 1) if folds else ())
     return 1 if found.problems or problems else 0
-
-
-def deal_out(videos: dict[str, Video], splits: list[dict[str, str]]) -> dict[str, list[Video]]:
-    """The two lists of each split, by their names."""
-    lists = {}
-    for i, sides in enumerate(splits):
-        for side, other in (("train", "test"), ("test", "train")):
-            chosen = [video for name, video in videos.items() if sides[name] == side]
-            if not chosen:
-                raise UserError(
-                    f"no video is left for the {side} list, all {len(videos)} go to {other}; "
-                    "add videos, or say with --split-file where each belongs"
-                )
-            lists[f"{side}list{i + 1:02}"] = chosen
-    return lists
 
 
 def print_lists(folder: Path, lists: dict[str, list[Video]]) -> None:
@@ -229,7 +208,10 @@ def list_known_set(
     folder = Path(os.path.abspath(data_root / name))
     own_folder = any_case(folder.parent, name)
     check_can_write(folder)
-    classes = known_classes(name, folder)
+    official = None
+    if name in annotated_sets.READERS:
+        official = annotated_sets.READERS[name](annotations or own_folder)
+    classes = official.classes if official else known_classes(name, folder)
     source = Path(os.path.abspath(frames)) if frames else own_folder
     if name == "kinetics200" and not frames:
         source = any_case(data_root, "kinetics400")
@@ -240,7 +222,10 @@ def list_known_set(
             raise UserError(f"{source} has no videos in it; looked for {LOOKED_FOR[name]}")
     report_problems(found.problems)
     names = listed or found.paths
-    plan = RULES[name](names, classes, annotations, own_folder)
+    if official:
+        plan = annotated_sets.by_annotations(name, names, official)
+    else:
+        plan = RULES[name](names, classes, annotations, own_folder)
     wanted = {video for chosen in plan.lists.values() for video in chosen}
     num_others = len(names) - len(wanted)
     if not wanted:
@@ -267,14 +252,16 @@ def list_known_set(
     if num_others:
         print(f"{num_others} other videos are on no list")
     print(f"lists: in {folder}, split by {plan.split_by}")
+    if official:
+        print(f"labels: 0 to {len(classes) - 1}, in the order of {official.order}")
     print_next_step(name, data_root)
     return 1 if found.problems or problems else 0
 
 
 def list_known_sets(*, data_root: Path) -> int:
     """The lists of all public sets in the data root; returns the exit status."""
-    present = [name for name in RULES if has_videos(name, any_case(data_root, name))]
-    missing = [f"{name}/ with {LOOKED_FOR[name]}" for name in RULES if name not in present]
+    present = [name for name in LOOKED_FOR if has_videos(name, any_case(data_root, name))]
+    missing = [f"{name}/ with {LOOKED_FOR[name]}" for name in LOOKED_FOR if name not in present]
     if not present:
         raise UserError(
             f"{data_root} has none of the public data sets in it; looked for {'; '.join(missing)}"
@@ -346,10 +333,18 @@ def add_own_videos(commands) -> None:
     folds_help = "make K splits for a cross-validation: each video is in one of their test lists"
     size.add_argument("--folds", type=fold_count, metavar="K", help=folds_help)
     add("--seed", type=int, default=0, metavar="N", help="of the random split (default: 0)")
-    list_help = "with lines `path label` or `path frames label`, as TSN and MMAction2 read them"
+    list_help = "with lines `path label` or `path frames label`, as TSN, MMAction2 and PySlowFast "
+    list_help += "read them; a label is a number or a name"
     add("--val-list", type=Path, metavar="FILE", help=list_help)
-    class_help = "class names, label 0 first, of these lists (default: the folders' names)"
+    class_help = "class names, label 0 first, of these labels (default: the folders' names)"
     add("--classes", type=Path, metavar="FILE", help=class_help)
+    labels_help = "take the classes from its columns video and label, and the split from split"
+    add("--labels", type=Path, metavar="CSV", help=labels_help)
+    level_help = "the classes are the folders N levels below FRAMES (default: 1, or 2 where the "
+    level_help += "folders such as train and val are the split)"
+    add("--class-level", type=int, choices=range(1, 10), metavar="N", help=level_help)
+    numbers_help = "take frames in folders whose numbers have gaps, in their order"
+    add("--any-numbers", action="store_true", help=numbers_help)
     add = parser.add_mutually_exclusive_group().add_argument
     add("--train-list", type=Path, metavar="FILE", help=list_help)
     file_help = "take the split from its columns path and split (train, or val or test)"
@@ -390,7 +385,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-root", type=Path, default=DATA_ROOT, metavar="DIR", help=root_help)
     parser.set_defaults(make=list_known_sets)
     commands = parser.add_subparsers(metavar="NAME", title="data sets")
-    for name in RULES:
+    for name in LOOKED_FOR:
         add_known_set(commands, name)
     add_own_videos(commands)
     return parser

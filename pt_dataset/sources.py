@@ -18,7 +18,8 @@ from config import UserError
 from pt_dataset.formats.frame_folder import FolderFrames
 
 VIDEO_NAME = re.compile(
-    r"[^.].*\.(3gp|asf|avi|divx|flv|m2ts|m4v|mkv|mov|mp4|mpe?g|mts|ogv|ts|vob|webm|wmv)",
+    r"[^.].*\.(3g[2p]|amv|asf|avi|divx|dv|f4v|flv|gif|h?26[45]|hevc|ivf|m[12]v|m2?ts|m2t|m4v|mjpe?g"
+    r"|mkv|mov|mp4|mpe?g|mpv|mxf|nut|og[mv]|qt|rmvb|rm|tod|ts|vob|webm|wmv|wtv|y4m)",
     re.IGNORECASE,
 )
 JPEG, START_OF_SCAN = b"\xff\xd8", b"\xff\xda"
@@ -55,16 +56,20 @@ def split_archive(path: str) -> tuple[str, str] | None:
 
 
 def is_video_file(video: str) -> bool:
-    """Whether to open `video` as a video file; a folder of frames may be called clip.mp4, too."""
-    named = VIDEO_NAME.fullmatch(os.path.basename(video))
-    return bool(named) and not os.path.isdir(video) and not split_archive(video)
+    """Whether to open `video` as a video file: any file that is there, or that is called so.
+
+    A folder of frames may be called clip.mp4, too.
+    """
+    if os.path.isdir(video) or split_archive(video):
+        return False
+    return os.path.isfile(video) or bool(VIDEO_NAME.fullmatch(os.path.basename(video)))
 
 
-def open_frames(video: str, prefix: str = "") -> Pictures:
-    """The encoded frames of a folder on disk or in an archive."""
+def open_frames(video: str, prefix: str = "", any_numbers: bool = False) -> Pictures:
+    """The encoded frames of a folder on disk, of `any_numbers` there, or in an archive."""
     inside = split_archive(video)
     if inside is None:
-        return FolderFrames(video, prefix)
+        return FolderFrames(video, prefix, any_numbers)
     from pt_dataset.formats.zip_frames import ZipFrames
 
     return ZipFrames(*inside, prefix)
@@ -110,7 +115,8 @@ def frames(
 
         decoded = video_file.decoded_frames(video, sorted(places), num_frames)
     else:
-        pictures = open_frames(video)
+        # whoever counted them for the list has looked for gaps; a lost frame makes them too few
+        pictures = open_frames(video, any_numbers=True)
         if num_frames > len(pictures):
             raise UserError(
                 f"{video}: the list says {num_frames} frames, the folder has {len(pictures)}; "

@@ -1,5 +1,6 @@
 """The lists of one split of a data set, found, read and checked before the first step."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from config import DATASETS, Clip, DatasetSpec, UserError, refuse
 from pt_dataset import make_demo
-from pt_dataset.datalist import provide_classes, read_classes, read_list
+from pt_dataset.datalist import HALF_REPLACED, provide_classes, read_classes, read_list
 from pt_dataset.sources import exists
 from pt_dataset.video_list import VideoList
 
@@ -74,7 +75,7 @@ def read_dataset(
     how = (
         f"python pt_dataset/make_json.py {name} FRAMES makes it from the videos or frames in the "
         "folder FRAMES, see videos_dataset/README.md"
-        if name in DATASETS and DATASETS[name].list_sizes
+        if name in DATASETS and name != "demo"
         else "make one from your videos in three commands: "
         "python pt_dataset/extract_frames.py VIDEOS FRAMES, "
         f"python pt_dataset/make_json.py folder {name} FRAMES, "
@@ -82,12 +83,63 @@ def read_dataset(
     )
     for path in paths:
         refuse(not path.exists(), f"no list {path}; {how}")
-    class_names = read_classes(provide_classes(folder))
-    (train, remapped_train), (test, remapped_test) = (read_list(p, class_names) for p in paths)
+    class_names, (train, remapped_train), (test, remapped_test) = read_together(folder, paths)
+    check_sides(paths, train, test)
     for path, videos in zip(paths, (train, test), strict=True):
         check_paths(path, videos, some_missing)
     spec, num_remapped = DATASETS.get(name, DatasetSpec(title=name)), remapped_train + remapped_test
     return VideoLists(spec, class_names, train, test, folder, paths[1], num_remapped)
+
+
+def read_together(
+    folder: Path, paths: list[Path]
+) -> tuple[list[str], tuple[VideoList, int], tuple[VideoList, int]]:
+    """The classes and both lists as one call of make_json.py wrote them, even if one runs now.
+
+    Raises:
+        UserError: see `read_list`; or a call was stopped between two of the files.
+    """
+    files = [provide_classes(folder), *paths]
+    for _ in range(20):
+        before = stamps(folder, files)
+        try:
+            class_names = read_classes(files[0])
+            found = class_names, read_list(paths[0], class_names), read_list(paths[1], class_names)
+        except UserError:  # perhaps of old and new files together
+            if before and stamps(folder, files) == before:
+                raise
+        else:
+            if before and stamps(folder, files) == before:
+                return found
+        time.sleep(0.1)
+    raise UserError(
+        f"make_json.py was stopped while it replaced the lists in {folder}, which may now be of "
+        "two splits; run it again"
+    )
+
+
+def stamps(folder: Path, files: list[Path]) -> list[tuple[int, int] | None] | None:
+    """What changes when one of the files is replaced; None while they are being replaced."""
+    if (folder / HALF_REPLACED).exists():
+        return None
+    found = [path.stat() if path.exists() else None for path in files]
+    return [(status.st_ino, status.st_mtime_ns) if status else None for status in found]
+
+
+def check_sides(paths: list[Path], train: VideoList, test: VideoList) -> None:
+    """Refuses a video on both lists, and a single class, of which every network is right."""
+    trained_on = {video.path: video.label for video in train}
+    both = [video.path for video in test if video.path in trained_on]
+    if both:
+        raise UserError(
+            f"{len(both)} videos of {paths[1]} are in {paths[0].name}, too, the first is "
+            f"{both[0]}; write the lists again, or remove each from one of them"
+        )
+    if len(set(trained_on.values())) < 2:
+        raise UserError(
+            f"all videos of {paths[0]} are of one class, '{train[0].class_name}'; write the lists "
+            "again from the folder that has all class folders in it"
+        )
 
 
 def check_paths(list_path: Path, videos: VideoList, some_missing: bool) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from config import RECIPES, Augmentation, Loading, Preprocessing
 from pt_dataset import check_json
-from pt_dataset.datalist import CLASS_FILES, read_list
+from pt_dataset.datalist import CLASS_FILES, HALF_REPLACED, read_list
 from pt_dataset.loader import train_loader
 from pt_dataset.video_lists import read_dataset
 
@@ -464,3 +464,25 @@ def test_a_report_that_cannot_be_written_is_one_sentence(tmp_path, capsys):
 def test_impossible_options_are_usage_errors(options):
     with pytest.raises(SystemExit, match="2"):
         check_json.main(["list.json", *options])
+
+
+def test_one_class_and_lists_that_are_half_replaced_are_found(tiny_set, capsys):
+    path = tiny_set / "tiny" / "trainlist01.json"
+    assert check_json.main([str(path)]) == 0
+    (path.parent / HALF_REPLACED).touch()
+    path.write_text(json.dumps([e for e in json.loads(path.read_text()) if e["label"]]))
+    assert check_json.main([str(path)]) == 1
+    out = capsys.readouterr().out
+    assert "make_json.py was stopped while it replaced the lists" in out
+    assert "trainlist01.json: all videos are of 'up'" in out
+
+
+def test_gaps_are_no_finding_where_they_are_meant(tiny_set, capsys):
+    path = tiny_set / "tiny" / "trainlist01.json"
+    entries = json.loads(path.read_text())
+    (path.parent / entries[0]["path"] / "image_00005.jpg").unlink()
+    entries[0]["num_frames"] = 9
+    path.write_text(json.dumps(entries))
+    assert check_json.main([str(path)]) == 1
+    assert "frame 5 is missing" in capsys.readouterr().out
+    assert check_json.main([str(path), "--any-numbers"]) == 0

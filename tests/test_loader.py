@@ -225,9 +225,11 @@ def test_a_data_set_can_forbid_flips(tiny_set, monkeypatch):
 
 def test_a_video_shorter_than_the_clip_is_looped(tiny_set):
     folder = tiny_set / "tiny"
-    write_frames(folder / "frames" / "short", 3, level=lambda t: 80 * t)
-    entry = {"path": "frames/short", "class_name": "up", "label": 1, "num_frames": 3}
-    (folder / "trainlist01.json").write_text(json.dumps([entry, entry]))
+    entries = []
+    for label, name in enumerate(("down", "up")):
+        write_frames(folder / name, 3, level=lambda t: 80 * t)
+        entries.append({"path": name, "class_name": name, "label": label, "num_frames": 3})
+    (folder / "trainlist01.json").write_text(json.dumps(entries))
     clips = next(make_train_loader(tiny_set).epoch()).clips
     assert (clips[0].float().mean(dim=(1, 2, 3)) / 80).round().tolist() == [0, 2, 1, 0]  # stride 2
 
@@ -257,16 +259,17 @@ def test_frames_from_the_wild_go_through_the_loader(shared, tmp_path):
     entries = [
         {
             "path": str(folder),
-            "class_name": "a",
-            "label": 0,
+            "class_name": "ab"[i % 2],
+            "label": i % 2,
             "num_frames": len(list(folder.iterdir())),
         }
-        for folder in sorted((shared / "real" / "ucf101_frames").iterdir())
+        for i, folder in enumerate(sorted((shared / "real" / "ucf101_frames").iterdir()))
     ]
-    for part in ("train", "test"):
+    other = {"path": str(shared / "real" / "kinetics_frames" / "skydiving"), "num_frames": 100}
+    for part, some in (("train", entries), ("test", [entries[0] | other])):
         (tmp_path / "wild").mkdir(exist_ok=True)
-        (tmp_path / "wild" / f"{part}list01.json").write_text(json.dumps(entries))
-    (tmp_path / "wild" / "classes.txt").write_text("a\n")
+        (tmp_path / "wild" / f"{part}list01.json").write_text(json.dumps(some))
+    (tmp_path / "wild" / "classes.txt").write_text("a\nb\n")
     clip = replace(CLIP, clip_len=16, stride=1, short_side=256, crop_size=224)
     loader = train_loader(
         read_dataset("wild", tmp_path),

@@ -31,6 +31,10 @@ def add_class(frames, name, count):
         add_frames(frames / name / f"v{i:02d}")
 
 
+def top_folders(names):
+    return {name: name.split("/")[0] for name in names}
+
+
 @pytest.fixture
 def frames(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -74,6 +78,7 @@ def test_lists_hold_every_video_with_its_class_and_frames_on_disk(frames, capsys
 def test_frames_below_the_lists_are_named_relative_to_them(frames):
     folder = frames.parent / "data" / "mine"
     add_class(folder / "frames", "a", 2)
+    add_class(folder / "frames", "b", 1)
     args = ["folder", "mine", str(folder / "frames"), "--data-root", "data"]
     assert make_json.main(args) == 0
     entry = json.loads((folder / "testlist01.json").read_text())[0]
@@ -101,9 +106,9 @@ def test_each_class_is_split_by_the_fraction(frames, capsys, count, fraction, nu
 def test_a_split_depends_on_the_seed_and_not_on_the_order_of_a_folder():
     groups = {f"{name}/v{i}": f"{name}/v{i}" for name in "abc" for i in range(10)}
     backwards = dict(reversed(groups.items()))
-    split = split_groups(groups, 0.2, seed=0)
-    assert split == split_groups(backwards, 0.2, seed=0)
-    assert split != split_groups(groups, 0.2, seed=1)
+    split = split_groups(groups, top_folders(groups), 0.2, seed=0)
+    assert split == split_groups(backwards, top_folders(groups), 0.2, seed=0)
+    assert split != split_groups(groups, top_folders(groups), 0.2, seed=1)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -122,7 +127,7 @@ def test_a_group_stays_on_one_side_across_classes(frames, seed):
 def test_classes_of_large_groups_keep_a_video_on_both_sides():
     # 2 groups of 10 each: to put one in test is far from 20 %, but none would be no test at all
     groups = {f"{name}/{g}_{i}": f"{name}{g}" for name in "ab" for g in "xy" for i in range(10)}
-    split = split_groups(groups, 0.2, seed=0)
+    split = split_groups(groups, top_folders(groups), 0.2, seed=0)
     assert Counter((path[0], side) for path, side in split.items()) == {
         (name, side): 10 for name in "ab" for side in ("train", "test")
     }
@@ -148,17 +153,18 @@ def test_each_video_is_in_one_of_the_test_lists_of_a_cross_validation(frames, se
 
 def test_folds_have_as_many_videos_of_each_class_as_can_be():
     groups = {f"{name}/v{i}": f"{name}/v{i}" for name in "abc" for i in range(11)}
-    folds = split_folds(groups, 4, seed=0)
+    folds = split_folds(groups, top_folders(groups), 4, seed=0)
     for fold in folds:
         counts = Counter(path[0] for path, side in fold.items() if side == "test")
         assert set(counts.values()) <= {2, 3}
         assert counts.total() in (8, 9)
-    assert folds == split_folds(dict(reversed(groups.items())), 4, seed=0)
-    assert folds != split_folds(groups, 4, seed=1)
+    assert folds == split_folds(dict(reversed(groups.items())), top_folders(groups), 4, seed=0)
+    assert folds != split_folds(groups, top_folders(groups), 4, seed=1)
 
 
 def test_lists_of_more_folds_before_are_told(frames, capsys):
     add_class(frames, "a", 6)
+    add_class(frames, "b", 6)
     assert make("--folds", 3) == 0
     assert "warning" not in capsys.readouterr().out
     assert make() == 0
@@ -176,12 +182,12 @@ def test_more_folds_than_groups_are_an_error(frames, capsys):
 @pytest.mark.parametrize("start", ["", "\ufeff"])  # the mark that Excel writes
 def test_a_split_file_decides(frames, capsys, start):
     add_class(frames, "a", 4)
-    add_frames(frames / "a" / "v1.2")
+    add_frames(frames / "b" / "v1.2")
     rows = ["id,path,split", "0,a/v00.avi,train", "1,a/v01,val", "2,./a/v02.mp4, Test"]
-    rows += ["3,a/gone.avi,train", "4,a/v1.2,train", "5,a/v00.avi,train"]
+    rows += ["3,a/gone.avi,train", "4,b/v1.2,train", "5,a/v00.avi,train"]
     Path("split.csv").write_text(start + "\r\n".join(rows), encoding="utf-8")
     assert make("--split-file", "split.csv") == 0
-    assert paths("train") == ["a/v00", "a/v1.2"]
+    assert paths("train") == ["a/v00", "b/v1.2"]
     assert paths("test") == ["a/v01", "a/v02"]
     out = capsys.readouterr().out
     assert "1 lines of split.csv name a video that FRAMES does not have" in out
@@ -217,13 +223,13 @@ def test_one_zip_is_a_folder_of_classes_too(frames, top):
 
 
 def test_a_zip_a_video_is_listed_and_a_broken_one_named(frames, capsys):
-    (frames / "a").mkdir(parents=True)
-    for i in range(2):
-        with zipfile.ZipFile(frames / "a" / f"v{i}.zip", "w") as archive:
+    for name in ("a/v0", "a/v1", "b/v0"):
+        (frames / name).parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(frames / f"{name}.zip", "w") as archive:
             archive.writestr("1.jpg", "")
     (frames / "a" / "broken.zip").write_bytes((frames / "a" / "v0.zip").read_bytes()[:-30])
     assert make() == 1
-    assert sorted(paths("train") + paths("test")) == ["a/v0.zip", "a/v1.zip"]
+    assert sorted(paths("train") + paths("test")) == ["a/v0.zip", "a/v1.zip", "b/v0.zip"]
     assert "left out: " in (error := capsys.readouterr().err) and "a/broken.zip" in error
 
 
@@ -279,11 +285,10 @@ def test_a_class_file_names_the_labels_of_lists(frames):
 @pytest.mark.parametrize(
     "train, val, classes, message",
     [
-        (["a/v00"], ["a/v01 0"], None, "train.txt: line 1: 'a/v00' is neither 'path label'"),
-        (["a/v00 x"], ["a/v01 0"], None, "train.txt: line 1: 'a/v00 x' is neither"),
+        (["a/v00 x"], ["a/v01 0"], None, "some labels are numbers and others names: 0, x"),
         (["a/v00 0", "a/v01 0"], ["a/v01 0"], None, "val.txt: line 1: a/v01 has another list"),
         (["a/v00 0", "a/v00 1"], ["a/v01 0"], None, "train.txt: line 2: a/v00 has another list"),
-        (["a/v00 1"], ["b/v01 2"], None, "are not one to one; give the names of all classes"),
+        (["a/v00 1"], ["b/v01 3"], None, "are not one to one; give the names of all classes"),
         (["a/v00 0", "b/v00 0"], ["b/v01 0"], None, "are not one to one"),
         (["a/v00 0", "a/v01 1"], ["b/v01 2"], None, "are not one to one"),
         (["a/v00 0"], ["b/v01 2"], ["a", "b"], "labels 0 to 2, names.txt has names for 0 to 1"),
@@ -303,8 +308,9 @@ def test_wrong_lists_are_one_sentence(frames, capsys, train, val, classes, messa
 
 @pytest.mark.parametrize("delimiter", ",;\t")
 def test_a_split_file_may_have_the_delimiters_of_any_country(frames, delimiter):
-    add_class(frames, "\u00fc, 'b'", 2)
-    text = "path,split\n\"\u00fc, 'b'/v00\",train\n\"\u00fc, 'b'/v01\",val\n"
+    add_class(frames, "\u00fc, 'b'", 1)
+    add_class(frames, "c", 1)
+    text = "path,split\n\"\u00fc, 'b'/v00\",train\nc/v00,val\n"
     lines = [line.rpartition(",") for line in text.splitlines()]
     Path("split.csv").write_text("\r\n".join(f"{a}{delimiter}{b}" for a, _, b in lines))
     assert make("--split-file", "split.csv") == 0
@@ -333,7 +339,7 @@ def test_a_data_root_that_is_not_ours_is_one_sentence(frames, capsys, monkeypatc
         ("path,split\na/v00,dev\n", "line 2: split is 'dev', not one of train, val,"),
         ("path,split\na/v00\n", "line 2: split is ''"),
         ("path,split\na/v00,train\na/v00.avi,val\n", "line 3: a/v00 is in train and in test"),
-        ("path,split\nv00,train\n", "names no video of FRAMES, where a path is like a/v00"),
+        ("path,split\nv09,train\n", "names no video of FRAMES, where a path is like a/v00"),
         ("path,split\na/v00,train\n", "no video is left for the test list"),
         (b"path,split\n\xff\xfe,train\n", "is no CSV file in UTF-8"),
         (None, "no file split.csv"),
@@ -361,9 +367,10 @@ def test_damaged_folders_are_named_and_the_others_listed(frames, capsys):
     (frames / "a" / "notes").mkdir()
     (frames / "a" / "notes" / "x.txt").touch()
     add_frames(frames / "a" / "two\nlines")
+    add_class(frames, "c", 1)
     assert make() == 1
-    assert sorted(paths("train") + paths("test")) == ["a/v00", "a/v01", "a/v02"]
-    assert read_classes(Path("videos_dataset/mine/classes.txt")) == ["a"]
+    assert sorted(paths("train") + paths("test")) == ["a/v00", "a/v01", "a/v02", "c/v00"]
+    assert read_classes(Path("videos_dataset/mine/classes.txt")) == ["a", "c"]
     errors = sorted(capsys.readouterr().err.splitlines())
     assert all(line.startswith("left out: ") for line in errors)
     reasons = (
@@ -434,10 +441,11 @@ def test_impossible_options_are_usage_errors(options):
 
 def test_new_lists_replace_the_old_ones(frames):
     add_class(frames, "a", 4)
-    assert make() == 0
     add_class(frames, "b", 4)
+    assert make() == 0
+    add_class(frames, "c", 4)
     assert make("--seed", 1) == 0
-    assert {path[0] for path in paths("train")} == {"a", "b"}
+    assert {path[0] for path in paths("train")} == {"a", "b", "c"}
     folder = Path("videos_dataset/mine")
     assert {path.name for path in folder.iterdir()} == {
         *("classes.txt", "trainlist01.json", "testlist01.json")
@@ -455,6 +463,7 @@ def test_new_lists_replace_the_old_ones(frames):
 )
 def test_the_exit_status_from_any_folder(frames, args, status, words):
     add_class(frames, "a", 2)
+    add_class(frames, "b", 2)
     tool = [sys.executable, str(ROOT / "pt_dataset" / "make_json.py")]
     done = subprocess.run([*tool, *args], capture_output=True, text=True)
     assert done.returncode == status

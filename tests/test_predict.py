@@ -136,7 +136,7 @@ def test_files_folders_and_zips_are_predicted_and_broken_ones_named(untrained, c
     assert len(errors) == 3
     assert "mixed/broken.mp4 cannot be decoded" in errors[0]
     assert errors[1] == "absent.mp4: there is no such file or folder"
-    assert "net.pth is no video file by its ending" in errors[2]
+    assert "net.pth cannot be decoded" in errors[2]
     printed = capsys.readouterr().out
     assert all(error in printed for error in errors)
     assert "mixed/clip.mp4 (20 frames, 2.0 s)" in printed

@@ -10,8 +10,8 @@ from pt_dataset.formats.frame_names import by_kind, in_order
 class FolderFrames:
     """The encoded frames of a folder, in the order of time; of flow those with a `prefix`."""
 
-    def __init__(self, folder: str, prefix: str = ""):
-        self.folder, self.names = folder, frame_names(folder, prefix)
+    def __init__(self, folder: str, prefix: str = "", any_numbers: bool = False):
+        self.folder, self.names = folder, frame_names(folder, prefix, any_numbers)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -24,7 +24,7 @@ class FolderFrames:
             return file.readall()
 
 
-def frame_names(folder: str | Path, prefix: str = "") -> list[str]:
+def frame_names(folder: str | Path, prefix: str = "", any_numbers: bool = False) -> list[str]:
     """File names of the frames in a folder in the order of time, or of flow those with a `prefix`.
 
     Raises:
@@ -36,4 +36,4 @@ def frame_names(folder: str | Path, prefix: str = "") -> list[str]:
         raise UserError(f"{folder}: no such folder of frames") from None
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}") from None
-    return in_order(by_kind(names)[prefix], str(folder))
+    return in_order(by_kind(names)[prefix], str(folder), any_numbers)

@@ -3,14 +3,16 @@
 from pt_dataset.sources import is_video_file, open_frames
 
 
-def count_frames(video: str) -> int:
+def count_frames(video: str, any_numbers: bool = False) -> int:
     """How many frames a video has: measured, whatever its header says.
+
+    `any_numbers`: gaps between the numbers of its pictures are meant.
 
     Raises:
         UserError: the video cannot be used.
     """
     if not is_video_file(video):
-        return len(open_frames(video))
+        return len(open_frames(video, any_numbers=any_numbers))
     from pt_dataset.formats import video_file
 
     return video_file.count_frames(video)

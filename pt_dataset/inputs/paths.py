@@ -4,11 +4,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from config import Clip, UserError
+from config import Clip, UserError, refuse
 from pt_dataset.datalist import provide_classes, read_classes, read_list
 from pt_dataset.formats.measure import count_frames, frame_rate
-from pt_dataset.listing.find_videos import find_flow, find_videos, measure_videos
-from pt_dataset.sources import VIDEO_NAME, exists, split_archive
+from pt_dataset.listing.find_videos import PACKED, find_flow, find_videos, measure_videos
+from pt_dataset.sources import VIDEO_NAME, exists
 from pt_dataset.video_list import Video
 
 
@@ -49,8 +49,7 @@ def _videos_at(path: str, modality: str) -> tuple[list[Video], list[str]]:
         if not by_name and not reasons:
             reasons = [f"{path}: no video in this folder"]
         return [by_name[name] for name in sorted(by_name)], reasons
-    if not VIDEO_NAME.fullmatch(Path(path).name) and not split_archive(path):
-        raise UserError(f"{path} is no video file by its ending, no folder, zip or list")
+    refuse(PACKED.fullmatch(path), f"{path} cannot be read packed; unpack it first")
     return [Video(path, -1, "", count_frames(path), frame_rate(path))], []
 
 

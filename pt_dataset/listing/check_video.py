@@ -32,12 +32,15 @@ class Checked(NamedTuple):
     problems: list[Problem]
 
 
-def check_video(video: Video, sample: int | None) -> Checked:
-    """Counts the frames and the flow of a video and decodes `sample` of each, or all for None."""
+def check_video(video: Video, sample: int | None, any_numbers: bool = False) -> Checked:
+    """Counts the frames and the flow of a video and decodes `sample` of each, or all for None.
+
+    `any_numbers`: gaps between the numbers of its frames are meant.
+    """
     try:
         if not exists(video.path):
             return Checked(None, None, [Problem("missing", f"{video.path} does not exist")])
-        num_frames = count_frames(video.path)
+        num_frames = count_frames(video.path, any_numbers)
     except (UserError, OSError) as error:
         is_empty, has_gap = isinstance(error, EmptyVideo), isinstance(error, FrameGap)
         kind = "empty" if is_empty else "gap" if has_gap else "unusable"
@@ -65,7 +68,7 @@ def first_number(video: str) -> int | None:
     """The number of the first frame of a folder; None of other videos."""
     if not os.path.isdir(video):
         return None
-    match = FRAME_NAME.fullmatch(frame_names(video)[0])
+    match = FRAME_NAME.fullmatch(frame_names(video, any_numbers=True)[0])
     return int(match[2]) if match else None
 
 

@@ -4,8 +4,11 @@ A video goes by its name: its path below that folder, without the suffix of a fi
 """
 
 import os
+import re
+import zipfile
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.pool import ThreadPool
@@ -14,9 +17,9 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from config import UserError
+from config import UserError, refuse
 from pt_dataset.formats.flow import count_flow
-from pt_dataset.formats.frame_names import FLOW_PREFIXES, FRAME_NAME
+from pt_dataset.formats.frame_names import FLOW_PREFIXES, FRAME_NAME, TAILED_NAME
 from pt_dataset.formats.measure import count_frames, frame_rate
 from pt_dataset.formats.zip_frames import open_archive, zip_videos
 from pt_dataset.sources import VIDEO_NAME
@@ -24,6 +27,8 @@ from pt_dataset.video_list import Video
 
 UV = {"u", "v"}  # the folders of the two parts of flow
 FLOW_FOLDERS = ("tvl1_flow", "flow")  # names of the folder of flow beside one of frames
+# what holds videos but is not read in place
+PACKED = re.compile(r".*\.(tar|tgz|tar\.\w+|rar|7z)", re.IGNORECASE)
 FORMS = "folders of numbered pictures, video files, or zips of such folders"
 
 
@@ -59,6 +64,7 @@ def find_videos(frames: Path) -> Found:
         _add_zip(str(frames), "", found)
         _drop_shared_folder(found)
     else:
+        refuse(PACKED.fullmatch(frames.name), f"{frames} cannot be read packed; unpack it first")
         raise UserError(f"{frames} is no folder and no zip; FRAMES has {FORMS} in it")
     return found
 
@@ -88,11 +94,16 @@ def _add_folder(folder: str, name: str, above: frozenset, found: Found) -> None:
         _add_folder(os.path.join(folder, below), _join(name, below), above | {identity}, found)
     videos = [file for file in content.files if VIDEO_NAME.fullmatch(file)]
     zips = [file for file in content.files if file.lower().endswith(".zip")]
+    named = set()  # clip.avi is clip, and clip.mp4 beside it clip.mp4, as extract_frames.py does
     for file in sorted(videos):
-        found.add_video(_join(name, os.path.splitext(file)[0]), os.path.join(folder, file))
+        stem = os.path.splitext(file)[0]
+        found.add_video(_join(name, file if stem in named else stem), os.path.join(folder, file))
+        named.add(stem)
     for file in sorted(zips):
         _add_zip(os.path.join(folder, file), _join(name, file[: -len(".zip")]), found)
-    if not (content.has_flow or content.folders or videos or zips):
+    packed = [file for file in content.files if PACKED.fullmatch(file)]
+    found.problems += [f"{folder}/{file} cannot be read packed; unpack it first" for file in packed]
+    if not (content.has_flow or content.folders or videos or zips or packed):
         why = f"{folder}: no frames and no video"
         if content.files:
             found.others.append(f"{why} among its {len(content.files)} files")
@@ -112,7 +123,7 @@ class Content(NamedTuple):
 def _scan_folder(folder: str, found: Found) -> Content:
     folders: list[str] = []
     files: list[str] = []
-    has_flow = False
+    has_flow = has_tailed = False
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(FLOW_PREFIXES):
@@ -128,17 +139,24 @@ def _scan_folder(folder: str, found: Found) -> Content:
                     is_folder = False
                     found.problems.append(f"{entry.path}: {error.strerror}")
                 (folders if is_folder else files).append(entry.name)
-    return Content(False, has_flow, folders, files)
+                has_tailed |= not is_folder and bool(TAILED_NAME.fullmatch(entry.name))
+    # beside videos these are pictures of them
+    has_frames = has_tailed and not any(map(VIDEO_NAME.fullmatch, files))
+    return Content(has_frames, has_flow, folders, files)
 
 
 def _add_zip(path: str, name: str, found: Found) -> None:
     try:
         members, flow = zip_videos(path), open_archive(path).flow_folders()
-    except UserError as error:
+        with zipfile.ZipFile(path) if not members else nullcontext() as archive:
+            others = archive.namelist() if archive else []
+    except (UserError, zipfile.BadZipFile) as error:
         found.problems.append(str(error))
         return
     if not members and not flow:
-        found.problems.append(f"{path}: no frames in this zip")
+        videos = [name for name in others if VIDEO_NAME.fullmatch(name)]
+        why = f"{len(videos)} videos, which cannot be read packed; unpack it first"
+        found.problems.append(f"{path}: no frames in this zip{', but ' + why if videos else ''}")
     for member in flow:
         found.flow_paths[_join(name, member)] = _join(path, member)
     in_folder = defaultdict(set)  # names in a folder, by the names that lead to it
@@ -194,6 +212,12 @@ class Names:
         return around[0] if len(around) == 1 else None
 
 
+def find_video(path: str, names: Names) -> str | None:
+    """The name of the video that a line of a list means, with a suffix or without, or None."""
+    path = os.path.normpath(path.replace("\\", "/"))
+    return names.find(path) or names.find(re.sub(r"\.\w+$", "", path))
+
+
 def find_flow(frames: Path, found: Found, flow: Path | None) -> dict[str, str]:
     """The flow path of videos by name: in the folder `flow` if named, else with or beside them.
 
@@ -216,9 +240,11 @@ def find_flow(frames: Path, found: Found, flow: Path | None) -> dict[str, str]:
 
 
 def measure_videos(
-    found: Found, wanted: Iterable[str], flow_paths: dict[str, str]
+    found: Found, wanted: Iterable[str], flow_paths: dict[str, str], any_numbers: bool = False
 ) -> tuple[dict[str, Video], list[str]]:
     """Counts the frames of the videos with the names `wanted`, several at a time.
+
+    `any_numbers`: gaps between the numbers of pictures are meant.
 
     Returns:
         videos by name, still without label and class; and what is wrong with them or the others.
@@ -228,7 +254,9 @@ def measure_videos(
     problems: list[str] = []
     # threads: the work is waiting for the disk, and decoding that lets others run
     with ThreadPool(min(32, 4 * (os.cpu_count() or 1))) as pool:
-        results = pool.imap(partial(measure_video, found, flow_paths), wanted, chunksize=8)
+        results = pool.imap(
+            partial(measure_video, found, flow_paths, any_numbers), wanted, chunksize=8
+        )
         bar = tqdm(results, "counting frames", len(wanted), unit="video", disable=None)
         for name, (video, problem) in zip(wanted, bar, strict=True):
             if video:
@@ -239,7 +267,7 @@ def measure_videos(
 
 
 def measure_video(
-    found: Found, flow_paths: dict[str, str], name: str
+    found: Found, flow_paths: dict[str, str], any_numbers: bool, name: str
 ) -> tuple[Video | None, str | None]:
     """A video with its length and rate, or None, and what is wrong with it or its flow, if any.
 
@@ -247,7 +275,7 @@ def measure_video(
     """
     path, flow_path = found.paths[name], flow_paths.get(name)
     try:
-        count = found.counts.get(name) or count_frames(path)
+        count = found.counts.get(name) or count_frames(path, any_numbers)
         video = Video(path, -1, "", count, frame_rate(path))
     except UserError as error:
         return None, str(error)

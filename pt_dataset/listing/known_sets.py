@@ -16,7 +16,8 @@ from pt_dataset.datalist import CLASS_FILES, read_classes, read_list
 from pt_dataset.sources import VIDEO_NAME
 from pt_dataset.video_list import Video
 
-SIDES = {"train": "train", "val": "test", "validation": "test", "validate": "test", "test": "test"}
+HELD_OUT = ("val", "valid", "validation", "validate", "test", "testing")
+SIDES = {"train": "train"} | dict.fromkeys(HELD_OUT, "test") | {"training": "train"}
 UCF_TEST_GROUPS = {1: range(1, 8), 2: range(8, 15), 3: range(15, 22)}  # of 25; by split
 HMDB_SIDES = {"0": None, "1": "train", "2": "test"}  # codes of the official files
 # a video id of YouTube has 11 characters, the first may be - or _; then start and end in seconds
@@ -83,7 +84,8 @@ def read_csv(path: Path, columns: set[str]) -> list[tuple[str, dict[str, str]]] 
             delimiter = max(",;\t", key=file.readline().count)  # Excel's depends on the country
             file.seek(0)
             rows = csv.DictReader(file, skipinitialspace=True, delimiter=delimiter)
-            if not columns <= set(rows.fieldnames or ()):
+            rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
+            if not columns <= set(rows.fieldnames):
                 return None
             return [(f"{path}: line {rows.line_num}", row) for row in rows]
     except (UnicodeDecodeError, csv.Error) as error:

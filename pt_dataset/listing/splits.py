@@ -1,42 +1,39 @@
 """On which list a video of one's own goes: by chance, by groups, or as a file says."""
 
-import os
 import random
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from config import UserError
-from pt_dataset.datalist import read_classes
-from pt_dataset.listing.find_videos import Names
-from pt_dataset.listing.known_sets import SIDES, read_csv, read_lines
+from pt_dataset.listing.find_videos import Names, find_video
+from pt_dataset.listing.known_sets import SIDES, read_csv
 
 
-def class_of(path: str) -> str:
-    """The class of a video: the first folder of its path below FRAMES."""
-    return path.split("/")[0]
-
-
-def sizes_by_group(groups: dict[str, str], seed: int) -> dict[str, Counter[str]]:
+def sizes_by_group(
+    groups: dict[str, str], classes: Mapping[str, str], seed: int
+) -> dict[str, Counter[str]]:
     """The number of videos of each class in each group, the groups in an order of the seed."""
     sizes = defaultdict(Counter)
     for path, group in groups.items():
-        sizes[group][class_of(path)] += 1
+        sizes[group][classes[path]] += 1
     order = sorted(sizes)
     random.Random(seed).shuffle(order)
     return {group: sizes[group] for group in order}
 
 
-def split_groups(groups: dict[str, str], fraction: float, seed: int) -> dict[str, str]:
+def split_groups(
+    groups: dict[str, str], classes: Mapping[str, str], fraction: float, seed: int
+) -> dict[str, str]:
     """Puts each group on one side, "train" or "test", with about `fraction` of each class in test.
 
     A greedy search in random order; every class that has two groups gets a video on both sides,
-    unless groups that classes share make that impossible. The order of `groups`, by path of a
-    video as the sides that are returned, does not matter.
+    unless groups that classes share make that impossible. The order of `groups` does not
+    matter; they, the classes and the sides that are returned are by path of a video.
     """
-    total = Counter(map(class_of, groups))
+    total = Counter(classes[path] for path in groups)
     wanted = {name: min(max(round(fraction * n), 1), n - 1) for name, n in total.items()}
-    sizes = sizes_by_group(groups, seed)
+    sizes = sizes_by_group(groups, classes, seed)
     test, taken = set(), Counter()  # groups, and their videos by class
 
     def gain(group: str) -> int:  # by how much it lessens the squared distance to `wanted`
@@ -60,13 +57,15 @@ def split_groups(groups: dict[str, str], fraction: float, seed: int) -> dict[str
     return {path: "test" if group in test else "train" for path, group in groups.items()}
 
 
-def split_folds(groups: dict[str, str], num_folds: int, seed: int) -> list[dict[str, str]]:
+def split_folds(
+    groups: dict[str, str], classes: Mapping[str, str], num_folds: int, seed: int
+) -> list[dict[str, str]]:
     """Splits for a cross-validation, in which each video is in test exactly once.
 
     Whole groups are dealt out, the largest first, each to the fold with the fewest videos of its
-    classes. Groups and sides are by path of a video; UserError if groups are fewer than folds.
+    classes. All is by path of a video; UserError if groups are fewer than folds.
     """
-    sizes = sizes_by_group(groups, seed)
+    sizes = sizes_by_group(groups, classes, seed)
     if len(sizes) < num_folds:
         raise UserError(
             f"--folds {num_folds} needs as many groups of videos; {len(sizes)} are there"
@@ -84,6 +83,19 @@ def split_folds(groups: dict[str, str], num_folds: int, seed: int) -> list[dict[
     ]
 
 
+def draw_splits(
+    groups: dict[str, str],
+    classes: Mapping[str, str],
+    fraction: float,
+    num_folds: int | None,
+    seed: int,
+) -> list[dict[str, str]]:
+    """Those of a cross-validation, or a single one with `fraction` of each class in test."""
+    if num_folds:
+        return split_folds(groups, classes, num_folds, seed)
+    return [split_groups(groups, classes, fraction, seed)]
+
+
 def read_split_file(path: Path, videos: Collection[str]) -> dict[str, str]:
     """Side by name of the videos that a CSV file names in its columns `path` and `split`.
 
@@ -96,14 +108,13 @@ def read_split_file(path: Path, videos: Collection[str]) -> dict[str, str]:
     rows = read_csv(path, {"path", "split"})
     if rows is None:
         raise UserError(f"{path} needs a first line that names the columns path and split")
-    sides, num_missing = {}, 0
+    names, sides, num_missing = Names(videos), {}, 0
     for where, row in rows:
         word = (row["split"] or "").strip().lower()
         if word not in SIDES:
             raise UserError(f"{where}: split is '{word}', not one of {', '.join(SIDES)}")
-        name = os.path.normpath((row["path"] or "").strip())
-        video = name if name in videos else os.path.splitext(name)[0]
-        if video not in videos:
+        video = find_video((row["path"] or "").strip(), names)
+        if video is None:
             num_missing += 1
         elif sides.setdefault(video, SIDES[word]) != SIDES[word]:
             raise UserError(f"{where}: {video} is in train and in test")
@@ -120,71 +131,3 @@ def report_split(source: str, num_found: int, num_missing: int, videos: Collecti
         print(f"{num_missing} lines of {source} name a video that FRAMES does not have")
     if num_found < len(videos):
         print(f"warning: {len(videos) - num_found} videos are not in {source}, so in no list")
-
-
-def parse_line(line: str, names: Names) -> tuple[str | None, int]:
-    """Name and label of a video on a line `path label` or `path frames label`; None: no such video.
-
-    A path, too, may have spaces and numbers in it, so what is tried first is the longer one. Raises
-    ValueError if the line has neither form.
-    """
-    path, label = line.rsplit(None, 1)
-    *shorter, count = path.rsplit(None, 1)
-    candidates = [path, *shorter] if count.isdigit() else [path]
-    stems = [os.path.splitext(candidate.rstrip("/"))[0] for candidate in candidates]
-    found = (names.find(os.path.normpath(candidate)) for candidate in (*candidates, *stems))
-    return next(filter(None, found), None), int(label)
-
-
-def read_list_files(
-    files: dict[str, Path], videos: Collection[str]
-) -> tuple[dict[str, str], dict[str, int]]:
-    """Side and label by name of the videos in lists, by side, as TSN and MMAction2 read them.
-
-    A path in a list may begin at another place than the name of a video.
-
-    Raises:
-        UserError: a line has another form, a video has two sides or labels, or none is found.
-    """
-    names, sides, labels, num_missing = Names(videos), {}, {}, 0
-    for side, file in files.items():
-        if not file.is_file():
-            raise UserError(f"no file {file}")
-        for i, line in enumerate(read_lines(file)):
-            where = f"{file}: line {i + 1}"
-            try:
-                name, label = parse_line(line, names)
-            except ValueError:
-                why = f"'{line}' is neither 'path label' nor 'path frames label'"
-                raise UserError(f"{where}: {why}") from None
-            if name is None:
-                num_missing += 1
-            elif (sides.setdefault(name, side), labels.setdefault(name, label)) != (side, label):
-                raise UserError(f"{where}: {name} has another list or label above")
-    report_split(" and ".join(map(str, files.values())), len(sides), num_missing, videos)
-    return sides, labels
-
-
-def name_labels(labels: dict[str, int], class_file: Path | None) -> list[str]:
-    """The class names in the order of labels, from a class file if given, else from the folders.
-
-    Raises:
-        UserError: a label has no name, or the folders give it two.
-    """
-    low, high = min(labels.values()), max(labels.values())
-    if class_file:
-        classes = read_classes(class_file)
-        if low < 0 or high >= len(classes):
-            known = f"{class_file} has names for 0 to {len(classes) - 1}"
-            raise UserError(f"the lists have labels {low} to {high}, {known}")
-        return classes
-    pairs = {(class_of(video), label) for video, label in labels.items()}
-    names = {label: name for name, label in pairs}
-    # as many names as labels as pairs: one to one
-    one_to_one = len(set(names.values())) == len(names) == len(pairs)
-    if not one_to_one or sorted(names) != list(range(len(names))):
-        raise UserError(
-            "the labels of the lists and the folders of FRAMES are not one to one; give the names "
-            "of all classes with --classes"
-        )
-    return [names[label] for label in range(len(names))]

@@ -87,6 +87,8 @@ def feature_files(
     problems = []
     for video in videos:
         path = folder / f"{name_of(video, roots)}.npz"
+        if path in found:  # as extract_frames.py names a video that differs in its suffix alone
+            path = path.with_name(f"{path.stem}{Path(video.path).suffix}.npz")
         if len(os.fsencode(path.name)) > LONGEST_NAME:
             why = f"{video.path}: too long a name for {path.name}; rename it"
             problems.append((video.path, why))
