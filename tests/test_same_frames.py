@@ -176,7 +176,7 @@ def test_every_network_predicts_what_it_evaluates(varied_set, monkeypatch, arch,
     clip = replace(clip, short_side=36, crop_size=32)
     kept = {}  # in memory: files of a hundred megabytes take longer than all the rest
     monkeypatch.setattr(checkpoint, "save", lambda state, path: kept.update({path: state}))
-    monkeypatch.setattr(checkpoint, "load", lambda path: kept[path])
+    monkeypatch.setattr(checkpoint_file, "load", lambda path, to_train: kept[path])
     model = build_model(arch, len(CLASSES), **arch_args)
     nn.init.normal_(model.head.weight, std=0.1)
     evaluation = Evaluation(views=Views(2, 3), average="logits")
