@@ -136,7 +136,7 @@ def find_script(name):
 
 def check_script(script, words):
     """Runs a script until its parser is through."""
-    if "ArgumentParser(" not in Path(script).read_text(encoding="utf-8"):
+    if "Parser(" not in Path(script).read_text(encoding="utf-8"):
         assert not words, f"{script} takes no arguments"
         return
     parse = argparse.ArgumentParser.parse_args
@@ -229,7 +229,7 @@ def known_options():
     helps = [opts.build_parser().format_help(), get_args_parser().format_help()]
     for folder in ("pt_dataset", "utils", "benchmarks"):
         for script in sorted((ROOT / folder).rglob("*.py")):
-            if "ArgumentParser(" not in script.read_text(encoding="utf-8"):
+            if "Parser(" not in script.read_text(encoding="utf-8"):
                 continue
             sets = [["folder"], ["hmdb51"]] if script.name == "make_json.py" else []
             for first in [[], *sets]:
