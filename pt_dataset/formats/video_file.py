@@ -148,10 +148,30 @@ def measure(path: str) -> Measured:
     """What decoding all frames of a video tells, whatever its header claims."""
     with one_sentence(path), open_video(path) as container:
         stream = video_stream(container)
-        frames = [frame if isinstance(frame, str) else None for _, frame in timed_frames(container)]
-        bad = {index: why for index, why in enumerate(frames[:-1]) if why}
-        rate = stream.average_rate or stream.guessed_rate
-        return Measured(len(frames) - 1, float(rate) if rate else None, bad)
+        claimed, times, bad = stream.average_rate or stream.guessed_rate, [], {}
+        for index, (time, frame) in enumerate(timed_frames(container)):
+            times.append(float(time))
+            if isinstance(frame, str):
+                bad[index] = frame
+        return Measured(len(times) - 1, rate_of(np.array(times), claimed), bad)
+
+
+def rate_of(times: np.ndarray, claimed: Fraction | None) -> float | None:
+    """Frames a second: those that a file claims where they are shown so, else by its duration.
+
+    Args:
+        times: seconds at which each frame is shown, and at last those of the end.
+    """
+    duration = times[-1] - times[0]
+    if duration <= 0 or (claimed and are_even(times, float(claimed))):
+        return float(claimed) if claimed else None
+    return (len(times) - 1) / duration
+
+
+def are_even(times: np.ndarray, fps: float) -> bool:
+    """Is each frame shown within half a frame of its place at that rate?"""
+    places = times[0] + np.arange(len(times) - 1) / fps
+    return bool((np.abs(times[:-1] - places) < 0.5 / fps).all())
 
 
 class Stamps(NamedTuple):
@@ -159,6 +179,8 @@ class Stamps(NamedTuple):
 
     shown: np.ndarray  # of each frame in the order of presentation; empty: not usable
     keys: np.ndarray  # of the frames where decoding can start
+    base: float  # seconds of one unit of time
+    end: float  # seconds from the first frame to the end of the video
     num_packets: int  # at least the number of frames
     bad: dict[int, str]  # frames that turned out to be bad when the video was read, and why
 
@@ -171,7 +193,7 @@ def read_stamps(path: str) -> Stamps:
 
 @functools.lru_cache(maxsize=1024)
 def _read_stamps(path: str, size: int, mtime_ns: int) -> Stamps:
-    shown, keys, num_packets, end = [], [], 0, 0
+    shown, keys, num_packets, end, base = [], [], 0, 0, Fraction(1)
     with open_video(path) as container:
         # stores the order of frames only, pts is a guess; and a damaged file may lack frames
         unusable = container.format.name == "avi"
@@ -179,16 +201,26 @@ def _read_stamps(path: str, size: int, mtime_ns: int) -> Stamps:
             unusable = unusable or packet.is_corrupt
             if not packet.size:
                 continue
-            num_packets += 1
+            num_packets, base = num_packets + 1, packet.time_base or base
             end = max(end, packet_end(packet))
             if not packet.is_discard:  # by an edit list, which leaves it out
                 shown.append(packet.pts)
             if packet.is_keyframe:
                 keys.append(packet.pts)
         unusable = unusable or is_cut_off(container, end)
-    if unusable or None in shown or None in keys or len(set(shown)) < len(shown):
-        return Stamps(np.empty(0), np.empty(0), num_packets, {})
-    return Stamps(np.sort(shown), np.sort(keys), num_packets, {})
+    if unusable or not shown or None in shown or None in keys or len(set(shown)) < len(shown):
+        return Stamps(np.empty(0), np.empty(0), 0, 0, num_packets, {})
+    shown, base = np.sort(shown), float(base)
+    return Stamps(shown, np.sort(keys), base, float(end) - shown[0] * base, num_packets, {})
+
+
+def frame_times(path: str, num_frames: int) -> np.ndarray | None:
+    """Seconds at which each frame is shown, from the first on, and the end; None: not known."""
+    with one_sentence(path):
+        stamps = read_stamps(path)
+    if len(stamps.shown) != num_frames:
+        return None
+    return np.append((stamps.shown - stamps.shown[0]) * stamps.base, stamps.end)
 
 
 def decoded_frames(
@@ -310,7 +342,7 @@ def upright(pixels: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
     if matrix is None:
         return pixels
     # a pixel at x, y is shown at a x + c y, b x + d y; in between, at the nearest quarter turn
-    # pyrefly: ignore[bad-argument-type]  # its stub lacks that it is a buffer
+    # pyrefly: ignore[no-matching-overload]  # its stub lacks that it is a buffer
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
     down, right = d, a
     if abs(b) > abs(a):
