@@ -151,10 +151,11 @@ def extract_videos(
         print(f"broken: {why}", file=sys.stderr)
     for why in filled.damaged:
         print(f"damaged: {why}; the files of these frames are empty", file=sys.stderr)
+    damaged = f", {len(filled.damaged)} of them damaged" if filled.damaged else ""
     print(
-        f"{filled.num_done} videos extracted ({filled.total} frames){filled.again_in_words()}, "
-        f"{filled.num_before} finished before, {len(filled.damaged)} damaged, {len(broken)} broken, "
-        f"{num_others} other files ignored"
+        f"{filled.num_done} videos extracted ({filled.total} frames){filled.again_in_words()}"
+        f"{damaged}, {filled.num_before} finished before, {len(broken)} broken, {num_others} other "
+        "files ignored"
     )
     if filled.num_before + filled.num_done:
         print(f"next: python pt_dataset/make_json.py folder NAME {shlex.quote(str(dst))}")

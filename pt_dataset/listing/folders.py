@@ -153,7 +153,8 @@ def fill_folder(
 ) -> tuple[int, bool, str]:
     """A job of the pool: how many pictures, do they replace others, and what is wrong or "".
 
-    Without a picture, the video is broken. The folder appears when it is complete. What is in its place stays until then.
+    Without a picture, the video is broken. The folder appears when it is complete. What is in its
+    place stays until then.
     """
     folder = dst / name
     new = unfinished(folder)
