@@ -266,7 +266,9 @@ def test_a_whole_tree_is_extracted_and_what_is_broken_is_named(tmp_path):
     assert "4 videos extracted (12 frames), 0 finished before, 5 broken, 2 other" in done.stdout
     assert f"make_json.py folder NAME {dst}" in done.stdout
     lines = [line for line in done.stderr.splitlines() if line.startswith("broken: ")]
-    assert [line.split()[1].rstrip(":") for line in lines] == sorted(str(src / name) for name in BROKEN)
+    assert [line.split()[1].rstrip(":") for line in lines] == sorted(
+        str(src / name) for name in BROKEN
+    )
     assert "Traceback" not in done.stderr
     frames = [f"image_0000{i}.jpg" for i in (1, 2, 3)]
     folders = ("flat", "run/deep/x", "wave/two words", "wave/\u00fcber")

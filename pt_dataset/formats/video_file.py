@@ -61,7 +61,9 @@ def timed_frames(
     num_good, why = 0, None
     for count, (frame, why) in enumerate(judged_frames(container, container.demux(stream))):
         stamp = frame.dts if is_avi else frame.pts
-        start = end if stamp is None else stamp * base + shift
+        start = end if stamp is None else stamp * base
+        if shift and stamp is not None:
+            start += shift
         if count and start < time:  # joined recordings, each counts from its own start
             shift, start = shift + end - start, end
         time, end = start, start + ((frame.duration or 0) * base or period)
@@ -90,10 +92,11 @@ def decoded(
     container: av.container.InputContainer, packets: Iterator[av.Packet]
 ) -> Iterator[tuple[av.VideoFrame | None, str | None]]:
     """Frames, each with the damage since the last key frame, if any; at last None with that."""
-    damage, is_cut, end = None, False, 0
+    damage, is_cut, end, base = None, False, 0, None
     for packet in packets:
         if packet.size:
-            is_cut, end = packet.is_corrupt, max(end, packet_end(packet))
+            is_cut, end = packet.is_corrupt, max(end, (packet.pts or 0) + (packet.duration or 0))
+            base = base or packet.time_base
         try:
             frames = packet.decode()
         except av.FFmpegError as error:
@@ -106,14 +109,9 @@ def decoded(
                 damage = "the file is damaged here"
             yield frame, damage
     # Matroska files just end where they are cut off; other formats have a corrupt packet there
-    if damage is None and (is_cut or is_cut_off(container, end)):
+    if damage is None and (is_cut or is_cut_off(container, end * (base or 1))):
         damage = "the file is cut off here"
     yield None, damage
-
-
-def packet_end(packet: av.Packet) -> Fraction:
-    """Until when its frame is shown, in seconds; 0 where it does not say."""
-    return ((packet.pts or 0) + (packet.duration or 0)) * (packet.time_base or Fraction(0))
 
 
 def is_cut_off(container: av.container.InputContainer, end: Fraction | int) -> bool:
@@ -202,16 +200,16 @@ def _read_stamps(path: str, size: int, mtime_ns: int) -> Stamps:
             if not packet.size:
                 continue
             num_packets, base = num_packets + 1, packet.time_base or base
-            end = max(end, packet_end(packet))
+            end = max(end, (packet.pts or 0) + (packet.duration or 0))
             if not packet.is_discard:  # by an edit list, which leaves it out
                 shown.append(packet.pts)
             if packet.is_keyframe:
                 keys.append(packet.pts)
-        unusable = unusable or is_cut_off(container, end)
+        unusable = unusable or is_cut_off(container, end * base)
     if unusable or not shown or None in shown or None in keys or len(set(shown)) < len(shown):
         return Stamps(np.empty(0), np.empty(0), 0, 0, num_packets, {})
     shown, base = np.sort(shown), float(base)
-    return Stamps(shown, np.sort(keys), base, float(end) - shown[0] * base, num_packets, {})
+    return Stamps(shown, np.sort(keys), base, (end - shown[0]) * base, num_packets, {})
 
 
 def frame_times(path: str, num_frames: int) -> np.ndarray | None:
