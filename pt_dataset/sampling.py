@@ -3,8 +3,6 @@
 The first two functions choose among those below them by what a clip is.
 """
 
-import bisect
-import math
 import random
 from fractions import Fraction
 from functools import lru_cache
@@ -84,18 +82,6 @@ def resampled_stride(stride: int, fps: float, target_fps: float) -> int | Fracti
     rate, target = (Fraction(number).limit_denominator(1001) for number in (fps, target_fps))
     step = stride * rate / target
     return step.numerator if step.denominator == 1 else step
-
-
-def on_screen(times: list[float], fps: float) -> list[int]:
-    """The frame on screen at each tick k / fps from the first frame on.
-
-    Args:
-        times: seconds at which each frame is shown, and at last those of the end.
-    """
-    early = 1e-3  # s; files round times to it, and no frame may miss its tick by that
-    num_ticks = max(math.ceil((times[-1] - times[0] - early) * fps), 1)
-    ticks = (times[0] + tick / fps + early for tick in range(num_ticks))
-    return [min(bisect.bisect_right(times, tick), len(times) - 1) - 1 for tick in ticks]
 
 
 def random_clip(

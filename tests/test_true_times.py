@@ -13,7 +13,7 @@ from config import Augmentation, Views
 from pt_dataset import sampling
 from pt_dataset.clip_dataset import TrainClips, ViewClips, resampled
 from pt_dataset.formats.measure import measure
-from pt_dataset.formats.times import seconds, uneven_times
+from pt_dataset.formats.times import on_screen, seconds, uneven_times
 from pt_dataset.inputs import windows
 from pt_dataset.video_list import Video
 from utils.actions.annotate import write_labeled_video
@@ -74,7 +74,7 @@ def test_on_screen_is_the_last_frame_that_has_begun_at_any_times():
         for _ in range(rng.randrange(1, 30)):
             times.append(times[-1] + rng.choice([0.01, 0.04, 0.5]))
         fps = rng.choice([5, 10, 25])
-        for tick, index in enumerate(sampling.on_screen(times, fps)):
+        for tick, index in enumerate(on_screen(times, fps)):
             assert times[index] <= tick / fps + 2e-3
             assert times[index + 1] > tick / fps or index == len(times) - 2
 
@@ -85,7 +85,7 @@ def test_even_stamps_give_the_frames_that_the_rate_gives(fps, target):
     times = [k / fps for k in range(num_frames + 1)]
     step = sampling.resampled_stride(1, fps, target)
     by_rate = [int(i * step) for i in range(int((num_frames - 1) / step))]
-    assert sampling.on_screen(times, target)[: len(by_rate)] == by_rate
+    assert on_screen(times, target)[: len(by_rate)] == by_rate
 
 
 def test_windows_of_seconds_follow_the_stamps(tmp_path):

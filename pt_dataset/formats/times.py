@@ -1,5 +1,8 @@
 """When each frame of a video is shown: by the stamps of a video file, else by its rate."""
 
+import bisect
+import math
+
 import numpy as np
 
 from config import Clip
@@ -38,7 +41,19 @@ def resampled(
     times = uneven_times(video) if clip.target_fps else None
     if times is None or clip.target_fps is None:
         return video._replace(num_frames=end - start), list(range(start, end))
-    shown = sampling.on_screen(times[start : end + 1].tolist(), clip.target_fps)
+    shown = on_screen(times[start : end + 1].tolist(), clip.target_fps)
     last = sampling.length(video, clip) - 1  # of flow there is one field less
     frames = [min(start + index, last) for index in shown]
     return video._replace(num_frames=len(frames), fps=clip.target_fps), frames
+
+
+def on_screen(times: list[float], fps: float) -> list[int]:
+    """The frame on screen at each tick k / fps from the first frame on.
+
+    Args:
+        times: seconds at which each frame is shown, and at last those of the end.
+    """
+    early = 1e-3  # s; files round times to it, and no frame may miss its tick by that
+    num_ticks = max(math.ceil((times[-1] - times[0] - early) * fps), 1)
+    ticks = (times[0] + tick / fps + early for tick in range(num_ticks))
+    return [min(bisect.bisect_right(times, tick), len(times) - 1) - 1 for tick in ticks]
