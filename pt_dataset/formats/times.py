@@ -38,7 +38,7 @@ def resampled(
     Uneven frames become those on screen at each tick of `target_fps`, where clips have one.
     """
     end = video.num_frames if end is None else end
-    times = uneven_times(video) if clip.target_fps else None
+    times = uneven_times(video) if clip.target_fps and video.fps else None
     if times is None or clip.target_fps is None:
         return video._replace(num_frames=end - start), list(range(start, end))
     shown = on_screen(times[start : end + 1].tolist(), clip.target_fps)
