@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from config import Augmentation, Preprocessing, UserError, Views
+from config import Augmentation, Clip, Preprocessing, UserError, Views
 from pt_dataset import sampling, transforms
 from pt_dataset.sources import BadFrame, frames
 from pt_dataset.video_list import Video
@@ -115,7 +115,9 @@ class TrainClips(Clips):
         self, video: Video, epoch: int, index: int, bad: set[int], out: np.ndarray | None
     ) -> tuple[torch.Tensor, int]:
         augmentation, rng = self.augmentation, sampling.generator(self.seed, epoch, index)
-        indices = self.without(bad, video, sampling.train_indices(video, self.clip, rng))
+        shown, frame_of = resampled(video, self.clip)
+        indices = [frame_of[i] for i in sampling.train_indices(shown, self.clip, rng)]
+        indices = self.without(bad, video, indices)
         shape = (len(indices), *frame_shape(self.clip))
         # stacked flow has other channels than its fields, which need memory of their own
         pixels = out if out is not None and out.shape == shape else np.empty(shape, np.uint8)
@@ -158,7 +160,9 @@ class ViewClips(Clips):
     def make(
         self, video: Video, epoch: int, index: int, bad: set[int], out: np.ndarray | None
     ) -> tuple[torch.Tensor, int]:
-        clips = sampling.view_indices(video, self.clip, self.views.clips)
+        shown, frame_of = resampled(video, self.clip)
+        clips = sampling.view_indices(shown, self.clip, self.views.clips)
+        clips = [[frame_of[i] for i in indices] for indices in clips]
         if self.order != "normal":
             from pt_dataset.inputs.orders import reordered_clips
 
@@ -196,6 +200,15 @@ def read_views(
             for place in places:
                 views[place // num_frames, view, place % num_frames] = crop[0]
     return as_seen(torch.from_numpy(views).flatten(0, 1), clip)
+
+
+def resampled(video: Video, clip: Clip) -> tuple[Video, Sequence[int]]:
+    """The video to sample clips from, and which frame of the true one each of its frames is."""
+    if clip.target_fps is None:
+        return video, range(video.num_frames)
+    from pt_dataset.formats import times  # here, since few trainings choose a rate
+
+    return times.resampled(video, clip)
 
 
 def clip_frames(

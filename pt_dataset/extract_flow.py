@@ -74,7 +74,7 @@ def flow_fields(frames: np.ndarray) -> list[np.ndarray]:
     return [dis.calc(before, after, None) for before, after in zip(gray, gray[1:], strict=False)]
 
 
-def write_flow(video: Path, folder: Path, settings: dict) -> int:
+def write_flow(video: Path, folder: Path, settings: dict) -> tuple[int, str]:
     """Writes the flow of `video` into `folder`; returns how many fields. ValueError: why none."""
     import cv2
 
@@ -95,7 +95,7 @@ def write_flow(video: Path, folder: Path, settings: dict) -> int:
                 picture = np.ascontiguousarray(pixels[..., i : i + 1])
                 data = simplejpeg.encode_jpeg(picture, settings["quality"], "GRAY", "GRAY")
                 (folder / f"flow_{axis}_{number:05d}.jpg").write_bytes(data)
-    return num_frames - 1
+    return num_frames - 1, ""
 
 
 def compute_flows(*, src: Path, dst: Path, bound: float, quality: int, workers: int) -> int:

@@ -6,6 +6,7 @@ SRC/<class>/clip.avi becomes DST/<class>/clip/image_00001.jpg and so on, at what
 videos that differ in their suffix alone the first by name gets the folder `clip`, the other one
 `clip.mp4`. A folder appears when its video is complete; the same command goes on after a stop, and
 does again what was made of another video.
+The file of a frame that is damaged in the video is empty.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import numpy as np
 import simplejpeg
 
 from config import Parser, UserError
+from pt_dataset.formats.measure import Measured
 from pt_dataset.listing.folders import fill_folders, result_folders, walk
 from pt_dataset.listing.pool import exit_status
 from pt_dataset.sources import VIDEO_NAME
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
 ROUNDING = Fraction(1, 1000)  # s; Matroska rounds times to it, no frame may miss its tick by that
 
 
-def at_rate(frames: Iterator[tuple], fps: Fraction | None) -> Iterator[tuple["av.VideoFrame", int]]:
-    """Frames and how often to write each: once, or at all ticks k / fps while it is on screen."""
+def at_rate(frames: Iterator[tuple], fps: Fraction | None) -> Iterator[tuple[Any, int]]:
+    """What is on screen and how often to write it: once, or at all ticks k / fps while it is."""
     num_ticks, first, held = 0, None, None
     for time, frame in frames:
         if held is None:
@@ -62,14 +64,15 @@ def encode_jpeg(
     scaler: Any,
 ) -> bytes:
     """The JPEG of a frame, scaled by `scaler` to `size` (width, height) and then turned upright."""
+    from pt_dataset.formats.video_file import upright
+
     # to the very planes that a JPEG stores, without RGB in between: twice as fast
     jpeg_planes = {"format": "yuvj420p", "dst_colorspace": "ITU601", "dst_color_range": "JPEG"}
     scaled = scaler.reformat(frame, *size, **jpeg_planes, interpolation="BICUBIC", threads=1)
     planes = []
     for plane in scaled.planes:
         rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-        upright = np.rot90(rows[:, : plane.width], round(frame.rotation / 90))
-        planes.append(np.ascontiguousarray(upright))
+        planes.append(np.ascontiguousarray(upright(rows[:, : plane.width], frame)))
     height, width = planes[0].shape
     # of an odd size the encoder reads one row and column more than there are, whatever lies there
     padded = np.pad(planes[0], ((0, height % 2), (0, width % 2)), "edge")
@@ -77,28 +80,42 @@ def encode_jpeg(
     return simplejpeg.encode_jpeg_yuv_planes(padded[:height, :width], *planes[1:], quality)
 
 
-def write_frames(video: Path, folder: Path, settings: dict) -> int:
-    """Decodes `video` into `folder`; returns the number of frames, or ValueError says why not."""
+def encoded_frames(video: Path, settings: dict) -> Iterator[tuple[bytes, str, int]]:
+    """The JPEG of each frame, or b"" and why it is bad, and how often to write it.
+
+    Raises:
+        UserError: the video cannot be decoded.
+    """
     import av  # here, since --help need not wait for FFmpeg
 
-    from pt_dataset.formats.video_file import open_video, reason, timed_frames
+    from pt_dataset.formats.video_file import one_sentence, open_video, timed_frames
 
     fps = settings["fps"] and Fraction(settings["fps"])
-    num_frames, size, scaler = 0, None, av.video.reformatter.VideoReformatter()
-    try:
-        with open_video(video) as container:
-            for frame, count in at_rate(timed_frames(container), fps):
-                size = size or scaled_size(frame.width, frame.height, settings["short_side"])
-                data = encode_jpeg(frame, size, settings["quality"], scaler)
-                for _ in range(count):
-                    num_frames += 1
-                    (folder / f"image_{num_frames:05d}.jpg").write_bytes(data)
-    except (av.FFmpegError, ValueError) as error:
-        after = f" (after {num_frames} frames)" if num_frames else ""
-        raise ValueError(f"{video}: {reason(error)}{after}") from None
-    if num_frames == 0:
-        raise ValueError(f"{video}: no frames")
-    return num_frames
+    size, scaler = None, av.video.reformatter.VideoReformatter()
+    with one_sentence(video), open_video(video) as container:
+        for frame, count in at_rate(timed_frames(container), fps):
+            if isinstance(frame, str):
+                yield b"", frame, count
+                continue
+            size = size or scaled_size(frame.width, frame.height, settings["short_side"])
+            yield encode_jpeg(frame, size, settings["quality"], scaler), "", count
+
+
+def write_frames(video: Path, folder: Path, settings: dict) -> tuple[int, str]:
+    """Decodes `video` into `folder`; returns how many frames, and which are bad, if any.
+
+    Of a bad frame there is an empty file, which training meets as it would meet the frame of the
+    video. UserError: the video cannot be decoded.
+    """
+    num_frames, bad = 0, {}
+    for data, why, count in encoded_frames(video, settings):
+        for _ in range(count):
+            if why:
+                bad[num_frames] = why
+            num_frames += 1
+            (folder / f"image_{num_frames:05d}.jpg").write_bytes(data)
+    damage = Measured(num_frames, bad=bad).damage()
+    return num_frames, damage and f"{video}: {damage}"
 
 
 def extract_videos(
@@ -132,14 +149,17 @@ def extract_videos(
     broken = unreadable + filled.broken
     for why in broken:
         print(f"broken: {why}", file=sys.stderr)
+    for why in filled.damaged:
+        print(f"damaged: {why}; the files of these frames are empty", file=sys.stderr)
+    damaged = f", {len(filled.damaged)} of them damaged" if filled.damaged else ""
     print(
-        f"{filled.num_done} videos extracted ({filled.total} frames){filled.again_in_words()}, "
-        f"{filled.num_before} finished before, {len(broken)} broken, {num_others} other files "
-        "ignored"
+        f"{filled.num_done} videos extracted ({filled.total} frames){filled.again_in_words()}"
+        f"{damaged}, {filled.num_before} finished before, {len(broken)} broken, {num_others} other "
+        "files ignored"
     )
     if filled.num_before + filled.num_done:
         print(f"next: python pt_dataset/make_json.py folder NAME {shlex.quote(str(dst))}")
-    return 1 if broken else 0
+    return 1 if broken or filled.damaged else 0
 
 
 def rate(text: str) -> Fraction:

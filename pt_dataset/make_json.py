@@ -30,7 +30,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also 
 from config import DATASETS, Parser, UserError, whole
 from pt_dataset.datalist import HALF_REPLACED, any_case, list_text
 from pt_dataset.listing import annotated_sets, known_sets
-from pt_dataset.listing.find_videos import Found, find_flow, find_videos, measure_videos
+from pt_dataset.listing.find_videos import (
+    BAD_FRAMES,
+    Found,
+    find_flow,
+    find_videos,
+    measure_videos,
+)
 from pt_dataset.listing.groups import require_group
 from pt_dataset.listing.known_sets import RULES, has_videos, kinetics400_videos, known_classes
 from pt_dataset.listing.own_videos import (
@@ -74,9 +80,10 @@ def write_lists(folder: Path, classes: list[str], lists: dict[str, list[Video]])
 
 
 def report_problems(problems: list[str]) -> None:
-    """One line for each video that is left out."""
+    """One line for each video that is left out, or has bad frames."""
     for problem in problems:
-        print(f"left out: {problem}", file=sys.stderr)
+        what = "" if problem.startswith(BAD_FRAMES) else "left out: "
+        print(f"{what}{problem}", file=sys.stderr)
 
 
 def print_next_step(name: str, data_root: Path, splits: Sequence[int] = ()) -> None:

@@ -392,7 +392,8 @@ def test_video_files_are_checked_in_place(tmp_path, shared):
     report = doctor(folder)[1]
     assert {(f["entry"], f["kind"]) for f in report["findings"]} == {
         (1, "too few frames"),
-        (2, "unusable"),
+        (2, "bad frame"),
+        (2, "too many frames"),
     }
 
 

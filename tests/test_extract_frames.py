@@ -65,7 +65,7 @@ def write_audio(path):
 def extracted(video, folder, **settings):
     """Pictures of the frames of `video`, (T, H, W, 3)."""
     folder.mkdir(parents=True, exist_ok=True)
-    count = extract_frames.write_frames(video, folder, AS_STORED | settings)
+    count, _ = extract_frames.write_frames(video, folder, AS_STORED | settings)
     names = frame_names(folder)
     assert count == len(names)
     assert names[0] == "image_00001.jpg"
@@ -223,8 +223,6 @@ BROKEN = {
     "text.mp4": (lambda path: path.write_text("no video\n" * 99), "Invalid data"),
     "sound.mp4": (write_audio, "no video stream"),
     "cut.mp4": (lambda path: cut_off(path, 0.7), "Invalid data|no video stream"),
-    "cut.avi": (lambda path: cut_off(path, 0.7), r"cut off \(after \d+ frames\)"),
-    "cut.mkv": (lambda path: cut_off(path, 0.7), r"cut off \(after \d+ frames\)"),
     "link.mp4": (lambda path: path.symlink_to("nowhere"), "No such file"),
 }
 
@@ -265,10 +263,12 @@ def test_a_whole_tree_is_extracted_and_what_is_broken_is_named(tmp_path):
 
     done = run(src, dst, "--workers", 2, "--short-side", 32, cwd=tmp_path)
     assert done.returncode == 1
-    assert "4 videos extracted (12 frames), 0 finished before, 7 broken, 2 other" in done.stdout
+    assert "4 videos extracted (12 frames), 0 finished before, 5 broken, 2 other" in done.stdout
     assert f"make_json.py folder NAME {dst}" in done.stdout
     lines = [line for line in done.stderr.splitlines() if line.startswith("broken: ")]
-    assert [line.split(": ")[1] for line in lines] == sorted(str(src / name) for name in BROKEN)
+    assert [line.split()[1].rstrip(":") for line in lines] == sorted(
+        str(src / name) for name in BROKEN
+    )
     assert "Traceback" not in done.stderr
     frames = [f"image_0000{i}.jpg" for i in (1, 2, 3)]
     folders = ("flat", "run/deep/x", "wave/two words", "wave/\u00fcber")

@@ -182,7 +182,8 @@ def test_labels_are_burnt_into_every_frame_and_only_into_the_corner(tmp_path):
     frames = [np.full((240, 320, 3), 120, np.uint8)] * 12
     path = tmp_path / "out.mp4"
     labels = ([("left", min(i / 12.5, 1)), ("right", 0.0)] for i in range(12))
-    write_labeled_video(path, zip(frames, labels, strict=True), 12.5)
+    times = (i / 12.5 for i in range(12))
+    write_labeled_video(path, zip(frames, labels, times, strict=True), 12.5)
     with av.open(str(path)) as container:
         assert container.streams.video[0].average_rate == 12.5
         found = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

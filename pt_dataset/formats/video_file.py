@@ -9,14 +9,18 @@ import os
 import re
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import groupby
+from itertools import dropwhile, groupby
 from typing import NamedTuple
 
 import av
 import numpy as np
+from av.stream import Disposition
+from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from config import UserError
+from pt_dataset.formats.measure import Measured
+from pt_dataset.sources import BadFrame
 
 CUT_OFF = Fraction(95, 100)  # of the duration in the header; a shorter file is not complete
 
@@ -31,74 +35,141 @@ def open_video(path: str | os.PathLike) -> av.container.InputContainer:
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     """The video of a file, to be decoded by one thread: parallel are the processes."""
     stream = container.streams.best("video")
-    if not isinstance(stream, av.VideoStream):
+    if not isinstance(stream, av.VideoStream) or stream.disposition & Disposition.attached_pic:
         raise ValueError("no video stream")
+    if stream.codec_context is None:
+        raise ValueError("FFmpeg has no decoder for its video stream")
     stream.codec_context.thread_count = 1
     return stream
 
 
-def timed_frames(container: av.container.InputContainer) -> Iterator[tuple]:
-    """Pairs of a time in seconds and the frame decoded there; at last (end of the video, None).
+def timed_frames(
+    container: av.container.InputContainer,
+) -> Iterator[tuple[Fraction, av.VideoFrame | str | None]]:
+    """Pairs of a time in seconds and the frame shown from then on; at last (end, None).
+
+    They are the frames that FFmpeg shows, damaged or not. In the place of a bad one is why it is:
+    it is damaged, it builds on one that is, or the file is cut off after it.
 
     Raises:
-        ValueError: there is no video stream, or the file is cut off; av.FFmpegError: as it says.
+        ValueError: there is no video stream, or no frame that is good; av.FFmpegError: as it says.
     """
     stream = video_stream(container)
     period, base = 1 / (stream.average_rate or Fraction(25)), stream.time_base or Fraction(1)
     is_avi = container.format.name == "avi"  # stores the order of frames only: pts is a guess
-    end = Fraction(0)
-    for packet in container.demux(stream):
-        if packet.is_corrupt:
-            raise ValueError("the file is damaged or cut off")
-        for frame in packet.decode():
-            stamp = frame.dts if is_avi else frame.pts
-            time = end if stamp is None else stamp * base
-            end = time + ((frame.duration or 0) * base or period)
-            yield time, frame
-    # Matroska files just end where they are cut off; other formats have a corrupt packet there
-    if "matroska" in container.format.name and end < CUT_OFF * claimed_end(stream):
-        raise ValueError("the file is cut off")
+    time = end = shift = Fraction(0)
+    num_good, why = 0, None
+    for count, (frame, why) in enumerate(judged_frames(container, container.demux(stream))):
+        stamp = frame.dts if is_avi else frame.pts
+        start = end if stamp is None else stamp * base
+        if shift and stamp is not None:
+            start += shift
+        if count and start < time:  # joined recordings, each counts from its own start
+            shift, start = shift + end - start, end
+        time, end = start, start + ((frame.duration or 0) * base or period)
+        num_good += why is None
+        yield time, why or frame
+    if num_good == 0:
+        raise ValueError(why or "no frames")
     yield end, None
 
 
-def claimed_end(stream: av.VideoStream) -> Fraction:
-    """End of the video in seconds by the header of a Matroska file; 0 where it does not say."""
-    match = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
+def judged_frames(
+    container: av.container.InputContainer, packets: Iterator[av.Packet]
+) -> Iterator[tuple[av.VideoFrame, str | None]]:
+    """Frames as they are shown, each with why it is bad, if it is; see `timed_frames`."""
+    held: list = []  # a frame and the B frames shown after it, which build on the one after them
+    for frame, damage in decoded(container, packets):
+        if frame is None or frame.pict_type != PictureType.B:
+            num_unhurt = 1 if frame else len(held) - 1  # at the end, the last one is hurt
+            for i, (shown, why) in enumerate(held):
+                yield shown, why or (damage if i >= num_unhurt else None)
+            held = []
+        held.append((frame, damage))
+
+
+def decoded(
+    container: av.container.InputContainer, packets: Iterator[av.Packet]
+) -> Iterator[tuple[av.VideoFrame | None, str | None]]:
+    """Frames, each with the damage since the last key frame, if any; at last None with that."""
+    damage, is_cut, end, base = None, False, 0, None
+    for packet in packets:
+        if packet.size:
+            is_cut, end = packet.is_corrupt, max(end, (packet.pts or 0) + (packet.duration or 0))
+            base = base or packet.time_base
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            damage = reason(error)
+            continue
+        for frame in frames:
+            if frame.key_frame:
+                damage = None
+            if frame.is_corrupt:
+                damage = "the file is damaged here"
+            yield frame, damage
+    # Matroska files just end where they are cut off; other formats have a corrupt packet there
+    if damage is None and (is_cut or is_cut_off(container, end * (base or 1))):
+        damage = "the file is cut off here"
+    yield None, damage
+
+
+def is_cut_off(container: av.container.InputContainer, end: Fraction | int) -> bool:
+    """Is this a Matroska file that has lost its end, by what its header says of the duration?"""
+    stream = container.streams.best("video")
+    duration = stream.metadata.get("DURATION", "") if stream else ""
+    match = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", duration)
     hours, minutes, seconds = map(Fraction, match.groups() if match else (0, 0, 0))
-    return (hours * 60 + minutes) * 60 + seconds
+    is_matroska = "matroska" in container.format.name
+    return is_matroska and end < CUT_OFF * ((hours * 60 + minutes) * 60 + seconds)
 
 
 def reason(error: Exception) -> str:
     """Why a video cannot be used, in words."""
-    return getattr(error, "strerror", None) or str(error)
+    if isinstance(error, av.FFmpegError | OSError):
+        return error.strerror or str(error)
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
 @contextlib.contextmanager
-def one_sentence(path: str) -> Iterator[None]:
-    """Whatever is wrong with the video at `path` becomes a UserError."""
+def one_sentence(path: str | os.PathLike) -> Iterator[None]:
+    """Whatever the video at `path` makes FFmpeg or PyAV raise becomes a UserError."""
     try:
         yield
     except UserError:
         raise
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be decoded: {reason(error)}") from None
+    except Exception as error:  # they raise all kinds on odd files
+        raise UserError(f"{path} cannot be decoded: {reason(error)}") from error
 
 
-def count_frames(path: str) -> int:
-    """How many frames are decoded, whatever the header claims."""
-    with one_sentence(path), open_video(path) as container:
-        num_frames = sum(1 for _ in timed_frames(container)) - 1
-        if not num_frames:
-            raise ValueError("no frames")
-        return num_frames
-
-
-def frame_rate(path: str) -> float | None:
-    """Frames a second, on average where they vary; None where the file does not say."""
+def measure(path: str) -> Measured:
+    """What decoding all frames of a video tells, whatever its header claims."""
     with one_sentence(path), open_video(path) as container:
         stream = video_stream(container)
-        rate = stream.average_rate or stream.guessed_rate
-        return float(rate) if rate else None
+        claimed, times, bad = stream.average_rate or stream.guessed_rate, [], {}
+        for index, (time, frame) in enumerate(timed_frames(container)):
+            times.append(float(time))
+            if isinstance(frame, str):
+                bad[index] = frame
+        return Measured(len(times) - 1, rate_of(np.array(times), claimed), bad)
+
+
+def rate_of(times: np.ndarray, claimed: Fraction | None) -> float | None:
+    """Frames a second: those that a file claims where they are shown so, else by its duration.
+
+    Args:
+        times: seconds at which each frame is shown, and at last those of the end.
+    """
+    duration = times[-1] - times[0]
+    if duration <= 0 or (claimed and are_even(times, float(claimed))):
+        return float(claimed) if claimed else None
+    return (len(times) - 1) / duration
+
+
+def are_even(times: np.ndarray, fps: float) -> bool:
+    """Is each frame shown within half a frame of its place at that rate?"""
+    places = times[0] + np.arange(len(times) - 1) / fps
+    return bool((np.abs(times[:-1] - places) < 0.5 / fps).all())
 
 
 class Stamps(NamedTuple):
@@ -106,7 +177,10 @@ class Stamps(NamedTuple):
 
     shown: np.ndarray  # of each frame in the order of presentation; empty: not usable
     keys: np.ndarray  # of the frames where decoding can start
+    base: float  # seconds of one unit of time
+    end: float  # seconds from the first frame to the end of the video
     num_packets: int  # at least the number of frames
+    bad: dict[int, str]  # frames that turned out to be bad when the video was read, and why
 
 
 def read_stamps(path: str) -> Stamps:
@@ -117,22 +191,34 @@ def read_stamps(path: str) -> Stamps:
 
 @functools.lru_cache(maxsize=1024)
 def _read_stamps(path: str, size: int, mtime_ns: int) -> Stamps:
-    shown, keys, num_packets = [], [], 0
+    shown, keys, num_packets, end, base = [], [], 0, 0, Fraction(1)
     with open_video(path) as container:
+        # stores the order of frames only, pts is a guess; and a damaged file may lack frames
+        unusable = container.format.name == "avi"
         for packet in container.demux(video_stream(container)):
-            if packet.is_corrupt:
-                raise ValueError("the file is damaged or cut off")
+            unusable = unusable or packet.is_corrupt
             if not packet.size:
                 continue
-            num_packets += 1
+            num_packets, base = num_packets + 1, packet.time_base or base
+            end = max(end, (packet.pts or 0) + (packet.duration or 0))
             if not packet.is_discard:  # by an edit list, which leaves it out
                 shown.append(packet.pts)
             if packet.is_keyframe:
                 keys.append(packet.pts)
-        is_avi = container.format.name == "avi"  # stores the order of frames only: pts is a guess
-    if is_avi or None in shown or None in keys or len(set(shown)) < len(shown):
-        return Stamps(np.empty(0), np.empty(0), num_packets)
-    return Stamps(np.sort(shown), np.sort(keys), num_packets)
+        unusable = unusable or is_cut_off(container, end * base)
+    if unusable or not shown or None in shown or None in keys or len(set(shown)) < len(shown):
+        return Stamps(np.empty(0), np.empty(0), 0, 0, num_packets, {})
+    shown, base = np.sort(shown), float(base)
+    return Stamps(shown, np.sort(keys), base, (end - shown[0]) * base, num_packets, {})
+
+
+def frame_times(path: str, num_frames: int) -> np.ndarray | None:
+    """Seconds at which each frame is shown, from the first on, and the end; None: not known."""
+    with one_sentence(path):
+        stamps = read_stamps(path)
+    if len(stamps.shown) != num_frames:
+        return None
+    return np.append((stamps.shown - stamps.shown[0]) * stamps.base, stamps.end)
 
 
 def decoded_frames(
@@ -140,8 +226,8 @@ def decoded_frames(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Numbers of frames with their pictures, upright, uint8 (H, W, 3), contiguous.
 
-    Decodes from the key frame before where the times of the frames tell them apart, else from the
-    start.
+    Decodes from the key frame before where the times of the frames tell them apart and no damage
+    is met, else from the start.
 
     Args:
         path: of the video.
@@ -149,20 +235,31 @@ def decoded_frames(
         num_frames: what the list says.
 
     Raises:
+        BadFrame: one of them is bad; see `timed_frames`.
         UserError: the video cannot be decoded, or has fewer frames.
     """
     with one_sentence(path):
-        stamps, missing = read_stamps(path), set(wanted)
+        stamps, missing, last = read_stamps(path), set(wanted), wanted[-1]
+        refuse_bad(path, wanted, stamps.bad)
         # with another number of frames, a time does not tell which of those of the list it is
-        if len(stamps.shown) == num_frames:
+        can_seek = len(stamps.shown) == num_frames
+        if can_seek:
             for index, picture in seek_frames(path, stamps, wanted):
                 missing.discard(index)
                 yield index, picture
         if missing:
-            # so many cannot be in it: counts them
-            last = num_frames - 1 if num_frames > stamps.num_packets else wanted[-1]
+            # counts them: so many cannot be in it, or damage has cost some
+            last = num_frames - 1 if can_seek or num_frames > stamps.num_packets else last
             # all of them anew: a file that misleads once may have done so before
-            yield from first_frames(path, set(wanted), last, num_frames)
+            yield from first_frames(path, set(wanted), last, num_frames, stamps.bad)
+            refuse_bad(path, wanted, stamps.bad)
+
+
+def refuse_bad(path: str, wanted: list[int], bad: dict[int, str]) -> None:
+    """Raises BadFrame for the first of `wanted` that is bad."""
+    for index in wanted:
+        if index in bad:
+            raise BadFrame(f"{path}: frame {index + 1} cannot be decoded: {bad[index]}", index)
 
 
 def seek_frames(path: str, stamps: Stamps, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
@@ -179,28 +276,36 @@ def seek_frames(path: str, stamps: Stamps, wanted: list[int]) -> Iterator[tuple[
         for key, group in groupby(zip(key_of.tolist(), wanted, strict=True), lambda pair: pair[0]):
             numbers = {int(stamps.shown[index]): index for _, index in group}
             for frame in frames_from(container, stream, int(stamps.keys[key]), max(numbers)):
-                if frame.pts in numbers and not frame.is_corrupt:
+                if frame.pts in numbers:
                     yield numbers[frame.pts], to_picture(frame)
 
 
 def frames_from(
     container: av.container.InputContainer, stream: av.VideoStream, key: int, last: int
 ) -> Iterator[av.VideoFrame]:
-    """Frames from the key frame shown at `key` to the one shown at `last`, as they are decoded."""
-    container.seek(key, stream=stream)
-    started = False
-    for packet in container.demux(stream):
-        started = started or packet.pts == key  # a seek may stop before it
-        for frame in packet.decode() if started else ():
+    """Frames from the key frame shown at `key` to the one shown at `last`, as they are shown.
+
+    They end where the file is damaged.
+    """
+    with contextlib.suppress(av.FFmpegError):
+        container.seek(key, stream=stream)
+        # a seek may stop before it
+        packets = dropwhile(lambda packet: packet.pts != key, container.demux(stream))
+        for frame, why in judged_frames(container, packets):
+            if why:
+                return
             yield frame
             if frame.pts is not None and frame.pts >= last:
                 return
 
 
 def first_frames(
-    path: str, wanted: set[int], last: int, num_frames: int
+    path: str, wanted: set[int], last: int, num_frames: int, bad: dict[int, str]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The frames `wanted`, by number, decoding all from the start to the `last`."""
+    """The good ones of the frames `wanted`, by number, decoding all from the start to the `last`.
+
+    All that are bad are added to `bad`.
+    """
     with open_video(path) as container:
         to_picture = Converter(video_stream(container))
         for count, (_, frame) in enumerate(timed_frames(container)):
@@ -209,7 +314,9 @@ def first_frames(
                     f"{path}: the list says {num_frames} frames, the video has {count}; "
                     "write the list again with pt_dataset/make_json.py"
                 )
-            if count in wanted:
+            if isinstance(frame, str):
+                bad[count] = frame
+            elif count in wanted:
                 yield count, to_picture(frame)
             if count == last:
                 return
@@ -224,4 +331,18 @@ class Converter:
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         rgb = {"format": "rgb24", "interpolation": "BICUBIC", "threads": 1}
         pixels = self.scaler.reformat(frame, *self.size, **rgb).to_ndarray()
-        return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+        return np.ascontiguousarray(upright(pixels, frame))
+
+
+def upright(pixels: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
+    """Pixels (H, W, ...) of a frame, turned and mirrored as its display matrix says."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return pixels
+    # a pixel at x, y is shown at a x + c y, b x + d y; in between, at the nearest quarter turn
+    # pyrefly: ignore[no-matching-overload]  # its stub lacks that it is a buffer
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    down, right = d, a
+    if abs(b) > abs(a):
+        pixels, down, right = pixels.swapaxes(0, 1), b, c
+    return pixels[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from config import Clip, UserError, refuse
 from pt_dataset.datalist import provide_classes, read_classes, read_list
-from pt_dataset.formats.measure import count_frames, frame_rate
+from pt_dataset.formats.measure import measure
 from pt_dataset.listing.find_videos import PACKED, find_flow, find_videos, measure_videos
 from pt_dataset.sources import VIDEO_NAME, exists
 from pt_dataset.video_list import Video
@@ -50,7 +50,9 @@ def _videos_at(path: str, modality: str) -> tuple[list[Video], list[str]]:
             reasons = [f"{path}: no video in this folder"]
         return [by_name[name] for name in sorted(by_name)], reasons
     refuse(PACKED.fullmatch(path), f"{path} cannot be read packed; unpack it first")
-    return [Video(path, -1, "", count_frames(path), frame_rate(path))], []
+    measured = measure(path)
+    problems = [f"{path}: {measured.damage()}"] if measured.bad else []
+    return [Video(path, -1, "", measured.num_frames, measured.fps)], problems
 
 
 def usable(

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from config import Clip, Preprocessing, UserError
 from pt_dataset import sampling
 from pt_dataset.clip_dataset import read_views
+from pt_dataset.formats.times import resampled, uneven_times
 from pt_dataset.processes.signals import set_up_worker
 from pt_dataset.sources import read_frames
 from pt_dataset.video_list import Video
@@ -36,13 +37,27 @@ def spans(num_frames: int, window: int, step: int) -> list[tuple[int, int]]:
     return [(start, min(start + window, num_frames)) for start in starts]
 
 
+def spans_of_seconds(video: Video, length: int, window: float) -> list[tuple[int, int]]:
+    """[start, end) of windows of that many seconds, each half a window later than the last."""
+    assert video.fps is not None  # as inputs.paths.usable sees to
+    times = uneven_times(video)
+    if times is None:
+        frames = max(round(window * video.fps), 1)
+        return spans(length, frames, max(frames // 2, 1))
+    num_steps = max(math.ceil(2 * times[-1] / window) - 1, 1)
+    begins = [min(i * window / 2, max(times[-1] - window, 0)) for i in range(num_steps)]
+    starts = np.searchsorted(times[:length], begins, side="right") - 1  # on screen by then
+    ends = np.searchsorted(times[:length], np.add(begins, window), side="left")
+    return list(zip(starts.tolist(), ends.tolist(), strict=True))
+
+
 def clips_within(
     video: Video, clip: Clip, start: int, end: int, num_clips: int | None
 ) -> list[list[int]]:
     """The clips of evaluation as if frames [start, end) were all of the video."""
-    part = video._replace(num_frames=end - start)
+    part, frame_of = resampled(video, clip, start, end)
     clips = sampling.view_indices(part, clip, num_clips)
-    return [[start + i for i in indices] for indices in clips]
+    return [[frame_of[i] for i in indices] for indices in clips]
 
 
 def window_clip(video: Video, clip: Clip, start: int, end: int, window: int) -> list[int]:
@@ -52,9 +67,10 @@ def window_clip(video: Video, clip: Clip, start: int, end: int, window: int) -> 
     """
     if clip.snippet_len:
         return clips_within(video, clip, start, end, 1)[0]
-    step = sampling.step(video, clip)
-    num_frames = math.ceil(window / step)
-    return [start + i for i in sampling.clip_from(0, end - start, num_frames, step)]
+    num_frames = math.ceil(window / sampling.step(video, clip))
+    part, frame_of = resampled(video, clip, start, end)
+    indices = sampling.clip_from(0, len(frame_of), num_frames, sampling.step(part, clip))
+    return [frame_of[i] for i in indices]
 
 
 class PartViews(Dataset):

@@ -1,7 +1,7 @@
 """What is wrong with one video that a list names: found by counting and decoding its frames."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ from config import UserError
 from pt_dataset.formats.flow import count_flow, read_flow
 from pt_dataset.formats.frame_folder import frame_names
 from pt_dataset.formats.frame_names import FRAME_NAME, EmptyVideo, FrameGap
-from pt_dataset.formats.measure import count_frames
+from pt_dataset.formats.measure import measure
 from pt_dataset.sources import exists, read_frames
 from pt_dataset.video_list import Video
 
@@ -40,12 +40,12 @@ def check_video(video: Video, sample: int | None, any_numbers: bool = False) -> 
     try:
         if not exists(video.path):
             return Checked(None, None, [Problem("missing", f"{video.path} does not exist")])
-        num_frames = count_frames(video.path, any_numbers)
+        measured = measure(video.path, any_numbers)
     except (UserError, OSError) as error:
         is_empty, has_gap = isinstance(error, EmptyVideo), isinstance(error, FrameGap)
         kind = "empty" if is_empty else "gap" if has_gap else "unusable"
         return Checked(None, None, [Problem(kind, error_text(error, video.path))])
-    problems, first = [], first_number(video.path)
+    num_frames, problems, first = measured.num_frames, [], first_number(video.path)
     if video.num_frames != num_frames:
         kind = "too few frames" if num_frames < video.num_frames else "too many frames"
         message = f"{video.path}: {num_frames} frames, the list says {video.num_frames}"
@@ -53,7 +53,9 @@ def check_video(video: Video, sample: int | None, any_numbers: bool = False) -> 
     if first is not None and first > 1:
         message = f"{video.path}: its first frame has the number {first}; is its beginning lost?"
         problems.append(Problem("starts late", message))
-    problems += check_pictures(video.path, num_frames, sample)
+    if measured.bad:
+        problems.append(Problem("bad frame", f"{video.path}: {measured.damage()}"))
+    problems += check_pictures(video.path, num_frames, sample, known=measured.bad)
     if video.flow_path is not None:
         problems += check_flow(video.flow_path, num_frames, sample)
     return Checked(num_frames, first, problems)
@@ -87,16 +89,17 @@ def check_flow(flow: str, num_frames: int, sample: int | None) -> list[Problem]:
 
 
 def check_pictures(
-    path: str, count: int, sample: int | None, is_flow: bool = False
+    path: str, count: int, sample: int | None, is_flow: bool = False, known: Collection[int] = ()
 ) -> list[Problem]:
     """Decodes `sample` of the `count` frames of a video, or fields of its flow, or all for None.
 
-    The first and the last are among them.
+    The first and the last are among them; those `known` to be bad are not.
     """
     if sample is None or sample >= count:
         indices = list(range(count))
     else:
         indices = np.linspace(0, count - 1, sample).round().astype(int).tolist()
+    indices = [index for index in indices if index not in known]
     first_of_size: dict[tuple[int, int], int] = {}
     bad: list[str] = []
     for index, size in decoded_sizes(path, count, indices, is_flow):

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from config import UserError, refuse
 from pt_dataset.formats.flow import count_flow
 from pt_dataset.formats.frame_names import FLOW_PREFIXES, FRAME_NAME, TAILED_NAME
-from pt_dataset.formats.measure import count_frames, frame_rate
+from pt_dataset.formats.measure import Measured, measure
 from pt_dataset.formats.zip_frames import open_archive, zip_videos
 from pt_dataset.sources import VIDEO_NAME
 from pt_dataset.video_list import Video
@@ -29,6 +29,7 @@ UV = {"u", "v"}  # the folders of the two parts of flow
 FLOW_FOLDERS = ("tvl1_flow", "flow")  # names of the folder of flow beside one of frames
 # what holds videos but is not read in place
 PACKED = re.compile(r".*\.(tar|tgz|tar\.\w+|rar|7z)", re.IGNORECASE)
+BAD_FRAMES = "bad frames"  # so begins what is wrong with a video that is not left out
 FORMS = "folders of numbered pictures, video files, or zips of such folders"
 
 
@@ -275,16 +276,19 @@ def measure_video(
     """
     path, flow_path = found.paths[name], flow_paths.get(name)
     try:
-        count = found.counts.get(name) or count_frames(path, any_numbers)
-        video = Video(path, -1, "", count, frame_rate(path))
+        count = found.counts.get(name)
+        measured = Measured(count) if count else measure(path, any_numbers)
+        count = measured.num_frames
+        video = Video(path, -1, "", count, measured.fps)
     except UserError as error:
         return None, str(error)
+    said = f"{BAD_FRAMES}: {path}: {measured.damage()}" if measured.bad else None
     if flow_path is None or count == 1:
-        return video, None
+        return video, said
     try:
         fields = count_flow(flow_path)
     except UserError as error:
         return video, f"the flow of {name}: {error}"
     if fields < count - 1:
         return video, f"the flow of {name}: {flow_path}: flow of {fields + 1} frames, of {count}"
-    return video._replace(flow_path=flow_path), None
+    return video._replace(flow_path=flow_path), said

@@ -16,9 +16,9 @@ from config import UserError, unfinished, whole
 from pt_dataset.listing.made_from import Source, add_note, are_same, read_notes, take_note
 from pt_dataset.listing.pool import run_jobs
 
-# write(video, folder, settings) -> how many pictures; a ValueError names a broken video and says
-# why it is
-Writer = Callable[[Path, Path, dict], int]
+# write(video, folder, settings) -> how many pictures, and what is wrong with some of them or "";
+# a ValueError names a broken video and says why it is
+Writer = Callable[[Path, Path, dict], tuple[int, str]]
 LONGEST_NAME = 255  # bytes, of a file
 
 
@@ -84,6 +84,7 @@ class Filled(NamedTuple):
     num_before: int  # were there already
     total: int  # frames, or fields of flow, of those that are done
     broken: list[str]  # which videos could not be done, and why, sorted
+    damaged: list[str]  # what is wrong with some pictures of those that are done, sorted
 
     def again_in_words(self) -> str:
         """For the summary, after what was done."""
@@ -117,16 +118,18 @@ def fill_folders(
     remove_unfinished(parents)
     jobs = [(write, src / video, dst, folders[video], settings, notes) for video in todo]
     results = run_jobs(fill_folder, jobs, workers)
-    total, num_again, broken = 0, 0, []
+    total, num_again, broken, damaged = 0, 0, [], []
     try:
         for count, again, why in tqdm(results, what, len(todo), unit="video", disable=not todo):
             total += count
             num_again += again
-            broken += [why] if why else []
+            if why:
+                (damaged if count else broken).append(why)
     finally:
         results.close()
         remove_unfinished(parents)
-    return Filled(len(todo) - len(broken), num_again, len(done), total, sorted(broken))
+    num_done = len(todo) - len(broken)
+    return Filled(num_done, num_again, len(done), total, sorted(broken), sorted(damaged))
 
 
 def videos_of_others(
@@ -148,9 +151,10 @@ def videos_of_others(
 def fill_folder(
     write: Writer, video: Path, dst: Path, name: Path, settings: dict, notes: Path
 ) -> tuple[int, bool, str]:
-    """A job of the pool: how many pictures, do they replace others, and why it is broken or "".
+    """A job of the pool: how many pictures, do they replace others, and what is wrong or "".
 
-    The folder appears when it is complete. What is in its place stays until then.
+    Without a picture, the video is broken. The folder appears when it is complete. What is in its
+    place stays until then.
     """
     folder = dst / name
     new = unfinished(folder)
@@ -158,14 +162,14 @@ def fill_folder(
     new.mkdir(parents=True)
     try:
         note = take_note(Source(str(video)))  # before: what changes meanwhile is done again
-        count = write(video, new, settings)
+        count, damage = write(video, new, settings)
         again = folder.is_dir()
         if again:
             folder.rename(old)
         # at no moment is there a folder beside the note of another video
         add_note(notes, str(name), note)
         new.rename(folder)
-        return count, again, ""
+        return count, again, damage
     except ValueError as error:
         stays = f"; {folder} stays as it was made before" if folder.is_dir() else ""
         return 0, False, f"{error}{stays}"

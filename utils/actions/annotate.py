@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from config import UserError
+from pt_dataset.formats.times import seconds
 from pt_dataset.inputs.windows import frames_of
 from pt_dataset.video_list import Video
 from utils.actions.predictions import Prediction, labels_at
 
 BAR_COLOR = (58, 134, 255)
+TIME_BASE = Fraction(1, 90_000)  # s; as of most videos
 MIN_HEIGHT = 240  # pixels; text on smaller frames cannot be read
 
 Labels = list[tuple[str, float]]  # classes and their scores, the best first
@@ -21,21 +23,22 @@ def annotate_video(
     path: Path, video: Video, prediction: Prediction, class_names: list[str]
 ) -> None:
     """Writes the video to `path` with its labels burnt in."""
-    fps = video.fps or 0.0  # never: predict leaves out those without one
+    times = seconds(video)
+    assert video.fps and times is not None  # predict leaves out those without a rate
     frames = (
-        (frame, labels_at(prediction, class_names, i / fps))
-        for i, frame in enumerate(frames_of(video))
+        (frame, labels_at(prediction, class_names, time), time)
+        for frame, time in zip(frames_of(video), times.tolist(), strict=False)
     )
-    write_labeled_video(path, frames, fps)
+    write_labeled_video(path, frames, video.fps)
 
 
 def write_labeled_video(
-    path: Path, frames: Iterable[tuple[np.ndarray, Labels]], fps: float
+    path: Path, frames: Iterable[tuple[np.ndarray, Labels, float]], fps: float
 ) -> None:
     """Encodes H.264 with the labels of each frame in its upper left corner.
 
     Args:
-        frames: uint8 (H, W, 3) RGB, of one size, each with its labels.
+        frames: uint8 (H, W, 3) RGB, of one size, each with its labels and its time in seconds.
 
     Raises:
         UserError: the file cannot be written, or its ending is none of a video.
@@ -46,11 +49,14 @@ def write_labeled_video(
         with av.open(str(path), "w") as container:
             stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
             stream.pix_fmt = "yuv420p"
-            for index, (frame, labels) in enumerate(frames):
+            stream.codec_context.time_base = TIME_BASE
+            for index, (frame, labels, time) in enumerate(frames):
                 picture = burn_in(frame, labels)
                 if index == 0:
                     stream.height, stream.width = picture.shape[:2]
-                for packet in stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")):
+                shown = av.VideoFrame.from_ndarray(picture, "rgb24")
+                shown.time_base, shown.pts = TIME_BASE, round(time / TIME_BASE)
+                for packet in stream.encode(shown):
                     container.mux(packet)
             for packet in stream.encode():
                 container.mux(packet)

@@ -18,6 +18,7 @@ from torch import nn
 from config import Clip, UserError, whole
 from opts import Options
 from pt_dataset import sampling
+from pt_dataset.formats.times import seconds
 from pt_dataset.inputs import windows
 from pt_dataset.inputs.paths import name_of, usable, videos_at
 from pt_dataset.inputs.windows import Part
@@ -74,7 +75,7 @@ def extract_features(opts: Options) -> int:
         features = views.unflatten(0, (-1, crops)).mean(dim=1).numpy()
         spans = [span for part, _ in answers for span in part.spans]
         source = notes[video.path] | {"num_frames": video.num_frames, "fps": video.fps}
-        write_features(paths[video.path], features, spans, settings, source)
+        write_features(paths[video.path], features, spans, video, settings, source)
     log.info(f"features: {folder}")
     return networks.exit_status(problems)
 
@@ -209,6 +210,7 @@ def write_features(
     path: Path,
     features: np.ndarray,
     spans: list[tuple[int, int]],
+    video: Video,
     settings: dict[str, Any],
     source: Note,
 ) -> None:
@@ -216,11 +218,13 @@ def write_features(
 
     Args:
         spans: first frame and the one after the last of each segment.
-        source: the note of the video, with num_frames and fps; where fps is None, start and end
-            in seconds are nan.
+        video: where its times are not known, start and end in seconds are nan.
+        source: the note of the video, with num_frames and fps.
     """
     starts, ends = np.array(spans, np.int64).T
-    rate = np.nan if source["fps"] is None else source["fps"]
+    times = seconds(video)
+    if times is None:
+        times = np.full(video.num_frames + 1, np.nan)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # as a file: numpy would add .npz to the name
@@ -228,11 +232,11 @@ def write_features(
             np.savez(
                 file,
                 features=features,
-                start=starts / rate,
-                end=ends / rate,
+                start=times[starts],
+                end=times[ends],
                 start_frame=starts,
                 end_frame=ends,
-                fps=rate,
+                fps=np.nan if video.fps is None else video.fps,
                 settings=json.dumps(settings),
                 source=json.dumps(source),
             )

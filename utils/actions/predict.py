@@ -10,6 +10,7 @@ import torch
 from config import UserError
 from opts import Options
 from pt_dataset import sampling
+from pt_dataset.formats.times import seconds
 from pt_dataset.inputs import windows
 from pt_dataset.inputs.paths import usable, videos_at
 from pt_dataset.inputs.windows import Part
@@ -75,10 +76,12 @@ def predict_videos(
             continue
         scores = [window_scores(logits, network.evaluation.average) for _, logits in answers]
         mean, fps, timeline = torch.stack(scores).mean(dim=0), video.fps, []
-        if opts.sliding_window and fps:
+        times = seconds(video)
+        if opts.sliding_window and times is not None:
             ends = [part.spans[0] for part, _ in answers]
             pairs = zip(ends, scores, strict=True)
-            timeline = [Span(start / fps, end / fps, one) for (start, end), one in pairs]
+            at = times.tolist()
+            timeline = [Span(at[start], at[end], one) for (start, end), one in pairs]
         found.append(Prediction(video.path, video.num_frames, fps, mean, timeline))
     return found, problems
 
@@ -94,14 +97,15 @@ def parts_of_video(video: Video, network: networks.TrainedNetwork, opts: Options
     clip, num_clips = network.preprocessing, network.evaluation.views.clips
     length = sampling.length(video, clip)
     if not opts.sliding_window or not video.fps:
-        return [Part(video, [(0, length)], sampling.view_indices(video, clip, num_clips))]
+        clips = windows.clips_within(video, clip, 0, video.num_frames, num_clips)
+        return [Part(video, [(0, length)], clips)]
     frames = max(round(opts.sliding_window * video.fps), 1)
     if clips_fill_windows(network, opts):
         fitting = frames // max(int(clip.clip_len * sampling.step(video, clip)), 1)
         num_clips = min(max(fitting, 1), MOST_CLIPS)
     return [
         Part(video, [span], windows.clips_within(video, clip, *span, num_clips))
-        for span in windows.spans(length, frames, max(frames // 2, 1))
+        for span in windows.spans_of_seconds(video, length, opts.sliding_window)
     ]
 
 
