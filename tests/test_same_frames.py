@@ -66,8 +66,9 @@ def varied_set(tmp_path, monkeypatch):
                 write_frames(folder / f"{flow}{'y' * (of == 'y')}", length - 1, (40, 24), scheme)
             for picture in (folder / f"{flow}y").iterdir():
                 picture.rename(folder / flow / picture.name)
-            entry = {"path": path, "flow_path": flow, "class_name": "a", "label": 0}
-            entries.append(entry | {"num_frames": length, "fps": fps})
+            label = len(entries) % 2
+            entry = {"path": path, "flow_path": flow, "num_frames": length, "fps": fps}
+            entries.append(entry | {"class_name": CLASSES[label], "label": label})
         (folder / f"{side}list01.json").write_text(json.dumps(entries))
     (folder / "classes.txt").write_text("\n".join(CLASSES))
     return folder
