@@ -93,6 +93,6 @@ def test_a_run_chooses_on_groups_of_the_training_list(in_tiny_set):
     assert "validation: 2 videos, groups g02 of data/tiny/trainlist01.json" in log
     best = ["--resume", "saved_model/g/best.pth", "--evaluate", "--device", "cpu"]
     assert main(best) == 0
-    result = json.loads(Path("saved_model/g/result.json").read_text())
+    result = json.loads(Path("saved_model/g/results_best_tiny_1/result.json").read_text())
     assert result["num_videos"] == 4
     assert "chosen for their accuracy on groups g02 of data/tiny/trainlist01" in result["protocol"]
