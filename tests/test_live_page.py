@@ -1,5 +1,6 @@
 """The live page as a person sees it: real runs, a real server, a real browser."""
 
+import http.server
 import os
 import re
 import shutil
@@ -7,7 +8,9 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -119,6 +122,8 @@ def browser(tmp_path):
     options.binary_location = chromium
     for flag in (*FLAGS, "--window-size=1280,800", f"--user-data-dir={tmp_path / 'profile'}"):
         options.add_argument(flag)
+    # a name of another's that points here, as the second answer of a rebinding server does
+    options.add_argument("--host-resolver-rules=MAP evil.test 127.0.0.1")
     browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
     yield browser
     browser.quit()
@@ -218,3 +223,86 @@ def test_a_person_sees_the_run_grow_and_go_on(in_tiny_set, browser, servers):
     finally:
         stays = re.search(r"stays up \(process (\d+)\)", (folder / "log.txt").read_text())
         os.kill(int(stays[1]), signal.SIGKILL)
+
+
+# what a page may try that has the address `base` of the server; it returns what succeeded
+ATTACK = """
+const [base, done] = arguments, found = [];
+const env = {eid: 'run', data: null};
+const pane = {win: 'mine', eid: 'run', data: [{type: 'text', content: 'evil'}]};
+const posts = {
+  '/events': pane, '/update': pane, '/close': {win: 'mine', eid: 'run'}, '/delete_env': env,
+  '/win_data': {eid: 'run', win: null, data: '{}'}, '/fork_env': {prev_eid: 'run', eid: 'evil'},
+  '/env/evil': {eid: 'evil'}, '/save': {data: ['run']},
+};
+const post = path => fetch(base + path, {
+  method: 'POST', mode: 'no-cors', body: JSON.stringify(posts[path]),
+}).then(answer => { if (answer.ok) found.push(path); }, () => {});
+const read = fetch(base + '/env/run').then(
+  answer => { if (answer.ok) found.push('GET'); }, () => {});
+const image = new Promise(next => {
+  const element = new Image();
+  element.onload = element.onerror = next;
+  element.src = base + '/socket_wrap';
+});
+const socket = path => new Promise(next => {
+  const socket = new WebSocket(base.replace('http', 'ws') + path);
+  socket.onerror = next;
+  socket.onopen = () => {
+    found.push(path);
+    for (const message of [{cmd: 'delete_env', eid: 'run'}, {cmd: 'save_layouts', data: 'evil'}])
+      socket.send(JSON.stringify(message));
+    setTimeout(next, 200);
+  };
+});
+const form = new Promise(next => {
+  const frame = document.body.appendChild(document.createElement('iframe'));
+  frame.name = 'target';
+  const form = document.body.appendChild(document.createElement('form'));
+  Object.assign(form, {
+    action: base + '/events', method: 'POST', enctype: 'text/plain', target: 'target',
+  });
+  const field = form.appendChild(document.createElement('input'));
+  field.name = JSON.stringify(pane).slice(0, -1) + ', "x": "';
+  field.value = '"}';
+  frame.onload = next;
+  setTimeout(next, 1000);
+  form.submit();
+});
+Promise.all([
+  ...Object.keys(posts).map(post), read, image, socket('/socket'), socket('/vis_socket'), form,
+]).then(() => done(found));
+"""
+
+
+def test_a_page_of_another_origin_changes_nothing(tmp_path, browser, servers):
+    port = free_port()
+    servers.append(visdom_server.start(port, tmp_path / "visdom"))
+    wait_until(lambda: visdom_server.is_visdom("127.0.0.1", port, 1.0), 30)
+    window = {"win": "mine", "eid": "run", "opts": {"title": "mine"}}
+    window["data"] = [{"type": "text", "content": "good"}]
+    visdom_server.post("127.0.0.1", port, "/events", window, 5.0)
+    ask(port, "/save", {"data": ["run"]})
+
+    def state():
+        files = {p.name: p.read_bytes() for p in (tmp_path / "visdom").glob("*.json")}
+        windows = ask(port, "/win_data", {"eid": "run", "win": None})
+        return files, windows, ask(port, "/env_state", {})
+
+    before = state()
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("<body>a page")
+    site = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "site")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), site) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        pages = [f"http://{name}:{other.server_port}/" for name in ("127.0.0.1", "evil.test")]
+        # rebound: to the browser, server and page are of one origin
+        for url in (*pages, f"http://evil.test:{port}/"):
+            browser.get(url)
+            base = f"http://evil.test:{port}" if url.endswith(f":{port}/") else ""
+            found = browser.execute_async_script(ATTACK, base or f"http://127.0.0.1:{port}")
+            assert (found, state()) == ([], before), url
+        other.shutdown()
+    browser.get(f"http://localhost:{port}/env/run")  # and the own page works, by any local name
+    wait_until(lambda: look(browser).get("mine", {}).get("text") == "good", 10)
+    assert "/events" in browser.execute_async_script(ATTACK, f"http://localhost:{port}")

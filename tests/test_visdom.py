@@ -307,7 +307,8 @@ def test_program_that_speaks_no_http_is_not_visdom():
                 connection.recv(1000)
 
         threading.Thread(target=greet, daemon=True).start()
-        assert not visdom_server.answers_as_visdom("127.0.0.1", port, 2.0)
+        with pytest.raises(visdom_server.Refused, match="is not visdom"):
+            visdom_server.enter("127.0.0.1", port, 2.0)
 
 
 def test_no_server_is_told_once_and_close_does_not_wait(log_to):

@@ -65,4 +65,4 @@ class Visdom(Logger):
         self.page.close()
 
     def places(self) -> list[str]:
-        return [f"visdom: {self.page.url}"] if self.page.shown else []
+        return self.page.places

@@ -37,10 +37,6 @@ GOES_ON, TRIES = "curves go to the run folder", "will keep trying"
 CLOSE_LIMIT = 4.0  # seconds; a hung server must not hold up the end of a run
 
 
-class NotVisdom(Exception):
-    """Another program answers on the port."""
-
-
 class Page:
     """Windows of one run on visdom's page, in an environment of its own, `env`.
 
@@ -54,7 +50,7 @@ class Page:
         self,
         env: str,
         host: str = server.HOST,
-        port: int = 8097,
+        port: int = server.PORT,
         env_path: Path = server.ENV_PATH,
         autostart: bool = True,
         say: Callable[[str], None] = print,
@@ -75,6 +71,7 @@ class Page:
 
         # what is known of the server: only the thread writes it
         self._connected = self._was_connected = self._posted = False
+        self._cookie = ""  # of its login
         self._process: subprocess.Popen | None = None  # the server, if it was started here
         self._start_deadline = 0.0
 
@@ -96,6 +93,15 @@ class Page:
     def shown(self) -> bool:
         """Whether the server has something of this run."""
         return self._connected and self._posted
+
+    @property
+    def places(self) -> list[str]:
+        """Where the page is, if it is shown, and what ends a server that was started here."""
+        if not self.shown:
+            return []
+        stays = self._process is not None and self._process.poll() is None
+        command = server.stop_command(self.port, self.env_path)
+        return [f"visdom: {self.url}" + (f" (stays up; {command} ends it)" if stays else "")]
 
     def log(self, metrics: dict, epoch: float) -> None:
         """Add a point at `epoch`, such as 2.25, to the curve of each number in `metrics`."""
@@ -163,8 +169,8 @@ class Page:
             while not self._closing.wait(wait):  # a pause that `close` cuts short
                 wait = self._sync(wait)
             self._finish()
-        except NotVisdom:  # the other program is left alone, and the thread ends
-            self._tell(f"{self._address} answers, but is not visdom; there will be no live page")
+        except server.Refused as error:  # what answers is left alone, and the thread ends
+            self._tell(f"{self._address} {error}; there will be no live page")
 
     def _sync(self, wait: float) -> float:
         """Post the news; `wait` is the pause before it, what it returns the one after it."""
@@ -200,8 +206,7 @@ class Page:
                 self._post("/save", {"data": [self.env]})
 
     def _connect(self) -> None:
-        if not server.answers_as_visdom(self.host, self.port, TIMEOUT):
-            raise NotVisdom
+        self._cookie = server.enter(self.host, self.port, TIMEOUT)
         # first of all: a page that is opened before its env exists stays empty for good
         self._post(f"/env/{quote(self.env)}", {"eid": self.env})
         with self._lock:  # the server may be a new one: draw everything
@@ -230,7 +235,8 @@ class Page:
         self._posted = True
 
     def _post(self, path: str, message: dict) -> bytes:
-        status, body = server.post(self.host, self.port, path, message, TIMEOUT)
+        address = self.host, self.port
+        status, body, _ = server.post(*address, path, message, TIMEOUT, self._cookie)
         if status != 200:
             raise ConnectionError(f"it answered with status {status}")
         return body
