@@ -14,6 +14,7 @@ import hashlib
 import http.client
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -209,7 +210,9 @@ def stop_command(port: int, env_path: Path) -> str:
     command = "python -m utils.live_page.server --stop"
     if port != PORT:
         command += f" --port {port}"
-    return command + (f" --env-path {env_path}" if env_path != ENV_PATH.resolve() else "")
+    if env_path != ENV_PATH.resolve():
+        command += f" --env-path {shlex.quote(str(env_path))}"
+    return command
 
 
 def _set_aside_broken(env_path: Path) -> None:
