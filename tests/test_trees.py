@@ -9,6 +9,7 @@ import pytest
 
 from pt_dataset import make_json
 from pt_dataset.datalist import read_classes
+from pt_dataset.formats.measure import Measured
 from pt_dataset.inputs import paths
 from pt_dataset.listing import find_videos
 from pt_dataset.sources import is_video_file
@@ -22,8 +23,7 @@ CLIPS = [f"class{c}/clip{k}" for c in range(3) for k in range(4)]
 def tree(tmp_path, monkeypatch):
     """Makes files below FRAMES, of which videos are not opened."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(find_videos, "count_frames", lambda path, any_numbers: 7)
-    monkeypatch.setattr(find_videos, "frame_rate", lambda path: 25.0)
+    monkeypatch.setattr(find_videos, "measure", lambda path, any_numbers=False: Measured(7, 25.0))
 
     def add(*files):
         for file in files:
@@ -271,8 +271,7 @@ def test_gaps_in_frames_are_taken_when_they_are_meant(tmp_path, monkeypatch, cap
 
 
 def test_what_is_named_is_tried_whatever_its_suffix(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "count_frames", lambda path: 7)
-    monkeypatch.setattr(paths, "frame_rate", lambda path: 25.0)
+    monkeypatch.setattr(paths, "measure", lambda path: Measured(7, 25.0))
     files = [tmp_path / name for name in ("clip", "clip.bin", "clip.tar")]
     for file in files:
         file.touch()
@@ -284,5 +283,6 @@ def test_what_is_named_is_tried_whatever_its_suffix(tmp_path, monkeypatch):
 
 def test_features_of_videos_that_differ_in_their_suffix_alone_are_two_files(tmp_path):
     videos = [Video(f"{tmp_path}/a/clip.{suffix}", 0, "", 7) for suffix in ("avi", "mp4")]
-    files = feature_files(Path("out"), [str(tmp_path)], videos)
+    files, problems = feature_files(Path("out"), [str(tmp_path)], videos)
+    assert not problems
     assert list(files.values()) == [Path("out/a/clip.npz"), Path("out/a/clip.mp4.npz")]
