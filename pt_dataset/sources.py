@@ -20,11 +20,12 @@ from pt_dataset.formats.frame_folder import FolderFrames
 VIDEO_NAME = re.compile(
     r"[^.].*\.(3g[2p]|amv|asf|avi|divx|dv|f4v|flv|gif|h?26[45]|hevc|ivf|m[12]v|m2?ts|m2t|m4v|mjpe?g"
     r"|mkv|mov|mp4|mpe?g|mpv|mxf|nut|og[mv]|qt|rmvb|rm|tod|ts|vob|webm|wmv|wtv|y4m)",
-    re.IGNORECASE,
+    re.IGNORECASE | re.DOTALL,  # a name may have line breaks in it
 )
 JPEG, START_OF_SCAN = b"\xff\xd8", b"\xff\xda"
 MAX_PIXELS = 1 << 26  # of a picture: twice those of 8K video, so that a damaged header costs little
 ARCHIVE = re.compile(r"\.zip(?=/|$)", re.IGNORECASE)
+MEND = "get it again, or train with --on-bad-frame nearest"
 
 
 class BadFrame(UserError):
@@ -164,7 +165,7 @@ def decoded_pictures(
             picture = decoded(pictures.read(index), channels, frame)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
-            message = f"{pictures.name(index)} cannot be decoded: {why}; extract the video again"
+            message = f"{pictures.name(index)} cannot be decoded: {why}; {MEND}"
             raise BadFrame(message, index) from None
         if frame is not None and picture.shape != frame.shape:
             raise odd_one(pictures, indices)

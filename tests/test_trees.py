@@ -78,6 +78,70 @@ def test_classes_that_are_called_train_and_test_are_typed(tree):
     assert set(listed("train").values()) == {"train", "test"}
 
 
+def test_the_split_of_the_folders_holds_where_the_level_of_the_classes_is_typed(tree):
+    tree(*(f"{s}/p{k}/{c}/x{k}{s}.mp4" for s in ("train", "val") for c in "ab" for k in "12"))
+    assert make("--class-level", 3) == 0
+    assert {path.split("/")[0] for path in listed("train")} == {"train"}
+    assert {path.split("/")[0] for path in listed("test")} == {"val"}
+    assert set(listed("test").values()) == {"a", "b"}
+
+
+@pytest.mark.parametrize("link", ["class0/again", "class2/again"])
+def test_a_link_to_what_is_found_anyway_is_left_out_and_said(tree, capsys, link):
+    tree(*(f"{clip}.mp4" for clip in CLIPS if clip[:6] != link[:6]), f"{link[:6]}/own1.mp4")
+    tree(f"{link[:6]}/own2.mp4", "../elsewhere/x1.mp4", "../elsewhere/x2.mp4")
+    Path("frames", link).symlink_to("../class1")
+    Path("frames/linked").symlink_to(Path("elsewhere").absolute())  # links elsewhere are followed
+    assert make() == 1
+    both = listed("train") | listed("test")
+    assert {path.split("/")[0] for path, name in both.items() if name == "class1"} == {"class1"}
+    assert len(both) == 12 and "linked" in both.values()
+    error = capsys.readouterr().err
+    assert f"frames/{link}: a link to a folder that is in FRAMES itself" in error
+
+
+def test_links_into_a_hidden_store_are_videos(tree):
+    """As git-annex and DVC keep files."""
+    tree(*(f".store/{i}/x.mp4" for i in range(4)))
+    for i in range(4):
+        tree(f"{'ab'[i % 2]}/other{i}.mp4")
+        Path(f"frames/{'ab'[i % 2]}/v{i}").symlink_to(f"../.store/{i}")
+    assert make() == 0
+    assert len(listed("train") | listed("test")) == 8
+
+
+@pytest.mark.parametrize("names", ["Walk walk", "caf\u00e9 cafe\u0301", "Ａ a"])
+def test_classes_that_look_alike_are_said(tree, capsys, names):
+    tree(*(f"{name}/{i}.mp4" for name in (*names.split(), "run") for i in range(2)))
+    assert make() == 0
+    assert "warning: classes that differ in their spelling alone: " in capsys.readouterr().out
+    assert len(set(listed("train").values())) == 3
+
+
+@pytest.mark.parametrize("label", ["1 7 0", "0.0", "-1 2", "0,1 2"])
+def test_labels_of_several_numbers_are_refused(tree, capsys, label):
+    """As lists of parts of videos have them, or those of several classes a video."""
+    tree(*(f"{clip}.mp4" for clip in CLIPS))
+    Path("train.txt").write_text("".join(f"{clip}.mp4 {label}\n" for clip in CLIPS[:3]))
+    Path("val.txt").write_text(f"{CLIPS[3]}.mp4 {label}\n")
+    error = refused(capsys, "--train-list", "train.txt", "--val-list", "val.txt")
+    assert f"train.txt: line 1: the label is '{label}'" in error
+
+
+def test_paths_in_quotation_marks_are_found(tree):
+    tree(*(f"a/x, {i}.mp4" for i in range(2)), *(f"b/{i}.mp4" for i in range(2)))
+    Path("train.txt").write_text('"a/x, 0.mp4",0\n"b/0.mp4",1\n')
+    Path("val.txt").write_text('"a/x, 1.mp4",0\n"b/1.mp4",1\n')
+    assert make("--train-list", "train.txt", "--val-list", "val.txt") == 0
+    assert listed("train") == {"a/x, 0.mp4": "a", "b/0.mp4": "b"}
+
+
+def test_a_video_with_a_line_break_in_its_name_is_said(tree, capsys):
+    tree("a/x\n1.mp4", *(f"{c}/{i}.mp4" for c in "ab" for i in range(2)))
+    assert make() == 1
+    assert "a name that a text file cannot hold" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "files, words",
     [
@@ -98,6 +162,7 @@ def test_classes_that_are_called_train_and_test_are_typed(tree):
         (["a/x.mp4", "a/y.mp4"], "are of one class, 'a'; name the folder that has all class"),
         (["v1/frames/1.jpg", "v2/frames/1.jpg"], "v1/frames is a video where a class should be"),
         (["train/x.mp4", "val/y.mp4"], "train/x.mp4 is a video where a class should be"),
+        (["train/x.mp4", "test/y.mp4"], ", or --class-level 1 if test and train are classes"),
         (["train/a/x.mp4", "train/b/x.mp4"], "has a folder train, but none to test on; name "),
         (["val/a/x.mp4", "test/b/x.mp4"], "but none to train on"),
         (["c0.mp4", "c1.mp4"], "or say with --labels which class each video has"),
@@ -254,6 +319,8 @@ def test_packed_videos_are_one_sentence(tree, capsys):
     assert "no frames in this zip, but 1 videos, which cannot be read packed; unpack it" in error
     error = refused(capsys, frames="videos.tar.gz")
     assert "videos.tar.gz cannot be read packed; unpack it first" in error
+    (path, why), *others = paths.videos_at(["videos.zip"])[1]
+    assert "1 videos, which cannot be read packed; unpack it first" in why and not others
     Path("videos.tar.gz").rename("frames/a/more.tar")
     assert make("--val-fraction", 0.5) == 1
     assert "no video is left" in capsys.readouterr().err

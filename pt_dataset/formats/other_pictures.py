@@ -20,6 +20,8 @@ def decoded(data: bytes, channels: int) -> np.ndarray:
         ValueError: it cannot be decoded, or is damaged as far as its format can tell: PNG has
             checksums and libjpeg knows for JPEG; BMP and WebP only show that they are cut off.
     """
+    if not data:
+        raise ValueError("it is empty, as the file of a frame that is damaged in the video")
     with opened(data) as image:
         image.verify()  # the checksums of PNG, which decoding ignores; it cannot be used afterwards
     with opened(data) as image:

@@ -20,7 +20,7 @@ from av.video.reformatter import VideoReformatter
 
 from config import UserError
 from pt_dataset.formats.measure import Measured
-from pt_dataset.sources import BadFrame
+from pt_dataset.sources import MEND, BadFrame
 
 CUT_OFF = Fraction(95, 100)  # of the duration in the header; a shorter file is not complete
 
@@ -259,7 +259,8 @@ def refuse_bad(path: str, wanted: list[int], bad: dict[int, str]) -> None:
     """Raises BadFrame for the first of `wanted` that is bad."""
     for index in wanted:
         if index in bad:
-            raise BadFrame(f"{path}: frame {index + 1} cannot be decoded: {bad[index]}", index)
+            why = f"{bad[index]}; {MEND}"
+            raise BadFrame(f"{path}: frame {index + 1} cannot be decoded: {why}", index)
 
 
 def seek_frames(path: str, stamps: Stamps, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:

@@ -36,7 +36,7 @@ def videos_at(
 
 
 def _videos_at(path: str, modality: str) -> tuple[list[Video], list[str]]:
-    if not exists(path):
+    if not (os.path.exists(path) or exists(path)):  # a zip without frames is there as well
         raise UserError(f"{path}: there is no such file or folder")
     if path.endswith(".json"):
         return list(read_list(Path(path), read_classes(provide_classes(Path(path).parent)))[0]), []

@@ -22,6 +22,7 @@ from pt_dataset.formats.flow import count_flow
 from pt_dataset.formats.frame_names import FLOW_PREFIXES, FRAME_NAME, TAILED_NAME
 from pt_dataset.formats.measure import Measured, measure
 from pt_dataset.formats.zip_frames import open_archive, zip_videos
+from pt_dataset.listing.folders import leads_inside
 from pt_dataset.sources import VIDEO_NAME
 from pt_dataset.video_list import Video
 
@@ -42,6 +43,7 @@ class Found:
     flow_paths: dict[str, str] = field(default_factory=dict)  # of u and v: by the path below them
     problems: list[str] = field(default_factory=list)  # videos that cannot be used, and why
     others: list[str] = field(default_factory=list)  # folders with files that are no videos
+    root: str = ""  # the real path of the folder
 
     def add_video(self, name: str, path: str) -> None:
         """Adds a video; UserError if another has its name, as frames and the file they are of."""
@@ -58,7 +60,7 @@ class Found:
 
 def find_videos(frames: Path) -> Found:
     """All videos and flow below a folder, or in one zip; UserError if there is none."""
-    found = Found()
+    found = Found(root=os.path.realpath(frames))
     if frames.is_dir():
         _add_folder(str(frames), "", frozenset(), found)
     elif frames.suffix.lower() == ".zip" and frames.is_file():
@@ -77,6 +79,10 @@ def _add_folder(folder: str, name: str, above: frozenset, found: Found) -> None:
         identity = (status.st_dev, status.st_ino)
         if identity in above:
             found.problems.append(f"{folder}: a link to a folder that it lies in; remove it")
+            return
+        if name and leads_inside(folder, found.root):
+            why = "a link to a folder that is in FRAMES itself; remove it"
+            found.problems.append(f"{folder}: {why}")
             return
         content = _scan_folder(folder, found)
     except OSError as error:

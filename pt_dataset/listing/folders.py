@@ -25,10 +25,11 @@ LONGEST_NAME = 255  # bytes, of a file
 def walk(src: Path, dst: Path, problems: list[str]) -> Iterator[tuple[Path, list[str]]]:
     """Folders below `src`, itself included, but not `dst`, each with the names of its files.
 
-    Links to folders are followed, each folder once; hidden folders are left out. `problems` gets
-    a sentence for each folder that cannot be read; OSError if that is `src` itself.
+    Links to folders elsewhere are followed, each folder once; hidden folders are left out.
+    `problems` gets a sentence for each folder that cannot be read; OSError if that is `src` itself.
     """
     seen = {os.path.realpath(dst)}  # a link to a folder above itself would never end
+    root = os.path.realpath(src)
 
     def leave_out(error: OSError):
         if error.filename == str(src):
@@ -37,10 +38,25 @@ def walk(src: Path, dst: Path, problems: list[str]) -> Iterator[tuple[Path, list
 
     for folder, folders, names in os.walk(src, followlinks=True, onerror=leave_out):
         real = os.path.realpath(folder)
-        folders[:] = sorted(name for name in folders if real not in seen and name[0] != ".")
+        folders[:] = sorted(
+            name
+            for name in folders
+            if real not in seen and name[0] != "." and not leads_inside(f"{folder}/{name}", root)
+        )
         if real not in seen:
             yield Path(folder), names
         seen.add(real)
+
+
+def leads_inside(path: str, root: str) -> bool:
+    """Is this a link to what is found below the folder `root` anyway, a real path?
+
+    That is by its true name. What lies in a hidden folder, such as a store of git-annex, is not.
+    """
+    if not os.path.islink(path):
+        return False
+    below = os.path.relpath(os.path.realpath(path), root)
+    return not any(name.startswith(".") for name in below.split(os.sep))  # nor .. elsewhere
 
 
 def result_folders(videos: list[Path], frame_folders: Sequence[Path] = ()) -> dict[Path, Path]:

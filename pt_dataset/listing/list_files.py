@@ -31,6 +31,9 @@ class Listed(NamedTuple):
             self.numbers.add(int(label))
         if name is None:
             return
+        if re.fullmatch(r"[-+.,;\d\s]+", label) and not NUMBER.fullmatch(label):
+            what = "write one whole number, or the name of the class"
+            raise UserError(f"{where}: the label is '{label}'; {what}")
         if self.labels.setdefault(name, label) != label or (
             side and self.sides.setdefault(name, side) != side
         ):
@@ -57,7 +60,7 @@ def parts_of(line: str) -> Iterator[tuple[str, str]]:
 def parse_line(line: str, names: Names) -> tuple[str | None, str]:
     """Name and label of the video on a line; None: there is no such video."""
     parts = list(parts_of(line))
-    found = ((find_video(path.strip(), names), label) for path, label in parts)
+    found = ((find_video(path.strip(' "'), names), label) for path, label in parts)
     return next((pair for pair in found if pair[0]), (None, parts[0][1]))
 
 

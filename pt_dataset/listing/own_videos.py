@@ -1,5 +1,7 @@
 """Videos of one's own: which class each has, and on which list it goes."""
 
+import unicodedata
+from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -46,7 +48,7 @@ def sort_videos(
     draw: bool,
 ) -> Sorted:
     """The classes and the split of videos, by files or else by folders; `draw`: no given split."""
-    in_split = class_level is None and has_split(found.paths)
+    in_split = class_level != 1 and has_split(found.paths)
     level = class_level or 1 + in_split
     above = folders_above(found.paths)
     folders = {name: "".join(steps[level - 1 : level]) for name, steps in above.items()}
@@ -59,9 +61,11 @@ def sort_videos(
         return Sorted(named, class_names, splits, order)
     outside = [name for name, folder in folders.items() if not folder]
     if outside:
+        tops = " and ".join(sorted({name.split("/")[0] for name in found.paths}))
         raise UserError(
             f"{found.paths[outside[0]]} is a video where a class should be; {WHAT_FRAMES_IS}; "
             "or say with --labels which class each video has"
+            + f", or --class-level 1 if {tops} are classes" * in_split
         )
     if not class_level:
         check_level(above.values(), level, frames)
@@ -75,7 +79,7 @@ def sort_videos(
 
 
 def check_classes(frames: Path, classes: list[str], names: Collection[str]) -> None:
-    """Refuses videos of a single class, of which every network is right."""
+    """Refuses videos of a single class, of which every network is right; says which look alike."""
     if len(classes) == 1:
         tops = {name.split("/")[0] for name in names if name.count("/") > 1}
         inner = f", perhaps {frames / tops.pop()}" if len(tops) == 1 else ""
@@ -83,6 +87,12 @@ def check_classes(frames: Path, classes: list[str], names: Collection[str]) -> N
             f"all videos of {frames} are of one class, '{classes[0]}'; name the folder that "
             f"has all class folders in it{inner}"
         )
+    by_letters = defaultdict(list)
+    for name in classes:
+        by_letters[unicodedata.normalize("NFKC", name).casefold()].append(name)
+    for alike in by_letters.values():
+        if len(alike) > 1:
+            print(f"warning: classes that differ in their spelling alone: {', '.join(alike)}")
 
 
 def deal_out(videos: dict[str, Video], splits: list[dict[str, str]]) -> dict[str, list[Video]]:
