@@ -37,6 +37,27 @@ def test_the_rate_of_uneven_frames_is_frames_over_duration(tmp_path, name):
     assert 4 < times[-1] < 4.5
 
 
+def test_frames_that_were_dropped_in_an_avi_took_their_time(tmp_path):
+    dropped = [0.04 * i for i in range(30) if i % 10 < 3]
+    path = write_video(tmp_path / "a.avi", count=9, codec="msmpeg4", times=dropped)
+    video = listed(path)
+    times = seconds(video)
+    assert times is not None and times[-1] == pytest.approx(0.88, abs=0.05)
+    assert np.allclose(times[:-1], dropped, atol=2e-3)
+    shown, _ = resampled(video, replace(AT_TEN, target_fps=25))
+    assert shown.num_frames == pytest.approx(0.88 * 25, abs=1)
+
+
+def test_times_of_a_video_that_lost_its_end_are_true_before_it(tmp_path):
+    path = write_video(tmp_path / "a.mkv", codec="libx264", times=UNEVEN)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 19 // 20])
+    video = listed(path)
+    times = seconds(video)
+    assert times is not None and 11 < video.num_frames < 20
+    # the last one is shown after a B frame that is lost
+    assert np.allclose(times[:-2], UNEVEN[: video.num_frames - 1], atol=2e-3)
+
+
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.avi", "a.ts"])
 @pytest.mark.parametrize("rate", [12, 25, 30])
 def test_frames_at_an_even_rate_are_sampled_as_ever(tmp_path, name, rate):

@@ -176,7 +176,7 @@ class Stamps(NamedTuple):
     """Times of a video without decoding it, in the time base of its stream."""
 
     shown: np.ndarray  # of each frame in the order of presentation; empty: not usable
-    keys: np.ndarray  # of the frames where decoding can start
+    keys: np.ndarray  # of the frames where decoding can start; empty: only at the start of the file
     base: float  # seconds of one unit of time
     end: float  # seconds from the first frame to the end of the video
     num_packets: int  # at least the number of frames
@@ -193,18 +193,19 @@ def read_stamps(path: str) -> Stamps:
 def _read_stamps(path: str, size: int, mtime_ns: int) -> Stamps:
     shown, keys, num_packets, end, base = [], [], 0, 0, Fraction(1)
     with open_video(path) as container:
-        # stores the order of frames only, pts is a guess; and a damaged file may lack frames
-        unusable = container.format.name == "avi"
+        is_avi = container.format.name == "avi"  # stores the order of frames only: pts is a guess
+        unusable = False  # a damaged file may lack frames
         for packet in container.demux(video_stream(container)):
             unusable = unusable or packet.is_corrupt
             if not packet.size:
                 continue
+            stamp = packet.dts if is_avi else packet.pts
             num_packets, base = num_packets + 1, packet.time_base or base
-            end = max(end, (packet.pts or 0) + (packet.duration or 0))
+            end = max(end, (stamp or 0) + (packet.duration or 0))
             if not packet.is_discard:  # by an edit list, which leaves it out
-                shown.append(packet.pts)
-            if packet.is_keyframe:
-                keys.append(packet.pts)
+                shown.append(stamp)
+            if packet.is_keyframe and not is_avi:
+                keys.append(stamp)
         unusable = unusable or is_cut_off(container, end * base)
     if unusable or not shown or None in shown or None in keys or len(set(shown)) < len(shown):
         return Stamps(np.empty(0), np.empty(0), 0, 0, num_packets, {})
@@ -216,9 +217,20 @@ def frame_times(path: str, num_frames: int) -> np.ndarray | None:
     """Seconds at which each frame is shown, from the first on, and the end; None: not known."""
     with one_sentence(path):
         stamps = read_stamps(path)
-    if len(stamps.shown) != num_frames:
-        return None
-    return np.append((stamps.shown - stamps.shown[0]) * stamps.base, stamps.end)
+        if len(stamps.shown) == num_frames:
+            return np.append((stamps.shown - stamps.shown[0]) * stamps.base, stamps.end)
+        if len(stamps.shown) and not len(stamps.keys):  # of AVI: two frames in a packet
+            return None
+        times = decoded_times(path, os.stat(path).st_mtime_ns)
+    return times if len(times) == num_frames + 1 else None
+
+
+@functools.lru_cache(maxsize=1024)
+def decoded_times(path: str, mtime_ns: int) -> np.ndarray:
+    """The same of a video whose frames only decoding tells, as it is damaged or has no stamps."""
+    with open_video(path) as container:
+        times = np.array([float(time) for time, _ in timed_frames(container)])
+    return times - times[0]
 
 
 def decoded_frames(
@@ -242,7 +254,7 @@ def decoded_frames(
         stamps, missing, last = read_stamps(path), set(wanted), wanted[-1]
         refuse_bad(path, wanted, stamps.bad)
         # with another number of frames, a time does not tell which of those of the list it is
-        can_seek = len(stamps.shown) == num_frames
+        can_seek = len(stamps.shown) == num_frames and len(stamps.keys) > 0
         if can_seek:
             for index, picture in seek_frames(path, stamps, wanted):
                 missing.discard(index)
