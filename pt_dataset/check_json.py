@@ -183,7 +183,7 @@ def check_entries(data: DataList) -> None:
     seen = {}
     with_flow = [i for i, video in data.videos.items() if video.flow_path is not None]
     for i, video in data.videos.items():
-        earlier = seen.setdefault(os.path.normpath(video.path), i)
+        earlier = seen.setdefault(os.path.realpath(video.path), i)
         if earlier != i:
             data.add_finding("duplicate", f"{video.path} is entry {earlier}, too", i)
         if 0 < data.num_frames.get(i, 0) < FEW_FRAMES:
@@ -224,12 +224,12 @@ def check_leaks(data: DataList, other: DataList) -> None:
 
     A group is known by a name as in UCF101 alone: v_Biking_g01_c02.
     """
-    theirs = {os.path.normpath(video.path) for video in other.videos.values()}
+    theirs = {os.path.realpath(video.path) for video in other.videos.values()}
     their_groups = Counter(group_of(video.path) for video in other.videos.values())
     leaking = defaultdict(list)  # entries by group
     for i, video in data.videos.items():
         group = group_of(video.path)
-        if os.path.normpath(video.path) in theirs:
+        if os.path.realpath(video.path) in theirs:
             data.add_finding("in train and test", f"{video.path} is in {other.path}, too", i)
         elif group is not None and group in their_groups:
             leaking[group].append(i)

@@ -192,7 +192,7 @@ def test_every_planted_fault_is_named_and_nothing_else(tmp_path, capsys):
         assert f" {count}  " in row
     for words in (
         "image_00005.jpg cannot be decoded",
-        "image_00010.jpg cannot be decoded: it is no picture",
+        "image_00010.jpg cannot be decoded: it is empty, as the file of a frame that",
         "frames of 48x36 from the 1. on, 20x30 from the 8. on",
         "10 frames, the list says 11",
         "label 1, but 'run' is class 0",
@@ -341,6 +341,19 @@ def test_an_unreadable_list_does_not_hide_the_others(tmp_path, capsys, content, 
     assert "6 videos checked" in out
 
 
+def test_links_to_one_video_are_that_video(tmp_path, capsys):
+    folder = clean_set(tmp_path / "tiny")
+    train, test = (
+        json.loads((folder / f"{side}list01.json").read_text()) for side in ("train", "test")
+    )
+    for name, of in (("again", train[0]), ("leak", test[0])):
+        (folder / name).symlink_to(folder / of["path"])
+    train += [train[0] | {"path": "again"}, test[0] | {"path": "leak"}]
+    (folder / "trainlist01.json").write_text(json.dumps(train))
+    counts = doctor(folder)[1]["counts"]
+    assert counts["duplicate"] == 1 and counts["in train and test"] >= 1
+
+
 def test_a_list_without_its_class_file_is_checked_all_the_same(tmp_path, capsys):
     folder = clean_set(tmp_path / "tiny")
     (folder / "classes.txt").rename(tmp_path / "names.txt")
@@ -387,7 +400,7 @@ def test_video_files_are_checked_in_place(tmp_path, shared):
         entry("short", path="short.avi", num_frames=170),
         entry("cut", path="cut.avi"),
     ]
-    (folder / "short.avi").symlink_to(real)
+    (folder / "short.avi").write_bytes(real.read_bytes())  # no link: that were the same video
     (folder / "trainlist01.json").write_text(json.dumps(entries))
     report = doctor(folder)[1]
     assert {(f["entry"], f["kind"]) for f in report["findings"]} == {

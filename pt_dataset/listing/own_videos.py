@@ -65,7 +65,8 @@ def sort_videos(
         raise UserError(
             f"{found.paths[outside[0]]} is a video where a class should be; {WHAT_FRAMES_IS}; "
             "or say with --labels which class each video has"
-            + f", or --class-level 1 if {tops} are classes" * in_split
+            + f", or --class-level 1 if {tops} are classes"
+            * in_split
         )
     if not class_level:
         check_level(above.values(), level, frames)
