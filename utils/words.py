@@ -131,7 +131,7 @@ def changes_in_words(run: Run, *parts: str) -> list[str]:
                 f"the files of {changed} of {checked} videos looked at in the {part} list have "
                 f"changed since {path} was trained, such as to another size"
             )
-        found = differences(before[part], run.data[part], part)
+        found = differences(before[part], run.data[part], part, run.at_a_rate)
         if found:
             lines.append(f"the {part} list has changed since {path} was trained: {found[0]}")
     return lines
