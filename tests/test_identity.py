@@ -2,15 +2,18 @@
 
 import json
 import os
+import random
 import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import write_frames
+from mutations import changed_arrays
 from test_distributed import finish, start_ranks
 from test_resume import RUN
 
@@ -21,7 +24,8 @@ from pt_dataset.identity import count_known, identify
 from pt_dataset.video_list import Video, VideoList
 from utils.resume import checkpoint_file
 from utils.resume.same_data import changed_files, differences
-from utils.words import evaluation_in_words, resumed_in_words
+from utils.trainer import NonFiniteLoss
+from utils.words import error_in_words, evaluation_in_words, resumed_in_words
 
 SHORT = [word for word in RUN if word not in ("--resume", "auto")] + ["--epochs", "1"]
 
@@ -335,3 +339,30 @@ def test_of_flow_its_own_files_are_looked_at(tmp_path):
     now = identify(lists, modality="flow")["train"]
     assert changed_files(before, now) == (8, 8)
     assert changed_files(before, frames) == (0, 0)  # there are none
+
+
+@pytest.mark.parametrize("kind", range(16))
+@pytest.mark.parametrize("column", ["names", "labels", "num_frames", "fps", "files", "trained_on"])
+def test_what_a_checkpoint_says_of_its_videos_is_columns(column, kind):
+    lists = lists_of(NAMES)
+    state = {"data": identify(lists), "trained_on": [{"names": identify(lists)["test"]["names"]}]}
+    now = identify(lists)["train"]
+    of_any_length = column in ("files", "trained_on")
+    place = state["trained_on"][0] if column == "trained_on" else state["data"]["train"]
+    key = "names" if column == "trained_on" else column
+    old = place[key]
+    place[key] = new = torch.from_numpy(
+        np.array(changed_arrays(old.numpy(), random.Random(kind))[1])
+    )
+    fits = new.shape == old.shape or of_any_length and new.dim() == 1
+    problem = checkpoint_file.columns_problem(state)
+    assert bool(problem) != (fits and new.dtype == old.dtype), problem
+    if not problem:  # then nothing fails that counts
+        differences(state["data"]["train"], now, "training", rates=True)
+        changed_files(state["data"]["train"], now)
+        count_known(lists.test, [{"depth": 1, "names": state["trained_on"][0]["names"]}])
+
+
+def test_a_plan_of_a_training_that_fails_says_why():
+    error = NonFiniteLoss("the loss is nan at step 22")
+    assert error_in_words(error).startswith("the loss is nan at step 22; try a lower --lr")

@@ -303,13 +303,13 @@ class Run:
             return self.folder
         from utils.resume.same_data import changed_files, differences
 
-        other, before = bool({"dataset", "split"} & opts.changed.keys()), self.start.checkpoint
-        if not other and before["data"]:
-            lists = before["data"]["test"], self.data["test"]
-            other = changed_files(*lists)[0] > 0 or bool(
-                differences(*lists, "test", self.at_a_rate)
-            )
-        if path.name == "last.pth" and not other:
+        before, others = self.start.checkpoint["data"], {"dataset", "split"} & opts.changed.keys()
+        other_videos = bool(others)
+        if before and not others:
+            old, new = before["test"], self.data["test"]
+            changed, _ = changed_files(old, new)
+            other_videos = changed > 0 or bool(differences(old, new, "test", self.at_a_rate))
+        if path.name == "last.pth" and not other_videos:
             return self.folder
         return self.folder / f"results_{path.stem}_{opts.dataset}_{opts.split}"
 
