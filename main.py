@@ -115,8 +115,8 @@ def set_up(opts: Options) -> Run:
     torch.manual_seed(opts.seed)
 
     # lists of training, validation and test videos
-    lists, data = read_lists(opts, start)
     preprocessing = choose_preprocessing(opts, start)
+    lists, data = read_lists(opts, start, preprocessing)
     check_clips(lists, preprocessing, opts.views.crops)
     for line in words.data_in_words(lists, preprocessing, opts.views):
         log.info(line)

@@ -15,35 +15,38 @@ import torch
 
 from config import UserError
 from pt_dataset.sources import VIDEO_NAME, is_video_file, open_frames
-from pt_dataset.video_list import VideoList
+from pt_dataset.video_list import Video, VideoList
 from pt_dataset.video_lists import VideoLists
 
 SAMPLED = 8  # videos of a list whose files are looked at
 Names = dict[str, Any]  # "names", the hashes of videos, which have "depth" components
 
 
-def identify(lists: VideoLists, depth: int | None = None) -> dict[str, Any]:
+def identify(lists: VideoLists, depth: int | None = None, modality: str = "rgb") -> dict[str, Any]:
     """What the lists of a run are: "depth", and of "train", "validation" and "test" some columns.
 
     Args:
-        depth: of the names, see `hashes`; None: the smallest that tells all videos apart, of
-            which two at least, since a folder often is the class, if there is more than one folder.
+        depth: of the names, see `hashes`; None: the smallest that tells all videos apart, so that
+            most folders can be renamed.
+        modality: whose files are looked at.
     """
     parts = {"train": lists.train, "validation": lists.validation, "test": lists.test}
     names = {part: stems(videos) for part, videos in parts.items()}
     if depth is None:
         together = {name for part in names.values() for name in part}
-        depth = min(2, len({os.path.dirname(name) for name in together}))
+        depth = 1
         longest = max(name.count("/") for name in together) + 1
         while len({last(name, depth) for name in together}) < len(together) and depth < longest:
             depth += 1
-    found = {part: columns(parts[part], names[part], depth) for part in ("train", "test")}
-    held_out = lists.held_out is not None
-    validation = columns(lists.validation, names["validation"], depth) if held_out else None
-    return {"depth": depth, **found, "validation": validation or found["test"]}
+    if lists.held_out is None:
+        del parts["validation"]  # the test list
+    found = {part: columns(parts[part], names[part], depth, modality) for part in parts}
+    return {"depth": depth, "validation": found["test"], **found}
 
 
-def columns(videos: VideoList, names: Sequence[str], depth: int) -> dict[str, torch.Tensor]:
+def columns(
+    videos: VideoList, names: Sequence[str], depth: int, modality: str
+) -> dict[str, torch.Tensor]:
     """An element a video, but for "files": checksums of a few videos spread over the list."""
     fps = np.zeros(len(videos)) if videos.fps is None else np.nan_to_num(videos.fps)
     spread = np.linspace(0, len(videos) - 1, min(SAMPLED, len(videos))).astype(int).tolist()
@@ -52,7 +55,7 @@ def columns(videos: VideoList, names: Sequence[str], depth: int) -> dict[str, to
         "labels": torch.from_numpy(videos.labels),
         "num_frames": torch.from_numpy(videos.num_frames),
         "fps": torch.from_numpy(fps),  # 0: not known
-        "files": torch.tensor([checksum(videos[index].path) for index in spread]),
+        "files": torch.tensor([checksum(videos[index], modality) for index in spread]),
     }
 
 
@@ -82,13 +85,17 @@ def hashes(names: Sequence[str], depth: int) -> torch.Tensor:
     return torch.from_numpy(np.frombuffer(b"".join(map(digest, names)), np.int64).copy())
 
 
-def checksum(video: str) -> int:
-    """Of the beginning of a video file or of the first frame; 0 if it cannot be read."""
+def checksum(video: Video, modality: str) -> int:
+    """Of the beginning of a video file, or of its first frame or field; 0 if it cannot be read."""
     try:
-        if not is_video_file(video):
-            return zlib.crc32(open_frames(video).read(0))
-        with open(video, "rb") as file:
-            return zlib.crc32(file.read(1 << 16), os.path.getsize(video) % 2**32)
+        if modality == "flow":
+            from pt_dataset.formats.flow import open_flow
+
+            return zlib.crc32(open_flow(video.flow_path or "")[0].read(0))
+        if not is_video_file(video.path):
+            return zlib.crc32(open_frames(video.path).read(0))
+        with open(video.path, "rb") as file:
+            return zlib.crc32(file.read(1 << 16), os.path.getsize(video.path) % 2**32)
     except (OSError, ValueError, IndexError, UserError):
         return 0  # whoever needs the video says what is wrong
 

@@ -1,5 +1,6 @@
 """The lists of one split of a data set, found, read and checked before the first step."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,14 +129,14 @@ def stamps(folder: Path, files: list[Path]) -> list[tuple[int, int] | None] | No
 
 def check_sides(paths: list[Path], train: VideoList, test: VideoList) -> None:
     """Refuses a video on both lists, and a single class, of which every network is right."""
-    trained_on = {video.path: video.label for video in train}
-    both = [video.path for video in test if video.path in trained_on]
+    trained_on = set(map(os.path.abspath, train.paths()))
+    both = [path for path in test.paths() if os.path.abspath(path) in trained_on]
     if both:
         raise UserError(
             f"{len(both)} videos of {paths[1]} are in {paths[0].name}, too, the first is "
             f"{both[0]}; write the lists again, or remove each from one of them"
         )
-    if len(set(trained_on.values())) < 2:
+    if len(set(train.labels.tolist())) < 2:
         raise UserError(
             f"all videos of {paths[0]} are of one class, '{train[0].class_name}'; write the lists "
             "again from the folder that has all class folders in it"

@@ -2,13 +2,18 @@
 
 import json
 import os
+import random
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from conftest import write_frames
+from mutations import changed_arrays
 from test_distributed import finish, start_ranks
 from test_resume import RUN
 
@@ -18,8 +23,9 @@ from opts import parse_opts
 from pt_dataset.identity import count_known, identify
 from pt_dataset.video_list import Video, VideoList
 from utils.resume import checkpoint_file
-from utils.resume.same_data import differences
-from utils.words import resumed_in_words
+from utils.resume.same_data import changed_files, differences
+from utils.trainer import NonFiniteLoss
+from utils.words import error_in_words, evaluation_in_words, resumed_in_words
 
 SHORT = [word for word in RUN if word not in ("--resume", "auto")] + ["--epochs", "1"]
 
@@ -42,6 +48,7 @@ NAMES = [f"frames/{'up' if i % 2 else 'down'}/{i}" for i in range(8)]
     [
         (lists_of(NAMES, root="elsewhere/x"), []),  # a moved data root
         (lists_of([n.replace("frames", "of_256_px") for n in NAMES]), []),  # a renamed folder
+        (lists_of([n.replace("up", "Upwards") for n in NAMES]), []),  # a class folder
         (lists_of([f"{n}.mp4" for n in NAMES]), []),
         (lists_of([f"{n}.zip" for n in NAMES]), []),
         (lists_of([n.replace("frames", "all.ZIP") for n in NAMES]), []),
@@ -88,10 +95,11 @@ def test_other_frame_counts_are_told_and_rates_only_where_clips_are_taken_at_one
     "train, test, depth",
     [
         (["frames/up/a", "frames/up/b"], ["frames/up/c"], 1),  # all in one folder
-        (["frames/up/a", "frames/down/b"], ["frames/up/c"], 2),
+        (["frames/up/a", "frames/down/b"], ["frames/up/c"], 1),  # folders may be renamed
+        (["frames/up/a", "frames/down/a"], ["frames/up/c"], 2),
         (["frames/up/a", "frames/up/a"], ["frames/down/a"], 2),  # one of them twice
         (["train/up/a", "train/down/a"], ["val/up/a"], 3),
-        (["up/a.mp4", "up/a.avi", "up/b"], ["down/c"], 2),  # two files of one name
+        (["up/a.mp4", "up/a.avi", "up/b"], ["down/c"], 1),  # two files of one name
     ],
 )
 def test_names_are_as_long_as_they_must_be_to_tell_videos_apart(train, test, depth):
@@ -99,7 +107,8 @@ def test_names_are_as_long_as_they_must_be_to_tell_videos_apart(train, test, dep
 
 
 def test_videos_that_were_trained_on_are_counted_at_the_length_of_their_own_names():
-    one, two = identify(lists_of(["x/up/a", "x/down/b"])), identify(lists_of(["k/1", "k/2"], []))
+    one = identify(lists_of(["x/up/a", "x/down/a", "x/down/b"]))
+    two = identify(lists_of(["k/1", "k/2"], []))
     known = [{"depth": d["depth"], "names": d["train"]["names"]} for d in (one, two)]
     test = lists_of([], ["y/up/a", "y/up/b", "y/down/b", "2", "1/2"], root="z").test
     assert count_known(test, []) == 0
@@ -193,7 +202,7 @@ def test_only_the_last_weights_on_the_test_list_replace_the_result_of_a_run(in_t
     assert first["num_trained_on"] == 0
     assert first["protocol"].endswith("trained on none of the 4 test videos")
     entries = json.loads(Path(TRAIN).read_text())
-    Path("data/tiny/trainlist02.json").write_text(json.dumps(entries))
+    Path("data/tiny/trainlist02.json").write_text(json.dumps(entries[3:]))
     Path("data/tiny/testlist02.json").write_text(json.dumps(entries[:3]))
     evaluate = ["--evaluate", "--device", "cpu"]
     assert main.main(["--resume", "saved_model/run/best.pth", *evaluate, "--split", "2"]) == 0
@@ -203,6 +212,7 @@ def test_only_the_last_weights_on_the_test_list_replace_the_result_of_a_run(in_t
     assert "trained on 3 of the 3 test videos" in other["protocol"]
     out = capsys.readouterr().out
     assert "go to saved_model/run/results_best_tiny_2; those of the run stay in saved_mo" in out
+    change(TRAIN, lambda e: e[1:])
     change(TEST, lambda e: [*e[2:], entries[0]])
     assert main.main(["--resume", last(), *evaluate]) == 0
     assert result_in("run") == first
@@ -214,7 +224,9 @@ def test_weights_of_a_run_start_another_with_other_classes_and_more_videos(in_tr
     classes = Path("data/tiny/classes.txt")
     classes.unlink()
     classes.write_text("up\ndown\n")  # the same names, and yet another head
-    change(TRAIN, lambda e: [*e, *json.loads(Path(TEST).read_text())[:1]])
+    train, test = (json.loads(Path(path).read_text()) for path in (TRAIN, TEST))
+    change(TRAIN, lambda _: train[1:] + test[:2])
+    change(TEST, lambda _: test[2:] + train[:1])
     with pytest.raises(UserError, match="other classes .*--pretrained saved_model/run/last.pth wi"):
         goes_on()
     best = "saved_model/run/best.pth"
@@ -297,3 +309,60 @@ def test_processes_with_other_data_or_options_end_before_the_first_step(
     for folder in (".", "other"):
         assert Path(folder, "said.txt").read_text().startswith(message)
         assert not Path(folder, "saved_model").exists()
+
+
+def test_another_rate_is_another_test_list_where_clips_are_taken_at_one(in_trained):
+    """Also other files of the same list: neither replaces the result of the run."""
+    change(TEST, lambda e: [v | {"fps": 20} for v in e])
+    run = goes_on("--evaluate")
+    assert run.results_folder == Path("saved_model/run")
+    run = main.set_up(parse_opts(["--resume", last(), "--no-visdom", "--evaluate"]))
+    run.preprocessing = replace(run.preprocessing, target_fps=10)
+    assert run.results_folder == Path("saved_model/run/results_last_tiny_1")
+    assert "another frame rate of 4 of 4 test videos" in evaluation_in_words(run)[0]
+    frame = Path("data/tiny/frames/up/test_1/image_00001.jpg")
+    data = frame.read_bytes()
+    frame.unlink()
+    frame.write_bytes(data + b" ")
+    run = goes_on("--evaluate")
+    assert run.results_folder == Path("saved_model/run/results_last_tiny_1")
+
+
+def test_of_flow_its_own_files_are_looked_at(tmp_path):
+    flow = write_frames(tmp_path / "flow", 2, scheme="flow_x_{:05d}.jpg")
+    write_frames(flow, 2, scheme="flow_y_{:05d}.jpg")
+    lists = lists_of(NAMES)
+    lists.train = VideoList(v._replace(flow_path=str(flow)) for v in lists.train)
+    before, frames = (identify(lists, modality=m)["train"] for m in ("flow", "rgb"))
+    for path in flow.iterdir():
+        path.write_bytes(path.read_bytes() + b" ")
+    now = identify(lists, modality="flow")["train"]
+    assert changed_files(before, now) == (8, 8)
+    assert changed_files(before, frames) == (0, 0)  # there are none
+
+
+@pytest.mark.parametrize("kind", range(16))
+@pytest.mark.parametrize("column", ["names", "labels", "num_frames", "fps", "files", "trained_on"])
+def test_what_a_checkpoint_says_of_its_videos_is_columns(column, kind):
+    lists = lists_of(NAMES)
+    state = {"data": identify(lists), "trained_on": [{"names": identify(lists)["test"]["names"]}]}
+    now = identify(lists)["train"]
+    of_any_length = column in ("files", "trained_on")
+    place = state["trained_on"][0] if column == "trained_on" else state["data"]["train"]
+    key = "names" if column == "trained_on" else column
+    old = place[key]
+    place[key] = new = torch.from_numpy(
+        np.array(changed_arrays(old.numpy(), random.Random(kind))[1])
+    )
+    fits = new.shape == old.shape or of_any_length and new.dim() == 1
+    problem = checkpoint_file.columns_problem(state)
+    assert bool(problem) != (fits and new.dtype == old.dtype), problem
+    if not problem:  # then nothing fails that counts
+        differences(state["data"]["train"], now, "training", rates=True)
+        changed_files(state["data"]["train"], now)
+        count_known(lists.test, [{"depth": 1, "names": state["trained_on"][0]["names"]}])
+
+
+def test_a_plan_of_a_training_that_fails_says_why():
+    error = NonFiniteLoss("the loss is nan at step 22")
+    assert error_in_words(error).startswith("the loss is nan at step 22; try a lower --lr")

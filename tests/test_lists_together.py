@@ -94,6 +94,10 @@ def test_a_video_on_both_sides_is_refused(tiny_set):
     message = "2 videos of .*testlist01.json are in trainlist01.json, too, the first is .*train_0"
     with pytest.raises(UserError, match=message):
         read_dataset("tiny", tiny_set)
+    entries = [v | {"path": str(tiny_set / "tiny/../tiny" / v["path"])} for v in train[:2]]
+    path.write_text(json.dumps(entries))
+    with pytest.raises(UserError, match=message):
+        read_dataset("tiny", tiny_set)
 
 
 def test_a_data_set_of_one_class_is_refused(tiny_set):

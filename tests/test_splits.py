@@ -61,9 +61,9 @@ def in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def series(run, splits=(1, 2, 3), evaluate=False):
+def series(run, splits=(1, 2, 3), evaluate=False, lists="of a seed"):
     """As main.py has it."""
-    one = Series(splits, PREFIX, evaluate)
+    one = Series(dict.fromkeys(splits, lists), PREFIX, evaluate)
     for split, folder in one.left_to_do():
         if status := run(split, folder):
             return status
@@ -143,6 +143,22 @@ def test_a_series_that_was_cut_goes_on_with_the_split_that_is_missing():
     assert json.loads(FILE.read_text())["top1"]["mean"] == 83
 
 
+def test_a_series_does_not_go_on_with_lists_that_were_drawn_again():
+    assert series(Runs(fails=2)) == 130
+    message = "lists of split 1 are not those that it was done with; choose another --name, or"
+    with pytest.raises(UserError, match=message):
+        series(Runs(), lists="of another seed")
+    assert series(Runs(), splits=(2,), lists="of another seed") == 0  # it was not done
+    with pytest.raises(UserError, match="lists of split 2 are not"):
+        series(Runs())
+    assert series(Runs(), splits=(1, 2), evaluate=True) == 0
+    old = json.loads(FILE.read_text())
+    for result in old["splits"].values():
+        assert result.pop("lists") == "of a seed"
+    FILE.write_text(json.dumps(old))  # as of an earlier version
+    assert series(Runs(), splits=(1, 2), lists="of another seed") == 0
+
+
 def test_a_run_that_does_not_belong_to_the_series_is_not_taken_for_a_part_of_it():
     Path("saved_model/net_set_3").mkdir(parents=True)
     run = Runs()
@@ -211,6 +227,10 @@ def test_two_splits_are_trained_and_evaluated_in_folders_of_their_own(in_tiny_se
         assert f"tiny split {split};" in result["protocol"]
     assert "mean over splits 1, 2: top-1" in capsys.readouterr().out
     before = json.loads(Path("saved_model/i3d_tiny_splits.json").read_text())["splits"]
+    entries = json.loads((tiny / "testlist02.json").read_text())
+    (tiny / "testlist02.json").write_text(json.dumps(entries[::-1]))
+    with pytest.raises(UserError, match="the lists of split 2 are not those"):
+        main(argv)
     again = ["--arch", "i3d", "--dataset", "tiny", "--data-root", "data", "--device", "cpu"]
     again += ["--precision", "fp32", "--workers", "0"]
     assert main([*again, "--splits", "1", "2", "--evaluate", "--protocol", "clip"]) == 0

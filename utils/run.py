@@ -276,6 +276,11 @@ class Run:
         default_factory=dict
     )  # see utils.build.view_loader_for
 
+    @property
+    def at_a_rate(self) -> bool:
+        """Do the frame rates of videos matter?"""
+        return self.preprocessing.target_fps is not None
+
     def trained_on(self) -> list[Names] | None:
         """The videos that its weights are trained on, also before this run; None: not known."""
         before = self.start.trained_on
@@ -296,13 +301,15 @@ class Run:
         opts, path = self.opts, Path(self.opts.resume or "")
         if not opts.evaluate or opts.auto or self.folder != path.parent:
             return self.folder
-        from utils.resume.same_data import differences
+        from utils.resume.same_data import changed_files, differences
 
-        before = self.start.checkpoint["data"]
-        other_list = {"dataset", "split"} & opts.changed.keys() or (
-            before and differences(before["test"], self.data["test"], "test")
-        )
-        if path.name == "last.pth" and not other_list:
+        before, others = self.start.checkpoint["data"], {"dataset", "split"} & opts.changed.keys()
+        other_videos = bool(others)
+        if before and not others:
+            old, new = before["test"], self.data["test"]
+            changed, _ = changed_files(old, new)
+            other_videos = changed > 0 or bool(differences(old, new, "test", self.at_a_rate))
+        if path.name == "last.pth" and not other_videos:
             return self.folder
         return self.folder / f"results_{path.stem}_{opts.dataset}_{opts.split}"
 
@@ -332,7 +339,9 @@ def run_folder(opts: Options) -> Path:
     return folder
 
 
-def read_lists(opts: Options, start: StartingPoint) -> tuple[VideoLists, dict[str, Any]]:
+def read_lists(
+    opts: Options, start: StartingPoint, preprocessing: Preprocessing
+) -> tuple[VideoLists, dict[str, Any]]:
     """The training, validation and test videos of a split, looked for on the disk.
 
     The second is what tells them from other lists: see pt_dataset/identity.py. It is the same in
@@ -356,7 +365,7 @@ def read_lists(opts: Options, start: StartingPoint) -> tuple[VideoLists, dict[st
         kept, held, groups = hold_out(lists.train, opts.val_groups)
         lists = replace(lists, train=kept, held_out=held, groups=groups)
     before = start.checkpoint.get("data")
-    data = identify(lists, before and before["depth"])
+    data = identify(lists, before and before["depth"], preprocessing.modality)
     if distributed.launched():
         from utils.options.processes import check_same_data
 
@@ -364,8 +373,7 @@ def read_lists(opts: Options, start: StartingPoint) -> tuple[VideoLists, dict[st
     if before and opts.action in TRAINING:
         from utils.resume.same_data import check_same_lists
 
-        at_a_rate = start.preprocessing is not None and start.preprocessing.target_fps is not None
-        check_same_lists(str(opts.resume), before, data, at_a_rate)
+        check_same_lists(str(opts.resume), before, data, preprocessing.target_fps is not None)
     return lists, data
 
 

@@ -18,6 +18,7 @@ from utils.run import Run, recipe_preprocessing, share_size
 from utils.trainer import NonFiniteLoss, Trainer
 
 MUCH_WAITING = 10  # percent of the time
+FINITE = "try a lower --lr, --clip-grad or --precision fp32"  # for a loss that is not
 
 
 def run_in_words(run: Run, trainer: Trainer) -> list[str]:
@@ -131,7 +132,7 @@ def changes_in_words(run: Run, *parts: str) -> list[str]:
                 f"the files of {changed} of {checked} videos looked at in the {part} list have "
                 f"changed since {path} was trained, such as to another size"
             )
-        found = differences(before[part], run.data[part], part)
+        found = differences(before[part], run.data[part], part, run.at_a_rate)
         if found:
             lines.append(f"the {part} list has changed since {path} was trained: {found[0]}")
     return lines
@@ -227,10 +228,7 @@ def training_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except NonFiniteLoss as error:
-        raise UserError(
-            f"{error}; the last good checkpoint is {last}; try a lower --lr, --clip-grad or "
-            "--precision fp32"
-        ) from None
+        raise UserError(f"{error}; the last good checkpoint is {last}; {FINITE}") from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -245,6 +243,8 @@ def error_in_words(error: Exception) -> str | None:
     if isinstance(error, UserError):
         # one raised in a loader process arrives with that process's traceback before it
         return str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
+    if isinstance(error, NonFiniteLoss):
+        return f"{error}; {FINITE}"
     if distributed.lost_another(error):
         return (
             "another process of this run has ended; torchrun --max-restarts starts all again, and "

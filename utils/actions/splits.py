@@ -5,6 +5,7 @@ together, as one test set: its interval is narrower than any of a split. utils/c
 utils/fuse_scores.py take its scores.
 """
 
+import hashlib
 import json
 import logging
 import statistics
@@ -12,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from config import RUNS, UserError, whole
+from config import RUNS, UserError, refuse, whole
 from opts import Options
-from pt_dataset.video_lists import read_dataset
+from pt_dataset.identity import identify
+from pt_dataset.video_lists import VideoLists, read_dataset
 from utils import distributed
 from utils.compare import POOLED, SERIES, pool
 from utils.loggers import set_up_console
@@ -34,10 +36,11 @@ def splits(opts: Options, argv: list[str], run: Callable[[list[str]], int]) -> i
     """
     if distributed.is_main():
         set_up_console()
+    digests = {}
     for split in opts.splits:  # a list that is missing is said before the first hour
         with distributed.in_turn():
-            read_dataset(opts.dataset, opts.data_root, split)
-    series = Series(opts.splits, RUNS / str(opts.name), opts.evaluate)
+            digests[split] = digest(read_dataset(opts.dataset, opts.data_root, split))
+    series = Series(digests, RUNS / str(opts.name), opts.evaluate)
     for split, folder in series.left_to_do():
         # the last of two options counts
         status = run([*argv, "--splits", split, "--name", folder.name, "--resume", "auto"])
@@ -48,6 +51,15 @@ def splits(opts: Options, argv: list[str], run: Callable[[list[str]], int]) -> i
     return 0
 
 
+def digest(lists: VideoLists) -> str:
+    """A short name for the videos of both lists, their labels and lengths, wherever they lie."""
+    data, found = identify(lists), hashlib.sha256()
+    for part in ("train", "test"):
+        for column in ("names", "labels", "num_frames"):
+            found.update(data[part][column].numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
 class Series:
     """The results of the splits of a data set, each of which is run in a folder of its own.
 
@@ -56,14 +68,17 @@ class Series:
     lists, where they can be counted together, are in <prefix>_scores.npz.
 
     Args:
+        digests: of the lists of each split.
         prefix: of the run folders, <prefix>_1 and so on.
 
     Raises:
-        UserError: a run folder has no checkpoint, or is there before the series has begun.
+        UserError: a run folder has no checkpoint, or is there before the series has begun, or a
+            split was done with other lists.
     """
 
-    def __init__(self, splits: Sequence[int], prefix: Path, evaluate: bool):
-        self.folders = {str(split): Path(f"{prefix}_{split}") for split in splits}
+    def __init__(self, digests: dict[int, str], prefix: Path, evaluate: bool):
+        self.folders = {str(split): Path(f"{prefix}_{split}") for split in digests}
+        self.digests = {str(split): digest for split, digest in digests.items()}
         self.file, self.scores = Path(f"{prefix}{SERIES}"), Path(f"{prefix}{POOLED}")
         self.evaluate = evaluate
         self.results: dict[str, Result] = distributed.from_main(self._results_before)
@@ -71,12 +86,23 @@ class Series:
     def _results_before(self) -> dict[str, Result]:
         if not self.evaluate and self.file.exists():
             try:
-                return json.loads(self.file.read_text(encoding="utf-8"))["splits"]
-            except (ValueError, KeyError, TypeError):
+                before = json.loads(self.file.read_text(encoding="utf-8"))["splits"]
+                others = [
+                    split
+                    for split, now in self.digests.items()
+                    if split in before and before[split].get("lists", now) != now  # if it says it
+                ]
+            except (ValueError, KeyError, TypeError, AttributeError):
                 raise UserError(
                     f"{self.file} is not the file of a series; remove it and sum up the runs with "
                     "--evaluate"
                 ) from None
+            refuse(
+                others,
+                f"{self.file}: the lists of split {', '.join(others)} are not those that it was "
+                "done with; choose another --name, or put the old lists back",
+            )
+            return before
         for folder in self.folders.values():  # all of them, before the first hour is spent
             if self.evaluate and not (folder / "last.pth").exists():
                 raise UserError(
@@ -103,7 +129,7 @@ class Series:
                 self._save({"splits": self.results})
             yield split, folder
             text = distributed.from_main((folder / "result.json").read_bytes)
-            self.results[split] = json.loads(text)
+            self.results[split] = json.loads(text) | {"lists": self.digests[split]}
 
     def sum_up(self) -> None:
         """Writes and says what all splits come to.

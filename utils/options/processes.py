@@ -155,13 +155,14 @@ def check_same_start(command: Sequence[str]) -> None:
 def check_same_data(data: dict[str, Any]) -> None:
     """Raises UserError where the lists of processes differ, see pt_dataset/identity.py."""
     facts = {}
-    for part in ("train", "validation", "test"):
+    columns = {"labels": "labels", "num_frames": "numbers of frames", "fps": "frame rates"}
+    for part in ("train", "test", "validation"):  # the last: by --val-groups
         names = data[part]["names"]
         by_name = names.argsort(stable=True)
         facts[f"videos of the {part} list"] = digest(names[by_name])
         facts[f"order of the {part} list"] = digest(names)
-        for column in ("labels", "num_frames", "fps"):
-            facts[f"{column} of the {part} list"] = digest(data[part][column][by_name])
+        for column, words in columns.items():
+            facts[f"{words} of the {part} list"] = digest(data[part][column][by_name])
     check_alike(facts)
 
 

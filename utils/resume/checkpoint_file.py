@@ -25,6 +25,9 @@ OLDER: dict[str, Any] = {"scaler": None, "faults": {}, "choices": [], "action": 
 OLDER |= dict.fromkeys(("origin", "data", "trained_on", "evaluation"))  # not known
 # what an optimizer keeps for each parameter
 MOMENTS = {"sgd": {"momentum_buffer"}, "adamw": {"step", "exp_avg", "exp_avg_sq"}}
+# of an element a video; but for "files", see pt_dataset/identity.py
+COLUMNS = {"names": torch.int64, "labels": torch.int32, "num_frames": torch.int32}
+COLUMNS |= {"fps": torch.float64, "files": torch.int64}
 State = dict[str, torch.Tensor]
 Count = Annotated[int, {"low": 0}]
 
@@ -147,7 +150,7 @@ def load(path: Path, to_train: bool = False) -> dict[str, Any]:
     formed = dict(state)
     if isinstance(state["evaluation"], dict):  # its views are text
         formed["evaluation"] = in_form(Evaluation, state["evaluation"])
-    problem = problem_with(formed, ForAll) or network_problem(state)
+    problem = problem_with(formed, ForAll) or network_problem(state) or columns_problem(state)
     if to_train:
         problem = problem or problem_with(state, ForTraining) or position_problem(state)
     refuse(problem, f"{path} is damaged, or of another version: {problem}")
@@ -196,6 +199,19 @@ def network_problem(state: dict[str, Any]) -> str:
     for name, value in [*state["model"].items(), *averaged.items()]:
         if not (value.is_floating_point() or value.dtype == torch.int64):
             return f"{name} is of {value.dtype}"
+    return ""
+
+
+def columns_problem(state: dict[str, Any]) -> str:
+    """What of its videos is no column, or as long as no other; or ""."""
+    lists = [("trained_on", {"names": one["names"]}) for one in state["trained_on"] or ()]
+    if state["data"]:
+        lists += [(part, state["data"][part]) for part in ("train", "validation", "test")]
+    for part, columns in lists:
+        for name, column in columns.items():
+            as_long = name == "files" or column.shape == columns["names"].shape
+            if column.dtype != COLUMNS[name] or column.dim() != 1 or not as_long:
+                return f"{name} of {part} is no column of videos"
     return ""
 
 

@@ -53,10 +53,10 @@ def differences(before: Columns, now: Columns, kind: str, rates: bool = False) -
 def changed_files(before: Columns, now: Columns) -> tuple[int, int]:
     """How many of the files looked at, of so many, are not what they were.
 
-    Another list has others, which `differences` tells.
+    Another list has others, which `differences` tells, and another version may look at others.
     """
-    if not torch.equal(before["names"], now["names"]):
-        return 0, 0
     old, new = before["files"], now["files"]
+    if not torch.equal(before["names"], now["names"]) or len(old) != len(new):
+        return 0, 0
     there = (old != 0) & (new != 0)
     return int((old[there] != new[there]).sum()), int(there.sum())
