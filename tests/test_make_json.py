@@ -12,7 +12,8 @@ import pytest
 from config import INTERRUPTED
 from pt_dataset import make_json
 from pt_dataset.datalist import read_classes, read_list
-from pt_dataset.listing.find_videos import Names
+from pt_dataset.listing.find_videos import Names, find_videos
+from pt_dataset.listing.list_files import read_label_file
 from pt_dataset.listing.splits import split_folds, split_groups
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -234,6 +235,22 @@ def test_one_zip_is_a_folder_of_classes_too(frames, top):
     assert {(e["path"], e["class_name"], e["num_frames"]) for e in entries} == {
         (f"{frames}.zip/{top}{name}", name[0], 3) for name in ("a/v1", "a/v2", "b/day 1/v1", "b/v2")
     }
+
+
+@pytest.mark.parametrize("top", ["", "packed/"])
+def test_only_a_folder_that_all_of_a_zip_lies_in_is_no_part_of_names(frames, top):
+    frames.mkdir()
+    with zipfile.ZipFile(frames / "all.zip", "w") as archive:
+        for name in ("train/a/v0", "val/a/v1", "val/b/v0"):
+            archive.writestr(f"{top}{name}/image_00001.jpg", "")
+    assert sorted(find_videos(frames / "all.zip").paths) == ["train/a/v0", "val/a/v1", "val/b/v0"]
+
+
+def test_lines_of_a_file_of_labels_without_a_video_are_counted(frames, capsys):
+    frames.parent.joinpath("labels.csv").write_text("video,label\na/v1,x\nv2,y\nv3,y\n")
+    listed = read_label_file(Path("labels.csv"), ["a/v1", "a/v2"])
+    assert listed.labels == {"a/v1": "x", "a/v2": "y"}
+    assert capsys.readouterr().out.startswith("1 lines of labels.csv name a video")
 
 
 def test_a_zip_a_video_is_listed_and_a_broken_one_named(frames, capsys):
