@@ -21,6 +21,11 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_addoption(parser):
+    help = "damaged files of each kind for tests/fuzz"
+    parser.addoption("--fuzz", type=int, default=40, metavar="N", help=help)
+
+
 @pytest.fixture(autouse=True)
 def quiet_machine(monkeypatch, tmp_path):
     """No test writes into the user's cache or starts a visdom server on the usual port."""

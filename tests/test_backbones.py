@@ -130,6 +130,13 @@ def test_each_backbone_has_imagenet_weights_with_a_checksum():
         assert entry.sha256.startswith(digits)
 
 
+def test_bninception_sees_the_pixels_of_caffe():
+    """Source: settings of bninception in Cadene's pretrained-models.pytorch."""
+    pixels = WEIGHTS["bninception_cadene"].preprocessing
+    assert (pixels.channel_order, pixels.value_range) == ("BGR", (0, 255))
+    assert (pixels.mean, pixels.std) == ((104, 117, 128), (1, 1, 1))
+
+
 @pytest.mark.parametrize(
     "name, weights, message",
     [

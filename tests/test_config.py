@@ -15,6 +15,7 @@ from config import (
     Views,
     add_options,
     check_augmentation,
+    default_workers,
     in_form,
     option,
     part,
@@ -25,9 +26,11 @@ from config import (
 def test_a_file_is_replaced_when_all_of_it_is_written(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with whole(path) as temporary:
-        temporary.write_text("new")
-        assert path.read_text() == "old"
+    with open(path) as opened:  # by someone who reads on all the while
+        with whole(path) as temporary:
+            temporary.write_text("new")
+            assert path.read_text() == "old"
+        assert opened.read() == "old"
     assert path.read_text() == "new"
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
@@ -152,3 +155,14 @@ def test_combinations_that_cannot_be_are_refused(clip, augmentation, message):
     clip = replace(part(Clip, recipe), **clip)
     with pytest.raises(UserError, match=message):
         check_augmentation(clip, replace(part(Augmentation, recipe), **augmentation))
+
+
+@pytest.mark.parametrize(
+    "cores, processes, workers", [(64, 1, 8), (6, 1, 6), (12, 4, 3), (2, 4, 1)]
+)
+def test_there_is_a_loader_process_for_each_core_up_to_eight(
+    monkeypatch, cores, processes, workers
+):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert default_workers() == workers

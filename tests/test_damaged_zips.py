@@ -3,7 +3,6 @@
 import struct
 import zipfile
 
-import numpy as np
 import pytest
 from conftest import write_frames
 from test_sources import kept_index, one_sentence, zip_folder  # noqa: F401
@@ -51,34 +50,6 @@ def content(archive):
         assert "\n" not in str(error)
         return None
     return found
-
-
-@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-@pytest.mark.parametrize("part", ["members", "directory", "end record"])
-def test_a_flipped_bit_is_found_or_does_not_matter(tmp_path, compression, part):
-    archive = tmp_path / "a.zip"
-    for name in "vw":
-        folder = write_frames(tmp_path / name, 4, size=(16, 16))
-        zip_folder(archive, folder, f"set/{name}/", compression=compression)
-    data, whole = archive.read_bytes(), content(archive)
-    end = data.rindex(b"PK\5\6")
-    start = int.from_bytes(data[end + 16 : end + 20], "little")
-    places = {"members": (0, start), "directory": (start, end), "end record": (end, len(data))}
-    good = {frame for frames in whole.values() for frame in frames}
-    noticed = 0
-    for bit in np.random.default_rng(7).integers(*np.multiply(places[part], 8), size=200):
-        wrong = bytearray(data)
-        wrong[bit // 8] ^= 1 << bit % 8
-        archive.write_bytes(wrong)
-        found = content(archive)
-        if found is None or found == whole:
-            noticed += found is None
-            continue
-        frames = [frame for frames in found.values() for frame in frames or [None]]
-        assert None in frames
-        assert set(frames) <= good | {None}
-        noticed += 1
-    assert noticed > 60
 
 
 def entry(archive, name, field, form, *values):
@@ -172,10 +143,7 @@ def test_a_small_member_that_unpacks_to_gigabytes_is_a_bad_frame(tmp_path):
 def test_a_damaged_index_is_made_again(archive, kept_index):  # noqa: F811
     index, whole = archive.with_name("a.zip.index"), content(archive)
     data = index.read_bytes()
-    for at in range(0, len(data), 7):
-        index.write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
-        assert content(archive) == whole
-        assert index.read_bytes() == data
-    for wrong in (b"", data[:-1], data + b"more", data[:8]):
+    for wrong in (b"", data[:-1], data + b"more", data[:8], data[:40] + b"x" + data[41:]):
         index.write_bytes(wrong)
         assert content(archive) == whole
+        assert index.read_bytes() == data

@@ -3,6 +3,7 @@ import pickle
 import time
 import tracemalloc
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from golden import UCF101_LISTS, is_published, kinetics_entries, ucf101_entries
@@ -40,6 +41,14 @@ def test_a_list_comes_back_as_it_was_written(tmp_path):
     assert [entry["path"] for entry in entries] == ["frames/a b", outside]  # inside: can be moved
     assert entries[0]["flow_path"] == "flow/{}/a b"
     assert not {"fps", "flow_path"} & entries[1].keys()  # unknown: left out
+
+
+def test_a_list_below_the_working_folder_can_move_with_its_videos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data/mine").mkdir(parents=True)
+    write_list(Path("data/mine/testlist01.json"), [Video("data/mine/frames/a", 0, "x", 9)])
+    (entry,) = json.loads(Path("data/mine/testlist01.json").read_text())
+    assert entry["path"] == "frames/a"
 
 
 def test_the_class_name_decides_and_disagreeing_labels_are_counted(tmp_path):

@@ -296,6 +296,27 @@ def test_one_process_needs_no_other():
     assert distributed.first_to_fail()
 
 
+@pytest.mark.parametrize("rank, local_rank, turn", [(0, 0, 0), (4, 0, 1), (5, 1, 2)])
+def test_the_first_process_comes_before_the_others_of_its_machine(
+    monkeypatch, rank, local_rank, turn
+):
+    waited = []
+    monkeypatch.setattr(distributed, "is_main", lambda: rank == 0)
+    monkeypatch.setattr(distributed, "local_rank", lambda: local_rank)
+    monkeypatch.setattr(distributed, "highest", waited.append)
+    with distributed.in_turn():
+        assert len(waited) == turn
+    assert len(waited) == 3
+
+
+def test_a_second_signal_is_not_for_the_run():
+    with GracefulStop() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
 def test_a_loop_that_a_signal_ends_leaves_nothing_open():
     """Whoever catches Stop holds its traceback, and with it all that was looped over."""
     closed = []

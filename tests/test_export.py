@@ -78,7 +78,7 @@ def test_missing_packages_are_named_before_the_work(tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_is_exported_with_what_it_knows(untrained, capsys):
-    path = Path("out/net.pt2")
+    path = Path("new/out/net.pt2")
     assert main(["--resume", str(untrained), "--export", str(path), "--device", "cpu"]) == 0
     about = json.loads(path.with_suffix(".json").read_text())
     assert about["class_names"] == ["down", "up"]

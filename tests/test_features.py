@@ -52,8 +52,8 @@ def test_the_network_sees_all_of_a_window(start, end, window, expected):
 def test_features_are_those_of_the_network_for_each_window(untrained):
     frames = write_frames(Path("videos/noise"), 20, size=(36, 40), scheme="{:03d}.png")
     argv = ["--videos", "videos", "--window", 9, "--step", 6, "--fps", 10]
-    assert extract(untrained, "out", *argv) == 0
-    found = np.load("out/noise.npz")
+    assert extract(untrained, "new/out", *argv) == 0
+    found = np.load("new/out/noise.npz")
     np.testing.assert_allclose(found["start"], [0, 0.6, 1.1])
     np.testing.assert_allclose(found["end"], [0.9, 1.5, 2.0])
     assert found["start_frame"].tolist() == [0, 6, 11]
@@ -153,6 +153,8 @@ def test_a_head_trained_on_kept_features_is_the_one_trained_through_the_network(
     b = heads.train_head(ThroughTheNetwork(), labels, model.head, **how)
     torch.testing.assert_close(a.weight, b.weight, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(a.weight, model.head.weight, atol=1e-2)
+    other = torch.nn.Linear(model.head.in_features, 2)  # what the old head was does not matter
+    assert torch.equal(a.weight, heads.train_head(kept, labels, other, **how).weight)
     c = heads.train_head(kept, labels, model.head, **how | {"seed": 4})
     assert not torch.allclose(a.weight, c.weight, atol=1e-3)
 

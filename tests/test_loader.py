@@ -6,6 +6,7 @@ import logging
 import math
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,7 +26,7 @@ from pt_dataset import sampling, transforms
 from pt_dataset.clip_dataset import TrainClips
 from pt_dataset.formats.flow import read_flow
 from pt_dataset.loader import train_loader, view_loader
-from pt_dataset.processes import memory
+from pt_dataset.processes import memory, signals
 from pt_dataset.sources import read_frames
 from pt_dataset.video_list import VideoList
 from pt_dataset.video_lists import check_clips, read_dataset
@@ -475,6 +477,9 @@ def test_batches_that_wait_fit_into_the_free_memory(monkeypatch, caplog):
         room["shm"] = 10e9
         assert memory.fitting(16, 600_000_000) == (8, 1)
         assert "8 of 16 processes" in caplog.text
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # processes of a run on this machine
+        assert memory.fitting(16, 600_000_000) == (2, 1)
+        monkeypatch.delenv("LOCAL_WORLD_SIZE")
         room["shm"] = 700e6
         assert memory.fitting(16, 600_000_000) == (1, 1)
         room["shm"] = 64e6
@@ -482,6 +487,17 @@ def test_batches_that_wait_fit_into_the_free_memory(monkeypatch, caplog):
             memory.fitting(16, 600_000_000)
         room |= {"shm": math.inf, "memory": math.inf}  # not known
         assert memory.fitting(16, 600_000_000) == (16, 2)
+
+
+def test_signals_to_all_processes_are_not_for_loaders(monkeypatch):
+    handlers, blocked = {}, []
+    monkeypatch.setattr(signals.signal, "signal", handlers.__setitem__)
+    monkeypatch.setattr(signals.signal, "pthread_sigmask", lambda how, which: blocked.extend(which))
+    monkeypatch.setattr(signals.threading, "Thread", lambda **how: SimpleNamespace(start=int))
+    monkeypatch.setattr(signals.gc, "freeze", int)
+    signals.set_up_worker(0)
+    assert handlers == dict.fromkeys((signal.SIGINT, signal.SIGUSR1), signal.SIG_IGN)
+    assert blocked == [signal.SIGTERM]
 
 
 def test_the_bytes_of_a_batch_are_known_before(tiny_set, monkeypatch):

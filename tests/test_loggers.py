@@ -55,6 +55,14 @@ def test_every_mistake_is_in_the_picture(channels):
     assert large == {(gray,) * 3 for gray in frames}
 
 
+@pytest.mark.parametrize("is_main", [True, False])
+def test_the_first_process_alone_shows_a_bar(monkeypatch, is_main):
+    monkeypatch.setattr(loggers.distributed, "is_main", lambda: is_main)
+    with loggers.progress_bar(range(3), "x", 3, "step") as bar:
+        assert bar.disable is not is_main
+        assert list(bar) == [0, 1, 2]
+
+
 def test_a_resume_drops_a_validation_that_is_done_again(tmp_path):
     files = loggers.ValidationFiles(tmp_path, 0)
     files.log_epoch({"epoch": 2, "step": 20}, validated([(0, 1, 0.5)]))

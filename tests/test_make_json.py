@@ -12,6 +12,8 @@ import pytest
 from config import INTERRUPTED
 from pt_dataset import make_json
 from pt_dataset.datalist import read_classes, read_list
+from pt_dataset.listing.find_videos import Names, find_videos
+from pt_dataset.listing.list_files import read_label_file
 from pt_dataset.listing.splits import split_folds, split_groups
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -151,6 +153,19 @@ def test_each_video_is_in_one_of_the_test_lists_of_a_cross_validation(frames, se
     assert "--splits 1 2 3" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_large_groups_are_dealt_out_first(seed):
+    groups = {f"a/{i}": "large" if i < 3 else f"single {i}" for i in range(6)}
+    folds = split_folds(groups, top_folders(groups), 2, seed)
+    assert [[*fold.values()].count("test") for fold in folds] == [3, 3]
+
+
+def test_a_path_that_two_videos_end_with_is_none_of_them():
+    names = Names(["one/a/v1", "two/a/v1", "two/b/v1"])
+    assert names.find("b/v1") == names.find("data/two/b/v1") == "two/b/v1"
+    assert names.find("a/v1") is names.find("v1") is None
+
+
 def test_folds_have_as_many_videos_of_each_class_as_can_be():
     groups = {f"{name}/v{i}": f"{name}/v{i}" for name in "abc" for i in range(11)}
     folds = split_folds(groups, top_folders(groups), 4, seed=0)
@@ -190,7 +205,7 @@ def test_a_split_file_decides(frames, capsys, start):
     assert paths("train") == ["a/v00", "b/v1.2"]
     assert paths("test") == ["a/v01", "a/v02"]
     out = capsys.readouterr().out
-    assert "1 lines of split.csv name a video that FRAMES does not have" in out
+    assert "\n1 lines of split.csv name a video that FRAMES does not have" in f"\n{out}"
     assert "warning: 1 videos are not in split.csv, so in no list" in out
 
 
@@ -220,6 +235,22 @@ def test_one_zip_is_a_folder_of_classes_too(frames, top):
     assert {(e["path"], e["class_name"], e["num_frames"]) for e in entries} == {
         (f"{frames}.zip/{top}{name}", name[0], 3) for name in ("a/v1", "a/v2", "b/day 1/v1", "b/v2")
     }
+
+
+@pytest.mark.parametrize("top", ["", "packed/"])
+def test_only_a_folder_that_all_of_a_zip_lies_in_is_no_part_of_names(frames, top):
+    frames.mkdir()
+    with zipfile.ZipFile(frames / "all.zip", "w") as archive:
+        for name in ("train/a/v0", "val/a/v1", "val/b/v0"):
+            archive.writestr(f"{top}{name}/image_00001.jpg", "")
+    assert sorted(find_videos(frames / "all.zip").paths) == ["train/a/v0", "val/a/v1", "val/b/v0"]
+
+
+def test_lines_of_a_file_of_labels_without_a_video_are_counted(frames, capsys):
+    frames.parent.joinpath("labels.csv").write_text("video,label\na/v1,x\nv2,y\nv3,y\n")
+    listed = read_label_file(Path("labels.csv"), ["a/v1", "a/v2"])
+    assert listed.labels == {"a/v1": "x", "a/v2": "y"}
+    assert capsys.readouterr().out.startswith("1 lines of labels.csv name a video")
 
 
 def test_a_zip_a_video_is_listed_and_a_broken_one_named(frames, capsys):
@@ -258,7 +289,7 @@ def write_lists(train, val, classes=None):
 
 
 @pytest.mark.parametrize("line", ["/old/place/{} 7 {}", "{} {}", "{}.avi {}", "./{}/ 9 {}"])
-def test_lists_of_tsn_and_mmaction2_decide_on_split_and_labels(frames, line):
+def test_lists_of_tsn_and_mmaction2_decide_on_split_and_labels(frames, line, capsys):
     for name in ("run/v 1", "run/v2", "caf\u00e9 'au' lait/v1", "caf\u00e9 'au' lait/v3"):
         add_frames(frames / name)
     rows = [line.format("run/v 1", 1), line.format("caf\u00e9 'au' lait/v1", 0)]
@@ -266,6 +297,7 @@ def test_lists_of_tsn_and_mmaction2_decide_on_split_and_labels(frames, line):
     assert paths("train") == ["caf\u00e9 'au' lait/v1", "run/v 1"]
     assert paths("test") == ["run/v2"]
     assert read_classes(Path("videos_dataset/mine/classes.txt")) == ["caf\u00e9 'au' lait", "run"]
+    assert capsys.readouterr().out.startswith("1 lines of train.txt and val.txt name a video")
 
 
 def test_a_class_file_names_the_labels_of_lists(frames):

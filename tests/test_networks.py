@@ -25,6 +25,8 @@ def test_a_network_keeps_the_contract(arch):
     logits.sum().backward()
     trained = [p for p in model.parameters() if p.requires_grad]
     assert all(p.grad is not None for p in trained)
+    model.dropout.p = 1.0  # of all features the head sees nothing
+    assert torch.equal(model(clip), model.head.bias.expand(2, 5))
     features = model.eval().forward_features(clip)
     assert features.shape == (2, model.head.in_features)
     assert not any(key.startswith("module.") for key in model.state_dict())

@@ -128,6 +128,7 @@ def test_a_resumed_run_keeps_its_options_and_the_command_line_wins(tmp_path):
     opts = parse_opts(["--resume", str(tmp_path / "last.pth"), "--epochs", "9"])
     assert (opts.arch, opts.epochs, opts.lr) == ("i3d", 9, 0.5)
     assert opts.name is None  # the run goes on in its own folder
+    assert opts.sources["workers"] == "default"  # those of this machine
 
 
 def test_a_resumed_run_stays_on_its_page_and_one_that_branches_off_does_not(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from config import Preprocessing
 from models.i3d import I3D, ConvBnRelu3d
 from utils import precision
 from utils.classifier import ClipClassifier, Normalize
@@ -128,11 +129,16 @@ def test_normalization_is_a_channels_last_view():
 
 def test_normalization_knows_bgr_and_pixels_up_to_255():
     clips = torch.randint(0, 256, (1, 2, 4, 4, 3), dtype=torch.uint8)
-    x = Normalize((104, 117, 128), (1, 1, 1), (0, 255), "BGR")(clips)
+    pixels = {"mean": (104, 117, 128), "std": (1, 1, 1), "value_range": (0, 255)}
+    x = Normalize.matching(Preprocessing(clip_len=2, channel_order="BGR", **pixels))(clips)
     expected = clips.flip(-1).permute(0, 4, 1, 2, 3) - torch.tensor([104, 117, 128]).view(
         3, 1, 1, 1
     )
     torch.testing.assert_close(x, expected.float())
+    black = torch.zeros(1, 1, 1, 1, 3, dtype=torch.uint8)
+    normalize = Normalize((0.5,) * 3, (0.5,) * 3, (-1.0, 1.0))
+    for value, pixel in ((-3.0, black), (1.0, black + 255)):
+        torch.testing.assert_close(normalize(pixel), torch.full((1, 3, 1, 1, 1), value))
 
 
 def test_bfloat16_logits_are_float32_and_close(net):

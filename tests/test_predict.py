@@ -29,8 +29,9 @@ CPU = ["--device", "cpu", "--workers", "0"]
 
 def predict(checkpoint, *argv):
     """Exit status of --predict and what it wrote."""
-    status = main(["--resume", str(checkpoint), "--predict", *map(str, argv), *CPU])
-    return status, json.loads(Path("predicted.json").read_text())
+    how = ["--resume", str(checkpoint), "--out", "new/answers", *CPU]
+    status = main([*how, "--predict", *map(str, argv)])
+    return status, json.loads(Path("new/answers/predicted.json").read_text())
 
 
 def write_mp4(path, count=20, fps=10.0):
@@ -140,7 +141,7 @@ def test_files_folders_and_zips_are_predicted_and_broken_ones_named(untrained, c
     printed = capsys.readouterr().out
     assert all(error in printed for error in errors)
     assert "mixed/clip.mp4 (20 frames, 2.0 s)" in printed
-    rows = list(csv.DictReader(Path("predicted.csv").read_text().splitlines()))
+    rows = list(csv.DictReader(Path("new/answers/predicted.csv").read_text().splitlines()))
     assert len(rows) == 6  # three videos, two classes
     assert {row["rank"] for row in rows} == {"1", "2"}
 
@@ -156,8 +157,10 @@ def test_a_frame_that_breaks_off_is_named_and_the_next_video_goes_on(untrained):
 
 def test_windows_of_a_long_video_give_a_timeline_and_a_picture(untrained):
     video = write_mp4(Path("long.mp4"), count=50)
-    status, found = predict(untrained, video, "--sliding-window", "2")
+    status, found = predict(untrained, video, "--sliding-window", "2", "--annotate", "with.mp4")
     assert status == 0
+    with av.open("with.mp4") as container:
+        assert len(list(container.decode(video=0))) == 50
     timeline = found["videos"][0]["timeline"]
     assert [(span["start"], span["end"]) for span in timeline] == [(0, 2), (1, 3), (2, 4), (3, 5)]
     mean = sum(
@@ -165,7 +168,7 @@ def test_windows_of_a_long_video_give_a_timeline_and_a_picture(untrained):
     ) / len(timeline)
     whole = {p["class_name"]: p["score"] for p in found["videos"][0]["predictions"]}
     assert whole["up"] == pytest.approx(mean, abs=1e-4)
-    assert Path("timeline_long.png").stat().st_size > 5000
+    assert Path("new/answers/timeline_long.png").stat().st_size > 5000
 
 
 def test_frames_without_a_rate_need_one_for_windows(untrained):

@@ -3,6 +3,7 @@ import io
 import itertools
 import pickle
 import random
+import re
 import struct
 
 import numpy as np
@@ -516,7 +517,10 @@ def test_every_entry_builds_its_network_and_tells_what_it_expects(name):
     entry = WEIGHTS[name]
     with torch.device("meta"):
         ResNet3D(**entry.arch_args)
-    assert entry.sha256 in entry.url
+    has_checksum = not entry.url.startswith("https://dl.fbaipublicfiles.com")
+    assert len(entry.sha256) == 8 * has_checksum and entry.sha256 in entry.url
+    if said := re.search(r"[_-](8x8|32x2)", entry.url):  # frames x stride
+        assert said[1] == f"{entry.preprocessing.clip_len}x{entry.preprocessing.stride}"
     assert entry.url not in {WEIGHTS[n].url for n in WEIGHTS if n != name}
     pixels = entry.preprocessing
     for mean, std in zip(pixels.mean, pixels.std, strict=True):

@@ -50,7 +50,7 @@ def classifier_of(model):
 
 
 def settings_of(lr=0.1, **changes):
-    return Optimization(epochs=1, batch_size=8, lr=lr, schedule="step", **changes)
+    return Optimization(**{"epochs": 1, "batch_size": 8, "lr": lr, "schedule": "step"} | changes)
 
 
 def make_trainer(model, *, micro_batch=8, frozen=(), device=CPU, steps_per_epoch=2, **settings):
@@ -129,10 +129,32 @@ def test_the_gradient_is_that_of_the_mean_loss_and_clipped_as_a_whole(batches):
         frozen=freeze_norms(model),
     )  # fmt: skip
     trainer.classifier.eval()
+    # of fp16: the length that is cut is that of the gradients themselves
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=1024)
     trainer.train_batch(clips, labels)
     assert norm > 0.01
     for p, new in zip(wanted, trainer.parameters, strict=True):
         torch.testing.assert_close(new, p - 0.01 * p.grad / (norm + 1e-6), rtol=0, atol=1e-12)
+
+
+def test_each_step_has_the_rate_of_its_own_number(batches):
+    trainer = make_trainer(make_net(), lr=0.3, warmup_epochs=1, epochs=3, schedule="cosine")
+    rates = []
+    for _ in range(3):
+        for metrics in trainer.steps(iter(split(*batches)), log_every=1):
+            assert metrics["lr"] == trainer.optimizer.param_groups[0]["lr"]
+            rates.append(metrics["lr"])
+        assert trainer.end_epoch({"val/loss": 0.0})["lr"] == rates[-1]
+    half = 0.3 * (1 + math.cos(math.pi / 4)) / 2
+    assert rates == pytest.approx([0.1, 0.2, 0.3, half, 0.15, 0.3 - half])
+
+
+def test_averaging_may_begin_or_end_where_a_run_goes_on():
+    averaged, plain = make_trainer(make_net(), ema=0.9), make_trainer(make_net())
+    states = averaged.state_dict(), plain.state_dict()
+    plain.load_state_dict(states[0])
+    averaged.load_state_dict(states[1])
+    assert averaged.ema is not None and plain.ema is None
 
 
 @pytest.mark.parametrize("done", [1, 2])  # of two steps
@@ -402,6 +424,8 @@ def test_a_blend_is_a_function_of_seed_and_step_and_mostly_its_own_clip():
     assert torch.equal(again.partners, blends[7].partners)
     assert len({blend.share for blend in blends}) == 20
     assert all(0.5 <= blend.share <= 1 for blend in blends)
+    assert all(sorted(blend.partners.tolist()) == list(range(8)) for blend in blends)
+    assert len({tuple(blend.partners.tolist()) for blend in blends}) == 20
 
 
 def test_label_smoothing_takes_its_share_from_the_label():
@@ -441,6 +465,8 @@ def test_precise_batch_norm_has_the_statistics_of_its_batches(batches):
     seen = []
     model.features.stem[0].register_forward_hook(lambda m, i, output: seen.append(output))
     momentum = model.features.stem[1].momentum
+    model.features.stem[1].running_mean.fill_(100)  # of long ago
+    model.features.stem[1].num_batches_tracked.fill_(7)
     measure_norms(classifier, split(*batches, batch_size=5), 2, 5, CPU, frozen=[])
     means = torch.stack([output.mean(dim=(0, 2, 3, 4)) for output in seen])
     assert len(seen) == 2

@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
 from test_resume import RUN, lines
 
-from config import UserError
+from config import Preprocessing, UserError
 from main import main
+from utils import build
 from utils.actions.plan import bottleneck, suggestions, total_hours
 from utils.classifier import ClipClassifier, Normalize
 from utils.options.compile import compiled
@@ -28,7 +31,14 @@ def log_of(name):
     return "\n".join(lines(name, "log.txt"))
 
 
-def test_averaged_weights_are_evaluated_and_said_so(in_tiny_set):
+def test_averaged_weights_are_evaluated_and_said_so(in_tiny_set, monkeypatch):
+    score, evaluated = build.score, []
+
+    def noted(run, *args, **how):
+        evaluated.append(run.model.head.weight.clone())
+        return score(run, *args, **how)
+
+    monkeypatch.setattr("main.score", noted)
     assert main([*RUN, "--name", "ema", "--epochs", "1", "--ema", "0.5"]) == 0
     folder = Path("saved_model/ema")
     first = json.loads((folder / "result.json").read_text())
@@ -38,6 +48,9 @@ def test_averaged_weights_are_evaluated_and_said_so(in_tiny_set):
     assert not torch.equal(state["model"][key], state["ema"]["average"][key])
     assert main(["--resume", str(folder / "last.pth"), "--evaluate", "--device", "cpu"]) == 0
     assert json.loads((folder / "result.json").read_text()) == first
+    # in the validation, in the report at the end, and with --evaluate
+    assert len(evaluated) == 3
+    assert all(torch.equal(weight, state["ema"]["average"][key]) for weight in evaluated)
 
 
 def test_a_run_says_what_its_numbers_came_from(in_tiny_set):
@@ -139,6 +152,22 @@ def test_multiply_adds_are_counted_without_computing():
 def test_the_peak_of_a_gpu_is_found_by_its_name(monkeypatch, name, precision, peak):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
     assert peak_flops(torch.device("cuda"), precision) == peak
+
+
+@pytest.mark.parametrize("processes, gpus, expected", [(1, 1, 50), (4, 1, 200), (1, 3, 150)])
+def test_the_peak_of_a_run_is_that_of_all_its_devices(monkeypatch, processes, gpus, expected):
+    monkeypatch.setattr("utils.options.flops.clips_per_s", lambda *_: 50)
+    monkeypatch.setattr("utils.distributed.world_size", lambda: processes)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    model = torch.nn.Identity()
+    run = SimpleNamespace(
+        device=torch.device("cuda"),
+        model=model,
+        preprocessing=Preprocessing(clip_len=2, mean=(0.5,) * 3, std=(0.5,) * 3),
+        precision="bf16",
+        classifier=mock.Mock(spec=torch.nn.DataParallel) if gpus > 1 else model,
+    )
+    assert build.clips_per_s_at_peak(run) == expected
 
 
 @pytest.fixture

@@ -53,6 +53,7 @@ def log_to():
         logger = Page(env, port=port, say=said.append, **({"autostart": False} | options))
         logger.said = said
         loggers.append(logger)
+        assert logger._thread.daemon  # a server that hangs does not keep the run from ending
         return logger
 
     yield make

@@ -324,7 +324,13 @@ def server(tmp_path):
         def log_message(self, *args):
             pass
 
-        def do_GET(self):  # cut.pt comes in two parts
+        def do_GET(self):  # cut.pt comes in two parts, bare.pt whole and without its length
+            if self.path.endswith("bare.pt"):
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write((tmp_path / "web" / "bare.pt").read_bytes())
+                self.close_connection = True
+                return None
             if not self.path.endswith("cut.pt"):
                 return super().do_GET()
             content = (tmp_path / "web" / "cut.pt").read_bytes()
@@ -386,6 +392,12 @@ def test_a_download_that_ends_early_goes_on_where_it_ended(tmp_path, server, fol
     assert [file.suffix for file in folder.iterdir()] == [".part"]  # never under the final name
     assert fetch(entry).read_bytes() == b"half of the weights"
     assert len(list(folder.iterdir())) == 1
+
+
+def test_a_server_that_sends_all_again_without_its_length_gives_the_file(tmp_path, server, folder):
+    (tmp_path / "web" / "bare.pt").write_bytes(b"weights")
+    (folder / "bare.part").write_bytes(b"wei")
+    assert fetch(entry_for(f"{server}/bare.pt")).read_bytes() == b"weights"
 
 
 @pytest.mark.parametrize("url", ["{}/none.pt", "http://127.0.0.1:9/w.pt"])
