@@ -125,9 +125,10 @@ def remove_unfinished(folders: Iterable[Path], mark: str) -> None:
     """Removes what a process that has ended, of that MARK, was writing in these folders."""
     for path in (path for folder in folders for path in folder.glob(f".*.{mark}-*.partial")):
         if path.is_dir():
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
         else:
-            path.unlink()
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 @contextlib.contextmanager
@@ -152,12 +153,10 @@ def owned(path: str | os.PathLike, wait: float = 0, inside: bool = False) -> Ite
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(_locked(lock, path, wait))
-            file.seek(0)
-            before = file.read().partition("\n")[2]
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n{MARK}")
-            file.flush()
             stack.callback(lock.unlink, missing_ok=True)  # while it is ours: before it is closed
+            before = _owner(file)[1]
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n{MARK}".encode())
         except (OSError, ImportError) as error:  # Windows has no such locks
             reason = getattr(error, "strerror", None) or error
             log.warning(f"{lock} cannot be locked ({reason}): let nothing else write to {path} now")
@@ -165,7 +164,14 @@ def owned(path: str | os.PathLike, wait: float = 0, inside: bool = False) -> Ite
         yield before
 
 
-def _locked(lock: Path, path: str | os.PathLike, wait: float) -> IO[str]:
+def _owner(file: IO[bytes]) -> tuple[str, str]:
+    """Who locked it last, in words, and the MARK of that process, or ""."""
+    file.seek(0)
+    who, _, mark = file.read(1000).decode("utf-8", "replace").partition("\n")
+    return who or "another process", mark if re.fullmatch("[0-9a-f]{8}", mark) else ""
+
+
+def _locked(lock: Path, path: str | os.PathLike, wait: float) -> IO[bytes]:
     """The open file `lock`, locked; see `owned`."""
     # unlike flock's, these locks do not pass to the processes that load data, which may live on for
     # some seconds after this one was killed
@@ -174,7 +180,7 @@ def _locked(lock: Path, path: str | os.PathLike, wait: float) -> IO[str]:
     deadline, told = time.monotonic() + wait, False
     while True:
         with contextlib.ExitStack() as stack:
-            file = stack.enter_context(open(lock, "a+", encoding="utf-8"))
+            file = stack.enter_context(open(lock, "a+b", buffering=0))
             try:
                 lockf(file, LOCK_EX | LOCK_NB)
                 with contextlib.suppress(FileNotFoundError):  # its owner has removed it meanwhile
@@ -182,8 +188,7 @@ def _locked(lock: Path, path: str | os.PathLike, wait: float) -> IO[str]:
                         stack.pop_all()
                         return file
             except BlockingIOError:
-                file.seek(0)
-                owner = file.readline().strip() or "another process"
+                owner = _owner(file)[0]
                 if time.monotonic() >= deadline:
                     raise UserError(
                         f"{path} is in use by {owner}; wait until that ends, or choose another name"

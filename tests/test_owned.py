@@ -144,6 +144,16 @@ def test_a_file_that_its_owner_removed_meanwhile_is_no_lock(tmp_path, monkeypatc
     assert len(tried) == 2
 
 
+@pytest.mark.parametrize("left", ["", "process 1 on there\n*", "\x1b\n../*", b"\xff\0"])
+def test_a_lock_that_was_left_half_written_removes_nothing(tmp_path, left):
+    (tmp_path / ".x.lock").write_bytes(left if isinstance(left, bytes) else left.encode())
+    partial = unfinished(tmp_path / "x")
+    partial.touch()
+    with owned(tmp_path / "x") as before:
+        assert before == ""
+    assert names(tmp_path) == [partial.name]
+
+
 @pytest.mark.parametrize("why", ["no locks", "read-only"])
 def test_a_disk_without_locks_is_said(tmp_path, monkeypatch, caplog, why):
     if why == "no locks":
