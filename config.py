@@ -5,11 +5,16 @@ Each number of a recipe has its source or reason beside it.
 
 import argparse
 import contextlib
+import itertools
+import logging
 import math
 import os
 import re
 import reprlib
+import shutil
+import socket
 import sys
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import (
@@ -26,6 +31,7 @@ from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import (
+    IO,
     Annotated,
     Any,
     ClassVar,
@@ -44,6 +50,9 @@ INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 # anew in each class
 UCF_NAME = re.compile(r"(?:v_(?P<class_name>\w+))?_(?P<number>g\d+)_c\d+", re.IGNORECASE)
 LOW_HIGH = ("LOW", "HIGH")
+MARK = os.urandom(4).hex()  # of this process, in the names of what it has not finished
+_numbers = itertools.count()
+log = logging.getLogger("video")
 
 
 class Dataclass(Protocol):
@@ -97,15 +106,97 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def unfinished(path: Path) -> Path:
-    """The hidden name that `path` has until it is complete.
+    """A hidden name for `path` until it is complete, another one each time.
 
-    It is always the same, so that what a kill leaves is overwritten, and short enough where the
-    name of `path` is as long as a name can be: 255 bytes.
+    No other process has it, nor does another thread.
     """
+    return _beside(path, f"{MARK}-{os.getpid()}-{next(_numbers)}.partial")
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """The hidden name that begins as that of `path`, short enough where that is the longest."""
     name = path.name
-    if len(name) > 60:  # characters, of up to four bytes
-        name = f"{name[:50]}.{zlib.crc32(os.fsencode(name)):08x}"
-    return path.with_name(f".{name}.partial")
+    if len(name) > 50:  # characters, of up to four bytes; 255 bytes are the most
+        name = f"{name[:40]}.{zlib.crc32(os.fsencode(name)):08x}"
+    return path.parent / f".{name}.{ending}"
+
+
+def remove_unfinished(folders: Iterable[Path], mark: str) -> None:
+    """Removes what a process that has ended, of that MARK, was writing in these folders."""
+    for path in (path for folder in folders for path in folder.glob(f".*.{mark}-*.partial")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+@contextlib.contextmanager
+def owned(path: str | os.PathLike, wait: float = 0, inside: bool = False) -> Iterator[str]:
+    """Inside, no other process that asks as well writes to `path`, a file or folder.
+
+    It holds a lock on a hidden file, which the system takes from a process that has ended, however
+    that was. What such a one left unfinished in `path` and beside it is removed; it yields the MARK
+    of that process, or "". Of a disk without locks it says so, and that is all.
+
+    Args:
+        wait: for so many seconds for another owner to end.
+        inside: the hidden file is in the folder, which is made, and not beside it.
+
+    Raises:
+        UserError: another process has it for longer than that.
+    """
+    real = Path(os.path.realpath(path))
+    lock = real / ".lock" if inside else _beside(real, "lock")
+    with contextlib.ExitStack() as stack:
+        before = ""
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(_locked(lock, path, wait))
+            stack.callback(lock.unlink, missing_ok=True)  # while it is ours: before it is closed
+            before = _owner(file)[1]
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n{MARK}".encode())
+        except (OSError, ImportError) as error:  # Windows has no such locks
+            reason = getattr(error, "strerror", None) or error
+            log.warning(f"{lock} cannot be locked ({reason}): let nothing else write to {path} now")
+        remove_unfinished({real, real.parent}, before)
+        yield before
+
+
+def _owner(file: IO[bytes]) -> tuple[str, str]:
+    """Who locked it last, in words, and the MARK of that process, or ""."""
+    file.seek(0)
+    who, _, mark = file.read(1000).decode("utf-8", "replace").partition("\n")
+    return who or "another process", mark if re.fullmatch("[0-9a-f]{8}", mark) else ""
+
+
+def _locked(lock: Path, path: str | os.PathLike, wait: float) -> IO[bytes]:
+    """The open file `lock`, locked; see `owned`."""
+    # unlike flock's, these locks do not pass to the processes that load data, which may live on for
+    # some seconds after this one was killed
+    from fcntl import LOCK_EX, LOCK_NB, lockf
+
+    deadline, told = time.monotonic() + wait, False
+    while True:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(open(lock, "a+b", buffering=0))
+            try:
+                lockf(file, LOCK_EX | LOCK_NB)
+                with contextlib.suppress(FileNotFoundError):  # its owner has removed it meanwhile
+                    if os.path.samestat(os.fstat(file.fileno()), os.stat(lock)):
+                        stack.pop_all()
+                        return file
+            except BlockingIOError:
+                owner = _owner(file)[0]
+                if time.monotonic() >= deadline:
+                    raise UserError(
+                        f"{path} is in use by {owner}; wait until that ends, or choose another name"
+                    ) from None
+                if not told:
+                    log.warning(f"waiting for {owner}, which writes to {path}")
+                told = True
+                time.sleep(0.2)
 
 
 def option(default: Any = MISSING, help: str = "", **facts: Any) -> Any:

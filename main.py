@@ -56,6 +56,8 @@ from utils.run import (
     choose_preprocessing,
     clips_at_once,
     network_arguments,
+    owned_results,
+    owned_run,
     pick_device,
     read_lists,
     run_folder,
@@ -85,12 +87,12 @@ def main(argv: list[str] | None = None) -> int:
     if opts.action in WITHOUT_LISTS:
         return action_named(opts.action)(opts)
     argv = sys.argv[1:] if argv is None else argv
-    with distributed.joined(argv):
-        opts = distributed.from_main(lambda: opts)
+    with distributed.joined(argv), owned_run(opts, argv) as opts:
         if opts.splits:  # one after the other, each as if it had been typed
             return action_named("splits")(opts, argv, main)
         run = set_up(opts)
-        with GracefulStop() as stop:  # a signal lets the step in hand be finished
+        # a signal lets the step in hand be finished
+        with owned_results(run), GracefulStop() as stop:
             action = {"train": train, "evaluate": evaluate}.get(opts.action)
             try:
                 return (action or action_named(opts.action))(run, stop)

@@ -9,7 +9,6 @@ two it is.
 
 import argparse
 import math
-import os
 import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
+from config import owned, unfinished
 from pt_dataset.datalist import write_list
 from pt_dataset.video_list import Video
 
@@ -107,10 +107,16 @@ def write_video(folder: Path, part: str, index: int) -> Video:
 def write_demo(data_root: Path) -> Path:
     """Writes <data-root>/demo, whole or not at all, unless it is there; returns the folder."""
     folder = data_root / "demo"
-    if folder.exists():
-        return folder
-    temporary = data_root / f".demo.{os.getpid()}"
-    temporary.mkdir(parents=True)
+    if not folder.exists():
+        with owned(folder, wait=math.inf):  # runs that start together share one
+            if not folder.exists():
+                write_demo_to(folder)
+    return folder
+
+
+def write_demo_to(folder: Path) -> None:
+    temporary = unfinished(folder)
+    temporary.mkdir()
     try:
         # forked, as the loader's processes are: a spawned one would import main.py, all of torch
         with ProcessPoolExecutor(mp_context=get_context("fork")) as pool:
@@ -123,7 +129,6 @@ def write_demo(data_root: Path) -> Path:
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return folder
 
 
 def main() -> None:

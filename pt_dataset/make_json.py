@@ -16,6 +16,7 @@ of its class. The lists land in <data-root>/NAME; the videos stay where they are
 """
 
 import argparse
+import math
 import os
 import re
 import shlex
@@ -27,7 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
-from config import DATASETS, Parser, UserError, whole
+from config import DATASETS, Parser, UserError, owned, whole
 from pt_dataset.datalist import HALF_REPLACED, any_case, list_text
 from pt_dataset.listing import annotated_sets, known_sets
 from pt_dataset.listing.find_videos import (
@@ -71,8 +72,7 @@ def write_lists(folder: Path, classes: list[str], lists: dict[str, list[Video]])
     for name, videos in lists.items():
         labelled = [video._replace(label=labels[video.class_name]) for video in videos]
         texts[folder / f"{name}.json"] = list_text(labelled, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as together:
+    with owned(folder, wait=math.inf, inside=True), ExitStack() as together:
         for path, text in texts.items():
             together.enter_context(whole(path)).write_text(text, encoding="utf-8")
         (folder / HALF_REPLACED).touch()  # all are written; leaving replaces one after another

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also 
 
 from tqdm import tqdm
 
-from config import Parser, UserError, whole
+from config import Parser, UserError, owned, remove_unfinished, whole
 from pt_dataset.formats.frame_names import by_kind, has_frames, in_order
 from pt_dataset.listing.folders import LONGEST_NAME, walk
 from pt_dataset.listing.made_from import sampled
@@ -68,7 +68,7 @@ def add_frames(archive: zipfile.ZipFile, folder: Path, names: list[str], inside:
 def new_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     """A zip to write, which takes its name when it is complete and vanishes when it is not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
+    with whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         yield archive
 
 
@@ -91,19 +91,25 @@ def pack_set(frames: Path, folders: list[tuple[str, list[str]]], out: Path) -> N
     """Writes one zip of all folders."""
     if out.suffix.lower() != ".zip":
         raise UserError(f"{out} does not end in .zip; for a zip a video add --per-video")
-    if out.exists():
-        raise UserError(f"{out} exists; remove it, or name another one")
-    with new_zip(out) as archive:
-        for path, names in tqdm(folders, "packing", unit="video"):
-            add_frames(archive, frames / path, names, "" if path == "." else f"{path}/")
+    with owned(out):
+        if out.exists():
+            raise UserError(f"{out} exists; remove it, or name another one")
+        with new_zip(out) as archive:
+            for path, names in tqdm(folders, "packing", unit="video"):
+                add_frames(archive, frames / path, names, "" if path == "." else f"{path}/")
 
 
 def pack_videos(
-    frames: Path, folders: list[tuple[str, list[str]]], out: Path, problems: list[str]
+    frames: Path,
+    folders: list[tuple[str, list[str]]],
+    out: Path,
+    problems: list[str],
+    killed: str,
 ) -> tuple[int, int]:
     """Writes a zip for each folder that has none yet; returns how many, and how many have one.
 
-    `problems` gets a sentence for each that cannot have one, or has that of other frames.
+    `problems` gets a sentence for each that cannot have one, or has that of other frames. What the
+    owner of `out` that was `killed`, see config.owned, left unfinished is removed.
     """
     todo, num_before = [], 0
     for path, names in folders:
@@ -118,6 +124,7 @@ def pack_videos(
         else:
             why = f"has other frames than {frames / path}; remove it, and these are packed"
             problems.append(f"{target}: {why}")
+    remove_unfinished({target.parent for *_, target in todo}, killed)
     for folder, names, target in tqdm(todo, "packing", unit="video", disable=not todo):
         with new_zip(target) as archive:
             add_frames(archive, folder, names, "")
@@ -138,7 +145,8 @@ def pack_folders(*, frames: Path, out: Path, per_video: bool) -> int:
         raise UserError(f"{frames} has no folder of numbered .jpg or .png files{why}")
     num_packed, num_before = len(folders), 0
     if per_video:
-        num_packed, num_before = pack_videos(frames, folders, out, problems)
+        with owned(out, inside=True) as killed:
+            num_packed, num_before = pack_videos(frames, folders, out, problems, killed)
     else:
         pack_set(frames, folders, out)
     for problem in problems:

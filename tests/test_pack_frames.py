@@ -84,7 +84,8 @@ def test_a_zip_a_video_goes_on_where_it_stopped(tmp_path, frames, capsys):
     for clip in CLIPS:
         same_frames(f"{out / clip}.zip", frames / clip)
     (out / "flat.zip").unlink()
-    (out / ".flat.zip.partial").write_bytes(b"half")
+    (out / ".lock").write_text("process 1 on there\nc0ffee01")  # of a process that was killed
+    (out / ".flat.zip.c0ffee01-1-0.partial").write_bytes(b"half")
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.zip")}
     capsys.readouterr()
     assert pack_frames.main([str(frames), "--per-video", str(out)]) == 0
@@ -161,7 +162,7 @@ def test_an_interrupted_run_leaves_nothing_half(tmp_path):
         frame.with_name(f"image_{i:05d}.jpg").hardlink_to(frame)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([*TOOL, tmp_path / "frames", tmp_path / "a.zip"], **pipes) as process:
-        while not (tmp_path / ".a.zip.partial").exists():
+        while not list(tmp_path.glob(".a.zip.*.partial")):
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)

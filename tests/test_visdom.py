@@ -20,6 +20,7 @@ import pytest
 from utils.live_page import assets, page, panes
 from utils.live_page import server as visdom_server
 from utils.live_page.page import Page
+from utils.live_page.run_files import Folder
 
 
 def wait_until(condition, seconds=5.0):
@@ -117,6 +118,39 @@ def fake():
     server = FakeVisdom()
     yield server
     server.stop()
+
+
+OURS = Folder("here", 7, "/home/us/saved_model/run")
+
+
+@pytest.mark.parametrize(
+    "theirs, shared",
+    [
+        (OURS, True),
+        (OURS._replace(host="node2"), True),  # it went on there
+        (OURS._replace(inode=8), True),  # it was removed and made anew
+        (None, True),  # of an earlier version
+        (OURS._replace(path="/home/them/saved_model/run"), False),
+        (OURS._replace(host="container", inode=8), False),  # where paths are alike
+    ],
+)
+def test_a_page_belongs_to_a_run_folder(fake, log_to, theirs, shared):
+    table = panes.tables_pane({"a": '"<b>"'}, folder=theirs)["data"][0]["content"]
+    stored = {"title": "run", "content": table}
+    fake.stored = {"run": stored, "loss": {"title": "loss", "content": {}}}
+    logger = log_to(fake.port, folder=OURS)
+    logger.show("run", partial(panes.tables_pane, {"arch": "i3d"}, folder=OURS))
+    assert logger.wait_until_shown()
+    used = {message["eid"] for path, message in fake.posts if path in ("/events", "/close")}
+    assert used == {logger.env}
+    assert (logger.env == "run") is shared
+    assert logger.said == [f"visdom: {logger.url}"]
+    assert panes.folder_of({"content": fake.windows["run"]["data"][0]["content"]}) == OURS
+
+
+def test_what_a_user_wrote_by_that_title_is_of_no_folder():
+    for content in ("<b>", 'data-folder="{"', 'data-folder="[1]"', {"data": []}, None):
+        assert panes.folder_of({"content": content}) is None
 
 
 def test_each_metric_is_a_named_curve_in_its_window(fake, log_to):

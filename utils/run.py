@@ -4,8 +4,9 @@ Training, evaluation and all that is done with a trained network start here, so 
 means the same to each of them.
 """
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,13 +27,14 @@ from config import (
     flag,
     in_form,
     is_checkpoint,
+    owned,
     part,
     refuse,
     whole,
 )
 from models import arguments_problem, build_model
 from models.weights import Weights, find, load, load_exactly
-from opts import OPTIONS, Options
+from opts import OPTIONS, Options, parse_opts
 from pt_dataset.datalist import CLASS_FILES, read_classes
 from pt_dataset.identity import Names, count_known, identify
 from pt_dataset.loader import Loader
@@ -41,6 +43,7 @@ from utils import distributed
 from utils.loggers import set_up_console
 
 TRAINING = ("train", "plan")  # actions that go on with a run
+GRACE = 30  # seconds for an owner to end, as long as schedulers give to a job that they stop
 NEW_RUN = "--pretrained {} with another --name starts a new run from its weights"
 
 
@@ -323,13 +326,43 @@ class Run:
         return list(dict.fromkeys(found))
 
 
+def place_of(opts: Options) -> Path:
+    """Where the run lives; of a series, how the names of its folders begin."""
+    return RUNS / opts.name if opts.name else Path(opts.resume or "").parent
+
+
+@contextlib.contextmanager
+def owned_run(opts: Options, argv: list[str]) -> Iterator[Options]:
+    """Inside, no other process has the folder that this one trains in.
+
+    Yields the options, the same in all processes: read again, since what goes on does so from what
+    the owner before it has left. It is waited for, as it may be the same job that still ends.
+
+    Raises:
+        UserError: another process has the folder.
+    """
+    writes = opts.splits or opts.action in ("train", "head_only")
+    lock: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if writes and distributed.is_main():
+        lock = owned(place_of(opts), wait=GRACE if opts.auto or opts.resume else 0)
+    with lock:
+        yield distributed.from_main(lambda: parse_opts(argv))
+
+
+def owned_results(run: Run) -> contextlib.AbstractContextManager:
+    """Inside, no other process writes where an evaluation writes its results."""
+    if run.opts.action in ("evaluate", "probe_time") and distributed.is_main():
+        return owned(run.results_folder)
+    return contextlib.nullcontext()
+
+
 def run_folder(opts: Options) -> Path:
     """Where the run lives.
 
     Raises:
         UserError: another run lives there.
     """
-    folder = RUNS / opts.name if opts.name else Path(opts.resume or "").parent
+    folder = place_of(opts)
     goes_on = opts.auto or opts.action == "plan" or (opts.resume and opts.action != "head_only")
     if distributed.from_main(folder.exists) and not goes_on:
         raise UserError(

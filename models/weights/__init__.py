@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import importlib.util
 import logging
+import math
 import re
 import urllib.request
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from config import ARCHS, Preprocessing, UserError
+from config import ARCHS, Preprocessing, UserError, owned
 
 State = dict[str, torch.Tensor]
 FOLDER = Path(__file__).resolve().parents[2] / "pretrained"
@@ -142,13 +143,20 @@ def load_exactly(model: nn.Module, state: State) -> None:
 def fetch(entry: Weights) -> Path:
     """The file of `entry` in pretrained/, downloaded if need be; never half a file by that name."""
     path = FOLDER / entry.url.rsplit("/", 1)[1]
-    if path.exists():
-        if not sha256(path).startswith(entry.sha256):
-            raise UserError(
-                f"{path} has another checksum than the published file; remove it, or name a file "
-                "of your own with --pretrained-file"
-            )
-        return path
+    if not path.exists():
+        with owned(path, wait=math.inf):  # runs that start together share one download
+            if not path.exists():
+                fetch_to(path, entry)
+    if not sha256(path).startswith(entry.sha256):
+        raise UserError(
+            f"{path} has another checksum than the published file; remove it, or name a file "
+            "of your own with --pretrained-file"
+        )
+    return path
+
+
+def fetch_to(path: Path, entry: Weights) -> None:
+    """Downloads the file of `entry`, which appears at `path` when it is complete and checked."""
     # no `config.whole`, which takes away what is not complete: a download goes on with that
     partial = path.with_suffix(".part")
     try:
@@ -169,7 +177,6 @@ def fetch(entry: Weights) -> Path:
             f"{entry.url} has another checksum than the published one ({digest}); do not use it"
         )
     partial.replace(path)
-    return path
 
 
 def sha256(path: Path) -> str:

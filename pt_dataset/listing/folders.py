@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from config import UserError, unfinished, whole
+from config import MARK, UserError, owned, remove_unfinished, unfinished, whole
 from pt_dataset.listing.made_from import Source, add_note, are_same, read_notes, take_note
 from pt_dataset.listing.pool import run_jobs
 
@@ -125,25 +125,31 @@ def fill_folders(
         settings: of `write`, kept in a file that has the name of the `tool`.
         what: what the folders have in them.
     """
-    finished = [video for video, folder in folders.items() if (dst / folder).is_dir()]
-    check_settings(dst / f"{tool}.json", settings, what, bool(finished))
-    notes = dst / f"{tool}.sources.jsonl"
-    done = {*finished} - videos_of_others(finished, folders, src, notes)
-    todo = [video for video in folders if video not in done]
-    parents = {(dst / folders[video]).parent for video in todo}
-    remove_unfinished(parents)
-    jobs = [(write, src / video, dst, folders[video], settings, notes) for video in todo]
-    results = run_jobs(fill_folder, jobs, workers)
-    total, num_again, broken, damaged = 0, 0, [], []
-    try:
-        for count, again, why in tqdm(results, what, len(todo), unit="video", disable=not todo):
-            total += count
-            num_again += again
-            if why:
-                (damaged if count else broken).append(why)
-    finally:
-        results.close()
-        remove_unfinished(parents)
+    with owned(dst, inside=True) as killed:
+        finished = [video for video, folder in folders.items() if (dst / folder).is_dir()]
+        check_settings(dst / f"{tool}.json", settings, what, bool(finished))
+        notes = dst / f"{tool}.sources.jsonl"
+        done = {*finished} - videos_of_others(finished, folders, src, notes)
+        todo = [video for video in folders if video not in done]
+        parents = {(dst / folders[video]).parent for video in todo}
+        remove_unfinished(parents, killed)
+        jobs = [
+            # names of this process, whose workers may be ended without a chance to clear up
+            (write, src / video, dst, folders[video], unfinished(dst / folders[video]))
+            + (settings, notes)
+            for video in todo
+        ]
+        results = run_jobs(fill_folder, jobs, workers)
+        total, num_again, broken, damaged = 0, 0, [], []
+        try:
+            for count, again, why in tqdm(results, what, len(todo), unit="video", disable=not todo):
+                total += count
+                num_again += again
+                if why:
+                    (damaged if count else broken).append(why)
+        finally:
+            results.close()
+            remove_unfinished(parents, MARK)  # of workers that were ended
     num_done = len(todo) - len(broken)
     return Filled(num_done, num_again, len(done), total, sorted(broken), sorted(damaged))
 
@@ -165,15 +171,14 @@ def videos_of_others(
 
 
 def fill_folder(
-    write: Writer, video: Path, dst: Path, name: Path, settings: dict, notes: Path
+    write: Writer, video: Path, dst: Path, name: Path, new: Path, settings: dict, notes: Path
 ) -> tuple[int, bool, str]:
     """A job of the pool: how many pictures, do they replace others, and what is wrong or "".
 
-    Without a picture, the video is broken. The folder appears when it is complete. What is in its
-    place stays until then.
+    Without a picture, the video is broken. The folder, `new` until then, appears when it is
+    complete. What is in its place stays until then.
     """
     folder = dst / name
-    new = unfinished(folder)
     old = new.with_name(f".{new.name}")  # no other's: no folder here has a hidden name
     new.mkdir(parents=True)
     try:
@@ -192,10 +197,3 @@ def fill_folder(
     finally:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def remove_unfinished(parents: set[Path]) -> None:
-    """Removes what workers that were killed, of this run or an earlier one, left of a video."""
-    for parent in parents:
-        for folder in parent.glob(".*.partial"):
-            shutil.rmtree(folder)

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import logging
+import math
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from config import RUNS, Evaluation, Optimization, UserError, part, refuse
+from config import RUNS, Evaluation, Optimization, UserError, owned, part, refuse
 from pt_dataset.listing.made_from import Note, Source, are_same, take_notes
 from pt_dataset.loader import Batch
 from pt_dataset.video_list import Video
@@ -109,16 +110,17 @@ def features_of_videos(
     key = hashlib.sha256(json.dumps(depend_on, sort_keys=True).encode()).hexdigest()[:16]
     path = RUNS / ".features" / f"{key}.pt"
     sources = [Source.of(video, run.preprocessing.modality) for video in videos]
-    features, before = load_features(path, videos, sources), ", computed before"
-    if features is None:
-        notes = take_notes(sources)
-        normalize, before = Normalize.matching(run.preprocessing, opts.channels_last), ""
-        extractor = ClipClassifier(FeatureNetwork(run.model), normalize, run.precision)
-        batches = build.view_batches(run, videos, part(Evaluation, opts), stop, desc=desc)
-        size = build.view_batch(run)
-        features = compute_features(extractor.to(run.device), batches, run.device, size)
-        check_finite(features, videos)
-        save_features(path, features, notes)
+    with owned(path, wait=math.inf):  # a run beside this one may need the same ones
+        features, before = load_features(path, videos, sources), ", computed before"
+        if features is None:
+            notes = take_notes(sources)
+            normalize, before = Normalize.matching(run.preprocessing, opts.channels_last), ""
+            extractor = ClipClassifier(FeatureNetwork(run.model), normalize, run.precision)
+            batches = build.view_batches(run, videos, part(Evaluation, opts), stop, desc=desc)
+            size = build.view_batch(run)
+            features = compute_features(extractor.to(run.device), batches, run.device, size)
+            check_finite(features, videos)
+            save_features(path, features, notes)
     log.info(f"features of {len(videos)} {desc}: {path}{before}")
     return features
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from utils.curves import CONFUSION, MISTAKES, RUN
 from utils.live_page.page import Page
 from utils.live_page.panes import confusion_pane, picture_pane, tables_pane, text_pane
-from utils.live_page.run_files import read_options, step_names
+from utils.live_page.run_files import Folder, read_options, step_names
 from utils.loggers import Logger, history, read_validation
 from utils.mistakes import Mistakes
 
@@ -27,7 +27,9 @@ class Visdom(Logger):
         self.newest: dict = {"epoch": 0, "step": 0}  # these two on top
         self.options = read_options(run_dir)
         self.step_names = step_names(run_dir)
-        self.page = Page(env or run_dir.name, server, port, run_dir.parent / ".visdom", say=say)
+        self.folder = Folder.of(run_dir)
+        where = {"env_path": run_dir.parent / ".visdom", "folder": self.folder}
+        self.page = Page(env or run_dir.name, server, port, **where, say=say)
         for metrics, epoch in history(run_dir):
             self.page.log(metrics, epoch)
             self.newest |= metrics
@@ -50,7 +52,8 @@ class Visdom(Logger):
 
     def _show_numbers(self) -> None:
         # a copy: the page's thread reads it later
-        self.page.show(RUN, partial(tables_pane, self.newest.copy(), self.options))
+        tables = self.newest.copy(), self.options
+        self.page.show(RUN, partial(tables_pane, *tables, folder=self.folder))
 
     def _show_validation(self) -> None:
         # from the files, which hold it after a resume, too

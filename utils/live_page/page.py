@@ -15,6 +15,7 @@ import socket
 import subprocess
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,8 @@ from urllib.parse import quote
 from utils import curves
 from utils.curves import CONFUSION, MISTAKES, RUN
 from utils.live_page import assets, server
-from utils.live_page.panes import curves_pane, trace
+from utils.live_page.panes import curves_pane, folder_of, trace
+from utils.live_page.run_files import Folder
 
 SIZE = {"width": 405, "height": 260}  # pixels; two rows of three fit a screen of 1280 x 800
 LARGE = {"width": 820, "height": 400}  # two columns, for the picture of utils.mistakes
@@ -42,6 +44,8 @@ class Page:
 
     Args:
         env_path: folder for the data of a server that is started here.
+        folder: of the run. If `env` has the page of another one, this run's is beside it, by a name
+            with a number behind.
         autostart: start a server if none answers and `host` is this machine.
         say: receives each sentence for the user, once; called from another thread.
     """
@@ -52,12 +56,14 @@ class Page:
         host: str = server.HOST,
         port: int = server.PORT,
         env_path: Path = server.ENV_PATH,
+        folder: Folder | None = None,
         autostart: bool = True,
         say: Callable[[str], None] = print,
     ):
         self.env = re.sub(r"[^\w.-]+", "_", env)  # part of an address and of a file's name
         self.host, self.port = host.removeprefix("http://").rstrip("/"), port
         self.env_path = env_path.resolve()  # the working folder may change later
+        self.folder = folder
         self._address = f"{self.host}:{port}"
         self.autostart = autostart and self.host in ("127.0.0.1", "localhost")
         self._say = say
@@ -207,16 +213,25 @@ class Page:
 
     def _connect(self) -> None:
         self._cookie = server.enter(self.host, self.port, TIMEOUT)
-        # first of all: a page that is opened before its env exists stays empty for good
-        self._post(f"/env/{quote(self.env)}", {"eid": self.env})
+        windows = self._windows()
+        theirs = folder_of(windows.get(RUN, {}))
+        if self.folder and theirs and not self.folder.is_same(theirs):
+            number = zlib.crc32(f"{self.folder.inode} {self.folder.path}".encode())
+            self.env += f"_{number:08x}"
+            windows = self._windows()
         with self._lock:  # the server may be a new one: draw everything
             self._stale |= set(map(curves.window_title, self._points)) | self._panes.keys()
             ours = self._stale.copy()
         if not self._was_connected:  # an earlier run of this name must not be taken for this one
-            windows = json.loads(self._post("/win_data", {"eid": self.env, "win": None}))
             for key in windows.keys() - ours:
                 if windows[key].get("title") == key:  # else it is a window that a user made
                     self._post("/close", {"eid": self.env, "win": key})
+
+    def _windows(self) -> dict[str, dict]:
+        """What the page shows; it is there from now on."""
+        # first of all: a page that is opened before its env exists stays empty for good
+        self._post(f"/env/{quote(self.env)}", {"eid": self.env})
+        return json.loads(self._post("/win_data", {"eid": self.env, "win": None}))
 
     def _post_window(self, title: str) -> None:
         with self._lock:

@@ -1,11 +1,14 @@
 """What stands in a window of the page, as visdom and plotly want it."""
 
 import base64
+import contextlib
 import html
+import json
 import math
+import re
 
 from utils.curves import BLUE, Curve
-from utils.live_page.run_files import readable
+from utils.live_page.run_files import Folder, readable
 
 FROM_ZERO = ("learning rate", "seconds per step")  # or plotly draws a constant 0.01 on -1 ... 1
 # in the right margin, or it hides the legend; without two that only select points
@@ -65,11 +68,20 @@ def text_pane(line: str) -> dict:
     return _html_pane(html.escape(line))
 
 
-def tables_pane(*tables: dict) -> dict:
-    """Tables of names and values side by side."""
+def tables_pane(*tables: dict, folder: Folder | None = None) -> dict:
+    """Tables of names and values side by side, and hidden among them whose they are."""
     # no wrap, or a long value in the second table would push it below the first
-    content = "".join(map(_html_table, tables))
-    return _html_pane(f'<div style="white-space: nowrap">{content}</div>')
+    content, mark = "".join(map(_html_table, tables)), html.escape(json.dumps(folder))
+    return _html_pane(f'<div style="white-space: nowrap" data-folder="{mark}">{content}</div>')
+
+
+def folder_of(window: dict) -> Folder | None:
+    """The folder of the run whose tables a window shows; None: no tables, or of a version that did
+    not say."""
+    mark = re.search('data-folder="([^"]*)"', str(window.get("content")))
+    with contextlib.suppress(ValueError, TypeError):  # something else by this title
+        return Folder(*json.loads(html.unescape(mark[1]))) if mark else None
+    return None
 
 
 def _html_pane(content: str) -> dict:

@@ -1,10 +1,28 @@
 """What a run has written, for a page or TensorBoard that goes on with it."""
 
 import json
+import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from utils.loggers import read_lines
+
+
+class Folder(NamedTuple):
+    """What tells a run folder from those of the same name."""
+
+    host: str
+    inode: int
+    path: str
+
+    @classmethod
+    def of(cls, run_dir: Path) -> "Folder":
+        return cls(socket.gethostname(), run_dir.stat().st_ino, str(run_dir.resolve()))
+
+    def is_same(self, other: "Folder") -> bool:
+        # a run may go on on another host, and a folder may be made anew
+        once_more = self.host == other.host or self.inode == other.inode
+        return self.path == other.path and once_more
 
 
 def step_names(run_dir: Path) -> set[str]:
