@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from config import UserError
+from config import UserError, open_regular
 from pt_dataset.sources import VIDEO_NAME, is_video_file, open_frames
 from pt_dataset.video_list import VideoList
 from pt_dataset.video_lists import VideoLists
@@ -87,7 +87,7 @@ def checksum(video: str) -> int:
     try:
         if not is_video_file(video):
             return zlib.crc32(open_frames(video).read(0))
-        with open(video, "rb") as file:
+        with open(video, "rb", opener=open_regular) as file:
             return zlib.crc32(file.read(1 << 16), os.path.getsize(video) % 2**32)
     except (OSError, ValueError, IndexError, UserError):
         return 0  # whoever needs the video says what is wrong
