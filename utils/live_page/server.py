@@ -10,8 +10,11 @@ import argparse
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,15 +32,25 @@ def post(host: str, port: int, path: str, message: dict, timeout: float) -> tupl
     """POST a message as JSON: (status, body). `http.client` ignores proxies in the environment.
 
     Raises:
-        OSError, http.client.HTTPException: no answer within `timeout` seconds, or not HTTP.
+        OSError, http.client.HTTPException: nothing came for `timeout` seconds, not all of the
+            answer within ten times as many, or it is not HTTP.
     """
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    connection.connect()
+    # what drips would begin `timeout` anew with each byte
+    deadline = time.monotonic() + 10 * timeout
+    limit = threading.Timer(10 * timeout, connection.sock.shutdown, [socket.SHUT_RDWR])
+    limit.daemon = True
+    limit.start()
     try:
         connection.request("POST", path, json.dumps(message, allow_nan=False))
         response = connection.getresponse()
         return response.status, response.read()
     finally:
+        limit.cancel()
         connection.close()
+        if time.monotonic() > deadline:  # whatever was made of the part that came
+            raise TimeoutError("its answer is too slow")
 
 
 def answers_as_visdom(host: str, port: int, timeout: float) -> bool:
