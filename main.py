@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
         if opts.splits:  # one after the other, each as if it had been typed
             return action_named("splits")(opts, argv, main)
         run = set_up(opts)
-        with GracefulStop() as stop:  # a signal lets the step in hand be finished
+        with GracefulStop() as stop, distributed.short_waits():  # a signal lets a step be finished
             action = {"train": train, "evaluate": evaluate}.get(opts.action)
             try:
                 return (action or action_named(opts.action))(run, stop)
