@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_frames
-from mutations import changed_arrays
 from test_distributed import finish, start_ranks
 from test_resume import RUN
 
@@ -22,6 +21,7 @@ from config import UserError
 from opts import parse_opts
 from pt_dataset.identity import count_known, identify
 from pt_dataset.video_list import Video, VideoList
+from tests.fuzz.mutations import changed_arrays
 from utils.resume import checkpoint_file
 from utils.resume.same_data import changed_files, differences
 from utils.trainer import NonFiniteLoss

@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_frames
-from mutations import damaged, mutated
 from test_damaged_zips import content
 from test_doors import SCORES, STATE
 from test_pictures import encoded, picture
@@ -36,6 +35,7 @@ from pt_dataset.formats import zip_frames
 from pt_dataset.formats.measure import measure
 from pt_dataset.sources import decoded, read_frames
 from pt_dataset.video_list import Video
+from tests.fuzz.mutations import damaged, mutated
 from utils import checkpoint
 from utils.actions import head_only
 from utils.loggers import read_lines
