@@ -25,7 +25,7 @@ WEIGHTS = {"w": torch.randn(40, 3), "n": torch.tensor(3)}
 MOMENTS = {"step": torch.tensor(2.0), "exp_avg": torch.ones(3), "exp_avg_sq": torch.ones(3)}
 SUMS = {"sums": torch.ones(2), "names": ["loss", "top1"], "clips": 6, "steps": 2}
 SUMS |= {"data_time": 0.5, "copy_time": 0.0, "time": 1.0}
-COLUMNS = dict.fromkeys(("names", "labels", "num_frames", "fps", "files"), torch.tensor([7, 8]))
+COLUMNS = {name: torch.tensor([7, 8], dtype=kind) for name, kind in checkpoint_file.COLUMNS.items()}
 STATE = {
     "arch": "i3d",
     "arch_args": {"dropout": 0.5},
