@@ -515,8 +515,9 @@ def test_blobs_of_another_network_are_listed(tmp_path):
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_every_entry_builds_its_network_and_tells_what_it_expects(name):
     entry = WEIGHTS[name]
-    with torch.device("meta"):
-        ResNet3D(**entry.arch_args)
+    with torch.device("meta"):  # the head sees windows of 4 x 7 x 7
+        clip = torch.empty(1, 3, entry.preprocessing.clip_len, 224, 224)
+        assert ResNet3D(**entry.arch_args).features(clip).shape[2:] == (4, 7, 7)
     has_checksum = not entry.url.startswith("https://dl.fbaipublicfiles.com")
     assert len(entry.sha256) == 8 * has_checksum and entry.sha256 in entry.url
     if said := re.search(r"[_-](8x8|32x2)", entry.url):  # frames x stride
