@@ -17,7 +17,7 @@ from config import UserError
 from models import build_model
 from models.resnet3d import MODES, SUBSAMPLE, NonLocal, ResNet3D, start_as_identity
 from models.weights.caffe2 import read_caffe2_pickle
-from models.weights.resnet3d import WEIGHTS, inflate_2d
+from models.weights.resnet3d import WEIGHTS, convert_mmaction2, inflate_2d
 
 LAST = torch.channels_last_3d  # twice as fast as contiguous memory on a CPU
 # what the three releases set, and a stem with all of it
@@ -510,6 +510,18 @@ def test_blobs_of_another_network_are_listed(tmp_path):
     )
     with pytest.raises(UserError, match="are missing .* and 2 are left over"):
         build_model("resnet3d", weights="resnet3d_i3d50_nlnet", weights_file=str(path))
+
+
+def test_tensors_of_mmaction2_are_those_of_the_network():
+    with torch.device("meta"):
+        known = ResNet3D(
+            **WEIGHTS["resnet3d_i3d50_nl_dot_product_mmaction2"].arch_args
+        ).state_dict()
+    block = "backbone.layer2.1.non_local_block"
+    theirs = ["backbone.conv1.conv.weight", "backbone.layer1.0.conv2.bn.bias"]
+    theirs += ["cls_head.fc_cls.weight", f"{block}.phi.0.conv.weight", f"{block}.conv_out.bn.bias"]
+    ours = convert_mmaction2(dict.fromkeys(theirs, torch.zeros(3)))
+    assert len(ours) == 5 and ours.keys() <= known.keys()
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
