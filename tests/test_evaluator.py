@@ -2,11 +2,13 @@
 
 import csv
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from PIL import Image
 from torch import nn
 
@@ -117,6 +119,8 @@ def test_seven_videos_count_seven_in_list_order_with_any_batch_size(batch_size):
     result = summarize_scores(scores)
     assert scores.labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
     assert (result["num_videos"], result["top1"]) == (7, pytest.approx(600 / 7))
+    right, wrong = math.log(1 + 2 * math.exp(-5)), math.log(2 + math.e)
+    assert scores.loss == pytest.approx((6 * right + wrong) / 7)
 
 
 def test_videos_that_are_in_no_batch_are_counted_as_skipped_and_have_no_name():
@@ -244,6 +248,16 @@ def test_no_old_result_stands_beside_the_scores_of_an_evaluation_that_was_killed
     with pytest.raises(KeyboardInterrupt):
         write_results(tmp_path, scores)
     assert not (tmp_path / "result.json").exists()
+
+
+def test_a_cell_is_as_dark_as_its_share_of_the_true_class(tmp_path, monkeypatch):
+    drawn = []
+    imshow = Axes.imshow
+    monkeypatch.setattr(
+        Axes, "imshow", lambda axes, x, **how: drawn.append(x) or imshow(axes, x, **how)
+    )
+    draw_confusion(tmp_path / "a.png", np.array([[3, 1], [0, 0]]), ["a", "b"], "title")
+    np.testing.assert_array_equal(drawn[0], [[0.75, 0.25], [0, 0]])
 
 
 @pytest.mark.parametrize("num_classes", [2, 60])

@@ -150,7 +150,8 @@ def test_each_video_is_in_one_of_the_test_lists_of_a_cross_validation(frames, se
         assert sorted([*train, *test]) == sorted(everything)
         assert not {path[3] for path in train} & {path[3] for path in test}  # the groups
         assert 5 <= len(test) <= 10
-    assert "--splits 1 2 3" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "testlist01.json, to 03\n" in out and "--splits 1 2 3" in out
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from config import Optimization
+from utils.averages import Averages
 from utils.metrics import mean_class_accuracy, num_correct, top_k
 from utils.schedule import Schedule, lr_factor, plateau_drops
 
@@ -23,6 +24,19 @@ def test_top_k_counts_rows_whose_label_is_among_the_k_highest():
     assert num_correct(SCORES, LABELS, 2) == 3
     assert top_k(SCORES, LABELS, 1) == 50
     assert top_k(SCORES, LABELS, 2) == 75
+
+
+def test_times_are_those_of_a_step_and_rates_those_of_a_second():
+    averages = Averages(torch.device("cpu"), num_classes=3, clip_len=8, clips_per_s_at_peak=20)
+    averages.add_clips(torch.zeros(6, 3), torch.zeros(6, dtype=torch.long), torch.tensor(9.0))
+    averages.add(clips=6, steps=2, data_time=1, copy_time=0.5, time=3)
+    found = averages.metrics(averages.total)
+    expected = {"train/loss": 1.5, "train/top1": 100, "utilization": 10}
+    expected |= {"time/data": 0.5, "time/copy": 0.25, "time/compute": 0.75, "time/step": 1.5}
+    expected |= {"clips_per_s": 2, "frames_per_s": 16}
+    assert {name: found[name] for name in expected} == expected
+    averages.start_recent()
+    assert not any(averages.recent.counts.values()) and averages.total.counts["clips"] == 6
 
 
 def test_top_5_of_five_classes_or_fewer_says_nothing():

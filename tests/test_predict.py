@@ -12,6 +12,7 @@ import pytest
 import torch
 import torchvision
 from conftest import write_frames
+from matplotlib.axes import Axes
 
 from config import Clip, UserError
 from main import main
@@ -155,10 +156,14 @@ def test_a_frame_that_breaks_off_is_named_and_the_next_video_goes_on(untrained):
     assert "data/tiny/frames/up/test_3" in [video["path"] for video in found["videos"]]
 
 
-def test_windows_of_a_long_video_give_a_timeline_and_a_picture(untrained):
+def test_windows_of_a_long_video_give_a_timeline_and_a_picture(untrained, monkeypatch, capsys):
+    drawn = []
+    monkeypatch.setattr(Axes, "axvspan", lambda axes, *ends, **how: drawn.append(ends))
     video = write_mp4(Path("long.mp4"), count=50)
     status, found = predict(untrained, video, "--sliding-window", "2", "--annotate", "with.mp4")
     assert status == 0
+    assert drawn == [(0, 1.5), (1.5, 2.5), (2.5, 3.5), (3.5, 5)]  # to the middle between windows
+    assert "net.pth is older and does not say how its run was evaluated" in capsys.readouterr().out
     with av.open("with.mp4") as container:
         assert len(list(container.decode(video=0))) == 50
     timeline = found["videos"][0]["timeline"]

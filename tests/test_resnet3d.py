@@ -17,7 +17,7 @@ from config import UserError
 from models import build_model
 from models.resnet3d import MODES, SUBSAMPLE, NonLocal, ResNet3D, start_as_identity
 from models.weights.caffe2 import read_caffe2_pickle
-from models.weights.resnet3d import WEIGHTS, inflate_2d
+from models.weights.resnet3d import WEIGHTS, convert_mmaction2, inflate_2d
 
 LAST = torch.channels_last_3d  # twice as fast as contiguous memory on a CPU
 # what the three releases set, and a stem with all of it
@@ -512,11 +512,24 @@ def test_blobs_of_another_network_are_listed(tmp_path):
         build_model("resnet3d", weights="resnet3d_i3d50_nlnet", weights_file=str(path))
 
 
+def test_tensors_of_mmaction2_are_those_of_the_network():
+    with torch.device("meta"):
+        known = ResNet3D(
+            **WEIGHTS["resnet3d_i3d50_nl_dot_product_mmaction2"].arch_args
+        ).state_dict()
+    block = "backbone.layer2.1.non_local_block"
+    theirs = ["backbone.conv1.conv.weight", "backbone.layer1.0.conv2.bn.bias"]
+    theirs += ["cls_head.fc_cls.weight", f"{block}.phi.0.conv.weight", f"{block}.conv_out.bn.bias"]
+    ours = convert_mmaction2(dict.fromkeys(theirs, torch.zeros(3)))
+    assert len(ours) == 5 and ours.keys() <= known.keys()
+
+
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_every_entry_builds_its_network_and_tells_what_it_expects(name):
     entry = WEIGHTS[name]
-    with torch.device("meta"):
-        ResNet3D(**entry.arch_args)
+    with torch.device("meta"):  # the head sees windows of 4 x 7 x 7
+        clip = torch.empty(1, 3, entry.preprocessing.clip_len, 224, 224)
+        assert ResNet3D(**entry.arch_args).features(clip).shape[2:] == (4, 7, 7)
     has_checksum = not entry.url.startswith("https://dl.fbaipublicfiles.com")
     assert len(entry.sha256) == 8 * has_checksum and entry.sha256 in entry.url
     if said := re.search(r"[_-](8x8|32x2)", entry.url):  # frames x stride
