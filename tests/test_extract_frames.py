@@ -257,9 +257,10 @@ def test_a_whole_tree_is_extracted_and_what_is_broken_is_named(tmp_path):
     (src / "wave" / "._two words.avi").write_bytes(b"of a Mac")
     for name, (write, _) in BROKEN.items():
         write(src / name)
-    stale = dst / "wave" / ".two words.partial"
+    stale = dst / "wave" / ".two words.c0ffee01-1-0.partial"  # of a process that was killed
     stale.mkdir(parents=True)
     (stale / "image_00001.jpg").write_bytes(b"half")
+    (dst / ".lock").write_text("process 1 on there\nc0ffee01")
 
     done = run(src, dst, "--workers", 2, "--short-side", 32, cwd=tmp_path)
     assert done.returncode == 1
