@@ -5,6 +5,7 @@ Each number of a recipe has its source or reason beside it.
 
 import argparse
 import contextlib
+import errno
 import itertools
 import logging
 import math
@@ -13,6 +14,7 @@ import re
 import reprlib
 import shutil
 import socket
+import stat
 import sys
 import time
 import zlib
@@ -85,6 +87,20 @@ def refuse(wrong: object, sentence: str) -> None:
     """Raises UserError with that sentence if something is wrong."""
     if wrong:
         raise UserError(sentence)
+
+
+def open_regular(path: str | os.PathLike, flags: int = os.O_RDONLY) -> int:
+    """An `opener` for open(): what is no file may never answer, or never end.
+
+    Raises:
+        OSError: it is a folder, pipe, socket or device, or it cannot be opened.
+    """
+    file = os.open(path, flags | os.O_NONBLOCK)  # does not wait for who writes to a pipe
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        what = "this is no file, but a folder, pipe, socket or device"
+        raise OSError(errno.EINVAL, what, os.fspath(path))
+    return file
 
 
 @contextlib.contextmanager

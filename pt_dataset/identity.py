@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from config import UserError
+from config import UserError, open_regular
 from pt_dataset.sources import VIDEO_NAME, is_video_file, open_frames
 from pt_dataset.video_list import Video, VideoList
 from pt_dataset.video_lists import VideoLists
@@ -94,7 +94,7 @@ def checksum(video: Video, modality: str) -> int:
             return zlib.crc32(open_flow(video.flow_path or "")[0].read(0))
         if not is_video_file(video.path):
             return zlib.crc32(open_frames(video.path).read(0))
-        with open(video.path, "rb") as file:
+        with open(video.path, "rb", opener=open_regular) as file:
             return zlib.crc32(file.read(1 << 16), os.path.getsize(video.path) % 2**32)
     except (OSError, ValueError, IndexError, UserError):
         return 0  # whoever needs the video says what is wrong

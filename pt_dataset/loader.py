@@ -109,7 +109,8 @@ class Loader:
         workers, ahead = loading.workers, None
         if workers:
             largest_share = -(-sampler.batch_size // sampler.shard[1])
-            workers, ahead = fitting(workers, largest_share * clips.sample_bytes())
+            size = largest_share * clips.sample_bytes()
+            workers, ahead = fitting(workers, size, 2 * size)  # in use: one, and the next
         self.batches = DataLoader(
             clips,
             batch_sampler=sampler,

@@ -49,9 +49,10 @@ def find_folders(frames: Path, out: Path, problems: list[str]) -> Iterator[tuple
             except UserError as error:
                 problems.append(str(error))
                 continue
-            unreadable = [name for name in names if not os.access(folder / name, os.R_OK)]
+            paths = [folder / name for name in names]
+            unreadable = [p for p in paths if not (p.is_file() and os.access(p, os.R_OK))]
             if unreadable:
-                problems.append(f"{folder / unreadable[0]}: may not be read, or is not there")
+                problems.append(f"{unreadable[0]}: may not be read, or is no file")
             else:
                 yield path, names
 

@@ -469,24 +469,24 @@ def test_batches_that_wait_fit_into_the_free_memory(monkeypatch, caplog):
     monkeypatch.setattr(memory, "free_shm", lambda: room["shm"])
     monkeypatch.setattr(memory, "free_memory", lambda: room["memory"])
     with caplog.at_level(logging.INFO, "video"):
-        assert memory.fitting(16, 600_000_000) == (16, 2)
+        assert memory.fitting(16, 600_000_000, 1_200_000_000) == (16, 2)
         assert not caplog.records
         room["memory"] = 48e9  # 20 batches in a quarter of it
-        assert memory.fitting(16, 600_000_000) == (16, 1)
+        assert memory.fitting(16, 600_000_000, 1_200_000_000) == (16, 1)
         assert "16 of 16 processes, with 1 instead of 2 batches of 600 MB" in caplog.text
         room["shm"] = 10e9
-        assert memory.fitting(16, 600_000_000) == (8, 1)
+        assert memory.fitting(16, 600_000_000, 1_200_000_000) == (8, 1)
         assert "8 of 16 processes" in caplog.text
         monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # processes of a run on this machine
-        assert memory.fitting(16, 600_000_000) == (2, 1)
+        assert memory.fitting(16, 600_000_000, 1_200_000_000) == (2, 1)
         monkeypatch.delenv("LOCAL_WORLD_SIZE")
-        room["shm"] = 700e6
-        assert memory.fitting(16, 600_000_000) == (1, 1)
+        room["shm"] = 1.9e9
+        assert memory.fitting(16, 600_000_000, 1_200_000_000) == (1, 1)
         room["shm"] = 64e6
-        with pytest.raises(UserError, match=r"a batch has 600 MB.* 64 MB free.*--workers 0"):
-            memory.fitting(16, 600_000_000)
+        with pytest.raises(UserError, match=r"batches need 1,800 MB.* 64 MB free.*--workers 0"):
+            memory.fitting(16, 600_000_000, 1_200_000_000)
         room |= {"shm": math.inf, "memory": math.inf}  # not known
-        assert memory.fitting(16, 600_000_000) == (16, 2)
+        assert memory.fitting(16, 600_000_000, 1_200_000_000) == (16, 2)
 
 
 def test_signals_to_all_processes_are_not_for_loaders(monkeypatch):
@@ -495,6 +495,7 @@ def test_signals_to_all_processes_are_not_for_loaders(monkeypatch):
     monkeypatch.setattr(signals.signal, "pthread_sigmask", lambda how, which: blocked.extend(which))
     monkeypatch.setattr(signals.threading, "Thread", lambda **how: SimpleNamespace(start=int))
     monkeypatch.setattr(signals.gc, "freeze", int)
+    monkeypatch.setattr(signals.Queue, "_on_queue_feeder_error", None)
     signals.set_up_worker(0)
     assert handlers == dict.fromkeys((signal.SIGINT, signal.SIGUSR1), signal.SIG_IGN)
     assert blocked == [signal.SIGTERM]
@@ -503,7 +504,7 @@ def test_signals_to_all_processes_are_not_for_loaders(monkeypatch):
 def test_the_bytes_of_a_batch_are_known_before(tiny_set, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        loader_module, "fitting", lambda workers, size: asked.append(size) or (workers, 1)
+        loader_module, "fitting", lambda workers, size, _: asked.append(size) or (workers, 1)
     )
     add_flow(tiny_set / "tiny")
     lists = read_dataset("tiny", tiny_set)

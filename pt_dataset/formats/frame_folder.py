@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from config import UserError
+from config import UserError, open_regular
 from pt_dataset.formats.frame_names import by_kind, in_order
 
 
@@ -20,7 +20,7 @@ class FolderFrames:
         return os.path.join(self.folder, self.names[index])
 
     def read(self, index: int) -> bytes:
-        with open(self.name(index), "rb", buffering=0) as file:
+        with open(self.name(index), "rb", buffering=0, opener=open_regular) as file:
             return file.readall()
 
 

@@ -18,7 +18,7 @@ from av.stream import Disposition
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
-from config import UserError
+from config import UserError, open_regular
 from pt_dataset.formats.measure import Measured
 from pt_dataset.sources import MEND, BadFrame
 
@@ -27,8 +27,9 @@ CUT_OFF = Fraction(95, 100)  # of the duration in the header; a shorter file is 
 
 def open_video(path: str | os.PathLike) -> av.container.InputContainer:
     """Opens a video; FFmpeg takes a mere a:b.mp4 for a URL, so by its whole path."""
-    if os.path.isfile(path) and os.path.getsize(path) == 0:
-        raise ValueError("the file is empty")
+    with open(path, "rb", buffering=0, opener=open_regular) as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise ValueError("the file is empty")
     return av.open(os.path.abspath(path), metadata_errors="ignore")
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from config import UserError, whole
+from config import UserError, open_regular, whole
 from pt_dataset.formats.frame_names import EmptyVideo, by_kind, has_frames, in_order
 
 END, END64, LOCATOR64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
@@ -62,7 +62,7 @@ class Archive:
 
     def __init__(self, path: str):
         self.path = path
-        self.file = os.open(path, os.O_RDONLY)
+        self.file = open_regular(path)
         weakref.finalize(self, os.close, self.file)
         buffer = load_index(path, self.file)
         num_keys, num_members, key_len = np.frombuffer(buffer, "<u8", HEADER)[4:7].tolist()
@@ -208,7 +208,7 @@ def load_index(path: str, file: int) -> bytes | mmap.mmap:
 def map_index(path: str, status: os.stat_result) -> mmap.mmap | None:
     """An index file in memory that all processes share; None if it is not that of the archive."""
     # there is none; it is empty, or too short for a header
-    with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
+    with contextlib.suppress(OSError, ValueError), open(path, "rb", opener=open_regular) as file:
         buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         magic, crc, size, time = np.frombuffer(buffer, "<u8", 4).tolist()
         wanted = (MAGIC, checksum(buffer), status.st_size, status.st_mtime_ns)

@@ -12,6 +12,7 @@ from config import Clip, Preprocessing, UserError
 from pt_dataset import sampling
 from pt_dataset.clip_dataset import read_views
 from pt_dataset.formats.times import resampled, uneven_times
+from pt_dataset.processes.memory import fitting
 from pt_dataset.processes.signals import set_up_worker
 from pt_dataset.sources import read_frames
 from pt_dataset.video_list import Video
@@ -91,15 +92,31 @@ class PartViews(Dataset):
 
 
 def part_loader(
-    parts: Sequence[Part], clip: Preprocessing, num_crops: int, workers: int
+    parts: Sequence[Part], clip: Preprocessing, num_crops: int, workers: int, batch_size: int
 ) -> DataLoader:
-    """(index, views or error) of each part, one by one, in order."""
+    """(index, views or error) of each part, one by one, in order.
+
+    Args:
+        batch_size: views that may be held, beside those of two parts, while others are read.
+
+    Raises:
+        UserError: there is no room for a part that waits.
+    """
+    ahead = None
+    if workers and parts:
+        frame = math.prod(clip.network_input()) // clip.clip_len
+        view = frame * max(len(part.clips[0]) for part in parts)
+        sizes = [frame * num_crops * sum(map(len, part.clips)) for part in parts]
+        size = max(sizes)
+        in_use = min(max(batch_size * view, size) + 2 * size, sum(sizes) - size)
+        workers, ahead = fitting(workers, size, in_use)
     return DataLoader(
         PartViews(parts, clip, num_crops),
         batch_size=None,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=set_up_worker,
+        prefetch_factor=ahead,
         generator=torch.Generator(),  # nothing here is random
     )
 

@@ -11,7 +11,7 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from config import UserError
+from config import UserError, open_regular
 from pt_dataset.formats.flow import open_flow
 from pt_dataset.sources import is_video_file, open_frames
 from pt_dataset.video_list import Video
@@ -44,7 +44,7 @@ def take_note(source: Source) -> Note:
     digest = hashlib.sha256()
     try:
         if is_file(source):
-            with open(source.path, "rb") as file:
+            with open(source.path, "rb", opener=open_regular) as file:
                 status = os.fstat(file.fileno())
                 while chunk := file.read(1 << 20):
                     digest.update(chunk)

@@ -10,32 +10,35 @@ from config import UserError
 AHEAD = 2  # batches that each process may hold
 MEMORY_SHARE = 0.25  # of the free memory, for batches that wait
 SHM = Path("/dev/shm")  # where Linux keeps them; in containers it may be as small as 64 MB
-SHM_SHARE = 0.5  # the rest is for the batch in use, and for other programs
+SHM_SHARE = 0.5  # the rest is for what is in use, and for other programs
+MORE_SHM = "enlarge it (docker run --shm-size 8g), or take a smaller --batch-size or --workers 0"
 log = logging.getLogger("video")
 
 
-def fitting(workers: int, batch_bytes: int) -> tuple[int, int]:
+def fitting(workers: int, batch_bytes: int, in_use: int) -> tuple[int, int]:
     """How many processes can run, and how many batches each may hold, in the free memory.
 
+    Args:
+        in_use: bytes of batches that the main process may hold while others wait.
+
     Raises:
-        UserError: not even one batch fits.
+        UserError: there is no room for one that waits.
     """
-    shm, size = free_shm(), megabytes(batch_bytes)
-    if batch_bytes > shm:
-        raise UserError(
-            f"a batch has {size}, and {SHM}, where loader processes leave it, "
-            f"has {megabytes(shm)} free: enlarge it (docker run --shm-size 8g), or take a smaller "
-            "--batch-size or --workers 0"
-        )
     sharing = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # as torchrun says
-    room = min(MEMORY_SHARE * free_memory(), SHM_SHARE * shm) / sharing
+    shm, needed = free_shm(), sharing * (batch_bytes + in_use)
+    if needed > shm:
+        raise UserError(
+            f"batches need {megabytes(needed)}, and {SHM}, where loader processes leave them, has "
+            f"{megabytes(shm)} free: {MORE_SHM}"
+        )
+    room = min(MEMORY_SHARE * free_memory(), SHM_SHARE * shm, shm - sharing * in_use) / sharing
     batches = workers * AHEAD if room == math.inf else max(int(room // batch_bytes), 1)
     fit = min(workers, batches)
     ahead = min(AHEAD, batches // fit)
     if fit * ahead < workers * AHEAD:
         log.info(
             f"loader: {fit} of {workers} processes, with {ahead} instead of {AHEAD} batches of "
-            f"{size} each: a quarter of the free memory and half of {SHM} is {megabytes(room)}"
+            f"{megabytes(batch_bytes)} each: the free memory and {SHM} leave them {megabytes(room)}"
         )
     return fit, ahead
 

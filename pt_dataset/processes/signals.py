@@ -1,9 +1,13 @@
-"""What a loader process makes of signals, and of the end of the process that it works for."""
+"""What a loader process makes of signals, of the end of the process that it works for, and of
+batches that it cannot hand over to it."""
 
 import gc
 import os
 import signal
 import threading
+from multiprocessing.queues import Queue
+
+from torch._utils import ExceptionWrapper
 
 
 def set_up_worker(worker_id: int) -> None:
@@ -13,6 +17,12 @@ def set_up_worker(worker_id: int) -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_main, args=(os.getppid(),), daemon=True).start()
+    Queue._on_queue_feeder_error = _hand_over_error  # pyrefly: ignore[bad-assignment]
+
+
+def _hand_over_error(queue: Queue, error: Exception, item: tuple) -> None:
+    """Sends why a batch cannot be sent, as for lack of shared memory; else it is waited for."""
+    queue.put((item[0], ExceptionWrapper(where="in a loader process")))
 
 
 def _end_with_main(main_process: int) -> None:

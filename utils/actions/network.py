@@ -110,7 +110,7 @@ def outputs_by_video(
     normalize = Normalize.matching(network.preprocessing)
     from_pixels = ClipClassifier(module, normalize, network.precision).to(network.device)
     crops = network.evaluation.views.crops
-    items = part_loader(parts, network.preprocessing, crops, opts.workers)
+    items = part_loader(parts, network.preprocessing, crops, opts.workers, opts.batch_size)
     outputs = outputs_of_parts(
         from_pixels, items, network.device, opts.batch_size, opts.action, len(parts)
     )

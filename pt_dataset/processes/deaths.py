@@ -1,0 +1,56 @@
+"""The sentence for a loader process that ended before its work did."""
+
+import multiprocessing
+import os
+import re
+import resource
+from pathlib import Path
+
+from pt_dataset.processes.memory import MORE_SHM, SHM, free_memory, free_shm, megabytes
+
+# as torch says it
+DEATH = re.compile(
+    r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(?: is killed by signal: (.+?)\.)?"
+)
+NO_SHM = re.compile("unable to allocate shared memory|is killed by signal: Bus error")
+CGROUP = Path("/sys/fs/cgroup")  # of a container, which may have less memory than the machine
+
+
+def death_in_words(error: RuntimeError) -> str | None:
+    """What to say of such an error of a DataLoader; None of another one."""
+    message = f"{error.__cause__} {error}"  # often only its cause knows the signal
+    if NO_SHM.search(message):
+        return (
+            f"{SHM}, where loader processes leave batches, is full ({megabytes(free_shm())} free): "
+            f"remove what other programs leave there, {MORE_SHM}"
+        )
+    match = DEATH.search(message)
+    if match is None:
+        return None
+    who, how = f"loader process {match[1]}", match[2] or "Killed"
+    if how != "Killed":
+        return (
+            f"{who} has crashed ({how}), perhaps over a damaged video: "
+            "pt_dataset/check_json.py finds those"
+        )
+    return (
+        f"{who} was killed, as the system does where memory runs out: such a process had up to "
+        f"{megabytes(most_memory())}, and {memory_in_words()} are in use without it; take fewer "
+        "--workers or a smaller --batch-size"
+    )
+
+
+def most_memory() -> int:
+    """Bytes that the largest of the processes had that this one started and that have ended."""
+    multiprocessing.active_children()  # or those that have just ended would not count yet
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+
+
+def memory_in_words() -> str:
+    """How much of the memory of this machine, or of a container that has less, is in use."""
+    try:
+        total, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+    except (OSError, ValueError):  # "max": no limit
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        used = total - free_memory()
+    return f"{used / 1e6:,.0f} of {megabytes(total)}"

@@ -1,0 +1,201 @@
+"""What would be waited for for ever, and processes that are gone: each ends in one sentence."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+from unittest import mock
+
+import pytest
+import torch
+from test_loader import CLIP, make_train_loader
+
+from config import Loading, UserError, Views
+from pt_dataset import identity, pack_frames
+from pt_dataset.formats.flow import flow_fields
+from pt_dataset.formats.measure import measure
+from pt_dataset.formats.zip_frames import open_archive
+from pt_dataset.inputs import windows
+from pt_dataset.inputs.windows import Part, part_loader
+from pt_dataset.listing.find_videos import Found, find_videos, measure_videos
+from pt_dataset.listing.made_from import Source, is_same, take_note
+from pt_dataset.loader import view_loader
+from pt_dataset.processes import memory
+from pt_dataset.sources import frames
+from pt_dataset.video_list import Video
+from pt_dataset.video_lists import read_dataset
+from utils.words import error_in_words
+
+
+def parts_of(root, num_clips=2):
+    videos = read_dataset("tiny", root).test
+    clips = [list(range(CLIP.clip_len))] * num_clips
+    return [Part(video, [(0, 4)], clips) for video in videos]
+
+
+def ends(signum):
+    def end(*args, **kwargs):
+        os.kill(os.getpid(), signum)
+
+    return end
+
+
+@pytest.fixture(params=["train", "evaluate", "predict"])
+def batches(request, tiny_set):
+    """Makes what reads ahead for that action, with one process."""
+
+    def make():
+        if request.param == "train":
+            return make_train_loader(tiny_set, workers=1).epoch()
+        if request.param == "evaluate":
+            lists, loading = read_dataset("tiny", tiny_set), Loading(workers=1)
+            return view_loader(lists.test, CLIP, Views(1, 1), loading, batch_size=2).epoch()
+        return iter(part_loader(parts_of(tiny_set), CLIP, 1, 1, 4))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("signum", "said"),
+    [
+        (signal.SIGKILL, r"loader process \d+ was killed, as .* up to \d+ MB.* of [\d,]+ MB"),
+        (signal.SIGSEGV, r"loader process \d+ has crashed \(Segmentation fault\)"),
+        (signal.SIGBUS, "/dev/shm, where loader processes leave batches, is full"),
+    ],
+    ids=["memory", "decoder", "shm"],
+)
+def test_a_loader_process_that_dies_is_one_sentence(batches, monkeypatch, signum, said):
+    monkeypatch.setattr("pt_dataset.clip_dataset.clip_frames", ends(signum))
+    with pytest.raises(RuntimeError) as caught:
+        list(batches())
+    sentence = error_in_words(caught.value)
+    assert sentence and "\n" not in sentence
+    assert re.search(said, sentence), sentence
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("unable to allocate shared memory(shm)"), "/dev/shm, where .* is full"),
+        (OSError(24, "Too many open files"), r"^\[Errno 24\] Too many open files$"),
+    ],
+    ids=["shm", "files"],
+)
+def test_a_result_that_cannot_be_handed_over_is_not_waited_for(tiny_set, monkeypatch, error, said):
+    """The thread that sends makes memory shared, and would only print what goes wrong there."""
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", mock.Mock(side_effect=error))
+    with pytest.raises(type(error)) as caught:
+        next(iter(part_loader(parts_of(tiny_set)[:1], CLIP, 1, 1, 4)))
+    assert re.search(said, error_in_words(caught.value))
+
+
+def test_other_errors_keep_their_traceback():
+    assert (
+        error_in_words(RuntimeError("Caught RuntimeError in DataLoader worker process 0.")) is None
+    )
+
+
+def test_parts_that_are_in_flight_fit_into_shared_memory(tiny_set, monkeypatch):
+    asked = []
+
+    def fitting(workers, size, in_use):
+        asked.append((size, in_use))
+        return workers, 1
+
+    monkeypatch.setattr(windows, "fitting", fitting)
+    parts = parts_of(tiny_set)
+    loader = part_loader(parts, CLIP, 3, 1, 4)
+    (_, views), *others = loader
+    size, in_use = asked.pop()
+    assert size == views.numel()
+    assert in_use == min(2 * size + max(4 * views[0].numel(), size), len(others) * size)
+    part_loader(parts[:1], CLIP, 3, 1, 100)
+    assert asked.pop() == (size, 0)  # there is no other one
+    part_loader(parts, CLIP, 3, 0, 4)
+    assert asked == []
+
+
+def test_without_room_for_what_is_in_flight_it_is_said_before(tiny_set, monkeypatch):
+    monkeypatch.setattr(memory, "free_shm", lambda: 1000)
+    with pytest.raises(UserError, match=r"batches need .* and /dev/shm.* free.*--workers 0"):
+        part_loader(parts_of(tiny_set), CLIP, 1, 1, 4)
+
+
+# what is no file
+
+
+@pytest.fixture
+def in_time():
+    """A test that waits for ever fails after ten seconds."""
+
+    def late(*args):
+        raise AssertionError("waits")
+
+    previous = signal.signal(signal.SIGALRM, late)
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, previous)
+
+
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(path))  # such an address has 107 bytes at most
+
+
+KINDS = {
+    "pipe": os.mkfifo,
+    "socket": make_socket,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "dangling": lambda path: path.symlink_to("nowhere"),
+    "folder": lambda path: path.mkdir(),
+}
+
+
+@pytest.fixture(params=KINDS)
+def odd(request, tmp_path, monkeypatch, in_time):
+    """Makes at a path what is no file."""
+    monkeypatch.chdir(tmp_path)
+    return lambda name: KINDS[request.param](tmp_path / name) or tmp_path / name
+
+
+def test_a_video_that_is_no_file_is_a_sentence(odd, tmp_path):
+    path = str(odd("clip.mkv"))
+    found = find_videos(tmp_path)
+    by_name, problems = measure_videos(found, sorted(found.paths), {})
+    assert not by_name and "clip.mkv" in "".join(found.problems + problems)
+    with pytest.raises(UserError, match=r"clip\.mkv"):
+        measure(path)
+    with pytest.raises(UserError, match=r"clip\.mkv"):
+        next(frames(path, [0], 1))
+    with pytest.raises(UserError, match=r"clip\.mkv"):
+        take_note(Source(path))
+    assert identity.checksum(Video(path, 0, "", 1), "rgb") == 0
+    assert not is_same(Source(path), {"bytes": 0, "mtime_ns": 0, "sha256": ""})
+
+
+def test_a_frame_that_is_no_file_is_a_sentence(odd, tmp_path):
+    (tmp_path / "video").mkdir()
+    odd("video/image_00001.jpg")
+    for name in ("flow_x_00001.jpg", "flow_y_00001.jpg"):
+        odd(f"video/{name}")
+    path = str(tmp_path / "video")
+    with pytest.raises(UserError, match=r"image_00001\.jpg cannot be decoded"):
+        next(frames(path, [0], 1))
+    with pytest.raises(UserError, match=r"flow_x_00001\.jpg cannot be decoded"):
+        next(flow_fields(path, [0], 2))
+    with pytest.raises(UserError, match="video"):
+        take_note(Source(path))
+    assert identity.checksum(Video(path, 0, "", 1), "rgb") == 0
+    assert pack_frames.main([path, str(tmp_path / "a.zip")]) == 1
+
+
+def test_an_archive_that_is_no_file_is_a_sentence(odd, tmp_path):
+    odd("frames.zip")
+    found = Found()
+    with contextlib.suppress(UserError):
+        found = find_videos(tmp_path)
+    assert not found.paths
+    with pytest.raises(UserError, match=r"frames\.zip"):
+        open_archive(str(tmp_path / "frames.zip"))
