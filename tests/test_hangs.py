@@ -5,6 +5,8 @@ import os
 import re
 import signal
 import socket
+import threading
+import time
 from unittest import mock
 
 import pytest
@@ -25,6 +27,7 @@ from pt_dataset.processes import memory
 from pt_dataset.sources import frames
 from pt_dataset.video_list import Video
 from pt_dataset.video_lists import read_dataset
+from utils.live_page import server
 from utils.words import error_in_words
 
 
@@ -199,3 +202,30 @@ def test_an_archive_that_is_no_file_is_a_sentence(odd, tmp_path):
     assert not found.paths
     with pytest.raises(UserError, match=r"frames\.zip"):
         open_archive(str(tmp_path / "frames.zip"))
+
+
+def test_shared_memory_that_is_full_when_a_loader_starts_is_a_sentence(monkeypatch):
+    error = OSError(28, "No space left on device")
+    assert error_in_words(error) == str(error)
+    monkeypatch.setattr("pt_dataset.processes.deaths.free_shm", lambda: 4096)
+    assert "/dev/shm, where loader processes leave batches, is full" in error_in_words(error)
+    of_a_file = OSError(28, "No space left on device", "scores.npz")
+    assert error_in_words(of_a_file) == str(of_a_file)
+
+
+@pytest.mark.parametrize("start", [b"HT", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_an_answer_that_drips_has_an_end(start, in_time):
+    def drip(connection):
+        connection.sendall(start)
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.01)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serve = threading.Thread(target=lambda: drip(listening.accept()[0]), daemon=True)
+        serve.start()
+        began = time.monotonic()
+        with pytest.raises(TimeoutError, match="too slow"):
+            server.post("127.0.0.1", listening.getsockname()[1], "/", {}, 0.15)
+        assert time.monotonic() - began < 5

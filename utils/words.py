@@ -240,16 +240,16 @@ def training_errors(folder: Path) -> Iterator[None]:
 
 def error_in_words(error: Exception) -> str | None:
     """The sentence for a failure that has one."""
-    if isinstance(error, UserError | OSError):  # such as a file that may not be read
-        # one raised in a loader process arrives with that process's traceback before it
-        return str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
     if isinstance(error, NonFiniteLoss):
         return f"{error}; {FINITE}"
-    if isinstance(error, RuntimeError):
+    if isinstance(error, RuntimeError | OSError):
         from pt_dataset.processes.deaths import death_in_words
 
         if sentence := death_in_words(error):
             return sentence
+    if isinstance(error, UserError | OSError):  # such as a file that may not be read
+        # one raised in a loader process arrives with that process's traceback before it
+        return str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
     if distributed.lost_another(error):
         return (
             "another process of this run has ended; torchrun --max-restarts starts all again, and "

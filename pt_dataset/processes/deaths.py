@@ -1,5 +1,6 @@
 """The sentence for a loader process that ended before its work did."""
 
+import errno
 import multiprocessing
 import os
 import re
@@ -13,13 +14,16 @@ DEATH = re.compile(
     r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)(?: is killed by signal: (.+?)\.)?"
 )
 NO_SHM = re.compile("unable to allocate shared memory|is killed by signal: Bus error")
+LEAST = 1 << 20  # bytes: with less, it was filled by others, since there was room before
 CGROUP = Path("/sys/fs/cgroup")  # of a container, which may have less memory than the machine
 
 
-def death_in_words(error: RuntimeError) -> str | None:
+def death_in_words(error: RuntimeError | OSError) -> str | None:
     """What to say of such an error of a DataLoader; None of another one."""
     message = f"{error.__cause__} {error}"  # often only its cause knows the signal
-    if NO_SHM.search(message):
+    # a new loader has its semaphores there
+    no_room = isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename
+    if NO_SHM.search(message) or (no_room and free_shm() < LEAST):
         return (
             f"{SHM}, where loader processes leave batches, is full ({megabytes(free_shm())} free): "
             f"remove what other programs leave there, {MORE_SHM}"

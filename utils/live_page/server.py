@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,9 +50,16 @@ def post(
     `http.client` ignores proxies in the environment.
 
     Raises:
-        OSError, http.client.HTTPException: no answer within `timeout` seconds, or not HTTP.
+        OSError, http.client.HTTPException: nothing came for `timeout` seconds, not all of the
+            answer within ten times as many, or it is not HTTP.
     """
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    connection.connect()
+    # what drips would begin `timeout` anew with each byte
+    deadline = time.monotonic() + 10 * timeout
+    limit = threading.Timer(10 * timeout, connection.sock.shutdown, [socket.SHUT_RDWR])
+    limit.daemon = True
+    limit.start()
     try:
         body = json.dumps(message, allow_nan=False)
         connection.request("POST", path, body, {"Cookie": cookie} if cookie else {})
@@ -59,7 +67,10 @@ def post(
         new_cookie = response.getheader("Set-Cookie", "").partition(";")[0]
         return response.status, response.read(), new_cookie
     finally:
+        limit.cancel()
         connection.close()
+        if time.monotonic() > deadline:  # whatever was made of the part that came
+            raise TimeoutError("its answer is too slow")
 
 
 def enter(host: str, port: int, timeout: float) -> str:
