@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
             return action_named("splits")(opts, argv, main)
         run = set_up(opts)
         # a signal lets the step in hand be finished
-        with owned_results(run), GracefulStop() as stop:
+        with owned_results(run), GracefulStop() as stop, distributed.short_waits():
             action = {"train": train, "evaluate": evaluate}.get(opts.action)
             try:
                 return (action or action_named(opts.action))(run, stop)

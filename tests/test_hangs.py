@@ -1,16 +1,22 @@
 """What would be waited for for ever, and processes that are gone: each ends in one sentence."""
 
 import contextlib
+import itertools
 import os
 import re
 import signal
 import socket
+import sys
 import threading
 import time
+from datetime import timedelta
+from pathlib import Path
 from unittest import mock
 
 import pytest
 import torch
+import torch.distributed as dist
+from test_distributed import start_ranks
 from test_loader import CLIP, make_train_loader
 
 from config import Loading, UserError, Views
@@ -27,7 +33,10 @@ from pt_dataset.processes import memory
 from pt_dataset.sources import frames
 from pt_dataset.video_list import Video
 from pt_dataset.video_lists import read_dataset
+from utils import distributed
+from utils.interrupt import PREEMPTED, GracefulStop
 from utils.live_page import server
+from utils.options import processes, signs_of_life
 from utils.words import error_in_words
 
 
@@ -229,3 +238,98 @@ def test_an_answer_that_drips_has_an_end(start, in_time):
         with pytest.raises(TimeoutError, match="too slow"):
             server.post("127.0.0.1", listening.getsockname()[1], "/", {}, 0.15)
         assert time.monotonic() - began < 5
+
+
+# processes of a run
+
+
+def take_steps(limits, hangs):
+    """Steps without end, of which the second process takes few where it `hangs`."""
+    os.dup2(os.open(f"said_{os.environ['RANK']}.txt", os.O_CREAT | os.O_WRONLY), 2)
+    for name, seconds in limits.items():
+        setattr(signs_of_life, name, seconds)
+    processes.STEP_TIMEOUT = timedelta(seconds=2)
+    try:
+        with distributed.joined(), GracefulStop() as stop, distributed.short_waits():
+            for step in itertools.count():
+                stop.check()
+                Path(f"steps_{distributed.rank()}").write_text(str(step))
+                if hangs and distributed.rank() == 1 and step == 5:
+                    time.sleep(60)
+    except RuntimeError as error:
+        if distributed.first_to_fail():
+            print("error:", error_in_words(error), file=sys.stderr, flush=True)
+
+
+def wait_until_steps():
+    give_up = time.monotonic() + 60
+    while not (Path("steps_0").exists() and Path("steps_1").exists()):
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gone", [0, 1])
+@pytest.mark.parametrize("signum", [0, signal.SIGTERM], ids=["alone", "SIGTERM"])
+def test_a_process_that_is_not_heard_of_ends_the_run(tmp_path, monkeypatch, gone, signum):
+    """SIGSTOP is as a machine that is lost: no connection is closed, and nobody answers."""
+    monkeypatch.chdir(tmp_path)
+    limits = {"BEAT": 0.2, "TICK": 0.1, "SILENCE": 1000 if signum else 1.5, "SILENCE_AT_STOP": 1.5}
+    ranks = start_ranks(take_steps, limits, False)
+    try:
+        wait_until_steps()
+        os.kill(ranks[gone].pid, signal.SIGSTOP)
+        waiting = ranks[1 - gone]
+        if signum:
+            time.sleep(0.5)
+            os.kill(waiting.pid, signum)
+        waiting.join(20)
+        assert waiting.exitcode == (PREEMPTED if signum else 1)
+    finally:
+        for process in ranks:
+            process.kill()
+    said = Path(f"said_{1 - gone}.txt").read_text()
+    stopped = "stopped by SIGTERM, and " if signum else ""
+    name = re.escape(socket.gethostname())
+    assert re.match(rf"error: {stopped}last heard of process {gone} on {name} \d+ s ago: it", said)
+    assert said.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_process_that_takes_no_step_is_given_up_and_the_others_say_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ranks = start_ranks(take_steps, {"BEAT": 0.2, "TICK": 0.1}, True)
+    try:
+        ranks[0].join(30)
+        assert ranks[0].exitcode == 0
+    finally:
+        for process in ranks:
+            process.kill()
+    said = Path("said_0.txt").read_text()
+    assert "waited for the other processes of this run for more than 0:00:02; last heard" in said
+
+
+@pytest.mark.slow
+def test_the_store_of_a_run_on_one_machine_listens_there_alone(monkeypatch):
+    """Addresses as in /proc/net/tcp: of this process, and of what listens on all addresses."""
+    agent = dist.HashStore()
+    monkeypatch.setattr(processes, "rendezvous", lambda *args, **kwargs: iter([(agent, 0, 2)]))
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setenv("MASTER_ADDR", socket.gethostname())
+    for machines, expected in (("2", {"0100007F"}), ("1", {"00000000"})):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", machines)
+        store, _, _ = processes.meet()
+        assert listening_at(int(agent.get("port"))) == expected
+        del store
+
+
+def listening_at(port):
+    """IPv4 addresses as /proc has them; those of IPv6 count as all of them where they are zero."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            address, _, number = local.partition(":")
+            if state == "0A" and int(number, 16) == port:
+                found.add(address[-8:])
+    return found

@@ -72,8 +72,27 @@ def first_to_fail() -> bool:
 
 
 def lost_another(error: Exception) -> bool:
-    """Does `error` only say that another process has ended?"""
+    """Does `error` only say that another process has ended, or does not answer?"""
     return world_size() > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error))
+
+
+@contextlib.contextmanager
+def short_waits() -> Iterator[None]:
+    """Inside, where all processes take the same steps, they soon give up one that hangs."""
+    if world_size() == 1:
+        yield
+        return
+    from utils.options import processes
+
+    with processes.short_waits():
+        yield
+
+
+def loss_in_words(error: Exception) -> str:
+    """The sentence for an error by which this process lost another one, see `lost_another`."""
+    from utils.options import processes
+
+    return processes.loss_in_words(error)
 
 
 def from_main(make: Callable[[], T]) -> T:

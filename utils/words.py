@@ -251,10 +251,7 @@ def error_in_words(error: Exception) -> str | None:
         # one raised in a loader process arrives with that process's traceback before it
         return str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
     if distributed.lost_another(error):
-        return (
-            "another process of this run has ended; torchrun --max-restarts starts all again, and "
-            "--resume auto goes on from the last checkpoint"
-        )
+        return distributed.loss_in_words(error)
     if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
         return (
             "batch norm cannot train on one clip at a time that is as small as this; take a larger "

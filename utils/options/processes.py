@@ -22,12 +22,16 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from config import UserError
+from utils.options.signs_of_life import GOES_ON, Others
 
 # for whom the main one alone works, such as while it writes a data set; a process that has ended
-# is noticed at once
+# is noticed at once, and one that is not heard of any more as signs_of_life.py says
 TIMEOUT = timedelta(minutes=30)
+STEP_TIMEOUT = timedelta(minutes=5)  # between two steps, where all do the same
+LOOPBACK = "127.0.0.1"
 ROOMS = ("models", "pt_dataset", "utils")  # that hold our code
 _store: dist.Store | None = None  # outlives the group, to tell who failed first
+_others: Others | None = None
 
 
 @contextmanager
@@ -37,13 +41,14 @@ def joined_run(command: Sequence[str]) -> Iterator[None]:
     Raises:
         UserError: the processes do not find each other, or they were not started alike.
     """
-    global _store
+    global _store, _others
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
         _store, rank, world_size = meet()
         dist.init_process_group(
             backend, store=_store, rank=rank, world_size=world_size, timeout=TIMEOUT
         )
+        _others = Others(_store, rank, world_size)
         wait_for_all()
     except (dist.DistError, ValueError) as error:
         raise UserError(
@@ -52,10 +57,41 @@ def joined_run(command: Sequence[str]) -> Iterator[None]:
             "LOCAL_RANK, MASTER_ADDR and MASTER_PORT"
         ) from None
     check_same_start(command)
+    if world_size > 1:
+        _others.start()
     yield
     # none leaves while another still needs it; one that fails does not wait
     wait_for_all()
+    _others.done.set()
     dist.destroy_process_group()
+
+
+@contextmanager
+def short_waits() -> Iterator[None]:
+    """Inside, no process waits for another as long as at the start."""
+    set_timeout(STEP_TIMEOUT)
+    try:
+        yield
+    finally:
+        set_timeout(TIMEOUT)
+
+
+def set_timeout(limit: timedelta) -> None:
+    """NCCL's, which ends the process without a sentence, is a little longer than gloo's."""
+    group = dist.distributed_c10d._get_default_group()
+    for device in group._device_types:
+        extra = timedelta(minutes=1 if device.type == "cuda" else 0)
+        group._get_backend(device)._set_default_timeout(limit + extra)
+
+
+def loss_in_words(error: Exception) -> str:
+    """The sentence for an error by which this process lost another one."""
+    if _others and "timed out" in str(error).lower():
+        return (
+            f"waited for the other processes of this run for more than {STEP_TIMEOUT}; "
+            f"{_others.in_words()}; {GOES_ON}"
+        )
+    return f"another process of this run has ended; {GOES_ON}"
 
 
 def wait_for_all() -> None:
@@ -67,14 +103,25 @@ def meet() -> tuple[dist.Store, int, int]:
     """A store that all processes of this start share; rank and number of processes.
 
     The one of torchrun outlives a restart, with addresses in it of processes that have ended.
-    Under torchrun it therefore only says where the main process of this start keeps another one.
+    Under torchrun it therefore only says where the main process of this start keeps another one:
+    on one machine where no other can reach it, since whoever does can change what is in it.
     """
     shared, rank, world_size = next(rendezvous("env://", timeout=TIMEOUT))
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return shared, rank, world_size
-    host = os.environ["MASTER_ADDR"]
+    one_machine = os.environ["LOCAL_WORLD_SIZE"] == str(world_size)
+    host = LOOPBACK if one_machine else os.environ["MASTER_ADDR"]
     if rank == 0:
-        store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=TIMEOUT)
+        # a store that opens its own port listens on every address
+        listening = socket.create_server((LOOPBACK, 0)) if one_machine else None
+        store = dist.TCPStore(
+            host,
+            listening.getsockname()[1] if listening else 0,
+            is_master=True,
+            wait_for_workers=False,
+            timeout=TIMEOUT,
+            master_listen_fd=listening.detach() if listening else None,
+        )
         shared.set("port", str(store.port))
         return store, rank, world_size
     deadline = time.monotonic() + TIMEOUT.total_seconds()
