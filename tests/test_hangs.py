@@ -31,6 +31,7 @@ from pt_dataset.listing.made_from import Source, is_same, take_note
 from pt_dataset.loader import view_loader
 from pt_dataset.processes import memory
 from pt_dataset.sources import frames
+from pt_dataset.video_list import Video
 from pt_dataset.video_lists import read_dataset
 from utils import distributed
 from utils.interrupt import PREEMPTED, GracefulStop
@@ -182,7 +183,7 @@ def test_a_video_that_is_no_file_is_a_sentence(odd, tmp_path):
         next(frames(path, [0], 1))
     with pytest.raises(UserError, match=r"clip\.mkv"):
         take_note(Source(path))
-    assert identity.checksum(path) == 0
+    assert identity.checksum(Video(path, 0, "", 1), "rgb") == 0
     assert not is_same(Source(path), {"bytes": 0, "mtime_ns": 0, "sha256": ""})
 
 
@@ -198,7 +199,7 @@ def test_a_frame_that_is_no_file_is_a_sentence(odd, tmp_path):
         next(flow_fields(path, [0], 2))
     with pytest.raises(UserError, match="video"):
         take_note(Source(path))
-    assert identity.checksum(path) == 0
+    assert identity.checksum(Video(path, 0, "", 1), "rgb") == 0
     assert pack_frames.main([path, str(tmp_path / "a.zip")]) == 1
 
 

@@ -495,6 +495,7 @@ def test_signals_to_all_processes_are_not_for_loaders(monkeypatch):
     monkeypatch.setattr(signals.signal, "pthread_sigmask", lambda how, which: blocked.extend(which))
     monkeypatch.setattr(signals.threading, "Thread", lambda **how: SimpleNamespace(start=int))
     monkeypatch.setattr(signals.gc, "freeze", int)
+    monkeypatch.setattr(signals.Queue, "_on_queue_feeder_error", None)
     signals.set_up_worker(0)
     assert handlers == dict.fromkeys((signal.SIGINT, signal.SIGUSR1), signal.SIG_IGN)
     assert blocked == [signal.SIGTERM]

@@ -240,6 +240,8 @@ def training_errors(folder: Path) -> Iterator[None]:
 
 def error_in_words(error: Exception) -> str | None:
     """The sentence for a failure that has one."""
+    if isinstance(error, NonFiniteLoss):
+        return f"{error}; {FINITE}"
     if isinstance(error, RuntimeError | OSError):
         from pt_dataset.processes.deaths import death_in_words
 
@@ -248,8 +250,6 @@ def error_in_words(error: Exception) -> str | None:
     if isinstance(error, UserError | OSError):  # such as a file that may not be read
         # one raised in a loader process arrives with that process's traceback before it
         return str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
-    if isinstance(error, NonFiniteLoss):
-        return f"{error}; {FINITE}"
     if distributed.lost_another(error):
         return distributed.loss_in_words(error)
     if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
