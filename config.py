@@ -10,6 +10,7 @@ import os
 import re
 import reprlib
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import (
@@ -39,7 +40,6 @@ from typing import (
 
 USES = ("predict", "extract_features", "export")  # what a trained network is good for
 RUNS = Path("saved_model")  # folder of all runs, below the working folder
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 # UCF101: v_Biking_g01_c02 is a clip of the first group of Biking, of one recording; numbers start
 # anew in each class
 UCF_NAME = re.compile(r"(?:v_(?P<class_name>\w+))?_(?P<number>g\d+)_c\d+", re.IGNORECASE)
@@ -94,6 +94,24 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def try_folder(folder: Path, option: str, num_bytes: int = 1_000_000) -> None:
+    """Before the work whose results go there: can so much be written? Leaves nothing.
+
+    Raises:
+        UserError: it cannot; `option` chooses another place.
+    """
+    try:
+        there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(num_bytes))
+            file.flush()
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}), and the results go there; make room, "
+            f"or choose another {option}"
+        ) from None
 
 
 def unfinished(path: Path) -> Path:

@@ -14,10 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
-# so that the file runs as a script too
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from terminal import as_command
+
+if __name__ == "__main__":
+    as_command()
+
+import numpy as np
 
 from config import (
     ARCHS,

@@ -21,6 +21,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
+from terminal import as_command
+
+if __name__ == "__main__":
+    as_command()
+
 import numpy as np
 import simplejpeg
 

@@ -17,11 +17,16 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+
+from terminal import as_command
+
+if __name__ == "__main__":
+    as_command()
+
 import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
 from pt_dataset.datalist import write_list
 from pt_dataset.video_list import Video

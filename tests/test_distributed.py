@@ -22,9 +22,10 @@ from test_trainer import CPU, Net, make_net, make_trainer, train
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 import main
-from config import INTERRUPTED, Loading, UserError, Views
+from config import Loading, UserError, Views
 from pt_dataset.loader import EpochBatches, train_loader, view_loader
 from pt_dataset.video_lists import read_dataset
+from terminal import INTERRUPTED
 from utils import distributed
 from utils.interrupt import PREEMPTED, GracefulStop, Stop
 from utils.options.freeze import freeze_norms

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from config import INTERRUPTED
 from pt_dataset import make_json
 from pt_dataset.datalist import read_classes, read_list
 from pt_dataset.listing.find_videos import Names, find_videos
 from pt_dataset.listing.list_files import read_label_file
 from pt_dataset.listing.splits import split_folds, split_groups
+from terminal import INTERRUPTED
 
 ROOT = Path(__file__).resolve().parents[1]
 UT_MANIFEST = ROOT.parent / "shared" / "real" / "ut_interaction" / "manifest.csv"

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 import main
-from config import INTERRUPTED, UserError
+from config import UserError
+from terminal import INTERRUPTED
 from utils.interrupt import PREEMPTED
 from utils.loggers import JsonLines, read_lines
 from utils.resume import checkpoint_file

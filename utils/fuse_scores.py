@@ -14,6 +14,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
+from terminal import as_command
+
+if __name__ == "__main__":
+    as_command()
+
 from config import Parser, UserError
 from utils.compare import aligned, load_side
 from utils.scores import Scores
@@ -63,8 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, scores in ((args.a, a), (args.b, b), ("both", fused)):
         print(f"{name}: {describe(summarize_scores(scores))}")
     if args.out:
-        args.out.mkdir(parents=True)
-        write_results(args.out, fused)
+        write_results(args.out, fused, summarize_scores(fused))
         print(f"written: {args.out}")
 
 
@@ -73,5 +77,3 @@ if __name__ == "__main__":
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
-    except OSError as error:  # a full disk, a folder that may not be written
-        sys.exit(f"error: {error.filename or 'the result'}: {error.strerror}")

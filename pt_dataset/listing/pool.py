@@ -12,7 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from config import INTERRUPTED, UserError
+from config import UserError
+from terminal import INTERRUPTED
 
 GOES_ON = "what is finished stays, and the same command goes on from there"
 Result = TypeVar("Result")

@@ -19,6 +19,13 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it also runs as a script
+
+from terminal import as_command
+
+if __name__ == "__main__":
+    as_command()
+
 VERSION = "0.2.4"  # the release that the table below belongs to
 INSTALL = (
     "pip install 'setuptools<82' wheel && "

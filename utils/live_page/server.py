@@ -27,6 +27,11 @@ from typing import TextIO
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that it also runs as a script
 
+from terminal import as_command
+
+if __name__ == "__main__":
+    as_command()
+
 from config import UserError, refuse
 from utils.live_page import assets
 
