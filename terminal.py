@@ -30,6 +30,8 @@ def as_command() -> None:
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)  # None where it was closed before the start
+        if stream is not getattr(sys, f"__{name}__"):
+            continue  # such as a notebook's
         number = stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY)
         os.set_blocking(number, True)  # a shell or ssh may have left it otherwise
         raw = Terminal(number, "w", closefd=False)

@@ -8,16 +8,8 @@ A list is compared with the other side of its split, too: trainlist01.json with 
 beside it. The exit status is 1 where a training would fail or a result would be wrong.
 """
 
-import argparse
-import json
-import os
-import re
-import statistics
 import sys
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
@@ -25,6 +17,15 @@ from terminal import as_command
 
 if __name__ == "__main__":
     as_command()
+
+import argparse
+import json
+import os
+import re
+import statistics
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 

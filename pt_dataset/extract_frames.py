@@ -9,15 +9,8 @@ does again what was made of another video.
 The file of a frame that is damaged in the video is empty.
 """
 
-import argparse
-import math
-import os
-import shlex
 import sys
-from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
@@ -25,6 +18,14 @@ from terminal import as_command
 
 if __name__ == "__main__":
     as_command()
+
+import argparse
+import math
+import os
+import shlex
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import simplejpeg

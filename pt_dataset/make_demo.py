@@ -7,14 +7,7 @@ then played backwards, so that no frame, and no set of frames without their orde
 two it is.
 """
 
-import argparse
-import math
-import os
-import shutil
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
@@ -23,6 +16,16 @@ from terminal import as_command
 
 if __name__ == "__main__":
     as_command()
+
+import argparse
+import math
+import os
+import shutil
+import signal
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -118,11 +121,13 @@ def write_demo(data_root: Path) -> Path:
     temporary.mkdir(parents=True)
     try:
         # forked, as the loader's processes are: a spawned one would import main.py, all of torch
-        with ProcessPoolExecutor(mp_context=get_context("fork")) as pool:
+        how = {"mp_context": get_context("fork"), "initializer": signal.signal}
+        # Ctrl-C reaches all processes of a terminal, and is for this one
+        with ProcessPoolExecutor(initargs=(signal.SIGINT, signal.SIG_IGN), **how) as pool:
             for part, num_videos in NUM_VIDEOS.items():
                 write = partial(write_video, temporary, part)
-                jobs = pool.map(write, range(num_videos), chunksize=16)
-                videos = list(tqdm(jobs, f"writing demo {part}", num_videos, unit="video"))
+                with closing(pool.map(write, range(num_videos), chunksize=16)) as jobs:
+                    videos = list(tqdm(jobs, f"writing demo {part}", num_videos, unit="video"))
                 write_list(temporary / f"{part}list01.json", videos)
         (temporary / "classes.txt").write_text("\n".join(CLASSES) + "\n")
         temporary.rename(folder)

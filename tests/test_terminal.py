@@ -28,8 +28,8 @@ def no_terminal(monkeypatch, descriptor):
     with monkeypatch.context() as patch, os.fdopen(descriptor, "w", buffering=1) as file:
         patch.setattr(terminal.Terminal, "refusal", "")
         patch.setattr(sys, "excepthook", sys.excepthook)
-        patch.setattr(sys, "stdout", file)
-        patch.setattr(sys, "stderr", file)
+        for name in ("stdout", "stderr", "__stdout__", "__stderr__"):
+            patch.setattr(sys, name, file)
         terminal.as_command()
         yield
         sys.stdout.flush()  # as at the end of a program
@@ -68,8 +68,9 @@ def test_tables_and_bars_take_any_terminal(monkeypatch, descriptor):
 def test_a_name_that_is_no_text_is_printed(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     with open(tmp_path / "out", "w") as file:
-        monkeypatch.setattr(sys, "stdout", file)
-        monkeypatch.setattr(sys, "stderr", None)  # closed before the start
+        for name, value in (("stdout", file), ("stderr", None)):  # closed before the start
+            monkeypatch.setattr(sys, name, value)
+            monkeypatch.setattr(sys, f"__{name}__", value)
         terminal.as_command()
         print("a\udcffb")
         print("nowhere", file=sys.stderr)

@@ -7,9 +7,7 @@ the logits of RGB and flow 1 : 1.5, I3D 1 : 1: evaluate both with --average logi
 --protocol tsn or i3d. FUSED becomes a folder of files like those of an evaluation.
 """
 
-import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
@@ -18,6 +16,9 @@ from terminal import as_command
 
 if __name__ == "__main__":
     as_command()
+
+import argparse
+from dataclasses import replace
 
 from config import Parser, UserError
 from utils.compare import aligned, load_side

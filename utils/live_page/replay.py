@@ -5,7 +5,6 @@
 Starts a server if none listens, as the run itself does.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from terminal import as_command
 
 if __name__ == "__main__":
     as_command()
+
+import argparse
 
 from config import UserError
 
