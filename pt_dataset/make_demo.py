@@ -23,7 +23,6 @@ import os
 import shutil
 import signal
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
 from functools import partial
 from multiprocessing import get_context
 
@@ -119,19 +118,20 @@ def write_demo(data_root: Path) -> Path:
         return folder
     temporary = data_root / f".demo.{os.getpid()}"
     temporary.mkdir(parents=True)
+    # forked, as the loader's processes are: a spawned one would import main.py, all of torch;
+    # Ctrl-C reaches all processes of a terminal, and is for this one
+    at_ctrl_c = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    pool = ProcessPoolExecutor(mp_context=get_context("fork"), **at_ctrl_c)
     try:
-        # forked, as the loader's processes are: a spawned one would import main.py, all of torch
-        how = {"mp_context": get_context("fork"), "initializer": signal.signal}
-        # Ctrl-C reaches all processes of a terminal, and is for this one
-        with ProcessPoolExecutor(initargs=(signal.SIGINT, signal.SIG_IGN), **how) as pool:
-            for part, num_videos in NUM_VIDEOS.items():
-                write = partial(write_video, temporary, part)
-                with closing(pool.map(write, range(num_videos), chunksize=16)) as jobs:
-                    videos = list(tqdm(jobs, f"writing demo {part}", num_videos, unit="video"))
-                write_list(temporary / f"{part}list01.json", videos)
+        for part, num_videos in NUM_VIDEOS.items():
+            write = partial(write_video, temporary, part)
+            jobs = pool.map(write, range(num_videos), chunksize=16)
+            videos = list(tqdm(jobs, f"writing demo {part}", num_videos, unit="video"))
+            write_list(temporary / f"{part}list01.json", videos)
         (temporary / "classes.txt").write_text("\n".join(CLASSES) + "\n")
         temporary.rename(folder)
     finally:
+        pool.shutdown(cancel_futures=True)
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
