@@ -6,6 +6,7 @@ Each number of a recipe has its source or reason beside it.
 import argparse
 import contextlib
 import errno
+import io
 import itertools
 import logging
 import math
@@ -16,6 +17,7 @@ import shutil
 import socket
 import stat
 import sys
+import tempfile
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -46,8 +48,8 @@ from typing import (
 )
 
 USES = ("predict", "extract_features", "export")  # what a trained network is good for
-RUNS = Path("saved_model")  # folder of all runs, below the working folder
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+RUNS = Path("saved_model")  # folder of all runs, below the working folder
 # UCF101: v_Biking_g01_c02 is a clip of the first group of Biking, of one recording; numbers start
 # anew in each class
 UCF_NAME = re.compile(r"(?:v_(?P<class_name>\w+))?_(?P<number>g\d+)_c\d+", re.IGNORECASE)
@@ -103,6 +105,47 @@ def open_regular(path: str | os.PathLike, flags: int = os.O_RDONLY) -> int:
     return file
 
 
+class Terminal(io.FileIO):
+    """A descriptor that takes everything: what cannot be written is lost, and ends nothing.
+
+    The terminal may be closed, `head` may have seen enough, the disk behind a file may be full.
+    """
+
+    refusal = ""  # of any terminal, why something was lost
+
+    def write(self, data):
+        try:
+            return super().write(data)
+        except OSError as error:
+            Terminal.refusal = error.strerror or str(error)
+            return len(data)
+
+
+def as_command() -> None:
+    """From here on no terminal ends this program, and Ctrl-C ends it without a traceback.
+
+    For the first lines of a command: Ctrl-C may come while its modules are imported.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)  # None where it was closed before the start
+        if stream is not getattr(sys, f"__{name}__"):
+            continue  # such as a notebook's
+        number = stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY)
+        os.set_blocking(number, True)  # a shell or ssh may have left it otherwise
+        raw = Terminal(number, "w", closefd=False)
+        form = {"encoding": stream.encoding if stream else "utf-8", "line_buffering": True}
+        # a name that the terminal's letters cannot write is no error either
+        file = io.TextIOWrapper(io.BufferedWriter(raw), errors="backslashreplace", **form)
+        setattr(sys, name, file)
+    sys.excepthook = _end
+
+
+def _end(kind, error, trace) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    sys.__excepthook__(kind, error, trace)
+
+
 @contextlib.contextmanager
 def whole(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a name to write to in place of `path`, which becomes what was written, or stays.
@@ -119,6 +162,24 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def try_folder(folder: Path, option: str, num_bytes: int = 1_000_000) -> None:
+    """Before the work whose results go there: can so much be written? Leaves nothing.
+
+    Raises:
+        UserError: it cannot; `option` chooses another place.
+    """
+    try:
+        there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(num_bytes))
+            file.flush()
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}), and the results go there; make room, "
+            f"or choose another {option}"
+        ) from None
 
 
 def unfinished(path: Path) -> Path:

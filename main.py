@@ -12,6 +12,11 @@ python main.py --resume saved_model/i3d_ucf101_1/last.pth --predict clip.mp4
 python main.py --arch i3d --dataset ucf101 --pretrained i3d_rgb_piergiaj --head-only
 """
 
+from config import as_command
+
+if __name__ == "__main__":
+    as_command()
+
 import contextlib
 import logging
 import os
@@ -28,7 +33,7 @@ if __name__ == "__main__" and answered(parse_opts()):
 import torch
 from torch import nn
 
-from config import INTERRUPTED, Curves, Evaluation, UserError, Views, flag, part
+from config import Curves, Evaluation, UserError, Views, flag, part
 from pt_dataset.loader import Loader
 from pt_dataset.video_lists import check_clips
 from utils import distributed, words
@@ -48,7 +53,7 @@ from utils.interrupt import GracefulStop, Stop
 from utils.loggers import set_up_console
 from utils.mistakes import Mistakes
 from utils.precision import choose_precision
-from utils.results import describe, write_results
+from utils.results import report_results
 from utils.run import (
     Run,
     as_evaluated,
@@ -169,7 +174,6 @@ def train(run: Run, stop: GracefulStop) -> int:
     start_run_folder(run)
     for line in words.run_in_words(run, trainer):
         log.info(line)
-    # the page of visdom, and files in the run folder
     logger = build_logger(run.folder, trainer.step, trainer.epoch, part(Curves, opts))
     saver = build_saver(run, trainer)
     with words.training_errors(run.folder), contextlib.closing(logger):
@@ -220,6 +224,7 @@ def validate(
 
 def evaluate(run: Run, stop: GracefulStop) -> int:
     """The test list, as --evaluate asks for it; returns the exit status."""
+    run.try_results_folder()
     for line in words.evaluation_in_words(run):
         log.info(line)
     report(run, words.source_in_words(run, run.start.checkpoint), stop)
@@ -232,14 +237,12 @@ def report(run: Run, source: str, stop: GracefulStop) -> None:
     evaluation = part(Evaluation, run.opts)
     scores = score(run, run.lists.test, evaluation, stop, desc="evaluate", source=source)
     if distributed.is_main():
-        log.info(describe(write_results(run.results_folder, scores, run.num_trained_on)))
+        report_results(run.results_folder, scores, run.num_trained_on)
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except KeyboardInterrupt:  # the second one: at once
-        sys.exit(INTERRUPTED)
     except Exception as error:
         if not distributed.first_to_fail():
             sys.exit(1)  # another process has said why

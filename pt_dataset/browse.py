@@ -7,17 +7,22 @@ Options that are not given come from the recipe of --arch, as in main.py. Flow i
 red and v as green; gray is no motion.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+
+from config import as_command
+
+if __name__ == "__main__":
+    as_command()
+
 import argparse
 import random
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-
-# so that the file runs as a script too
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from config import (
     ARCHS,

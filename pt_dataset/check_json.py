@@ -8,18 +8,24 @@ A list is compared with the other side of its split, too: trainlist01.json with 
 beside it. The exit status is 1 where a training would fail or a result would be wrong.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+
+from config import as_command
+
+if __name__ == "__main__":
+    as_command()
+
 import argparse
 import json
 import os
 import re
 import statistics
-import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
 from tqdm import tqdm
 

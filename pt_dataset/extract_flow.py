@@ -13,13 +13,19 @@ weights were trained on TV-L1: the two are alike, not the same. Flow is in pixel
 they are, so their size matters; that of extract_frames.py is what TSN and I3D used.
 """
 
-import argparse
-import os
-import shlex
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+
+from config import as_command
+
+if __name__ == "__main__":
+    as_command()
+
+import argparse
+import os
+import shlex
 
 import numpy as np
 import simplejpeg

@@ -9,17 +9,23 @@ does again what was made of another video.
 The file of a frame that is damaged in the video is empty.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+
+from config import as_command
+
+if __name__ == "__main__":
+    as_command()
+
 import argparse
 import math
 import os
 import shlex
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
 import numpy as np
 import simplejpeg

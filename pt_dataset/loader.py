@@ -6,6 +6,7 @@ number of workers, forked or spawned, and after a resume.
 
 import os
 import random
+import signal
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from config import Augmentation, Loading, Preprocessing, UserError, Views
 from pt_dataset.clip_dataset import Clips, Sample, TrainClips, ViewClips
 from pt_dataset.faults import Faults
 from pt_dataset.processes.memory import fitting
-from pt_dataset.processes.signals import set_up_worker
+from pt_dataset.processes.signals import FOR_MAIN, set_up_worker
 from pt_dataset.sources import is_video_file
 from pt_dataset.video_list import Video
 from pt_dataset.video_lists import VideoLists
@@ -133,7 +134,7 @@ class Loader:
         It may be left before its end; a loader yields one epoch at a time.
         """
         self.sampler.epoch, self.sampler.start = epoch, start
-        for batch in self.batches:
+        for batch in started(self.batches):
             if self.training and len(batch.labels) == 1 and self.sampler.least > 1:
                 batch = Batch(batch.clips[:0], batch.labels[:0], batch.indices[:0], batch.faults)
             yield batch
@@ -157,6 +158,18 @@ class Loader:
             command = "pack the frames, python pt_dataset/pack_frames.py"
             return f"{command}, if the disk is slow; or store them {smaller}"
         return f"store the frames on a faster disk, or {smaller}"
+
+
+def started(batches: DataLoader) -> Iterator:
+    """Its iterator; signals wait until its processes are there, and for good inside of them.
+
+    They are for the main process: one that reaches a process before `set_up_worker` would end it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_MAIN)
+    try:
+        return iter(batches)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def train_loader(

@@ -7,20 +7,27 @@ then played backwards, so that no frame, and no set of frames without their orde
 two it is.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+
+from config import as_command
+
+if __name__ == "__main__":
+    as_command()
+
 import argparse
 import math
 import shutil
-import sys
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
 from config import owned, unfinished
 from pt_dataset.datalist import write_list
@@ -117,17 +124,20 @@ def write_demo(data_root: Path) -> Path:
 def write_demo_to(folder: Path) -> None:
     temporary = unfinished(folder)
     temporary.mkdir()
+    # forked, as the loader's processes are: a spawned one would import main.py, all of torch;
+    # Ctrl-C reaches all processes of a terminal, and is for this one
+    at_ctrl_c = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    pool = ProcessPoolExecutor(mp_context=get_context("fork"), **at_ctrl_c)
     try:
-        # forked, as the loader's processes are: a spawned one would import main.py, all of torch
-        with ProcessPoolExecutor(mp_context=get_context("fork")) as pool:
-            for part, num_videos in NUM_VIDEOS.items():
-                write = partial(write_video, temporary, part)
-                jobs = pool.map(write, range(num_videos), chunksize=16)
-                videos = list(tqdm(jobs, f"writing demo {part}", num_videos, unit="video"))
-                write_list(temporary / f"{part}list01.json", videos)
+        for part, num_videos in NUM_VIDEOS.items():
+            write = partial(write_video, temporary, part)
+            jobs = pool.map(write, range(num_videos), chunksize=16)
+            videos = list(tqdm(jobs, f"writing demo {part}", num_videos, unit="video"))
+            write_list(temporary / f"{part}list01.json", videos)
         (temporary / "classes.txt").write_text("\n".join(CLASSES) + "\n")
         temporary.rename(folder)
     finally:
+        pool.shutdown(cancel_futures=True)
         shutil.rmtree(temporary, ignore_errors=True)
 
 

@@ -15,18 +15,24 @@ zips of frames; it may also be one zip of them all. Each of one's own videos lie
 of its class. The lists land in <data-root>/NAME; the videos stay where they are.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+
+from config import as_command
+
+if __name__ == "__main__":
+    as_command()
+
 import argparse
 import math
 import os
 import re
 import shlex
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
 from config import DATASETS, Parser, UserError, owned, whole
 from pt_dataset.datalist import HALF_REPLACED, any_case, list_text

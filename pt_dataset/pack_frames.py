@@ -8,17 +8,23 @@ The pictures are copied as they are, in the order of time. A zip appears when it
 Equal frames make equal zips, byte for byte.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+
+from config import as_command
+
+if __name__ == "__main__":
+    as_command()
+
 import argparse
 import contextlib
 import os
 import shlex
-import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
 
 from tqdm import tqdm
 

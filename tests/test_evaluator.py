@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +13,18 @@ from matplotlib.axes import Axes
 from PIL import Image
 from torch import nn
 
-from config import PROTOCOLS, Evaluation, Preprocessing, part
+from config import PROTOCOLS, Evaluation, Preprocessing, UserError, part
 from opts import parse_opts
 from utils.confusion import class_rows, confusion_matrix, draw_confusion
 from utils.evaluator import score_batches, score_videos, validation_metrics
 from utils.metrics import wilson_interval
 from utils.mistakes import Mistakes
-from utils.results import describe, protocol_in_words, summarize_scores, write_results
+from utils.results import (
+    describe,
+    protocol_in_words,
+    report_results,
+    summarize_scores,
+)
 from utils.scores import Scores, load_scores
 
 CPU = torch.device("cpu")
@@ -201,7 +207,7 @@ def test_an_evaluation_leaves_all_its_files(tmp_path):
     how = {"average": "logits", "protocol": "how", "num_skipped": 2, "loss": 0.5}
     folder = tmp_path / "run"
     folder.mkdir()
-    write_results(folder, scores_of(logits, LABELS, names, NAMES, **how))
+    report_results(folder, scores_of(logits, LABELS, names, NAMES, **how), 0)
     assert {file.name for file in folder.iterdir()} == {
         *("result.json", "predictions.json", "scores.npz"),
         *("per_class.csv", "confusion.csv", "confusion.png"),
@@ -235,18 +241,48 @@ def test_an_evaluation_leaves_all_its_files(tmp_path):
         }
 
 
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_results_that_cannot_be_written_replace_nothing_and_are_said(
+    tmp_path, monkeypatch, caplog, failure
+):
+    folder = tmp_path / "run"
+    report_results(folder, scores_of(np.eye(4), np.arange(4), list("wxyz"), NAMES), 0)
+    before = contents(folder)
+
+    def fails(*args):
+        raise failure
+
+    monkeypatch.setattr("utils.results.confusion.draw_confusion", fails)
+    caplog.set_level("INFO", "video")
+    with pytest.raises((UserError, KeyboardInterrupt)) as raised:
+        report_results(folder, scores_of(np.eye(4), 3 - np.arange(4), list("wxyz"), NAMES), 0)
+    assert contents(folder) == before
+    assert "top-1 0.0 %" in caplog.text
+    if isinstance(failure, OSError):
+        assert "cannot be written" in str(raised.value) and str(folder) in str(raised.value)
+        with pytest.raises(UserError):
+            report_results(tmp_path / "new", scores_of(np.eye(4), np.arange(4), "wxyz", NAMES), 0)
+        assert not (tmp_path / "new").exists()
+
+
 def test_no_old_result_stands_beside_the_scores_of_an_evaluation_that_was_killed(
     tmp_path, monkeypatch
 ):
-    scores = scores_of(np.eye(4), np.arange(4), list("wxyz"), NAMES)
-    write_results(tmp_path, scores)
+    scores, replace = scores_of(np.eye(4), np.arange(4), list("wxyz"), NAMES), Path.replace
+    report_results(tmp_path, scores, 0)
 
-    def killed(*args):
-        raise KeyboardInterrupt
+    def killed(path, target):
+        replace(path, target)
+        if target == tmp_path / "scores.npz":
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr("utils.results.save_scores", killed)
+    monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        write_results(tmp_path, scores)
+        report_results(tmp_path, scores, 0)
     assert not (tmp_path / "result.json").exists()
 
 

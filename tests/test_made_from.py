@@ -280,12 +280,12 @@ def rewrite_without(path, name):
 
 
 def test_a_video_that_cannot_be_read_does_not_make_kept_features_old(tmp_path):
-    sources = [Source(str(tmp_path / "missing.avi"))]
+    sources, videos = [Source(str(tmp_path / "missing.avi"))], [Video("missing.avi", 0, "a", 2)]
     features = head_only.Features(torch.rand(1, 1, 4), torch.tensor([0]), torch.tensor([0]))
     head_only.save_features(tmp_path / "x.pt", features, head_only.take_notes(sources))
-    assert head_only.load_features(tmp_path / "x.pt", sources) is not None
+    assert head_only.load_features(tmp_path / "x.pt", videos, sources) is not None
     write_video(tmp_path / "missing.avi", count=2)
-    assert head_only.load_features(tmp_path / "x.pt", sources) is None
+    assert head_only.load_features(tmp_path / "x.pt", videos, sources) is None
 
 
 def test_names_as_long_as_a_disk_allows_are_no_obstacle(tmp_path, in_process, capsys):

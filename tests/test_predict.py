@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
 import random
+import resource
+import signal
 import zipfile
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from pt_dataset.inputs.windows import clips_within, spans
 from pt_dataset.video_list import Video
 from utils.actions import predictions
 from utils.actions.annotate import write_labeled_video
+from utils.classifier import ClipClassifier
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = ["--device", "cpu", "--workers", "0"]
@@ -279,3 +283,97 @@ def test_options_that_do_not_go_together_are_refused(argv, message, capsys):
     with pytest.raises(SystemExit):
         parse_opts(argv)
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def small_disk():
+    """Files of 100 kB at most, as on a disk that is nearly full."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+VIDEOS = [f"data/tiny/frames/{name}" for name in ("down/test_0", "up/test_1", "down/test_2")]
+
+
+@pytest.mark.parametrize("signum, status", [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_keeps_what_is_predicted(untrained, monkeypatch, capsys, signum, status):
+    forward, calls = ClipClassifier.forward, []
+
+    def interrupted(self, clips):
+        calls.append(len(clips))
+        if len(calls) == 3:
+            os.kill(os.getpid(), signum)
+        return forward(self, clips)
+
+    monkeypatch.setattr(ClipClassifier, "forward", interrupted)
+    found_status, found = predict(
+        untrained, *VIDEOS, "data/tiny/frames/up/test_3", "--batch-size", "1"
+    )
+    assert found_status == status
+    assert [video["path"] for video in found["videos"]] == VIDEOS[:2]
+    printed = capsys.readouterr().out
+    assert all(f"{video} (10 frames)" in printed for video in VIDEOS[:2])
+    assert "2 of 4 videos are predicted" in printed and "written: predicted.json" in printed
+
+
+def test_an_error_keeps_what_is_predicted(untrained, monkeypatch):
+    def memory(video, output):
+        if video.path == VIDEOS[2]:
+            raise MemoryError
+        return output
+
+    monkeypatch.setattr("utils.actions.network.finite", memory)
+    with pytest.raises(MemoryError):
+        predict(untrained, *VIDEOS)
+    found = json.loads(Path("predicted.json").read_text())
+    assert [video["path"] for video in found["videos"]] == VIDEOS[:2]
+
+
+def test_nothing_predicted_replaces_nothing(untrained, capsys):
+    assert predict(untrained, VIDEOS[0])[0] == 0
+    before = [Path(f"predicted.{kind}").read_text() for kind in ("json", "csv")]
+    assert predict(untrained, "absent.mp4")[0] == 1
+    assert [Path(f"predicted.{kind}").read_text() for kind in ("json", "csv")] == before
+    assert "nothing was predicted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "argv, sentence",
+    [
+        (["--predict", *VIDEOS], r"^new/out cannot be written \(File too large\).*--out$"),
+        (
+            ["--predict", *VIDEOS, "--out", "data/tiny/classes.txt"],
+            r"classes.txt cannot be written",
+        ),
+        (["--export", "new/net.pt2"], r"^new cannot be written \(File too large\).*--export$"),
+    ],
+)
+def test_a_folder_without_room_is_named_before_the_work(untrained, small_disk, argv, sentence):
+    out = ["--out", "new/out"] if argv == ["--predict", *VIDEOS] else []
+    with pytest.raises(UserError, match=sentence):
+        main(["--resume", "no such file", *argv, *out, "--device", "cpu"])
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("argv", [[], ["--probe-time"]])
+def test_an_evaluation_without_room_for_its_files_is_refused_at_once(
+    untrained, small_disk, monkeypatch, argv
+):
+    monkeypatch.setattr("utils.build.score", None)  # is not called
+    run = ["--dataset", "tiny", "--data-root", "data", "--arch", "tsn", *CPU]
+    with pytest.raises(UserError, match=r"^alone/results_net_tiny_1 cannot be written .*--name$"):
+        main(["--resume", "alone/net.pth", "--evaluate", *argv, *run])
+    assert [path.name for path in Path("alone").iterdir()] == ["net.pth"]
+
+
+def test_a_video_that_cannot_be_written_to_its_end_is_not_there(small_disk, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (12, 240, 320, 3), dtype=np.uint8)
+    frames = ((frame, [("a", 0.5)], i / 10) for i, frame in enumerate(noise))
+    (tmp_path / "out.mp4").write_bytes(b"older")
+    with pytest.raises(UserError, match=r"out.mp4 cannot be written: File too large"):
+        write_labeled_video(tmp_path / "out.mp4", frames, 10)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"out.mp4": b"older"}

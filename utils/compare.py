@@ -10,16 +10,22 @@ the group in the path of a video. What is tested is the choice of the videos: ho
 of the training would change the difference, only more runs can say.
 """
 
-import argparse
-import os
-import re
 import sys
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+
+from config import as_command
+
+if __name__ == "__main__":
+    as_command()
+
+import argparse
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 

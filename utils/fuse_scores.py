@@ -7,12 +7,18 @@ the logits of RGB and flow 1 : 1.5, I3D 1 : 1: evaluate both with --average logi
 --protocol tsn or i3d. FUSED becomes a folder of files like those of an evaluation.
 """
 
-import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it also runs as a script
+
+from config import as_command
+
+if __name__ == "__main__":
+    as_command()
+
+import argparse
+from dataclasses import replace
 
 from config import Parser, UserError
 from utils.compare import aligned, load_side
@@ -63,8 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, scores in ((args.a, a), (args.b, b), ("both", fused)):
         print(f"{name}: {describe(summarize_scores(scores))}")
     if args.out:
-        args.out.mkdir(parents=True)
-        write_results(args.out, fused)
+        write_results(args.out, fused, summarize_scores(fused))
         print(f"written: {args.out}")
 
 
@@ -73,5 +78,3 @@ if __name__ == "__main__":
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
-    except OSError as error:  # a full disk, a folder that may not be written
-        sys.exit(f"error: {error.filename or 'the result'}: {error.strerror}")

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGUSR1 as requests that are granted between two steps."""
+"""Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP as requests that are granted between two steps."""
 
 import signal
 import threading
@@ -9,11 +9,13 @@ from config import INTERRUPTED
 from utils import distributed
 
 T = TypeVar("T")
-PREEMPTED = 75  # after SIGTERM or SIGUSR1, as a scheduler sends them; EX_TEMPFAIL of sysexits.h
+# after the others, which a scheduler or a closed terminal sends; EX_TEMPFAIL of sysexits.h
+PREEMPTED = 75
 STATUS: dict[int, int] = {
     signal.SIGINT: INTERRUPTED,
     signal.SIGTERM: PREEMPTED,
     signal.SIGUSR1: PREEMPTED,
+    signal.SIGHUP: PREEMPTED,
 }
 
 
@@ -37,7 +39,9 @@ class GracefulStop:
 
     def __enter__(self) -> "GracefulStop":
         in_main = threading.current_thread() is threading.main_thread()
-        signals = STATUS if in_main else ()
+        signals = set(STATUS if in_main else ())
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # by nohup
+            signals.discard(signal.SIGHUP)
         self.previous = {signum: signal.signal(signum, self._request) for signum in signals}
         return self
 
@@ -47,7 +51,9 @@ class GracefulStop:
 
     def _request(self, signum, frame) -> None:
         self.requested = signum
-        signal.signal(signum, self.previous[signum])
+        # of a closed terminal, shell and system both send one
+        again = signal.SIG_IGN if signum == signal.SIGHUP else self.previous[signum]
+        signal.signal(signum, again)
 
     def check(self) -> None:
         """Where stopping is safe, in all processes of the run equally often.

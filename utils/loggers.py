@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from config import UserError, first_misfit, misfit, refuse, whole
+from config import Terminal, UserError, first_misfit, misfit, refuse, whole
 from utils import curves, distributed
 from utils.mistakes import Mistakes
 
@@ -30,10 +30,15 @@ def progress_bar(items: Iterable, desc: str, total: int, unit: str, done: int = 
 
 
 class Console(logging.Handler):
-    """Lines on the terminal, above a progress bar if there is one."""
+    """Lines on the terminal, above a progress bar if there is one; log.txt has them, too."""
+
+    gone = False
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record))
+        if Terminal.refusal and not self.gone:
+            self.gone = True
+            log.warning(f"the terminal takes no more: {Terminal.refusal}")
 
 
 def set_up_console(run_dir: Path | None = None) -> None:
@@ -43,7 +48,7 @@ def set_up_console(run_dir: Path | None = None) -> None:
         handler.close()
     log.addHandler(Console())
     if run_dir:
-        file = logging.FileHandler(run_dir / "log.txt", encoding="utf-8")
+        file = logging.FileHandler(run_dir / "log.txt", encoding="utf-8", errors="backslashreplace")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(file)
     log.setLevel(logging.INFO)
@@ -121,7 +126,8 @@ class ValidationFiles(Logger):
 
     def log_epoch(self, metrics: Metrics, mistakes: Mistakes) -> None:
         if mistakes.surest:
-            mistakes.picture().save(self.run_dir / "mistakes.jpg", quality=90)
+            with whole(self.run_dir / "mistakes.jpg") as temporary:
+                mistakes.picture().save(temporary, "JPEG", quality=90)
         else:
             (self.run_dir / "mistakes.jpg").unlink(missing_ok=True)
         validation = {

@@ -1,15 +1,20 @@
 """What an evaluation leaves: accuracies with their protocol, in words and in files."""
 
+import contextlib
 import json
+import logging
+import tempfile
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
 
-from config import Evaluation, Preprocessing, whole
+from config import Evaluation, Preprocessing, UserError, whole
 from utils import confusion
 from utils.metrics import majority, mean_class_accuracy, num_correct, top_k, wilson_interval
 from utils.scores import Scores, save_scores
+
+log = logging.getLogger("video")
 
 
 class Result(TypedDict):
@@ -98,16 +103,44 @@ def plural(count: int, unit: str) -> str:
     return " ".join([str(count), noun if count == 1 else noun + "s", *rest])
 
 
-def write_results(folder: Path, scores: Scores, num_trained_on: int | None = None) -> Result:
-    """Writes all of an evaluation into `folder`; returns the content of result.json.
+def report_results(folder: Path, scores: Scores, num_trained_on: int | None) -> None:
+    """Says what an evaluation comes to, then writes it: a full disk takes no number away."""
+    result = summarize_scores(scores, num_trained_on)
+    log.info(describe(result))
+    write_results(folder, scores, result)
+
+
+def write_results(folder: Path, scores: Scores, result: Result) -> None:
+    """Writes all of an evaluation into `folder`, or nothing.
+
+    Raises:
+        UserError: it cannot be written, such as on a full disk.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished_") as temporary:
+            write_files(Path(temporary), scores, result)
+            # an old one goes first, a new one comes last: it never stands beside other scores
+            (folder / "result.json").unlink(missing_ok=True)
+            written = Path(temporary).iterdir()
+            for path in sorted(written, key=lambda path: path.name == "result.json"):
+                path.replace(folder / path.name)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # where nothing is in it
+        raise UserError(
+            f"the results cannot be written to {folder} ({error.strerror}); make room there "
+            "and evaluate again"
+        ) from None
+
+
+def write_files(folder: Path, scores: Scores, result: Result) -> None:
+    """The files of an evaluation.
 
     predictions.json has the five best classes of each video with their scores, scores.npz the
     scores or logits of all; per_class.csv, confusion.csv and confusion.png say what is taken for
-    what; result.json comes last, and an old one goes first: it never stands beside other scores.
+    what.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").unlink(missing_ok=True)
-    result = summarize_scores(scores, num_trained_on)
     write_json(folder / "predictions.json", best_classes(scores))
     save_scores(folder / "scores.npz", scores)
     class_names, predicted = scores.class_names, scores.scores.argmax(axis=1)
@@ -115,7 +148,6 @@ def write_results(folder: Path, scores: Scores, num_trained_on: int | None = Non
     confusion.write_tables(folder, matrix, class_names)
     confusion.draw_confusion(folder / "confusion.png", matrix, class_names, describe(result))
     write_json(folder / "result.json", result)
-    return result
 
 
 def write_json(path: Path, content: object) -> None:

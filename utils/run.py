@@ -30,6 +30,7 @@ from config import (
     owned,
     part,
     refuse,
+    try_folder,
     whole,
 )
 from models import arguments_problem, build_model
@@ -315,6 +316,12 @@ class Run:
         if path.name == "last.pth" and not other_videos:
             return self.folder
         return self.folder / f"results_{path.stem}_{opts.dataset}_{opts.split}"
+
+    def try_results_folder(self) -> None:
+        """Before the hours of an evaluation; raises UserError where its files have no room."""
+        scores = 4 * len(self.lists.class_names)  # bytes of a video, with about 1000 in words
+        num_bytes = 1_000_000 + len(self.lists.test) * (scores + 1000)
+        distributed.from_main(lambda: try_folder(self.results_folder, "--name", num_bytes))
 
     def choices(self) -> list[str]:
         """All so far that looked at a list, but for which epoch is the best."""

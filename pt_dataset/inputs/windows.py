@@ -12,6 +12,7 @@ from config import Clip, Preprocessing, UserError
 from pt_dataset import sampling
 from pt_dataset.clip_dataset import read_views
 from pt_dataset.formats.times import resampled, uneven_times
+from pt_dataset.loader import started
 from pt_dataset.processes.memory import fitting
 from pt_dataset.processes.signals import set_up_worker
 from pt_dataset.sources import read_frames
@@ -93,7 +94,7 @@ class PartViews(Dataset):
 
 def part_loader(
     parts: Sequence[Part], clip: Preprocessing, num_crops: int, workers: int, batch_size: int
-) -> DataLoader:
+) -> Iterator[tuple[int, torch.Tensor | str]]:
     """(index, views or error) of each part, one by one, in order.
 
     Args:
@@ -110,7 +111,7 @@ def part_loader(
         size = max(sizes)
         in_use = min(max(batch_size * view, size) + 2 * size, sum(sizes) - size)
         workers, ahead = fitting(workers, size, in_use)
-    return DataLoader(
+    loader = DataLoader(
         PartViews(parts, clip, num_crops),
         batch_size=None,
         num_workers=workers,
@@ -119,6 +120,7 @@ def part_loader(
         prefetch_factor=ahead,
         generator=torch.Generator(),  # nothing here is random
     )
+    return started(loader)
 
 
 def frames_of(video: Video, at_once: int = 32) -> Iterator[np.ndarray]:

@@ -9,13 +9,14 @@ from multiprocessing.queues import Queue
 
 from torch._utils import ExceptionWrapper
 
+# signals that reach all processes of a run, and are for the main one, which saves and ends the rest
+FOR_MAIN = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP}
+
 
 def set_up_worker(worker_id: int) -> None:
-    """Signals that reach every process of a run are for the main one, which saves and ends us."""
+    """Leaves signals to the main process, and ends with it."""
     gc.freeze()  # a search for garbage in what the main process made would copy all of it, 45 MB
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, FOR_MAIN)
     threading.Thread(target=_end_with_main, args=(os.getppid(),), daemon=True).start()
     Queue._on_queue_feeder_error = _hand_over_error  # pyrefly: ignore[bad-assignment]
 

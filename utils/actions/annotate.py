@@ -1,5 +1,7 @@
 """A video with what the network says of it burnt into its frames."""
 
+import os
+import tempfile
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -46,25 +48,33 @@ def write_labeled_video(
     import av  # here, since nothing else of utils needs it
 
     try:
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-            stream.pix_fmt = "yuv420p"
-            stream.codec_context.time_base = TIME_BASE
-            for index, (frame, labels, time) in enumerate(frames):
-                picture = burn_in(frame, labels)
-                if index == 0:
-                    stream.height, stream.width = picture.shape[:2]
-                shown = av.VideoFrame.from_ndarray(picture, "rgb24")
-                shown.time_base, shown.pts = TIME_BASE, round(time / TIME_BASE)
-                for packet in stream.encode(shown):
-                    container.mux(packet)
-            for packet in stream.encode():
-                container.mux(packet)
+        # not config.whole: FFmpeg takes the format from the name's ending
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished_") as folder:
+            with av.open(f"{folder}/{path.name}", "w") as container:
+                encode(container, frames, fps)
+            os.replace(f"{folder}/{path.name}", path)
     except (av.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         why = getattr(error, "strerror", None) or error
         raise UserError(f"{path} cannot be written: {why}; use an ending such as .mp4") from None
+
+
+def encode(container, frames: Iterable[tuple[np.ndarray, Labels, float]], fps: float) -> None:
+    """Into an open container of PyAV."""
+    import av
+
+    stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+    stream.pix_fmt = "yuv420p"
+    stream.codec_context.time_base = TIME_BASE
+    for index, (frame, labels, time) in enumerate(frames):
+        picture = burn_in(frame, labels)
+        if index == 0:
+            stream.height, stream.width = picture.shape[:2]
+        shown = av.VideoFrame.from_ndarray(picture, "rgb24")
+        shown.time_base, shown.pts = TIME_BASE, round(time / TIME_BASE)
+        container.mux(stream.encode(shown))
+    container.mux(stream.encode())
 
 
 def burn_in(frame: np.ndarray, labels: Labels) -> np.ndarray:

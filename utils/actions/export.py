@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from config import Evaluation, Preprocessing, UserError, Views, whole
+from config import Evaluation, Preprocessing, UserError, Views, try_folder, whole
 from opts import Options
 from pt_dataset.sampling import resampled_stride, segments_of_view
 from utils.actions.network import load_network
@@ -36,6 +36,7 @@ def export(opts: Options) -> int:
     set_up_console()
     path = Path(opts.export or "")
     check_packages(path.suffix)
+    try_folder(path.parent, "--export")
     network = load_network(opts, torch.device("cpu"))
     clip, evaluation = as_one_input(network.preprocessing, network.evaluation)
     about = {

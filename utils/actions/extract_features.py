@@ -27,6 +27,7 @@ from pt_dataset.listing.made_from import Note, Source, is_same, take_notes
 from pt_dataset.video_list import Video
 from utils import words
 from utils.actions import network as networks
+from utils.interrupt import GracefulStop, Stop
 from utils.loggers import set_up_console
 from utils.run import pick_device
 
@@ -57,27 +58,32 @@ def extract_features(opts: Options) -> int:
     problems += unusable
     if opts.window and videos:
         check_window(network, opts.window, videos)
-    with owned(folder, inside=True) as killed:
-        start_features_folder(folder, settings)
-        for line in words.rates_in_words(clip, videos):
-            log.info(line)
-        paths, unnamed = feature_files(folder, opts.videos, videos)
-        problems += unnamed
-        remove_unfinished({path.parent for path in paths.values()}, killed)
-        left = videos_left(videos, paths, clip.modality)
-        sources = take_notes(Source.of(video, clip.modality) for video in left)
-        notes = dict(zip((video.path for video in left), sources, strict=True))
-        parts = [part for video in left for part in parts_of_video(video, clip, opts)]
-        extractor = networks.FeatureNetwork(network.model)
-        for video, answers in networks.outputs_by_video(network, extractor, parts, opts):
-            if isinstance(answers, str):
-                problems.append((video.path, answers))
-                continue
-            views = torch.cat([output for _, output in answers])
-            features = views.unflatten(0, (-1, crops)).mean(dim=1).numpy()
-            spans = [span for part, _ in answers for span in part.spans]
-            source = notes[video.path] | {"num_frames": video.num_frames, "fps": video.fps}
-            write_features(paths[video.path], features, spans, video, settings, source)
+    try:
+        with owned(folder, inside=True) as killed, GracefulStop() as stop:
+            start_features_folder(folder, settings)
+            for line in words.rates_in_words(clip, videos):
+                log.info(line)
+            paths, unnamed = feature_files(folder, opts.videos, videos)
+            problems += unnamed
+            remove_unfinished({path.parent for path in paths.values()}, killed)
+            left = videos_left(videos, paths, clip.modality)
+            sources = take_notes(Source.of(video, clip.modality) for video in left)
+            notes = dict(zip((video.path for video in left), sources, strict=True))
+            parts = [part for video in left for part in parts_of_video(video, clip, opts)]
+            extractor = networks.FeatureNetwork(network.model)
+            outputs = networks.outputs_by_video(network, extractor, parts, opts, stop)
+            for video, answers in outputs:
+                if isinstance(answers, str):
+                    problems.append((video.path, answers))
+                    continue
+                views = torch.cat([output for _, output in answers])
+                features = views.unflatten(0, (-1, crops)).mean(dim=1).numpy()
+                spans = [span for part, _ in answers for span in part.spans]
+                source = notes[video.path] | {"num_frames": video.num_frames, "fps": video.fps}
+                write_features(paths[video.path], features, spans, video, settings, source)
+    except Stop as request:
+        log.info(f"{request}; the same command goes on from there")
+        return request.status
     log.info(f"features: {folder}")
     return networks.exit_status(problems)
 

@@ -25,7 +25,7 @@ from utils.classifier import ClipClassifier, Normalize
 from utils.evaluator import average_views, run_in_chunks
 from utils.interrupt import GracefulStop, Stop
 from utils.metrics import top_k
-from utils.results import describe, write_results
+from utils.results import report_results
 from utils.run import Run, start_run_folder
 from utils.schedule import Schedule
 from utils.scores import Scores
@@ -80,7 +80,7 @@ def head_only(run: Run, stop: GracefulStop) -> int:
     saver.save("last.pth", chosen_on)
     source = words.source_in_words(run, saver.state(chosen_on))
     scores = evaluate_head(run, heads[best], test, lists.test, source)
-    log.info(describe(write_results(run.folder, scores, run.num_trained_on)))
+    report_results(run.folder, scores, run.num_trained_on)
     last = run.folder / "last.pth"
     log.info(f"checkpoint: {last}; --pretrained {last} with another --name trains all of it")
     return 0

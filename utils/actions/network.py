@@ -16,6 +16,7 @@ from pt_dataset.inputs.windows import Part, part_loader
 from pt_dataset.video_list import Video
 from utils.classifier import ClipClassifier, Normalize
 from utils.evaluator import run_in_chunks
+from utils.interrupt import GracefulStop
 from utils.precision import choose_precision
 from utils.results import protocol_in_words
 from utils.run import StartingPoint, choose_preprocessing, network_arguments, starting_point
@@ -100,17 +101,21 @@ def choose_evaluation(opts: Options, start: StartingPoint, clip: Preprocessing) 
 
 
 def outputs_by_video(
-    network: TrainedNetwork, module: nn.Module, parts: list[Part], opts: Options
+    network: TrainedNetwork, module: nn.Module, parts: list[Part], opts: Options, stop: GracefulStop
 ) -> Iterator[tuple[Video, list[tuple[Part, torch.Tensor]] | str]]:
     """Videos with the outputs (V, dim) of `module` for each of their parts, or with what is wrong.
 
     Args:
         module: the network, or a part of it, from normalized clips.
+
+    Raises:
+        Stop: a signal has come; a video in hand, or in the batch in hand, is given up.
     """
     normalize = Normalize.matching(network.preprocessing)
     from_pixels = ClipClassifier(module, normalize, network.precision).to(network.device)
     crops = network.evaluation.views.crops
     items = part_loader(parts, network.preprocessing, crops, opts.workers, opts.batch_size)
+    items = stop.between(items)
     outputs = outputs_of_parts(
         from_pixels, items, network.device, opts.batch_size, opts.action, len(parts)
     )

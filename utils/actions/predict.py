@@ -2,12 +2,13 @@
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from config import UserError
+from config import UserError, try_folder
 from opts import Options
 from pt_dataset import sampling
 from pt_dataset.formats.times import seconds
@@ -20,6 +21,7 @@ from utils.actions import network as networks
 from utils.actions import predictions
 from utils.actions.predictions import Prediction, Span
 from utils.evaluator import average_views
+from utils.interrupt import GracefulStop, Stop
 from utils.loggers import set_up_console
 from utils.results import protocol_in_words
 from utils.run import pick_device
@@ -32,6 +34,9 @@ log = logging.getLogger("video")
 def predict(opts: Options) -> int:
     """The classes of videos; returns the exit status, 1 if some of them could not be used."""
     set_up_console()
+    try_folder(Path(opts.out), "--out")
+    if opts.annotate:
+        try_folder(Path(opts.annotate).parent, "--annotate")
     network = networks.load_network(opts, pick_device(opts))
     class_names = network.start.class_names or []  # load_network sees to it that there are some
     timed = bool(opts.sliding_window or opts.annotate)
@@ -42,11 +47,38 @@ def predict(opts: Options) -> int:
         log.info(line)
     if opts.annotate and len(videos) > 1:
         raise UserError(f"--annotate writes one video, and there are {len(videos)}; name one")
-    found, failed = predict_videos(network, videos, opts)
-    problems += failed
-    for one in found:
-        print(predictions.prediction_in_words(one, class_names))
-    folder, about = Path(opts.out), what_was_done(network, opts)
+    found: list[Prediction] = []
+    try:
+        with GracefulStop() as stop:
+            for one in predict_videos(network, videos, opts, stop):
+                if isinstance(one, Prediction):
+                    found.append(one)
+                    log.info(predictions.prediction_in_words(one, class_names))
+                else:
+                    problems.append(one)
+    except Stop as request:
+        log.info(f"{request}: {len(found)} of {len(videos)} videos are predicted")
+        return request.status
+    finally:  # also what there is when a signal or an error comes
+        if found or (problems and not predictions.paths_in(Path(opts.out))[0].exists()):
+            about = what_was_done(network, opts)
+            files = write_files(found, problems, class_names, about, opts, videos)
+            log.info(f"written: {', '.join(map(str, files))}")
+        else:
+            log.info(f"nothing was predicted, and nothing in {opts.out} replaced")
+    return networks.exit_status(problems)
+
+
+def write_files(
+    found: list[Prediction],
+    problems: list[networks.Problem],
+    class_names: list[str],
+    about: dict[str, Any],
+    opts: Options,
+    videos: list[Video],
+) -> list[Path]:
+    """Everything that was asked for; returns the paths. Of `videos` the only one is annotated."""
+    folder = Path(opts.out)
     written = predictions.write_predictions(folder, found, problems, class_names, about)
     for number, one in enumerate(found if opts.sliding_window else (), 1):
         from utils.actions.timeline import draw_timeline
@@ -60,19 +92,17 @@ def predict(opts: Options) -> int:
 
         written.append(Path(opts.annotate))
         annotate_video(written[-1], videos[0], found[0], class_names)
-    log.info(f"written: {', '.join(map(str, written))}")
-    return networks.exit_status(problems)
+    return written
 
 
 def predict_videos(
-    network: networks.TrainedNetwork, videos: list[Video], opts: Options
-) -> tuple[list[Prediction], list[networks.Problem]]:
+    network: networks.TrainedNetwork, videos: list[Video], opts: Options, stop: GracefulStop
+) -> Iterator[Prediction | networks.Problem]:
     """Scores of the views of each window, averaged as in evaluation, and those of its windows."""
     parts = [part for video in videos for part in parts_of_video(video, network, opts)]
-    found, problems = [], []
-    for video, answers in networks.outputs_by_video(network, network.model, parts, opts):
+    for video, answers in networks.outputs_by_video(network, network.model, parts, opts, stop):
         if isinstance(answers, str):
-            problems.append((video.path, answers))
+            yield video.path, answers
             continue
         scores = [window_scores(logits, network.evaluation.average) for _, logits in answers]
         mean, fps, timeline = torch.stack(scores).mean(dim=0), video.fps, []
@@ -82,8 +112,7 @@ def predict_videos(
             pairs = zip(ends, scores, strict=True)
             at = times.tolist()
             timeline = [Span(at[start], at[end], one) for (start, end), one in pairs]
-        found.append(Prediction(video.path, video.num_frames, fps, mean, timeline))
-    return found, problems
+        yield Prediction(video.path, video.num_frames, fps, mean, timeline)
 
 
 def window_scores(logits: torch.Tensor, average: str) -> torch.Tensor:

@@ -89,6 +89,10 @@ def merge_windows(timeline: list[Span], class_names: list[str]) -> list[Stretch]
     return stretches
 
 
+def paths_in(folder: Path) -> list[Path]:
+    return [folder / "predicted.json", folder / "predicted.csv"]
+
+
 def write_predictions(
     folder: Path,
     predictions: list[Prediction],
@@ -100,16 +104,16 @@ def write_predictions(
     videos = [video_entry(prediction, class_names) for prediction in predictions]
     unusable = [{"path": path, "error": why} for path, why in problems]
     content = about | {"videos": videos, "problems": unusable}
-    paths = [folder / "predicted.json", folder / "predicted.csv"]
+    paths = paths_in(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with whole(paths[0]) as temporary:
-            text = json.dumps(content, indent=1, ensure_ascii=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
         with (
-            whole(paths[1]) as temporary,
-            open(temporary, "w", encoding="utf-8", newline="") as file,
+            whole(paths[0]) as json_file,
+            whole(paths[1]) as csv_file,
+            open(csv_file, "w", encoding="utf-8", newline="") as file,
         ):
+            text = json.dumps(content, indent=1, ensure_ascii=False)
+            json_file.write_text(text + "\n", encoding="utf-8")
             writer = csv.writer(file)
             writer.writerow(("path", "start", "end", "rank", "class_name", "score"))
             for video in videos:

@@ -35,6 +35,7 @@ def probe_time(run: Run, stop: GracefulStop) -> int:
             "video"
         )
     evaluation = part(Evaluation, run.opts)
+    run.try_results_folder()
     for line in evaluation_in_words(run):
         log.info(line)
     source = source_in_words(run, run.start.checkpoint)
@@ -106,16 +107,20 @@ def draw_orders(result: dict[str, Any], path: Path) -> None:
     rows.set_xticks(range(len(orders)), orders)
     rows.set_yticks(range(len(classes)), classes, fontsize=8, parse_math=False)
     rows.set_title("top-1 (%) per class", fontsize=10)
-    with whole(path) as temporary:
-        figure.savefig(temporary, dpi=100, format="png")
+    figure.savefig(path, dpi=100, format="png")
 
 
 def write_orders(folder: Path, result: dict[str, Any]) -> list[Path]:
     """Writes probe_time.json and probe_time.png; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "probe_time.json", folder / "probe_time.png"]
-    with whole(paths[0]) as temporary:
-        text = json.dumps(result, indent=1, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-    draw_orders(result, paths[1])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole(paths[0]) as numbers, whole(paths[1]) as picture:
+            text = json.dumps(result, indent=1, ensure_ascii=False)
+            numbers.write_text(text + "\n", encoding="utf-8")
+            draw_orders(result, picture)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}); make room there and evaluate again"
+        ) from None
     return paths

@@ -7,6 +7,16 @@ time limit, and dies when it cannot. We fetch them once, from npm with pinned ch
 with visdom's own downloader. Nothing that is fetched is executed here.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it also runs as a script
+
+from config import as_command
+
+if __name__ == "__main__":
+    as_command()
+
 import argparse
 import base64
 import hashlib
@@ -14,10 +24,8 @@ import importlib.metadata
 import importlib.util
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
-from pathlib import Path
 
 VERSION = "0.2.4"  # the release that the table below belongs to
 INSTALL = (

@@ -5,11 +5,17 @@
 Starts a server if none listens, as the run itself does.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it also runs as a script
+
+from config import as_command
+
+if __name__ == "__main__":
+    as_command()
+
+import argparse
 
 from config import UserError
 

@@ -6,6 +6,17 @@ visdom's own command downloads files before it listens, listens on all addresses
 restart it, data lost, when a source file changes. From another machine: ssh -L 8097:127.0.0.1:8097.
 """
 
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # so that it also runs as a script
+
+from config import as_command
+
+if __name__ == "__main__":
+    as_command()
+
 import argparse
 import asyncio
 import contextlib
@@ -18,15 +29,10 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TextIO
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))  # so that it also runs as a script
 
 from config import UserError, refuse
 from utils.live_page import assets
