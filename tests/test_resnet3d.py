@@ -520,7 +520,7 @@ def test_tensors_of_mmaction2_are_those_of_the_network():
     block = "backbone.layer2.1.non_local_block"
     theirs = ["backbone.conv1.conv.weight", "backbone.layer1.0.conv2.bn.bias"]
     theirs += ["cls_head.fc_cls.weight", f"{block}.phi.0.conv.weight", f"{block}.conv_out.bn.bias"]
-    ours = convert_mmaction2(dict.fromkeys(theirs, torch.zeros(3)))
+    ours = convert_mmaction2(dict.fromkeys(theirs, torch.zeros(3, 3)))
     assert len(ours) == 5 and ours.keys() <= known.keys()
 
 
