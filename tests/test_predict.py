@@ -317,7 +317,10 @@ def test_a_signal_keeps_what_is_predicted(untrained, monkeypatch, capsys, signum
     assert [video["path"] for video in found["videos"]] == VIDEOS[:2]
     printed = capsys.readouterr().out
     assert all(f"{video} (10 frames)" in printed for video in VIDEOS[:2])
-    assert "2 of 4 videos are predicted" in printed and "written: predicted.json" in printed
+    assert (
+        "2 of 4 videos are predicted" in printed
+        and "written: new/answers/predicted.json" in printed
+    )
 
 
 def test_an_error_keeps_what_is_predicted(untrained, monkeypatch):
@@ -329,15 +332,15 @@ def test_an_error_keeps_what_is_predicted(untrained, monkeypatch):
     monkeypatch.setattr("utils.actions.network.finite", memory)
     with pytest.raises(MemoryError):
         predict(untrained, *VIDEOS)
-    found = json.loads(Path("predicted.json").read_text())
+    found = json.loads(Path("new/answers/predicted.json").read_text())
     assert [video["path"] for video in found["videos"]] == VIDEOS[:2]
 
 
 def test_nothing_predicted_replaces_nothing(untrained, capsys):
     assert predict(untrained, VIDEOS[0])[0] == 0
-    before = [Path(f"predicted.{kind}").read_text() for kind in ("json", "csv")]
+    before = [Path(f"new/answers/predicted.{kind}").read_text() for kind in ("json", "csv")]
     assert predict(untrained, "absent.mp4")[0] == 1
-    assert [Path(f"predicted.{kind}").read_text() for kind in ("json", "csv")] == before
+    assert [Path(f"new/answers/predicted.{kind}").read_text() for kind in ("json", "csv")] == before
     assert "nothing was predicted" in capsys.readouterr().out
 
 
