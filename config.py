@@ -1,4 +1,4 @@
-"""What every room knows: errors and whole files; recipes, architectures and data sets as data.
+"""What every room knows: recipes, architectures and data sets as data; last, files and terminals.
 
 Each number of a recipe has its source or reason beside it.
 """
@@ -91,191 +91,6 @@ def refuse(wrong: object, sentence: str) -> None:
         raise UserError(sentence)
 
 
-def open_regular(path: str | os.PathLike, flags: int = os.O_RDONLY) -> int:
-    """An `opener` for open(): what is no file may never answer, or never end.
-
-    Raises:
-        OSError: it is a folder, pipe, socket or device, or it cannot be opened.
-    """
-    file = os.open(path, flags | os.O_NONBLOCK)  # does not wait for who writes to a pipe
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        what = "this is no file, but a folder, pipe, socket or device"
-        raise OSError(errno.EINVAL, what, os.fspath(path))
-    return file
-
-
-class Terminal(io.FileIO):
-    """A descriptor that takes everything: what cannot be written is lost, and ends nothing.
-
-    The terminal may be closed, `head` may have seen enough, the disk behind a file may be full.
-    """
-
-    refusal = ""  # of any terminal, why something was lost
-
-    def write(self, data):
-        try:
-            return super().write(data)
-        except OSError as error:
-            Terminal.refusal = error.strerror or str(error)
-            return len(data)
-
-
-def as_command() -> None:
-    """From here on no terminal ends this program, and Ctrl-C ends it without a traceback.
-
-    For the first lines of a command: Ctrl-C may come while its modules are imported.
-    """
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)  # None where it was closed before the start
-        if stream is not getattr(sys, f"__{name}__"):
-            continue  # such as a notebook's
-        number = stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY)
-        os.set_blocking(number, True)  # a shell or ssh may have left it otherwise
-        raw = Terminal(number, "w", closefd=False)
-        form = {"encoding": stream.encoding if stream else "utf-8", "line_buffering": True}
-        # a name that the terminal's letters cannot write is no error either
-        file = io.TextIOWrapper(io.BufferedWriter(raw), errors="backslashreplace", **form)
-        setattr(sys, name, file)
-    sys.excepthook = _end
-
-
-def _end(kind, error, trace) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        sys.exit(INTERRUPTED)
-    sys.__excepthook__(kind, error, trace)
-
-
-@contextlib.contextmanager
-def whole(path: str | os.PathLike) -> Iterator[Path]:
-    """Yields a name to write to in place of `path`, which becomes what was written, or stays.
-
-    A reader finds the old file or the new one at any moment, even if the machine stops. Of several
-    entered in an ExitStack, none is replaced before all are written.
-    """
-    path = Path(path)
-    temporary = unfinished(path)
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def try_folder(folder: Path, option: str, num_bytes: int = 1_000_000) -> None:
-    """Before the work whose results go there: can so much be written? Leaves nothing.
-
-    Raises:
-        UserError: it cannot; `option` chooses another place.
-    """
-    try:
-        there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-        with tempfile.TemporaryFile(dir=there) as file:
-            file.write(bytes(num_bytes))
-            file.flush()
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written ({error.strerror}), and the results go there; make room, "
-            f"or choose another {option}"
-        ) from None
-
-
-def unfinished(path: Path) -> Path:
-    """A hidden name for `path` until it is complete, another one each time.
-
-    No other process has it, nor does another thread.
-    """
-    return _beside(path, f"{MARK}-{os.getpid()}-{next(_numbers)}.partial")
-
-
-def _beside(path: Path, ending: str) -> Path:
-    """The hidden name that begins as that of `path`, short enough where that is the longest."""
-    name = path.name
-    if len(name) > 50:  # characters, of up to four bytes; 255 bytes are the most
-        name = f"{name[:40]}.{zlib.crc32(os.fsencode(name)):08x}"
-    return path.parent / f".{name}.{ending}"
-
-
-def remove_unfinished(folders: Iterable[Path], mark: str) -> None:
-    """Removes what a process that has ended, of that MARK, was writing in these folders."""
-    for path in (path for folder in folders for path in folder.glob(f".*.{mark}-*.partial")):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-@contextlib.contextmanager
-def owned(path: str | os.PathLike, wait: float = 0, inside: bool = False) -> Iterator[str]:
-    """Inside, no other process that asks as well writes to `path`, a file or folder.
-
-    It holds a lock on a hidden file, which the system takes from a process that has ended, however
-    that was. What such a one left unfinished in `path` and beside it is removed; it yields the MARK
-    of that process, or "". Of a disk without locks it says so, and that is all.
-
-    Args:
-        wait: for so many seconds for another owner to end.
-        inside: the hidden file is in the folder, which is made, and not beside it.
-
-    Raises:
-        UserError: another process has it for longer than that.
-    """
-    real = Path(os.path.realpath(path))
-    lock = real / ".lock" if inside else _beside(real, "lock")
-    with contextlib.ExitStack() as stack:
-        before = ""
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(_locked(lock, path, wait))
-            stack.callback(lock.unlink, missing_ok=True)  # while it is ours: before it is closed
-            before = _owner(file)[1]
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n{MARK}".encode())
-        except (OSError, ImportError) as error:  # Windows has no such locks
-            reason = getattr(error, "strerror", None) or error
-            log.warning(f"{lock} cannot be locked ({reason}): let nothing else write to {path} now")
-        remove_unfinished({real, real.parent}, before)
-        yield before
-
-
-def _owner(file: IO[bytes]) -> tuple[str, str]:
-    """Who locked it last, in words, and the MARK of that process, or ""."""
-    file.seek(0)
-    who, _, mark = file.read(1000).decode("utf-8", "replace").partition("\n")
-    return who or "another process", mark if re.fullmatch("[0-9a-f]{8}", mark) else ""
-
-
-def _locked(lock: Path, path: str | os.PathLike, wait: float) -> IO[bytes]:
-    """The open file `lock`, locked; see `owned`."""
-    # unlike flock's, these locks do not pass to the processes that load data, which may live on for
-    # some seconds after this one was killed
-    from fcntl import LOCK_EX, LOCK_NB, lockf
-
-    deadline, told = time.monotonic() + wait, False
-    while True:
-        with contextlib.ExitStack() as stack:
-            file = stack.enter_context(open(lock, "a+b", buffering=0))
-            try:
-                lockf(file, LOCK_EX | LOCK_NB)
-                with contextlib.suppress(FileNotFoundError):  # its owner has removed it meanwhile
-                    if os.path.samestat(os.fstat(file.fileno()), os.stat(lock)):
-                        stack.pop_all()
-                        return file
-            except BlockingIOError:
-                owner = _owner(file)[0]
-                if time.monotonic() >= deadline:
-                    raise UserError(
-                        f"{path} is in use by {owner}; wait until that ends, or choose another name"
-                    ) from None
-                if not told:
-                    log.warning(f"waiting for {owner}, which writes to {path}")
-                told = True
-                time.sleep(0.2)
-
-
 def option(default: Any = MISSING, help: str = "", **facts: Any) -> Any:
     """A field of a dataclass that is an option of the command line, too: all that is known of it.
 
@@ -302,22 +117,6 @@ share = partial(option, low=0, high=1)
 def flag(name: str) -> str:
     """An option as it is typed."""
     return "--" + name.replace("_", "-")
-
-
-class Parser(argparse.ArgumentParser):
-    """Whose errors tell how to write a path that begins with a dash, as options do."""
-
-    def parse_known_args(self, args=None, namespace=None):
-        self.typed = sys.argv[1:] if args is None else list(args)
-        return super().parse_known_args(args, namespace)
-
-    def error(self, message: str):
-        for word in self.typed:
-            one_dash = re.match(r"-(?!-|h$|[\d.e+-]*$)", word)  # options have two; no number
-            if one_dash or (word.startswith("-") and os.path.lexists(word)):
-                message += f"; if {word} is a file or folder, write ./{word}"
-                break
-        super().error(message)
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type[Dataclass]) -> None:
@@ -377,64 +176,6 @@ def in_form(kind: type[Dataclass], values: dict[str, Any]) -> dict[str, Any]:
         elif f.type is Views and isinstance(value, str):
             formed[f.name] = Views.parse(value)
     return formed
-
-
-def misfit(where: str, value: Any, form: Any, facts: Mapping[str, Any] | None = None) -> str:
-    """Which part of something that was read from a file is not of its form, and why; or "".
-
-    Args:
-        where: what it is called.
-        form: an annotation; a dict has what the fields of a dataclass say, and nothing else.
-        facts: limits and choices of the numbers and words in it, see `option`.
-    """
-    facts, kind, inner = facts or {}, get_origin(form) or form, get_args(form)
-    wrong = f"{where} is {reprlib.repr(value)}"
-    if kind is Annotated:
-        return misfit(where, value, inner[0], inner[1])
-    if kind in (Union, UnionType):
-        problems = [misfit(where, value, one, facts) for one in inner]
-        return "" if "" in problems else problems[0]
-    if kind in (Literal, Any):
-        return "" if kind is Any or value in inner else wrong
-    if is_dataclass(kind) and isinstance(value, dict):
-        known = {f.name: f for f in fields(kind)}
-        needed = {f.name for f in known.values() if f.default is f.default_factory is MISSING}
-        if strange := [*(value.keys() - known.keys()), *(f"no {n}" for n in needed - value.keys())]:
-            return f"{where} has {strange[0]}"
-        return first_misfit(
-            (f"{where}.{n}", v, known[n].type, known[n].metadata) for n, v in value.items()
-        )
-    if not isinstance(value, int | float if kind is float else kind):
-        return wrong
-    if isinstance(value, bool) and kind is not bool:  # True is an int to isinstance
-        return wrong
-    if isinstance(value, dict) and inner:
-        keys = ((f"a key of {where}", key, inner[0], facts) for key in value)
-        parts = ((f"{where}.{key}", one, inner[1], facts) for key, one in value.items())
-        return first_misfit(keys) or first_misfit(parts)
-    if isinstance(value, list | tuple) and inner:
-        forms = inner if kind is tuple and ... not in inner else inner[:1] * len(value)
-        if len(forms) != len(value):
-            return wrong
-        return first_misfit((f"{where}.{i}", one, forms[i], facts) for i, one in enumerate(value))
-    return "" if allowed(value, kind, facts) else wrong
-
-
-def allowed(value: object, kind: type, facts: Mapping[str, Any]) -> bool:
-    """Is a number finite and within its limits, is a word among the choices?"""
-    if "choices" in facts and value not in facts["choices"]:
-        return False
-    if isinstance(value, int | float):
-        # an int of Python takes any number of digits; what is nan is not between anything
-        most = sys.float_info.max if kind is float else sys.maxsize
-        low, high = facts.get("low", -most), facts.get("high", most)
-        return low <= value <= high and -most <= value <= most
-    return not (isinstance(value, str) and "\0" in value)
-
-
-def first_misfit(parts: Iterable[tuple]) -> str:
-    """Of several, each with the arguments of `misfit`."""
-    return next((problem for one in parts if (problem := misfit(*one))), "")
 
 
 def part(kind: type[D], values: object) -> D:
@@ -1152,3 +893,265 @@ DATASETS = {
         flip_swaps=both_ways("left|right", "clockwise|counter-clockwise"),
     ),
 }
+
+
+# Files and terminals: what all rooms do alike.
+
+
+def open_regular(path: str | os.PathLike, flags: int = os.O_RDONLY) -> int:
+    """An `opener` for open(): what is no file may never answer, or never end.
+
+    Raises:
+        OSError: it is a folder, pipe, socket or device, or it cannot be opened.
+    """
+    file = os.open(path, flags | os.O_NONBLOCK)  # does not wait for who writes to a pipe
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        what = "this is no file, but a folder, pipe, socket or device"
+        raise OSError(errno.EINVAL, what, os.fspath(path))
+    return file
+
+
+class Terminal(io.FileIO):
+    """A descriptor that takes everything: what cannot be written is lost, and ends nothing.
+
+    The terminal may be closed, `head` may have seen enough, the disk behind a file may be full.
+    """
+
+    refusal = ""  # of any terminal, why something was lost
+
+    def write(self, data):
+        try:
+            return super().write(data)
+        except OSError as error:
+            Terminal.refusal = error.strerror or str(error)
+            return len(data)
+
+
+def as_command() -> None:
+    """From here on no terminal ends this program, and Ctrl-C ends it without a traceback.
+
+    For the first lines of a command: Ctrl-C may come while its modules are imported.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)  # None where it was closed before the start
+        if stream is not getattr(sys, f"__{name}__"):
+            continue  # such as a notebook's
+        number = stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY)
+        os.set_blocking(number, True)  # a shell or ssh may have left it otherwise
+        raw = Terminal(number, "w", closefd=False)
+        form = {"encoding": stream.encoding if stream else "utf-8", "line_buffering": True}
+        # a name that the terminal's letters cannot write is no error either
+        file = io.TextIOWrapper(io.BufferedWriter(raw), errors="backslashreplace", **form)
+        setattr(sys, name, file)
+    sys.excepthook = _end
+
+
+def _end(kind, error, trace) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    sys.__excepthook__(kind, error, trace)
+
+
+@contextlib.contextmanager
+def whole(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a name to write to in place of `path`, which becomes what was written, or stays.
+
+    A reader finds the old file or the new one at any moment, even if the machine stops. Of several
+    entered in an ExitStack, none is replaced before all are written.
+    """
+    path = Path(path)
+    temporary = unfinished(path)
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def try_folder(folder: Path, option: str, num_bytes: int = 1_000_000) -> None:
+    """Before the work whose results go there: can so much be written? Leaves nothing.
+
+    Raises:
+        UserError: it cannot; `option` chooses another place.
+    """
+    try:
+        there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(num_bytes))
+            file.flush()
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}), and the results go there; make room, "
+            f"or choose another {option}"
+        ) from None
+
+
+def unfinished(path: Path) -> Path:
+    """A hidden name for `path` until it is complete, another one each time.
+
+    No other process has it, nor does another thread.
+    """
+    return _beside(path, f"{MARK}-{os.getpid()}-{next(_numbers)}.partial")
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """The hidden name that begins as that of `path`, short enough where that is the longest."""
+    name = path.name
+    if len(name) > 50:  # characters, of up to four bytes; 255 bytes are the most
+        name = f"{name[:40]}.{zlib.crc32(os.fsencode(name)):08x}"
+    return path.parent / f".{name}.{ending}"
+
+
+def remove_unfinished(folders: Iterable[Path], mark: str) -> None:
+    """Removes what a process that has ended, of that MARK, was writing in these folders."""
+    for path in (path for folder in folders for path in folder.glob(f".*.{mark}-*.partial")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+@contextlib.contextmanager
+def owned(path: str | os.PathLike, wait: float = 0, inside: bool = False) -> Iterator[str]:
+    """Inside, no other process that asks as well writes to `path`, a file or folder.
+
+    It holds a lock on a hidden file, which the system takes from a process that has ended, however
+    that was. What such a one left unfinished in `path` and beside it is removed; it yields the MARK
+    of that process, or "". Of a disk without locks it says so, and that is all.
+
+    Args:
+        wait: for so many seconds for another owner to end.
+        inside: the hidden file is in the folder, which is made, and not beside it.
+
+    Raises:
+        UserError: another process has it for longer than that.
+    """
+    real = Path(os.path.realpath(path))
+    lock = real / ".lock" if inside else _beside(real, "lock")
+    with contextlib.ExitStack() as stack:
+        before = ""
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(_locked(lock, path, wait))
+            stack.callback(lock.unlink, missing_ok=True)  # while it is ours: before it is closed
+            before = _owner(file)[1]
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n{MARK}".encode())
+        except (OSError, ImportError) as error:  # Windows has no such locks
+            reason = getattr(error, "strerror", None) or error
+            log.warning(f"{lock} cannot be locked ({reason}): let nothing else write to {path} now")
+        remove_unfinished({real, real.parent}, before)
+        yield before
+
+
+def _owner(file: IO[bytes]) -> tuple[str, str]:
+    """Who locked it last, in words, and the MARK of that process, or ""."""
+    file.seek(0)
+    who, _, mark = file.read(1000).decode("utf-8", "replace").partition("\n")
+    return who or "another process", mark if re.fullmatch("[0-9a-f]{8}", mark) else ""
+
+
+def _locked(lock: Path, path: str | os.PathLike, wait: float) -> IO[bytes]:
+    """The open file `lock`, locked; see `owned`."""
+    # unlike flock's, these locks do not pass to the processes that load data, which may live on for
+    # some seconds after this one was killed
+    from fcntl import LOCK_EX, LOCK_NB, lockf
+
+    deadline, told = time.monotonic() + wait, False
+    while True:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(open(lock, "a+b", buffering=0))
+            try:
+                lockf(file, LOCK_EX | LOCK_NB)
+                with contextlib.suppress(FileNotFoundError):  # its owner has removed it meanwhile
+                    if os.path.samestat(os.fstat(file.fileno()), os.stat(lock)):
+                        stack.pop_all()
+                        return file
+            except BlockingIOError:
+                owner = _owner(file)[0]
+                if time.monotonic() >= deadline:
+                    raise UserError(
+                        f"{path} is in use by {owner}; wait until that ends, or choose another name"
+                    ) from None
+                if not told:
+                    log.warning(f"waiting for {owner}, which writes to {path}")
+                told = True
+                time.sleep(0.2)
+
+
+class Parser(argparse.ArgumentParser):
+    """Whose errors tell how to write a path that begins with a dash, as options do."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        self.typed = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str):
+        for word in self.typed:
+            one_dash = re.match(r"-(?!-|h$|[\d.e+-]*$)", word)  # options have two; no number
+            if one_dash or (word.startswith("-") and os.path.lexists(word)):
+                message += f"; if {word} is a file or folder, write ./{word}"
+                break
+        super().error(message)
+
+
+def misfit(where: str, value: Any, form: Any, facts: Mapping[str, Any] | None = None) -> str:
+    """Which part of something that was read from a file is not of its form, and why; or "".
+
+    Args:
+        where: what it is called.
+        form: an annotation; a dict has what the fields of a dataclass say, and nothing else.
+        facts: limits and choices of the numbers and words in it, see `option`.
+    """
+    facts, kind, inner = facts or {}, get_origin(form) or form, get_args(form)
+    wrong = f"{where} is {reprlib.repr(value)}"
+    if kind is Annotated:
+        return misfit(where, value, inner[0], inner[1])
+    if kind in (Union, UnionType):
+        problems = [misfit(where, value, one, facts) for one in inner]
+        return "" if "" in problems else problems[0]
+    if kind in (Literal, Any):
+        return "" if kind is Any or value in inner else wrong
+    if is_dataclass(kind) and isinstance(value, dict):
+        known = {f.name: f for f in fields(kind)}
+        needed = {f.name for f in known.values() if f.default is f.default_factory is MISSING}
+        if strange := [*(value.keys() - known.keys()), *(f"no {n}" for n in needed - value.keys())]:
+            return f"{where} has {strange[0]}"
+        return first_misfit(
+            (f"{where}.{n}", v, known[n].type, known[n].metadata) for n, v in value.items()
+        )
+    if not isinstance(value, int | float if kind is float else kind):
+        return wrong
+    if isinstance(value, bool) and kind is not bool:  # True is an int to isinstance
+        return wrong
+    if isinstance(value, dict) and inner:
+        keys = ((f"a key of {where}", key, inner[0], facts) for key in value)
+        parts = ((f"{where}.{key}", one, inner[1], facts) for key, one in value.items())
+        return first_misfit(keys) or first_misfit(parts)
+    if isinstance(value, list | tuple) and inner:
+        forms = inner if kind is tuple and ... not in inner else inner[:1] * len(value)
+        if len(forms) != len(value):
+            return wrong
+        return first_misfit((f"{where}.{i}", one, forms[i], facts) for i, one in enumerate(value))
+    return "" if allowed(value, kind, facts) else wrong
+
+
+def allowed(value: object, kind: type, facts: Mapping[str, Any]) -> bool:
+    """Is a number finite and within its limits, is a word among the choices?"""
+    if "choices" in facts and value not in facts["choices"]:
+        return False
+    if isinstance(value, int | float):
+        # an int of Python takes any number of digits; what is nan is not between anything
+        most = sys.float_info.max if kind is float else sys.maxsize
+        low, high = facts.get("low", -most), facts.get("high", most)
+        return low <= value <= high and -most <= value <= most
+    return not (isinstance(value, str) and "\0" in value)
+
+
+def first_misfit(parts: Iterable[tuple]) -> str:
+    """Of several, each with the arguments of `misfit`."""
+    return next((problem for one in parts if (problem := misfit(*one))), "")

@@ -33,7 +33,7 @@ if __name__ == "__main__" and answered(parse_opts()):
 import torch
 from torch import nn
 
-from config import Curves, Evaluation, UserError, Views, flag, part
+from config import Curves, Evaluation, Views, flag, part, refuse
 from pt_dataset.loader import Loader
 from pt_dataset.video_lists import check_clips
 from utils import distributed, words
@@ -85,10 +85,8 @@ def main(argv: list[str] | None = None) -> int:
     opts = parse_opts(argv)
     if answered(opts):
         return 0
-    if opts.action in ONE_PROCESS and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UserError(
-            f"{flag(opts.action)} runs in one process: python main.py, without torchrun"
-        )
+    several = opts.action in ONE_PROCESS and int(os.environ.get("WORLD_SIZE", 1)) > 1
+    refuse(several, f"{flag(opts.action)} runs in one process: python main.py, without torchrun")
     if opts.action in WITHOUT_LISTS:
         return action_named(opts.action)(opts)
     argv = sys.argv[1:] if argv is None else argv

@@ -24,8 +24,9 @@ from pt_dataset.video_list import Video, VideoList
 from tests.fuzz.mutations import changed_arrays
 from utils.resume import checkpoint_file
 from utils.resume.same_data import changed_files, differences
+from utils.resume.start import resumed_in_words
 from utils.trainer import NonFiniteLoss
-from utils.words import error_in_words, evaluation_in_words, resumed_in_words
+from utils.words import error_in_words, evaluation_in_words
 
 SHORT = [word for word in RUN if word not in ("--resume", "auto")] + ["--epochs", "1"]
 

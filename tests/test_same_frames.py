@@ -23,6 +23,7 @@ from utils import checkpoint, confusion, run, words
 from utils.actions.export import as_one_input, frames_in_numbers
 from utils.actions.network import choose_evaluation
 from utils.resume import checkpoint_file
+from utils.resume.start import from_checkpoint
 from utils.run import as_evaluated, choose_preprocessing, starting_point
 
 CPU = ["--device", "cpu", "--workers", "0", "--precision", "fp32"]
@@ -196,7 +197,7 @@ def test_a_run_from_a_checkpoint_alone_is_evaluated_as_its_run_was(varied_set):
     for action in ("--evaluate", "--head-only", "--plan --optimizer sgd"):
         opts = options(f"{command} {action}")
         state = checkpoint_file.load(Path(path))
-        start = run.from_checkpoint(path, state, opts.action)
+        start = from_checkpoint(path, state, opts.action)
         assert part(Evaluation, as_evaluated(opts, start)) == evaluation
         opts = options(f"{command} {action} --views 1x1 --no-full-crop")
         chosen = part(Evaluation, as_evaluated(opts, start))

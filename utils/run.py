@@ -24,7 +24,6 @@ from config import (
     Network,
     Preprocessing,
     UserError,
-    flag,
     in_form,
     is_checkpoint,
     owned,
@@ -33,9 +32,9 @@ from config import (
     try_folder,
     whole,
 )
-from models import arguments_problem, build_model
+from models import build_model
 from models.weights import Weights, find, load, load_exactly
-from opts import OPTIONS, Options, parse_opts
+from opts import Options, parse_opts
 from pt_dataset.datalist import CLASS_FILES, read_classes
 from pt_dataset.identity import Names, count_known, identify
 from pt_dataset.loader import Loader
@@ -91,20 +90,9 @@ def starting_point(opts: Options) -> StartingPoint:
     """
     path = opts.resume or is_checkpoint(opts.pretrained) and opts.pretrained
     if path:
-        from utils.resume import checkpoint_file
+        from utils.resume.start import start_from
 
-        goes_on = bool(opts.resume) and opts.action in TRAINING
-        # the run folder need not be there on other machines
-        state = distributed.from_main(lambda: checkpoint_file.load(Path(path), goes_on))
-        if opts.arch not in (None, state["arch"]):
-            raise UserError(f"{path} is a checkpoint of {state['arch']}, not of {opts.arch}")
-        problem = arguments_problem(state["arch"], state["arch_args"])
-        refuse(problem, f"{path} is damaged, or of another version: arch_args: {problem}")
-        if not opts.resume or opts.action == "head_only":
-            return from_weights_of(path, state)
-        if goes_on:
-            check_resumed(opts, state)
-        return from_checkpoint(path, state, goes_on)
+        return start_from(opts, path)
     if opts.pretrained:
         return from_public_weights(opts, opts.pretrained)
     return StartingPoint(arch=opts.arch)
@@ -124,72 +112,6 @@ def from_public_weights(opts: Options, name: str) -> StartingPoint:
         weights=entry,
         weights_file=opts.pretrained_file,
     )
-
-
-def from_checkpoint(path: str, state: dict[str, Any], goes_on: bool) -> StartingPoint:
-    """A run goes on with the last weights; all else takes their average, if there is one."""
-    averaged = None if goes_on else state["ema"]
-    network = averaged["average"] if averaged else state["model"]
-    looked_at = state["chosen_on"]
-    chosen = [f"{path} was chosen for its accuracy on {looked_at}"] if looked_at else []
-    return StartingPoint(
-        arch=state["arch"],
-        name=path,
-        words=f"{'averaged ' if averaged else ''}weights of {path}",
-        origin=state["origin"],
-        choices=[*state["choices"], *chosen],
-        trained_on=state["trained_on"],
-        arch_args=state["arch_args"],
-        preprocessing=Preprocessing(**state["preprocessing"]),
-        class_names=state["class_names"],
-        evaluation=state["evaluation"],
-        state=network,
-        checkpoint=state,
-    )
-
-
-def from_weights_of(path: str, state: dict[str, Any]) -> StartingPoint:
-    """A new run, and not the same one: the head may be another one."""
-    start = from_checkpoint(path, state, goes_on=False)
-    network, preprocessing = start.state, start.preprocessing
-    assert network is not None and preprocessing is not None
-    entry = Weights(
-        url=path,
-        read=lambda _: network,
-        convert=dict,
-        arch_args=start.arch_args,
-        preprocessing=preprocessing,
-        license="",
-        source=path,
-        accuracy="",
-    )
-    new = {"origin": path, "weights": entry, "weights_file": path, "state": None, "checkpoint": {}}
-    return replace(start, **new)
-
-
-def check_resumed(opts: Options, state: dict[str, Any]) -> None:
-    """Can this run go on from that checkpoint?
-
-    Raises:
-        UserError: it cannot, because something asked for would change what it has done so far.
-    """
-    if state["action"] == "head_only":
-        raise UserError(
-            f"{opts.resume} is a head on a frozen network, no training to go on with; "
-            f"--pretrained {opts.resume} with another --name trains all of the network from there"
-        )
-    for name, (old, new) in opts.changed.items():
-        if name in OPTIONS and OPTIONS[name].metadata.get("resumed") == "fixed":
-            raise UserError(
-                f"{opts.resume} was not trained with {flag(name)} {new} but with {old}, which "
-                f"cannot be changed afterwards; {NEW_RUN.format(opts.resume)}"
-            )
-    # torch loads the state of SGD into AdamW without a word
-    if ("betas" in state["optimizer"]["param_groups"][0]) != (opts.optimizer == "adamw"):
-        raise UserError(
-            f"{opts.resume} was not trained with --optimizer {opts.optimizer}; "
-            f"{NEW_RUN.format(opts.resume)}"
-        )
 
 
 def as_evaluated(opts: Options, start: StartingPoint) -> Options:
@@ -305,15 +227,9 @@ class Run:
         opts, path = self.opts, Path(self.opts.resume or "")
         if not opts.evaluate or opts.auto or self.folder != path.parent:
             return self.folder
-        from utils.resume.same_data import changed_files, differences
+        from utils.resume.start import replaces_results
 
-        before, others = self.start.checkpoint["data"], {"dataset", "split"} & opts.changed.keys()
-        other_videos = bool(others)
-        if before and not others:
-            old, new = before["test"], self.data["test"]
-            changed, _ = changed_files(old, new)
-            other_videos = changed > 0 or bool(differences(old, new, "test", self.at_a_rate))
-        if path.name == "last.pth" and not other_videos:
+        if replaces_results(self):
             return self.folder
         return self.folder / f"results_{path.stem}_{opts.dataset}_{opts.split}"
 

@@ -55,7 +55,11 @@ def run_in_words(run: Run, trainer: Trainer) -> list[str]:
         lines.append(f"frozen: {million - trained:.2f} M parameters keep their values")
     if opts.expected:
         lines.append(f"to expect: {opts.expected}")
-    return lines + resumed_in_words(run, trainer)
+    if run.start.checkpoint:
+        from utils.resume.start import resumed_in_words
+
+        lines += resumed_in_words(run, trainer)
+    return lines
 
 
 def data_in_words(lists: VideoLists, clip: Preprocessing, views: Views) -> list[str]:
@@ -96,50 +100,10 @@ def rates_in_words(clip: Preprocessing, *lists: Sequence[Video]) -> list[str]:
     ]
 
 
-def resumed_in_words(run: Run, trainer: Trainer) -> list[str]:
-    """Where a resumed run stands, and what is not as it was."""
-    before, opts = run.start.checkpoint, run.opts
-    if not before:
-        return []
-    line = f"resumed after epoch {trainer.epoch}"
-    if trainer.done > 0:
-        line = (
-            f"resumed at step {trainer.done} of {trainer.steps_per_epoch} of epoch "
-            f"{trainer.epoch + 1}"
-        )
-    elif trainer.epoch >= opts.epochs:
-        line = f"all {opts.epochs} epochs of this run are done; --epochs N goes on"
-    lines = [line] + [
-        f"from here on {name} is {new}, not {old}" for name, (old, new) in opts.changed.items()
-    ]
-    if before["precision"] != run.precision:
-        lines.append(f"from here on in {run.precision}, not in {before['precision']}")
-    return lines + changes_in_words(run, "train", "test")
-
-
-def changes_in_words(run: Run, *parts: str) -> list[str]:
-    """What of the videos of these lists is not as it was, as far as a checkpoint says it."""
-    from utils.resume.same_data import changed_files, differences
-
-    before, path = run.start.checkpoint["data"], run.opts.resume
-    if before is None:
-        return [f"{path} does not say which videos it was trained on: that cannot be compared"]
-    lines = []
-    for part in parts:
-        changed, checked = changed_files(before[part], run.data[part])
-        if changed:
-            lines.append(
-                f"the files of {changed} of {checked} videos looked at in the {part} list have "
-                f"changed since {path} was trained, such as to another size"
-            )
-        found = differences(before[part], run.data[part], part, run.at_a_rate)
-        if found:
-            lines.append(f"the {part} list has changed since {path} was trained: {found[0]}")
-    return lines
-
-
 def evaluation_in_words(run: Run) -> list[str]:
     """What an evaluation has that is not the training's: its videos, and its folder."""
+    from utils.resume.start import changes_in_words
+
     opts, folder = run.opts, run.results_folder
     other = {"dataset", "split"} & opts.changed.keys()
     lines = [] if other else changes_in_words(run, "test")

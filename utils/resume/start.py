@@ -1,0 +1,151 @@
+"""A run, or another one, goes on from a checkpoint."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from config import Preprocessing, UserError, flag, refuse
+from models import arguments_problem
+from models.weights import Weights
+from opts import OPTIONS, Options
+from utils import distributed
+from utils.resume import checkpoint_file
+from utils.resume.same_data import changed_files, differences
+from utils.run import NEW_RUN, TRAINING, Run, StartingPoint
+from utils.trainer import Trainer
+
+
+def start_from(opts: Options, path: str) -> StartingPoint:
+    """What the checkpoint is a start of: the same run, another one, or its use.
+
+    Raises:
+        UserError: there is no such file, it is damaged, or the run cannot go on from it.
+    """
+    goes_on = bool(opts.resume) and opts.action in TRAINING
+    # the run folder need not be there on other machines
+    state = distributed.from_main(lambda: checkpoint_file.load(Path(path), goes_on))
+    if opts.arch not in (None, state["arch"]):
+        raise UserError(f"{path} is a checkpoint of {state['arch']}, not of {opts.arch}")
+    problem = arguments_problem(state["arch"], state["arch_args"])
+    refuse(problem, f"{path} is damaged, or of another version: arch_args: {problem}")
+    if not opts.resume or opts.action == "head_only":
+        return from_weights_of(path, state)
+    if goes_on:
+        check_resumed(opts, state)
+    return from_checkpoint(path, state, goes_on)
+
+
+def from_checkpoint(path: str, state: dict[str, Any], goes_on: bool) -> StartingPoint:
+    """A run goes on with the last weights; all else takes their average, if there is one."""
+    averaged = None if goes_on else state["ema"]
+    network = averaged["average"] if averaged else state["model"]
+    looked_at = state["chosen_on"]
+    chosen = [f"{path} was chosen for its accuracy on {looked_at}"] if looked_at else []
+    return StartingPoint(
+        arch=state["arch"],
+        name=path,
+        words=f"{'averaged ' if averaged else ''}weights of {path}",
+        origin=state["origin"],
+        choices=[*state["choices"], *chosen],
+        trained_on=state["trained_on"],
+        arch_args=state["arch_args"],
+        preprocessing=Preprocessing(**state["preprocessing"]),
+        class_names=state["class_names"],
+        evaluation=state["evaluation"],
+        state=network,
+        checkpoint=state,
+    )
+
+
+def from_weights_of(path: str, state: dict[str, Any]) -> StartingPoint:
+    """A new run, and not the same one: the head may be another one."""
+    start = from_checkpoint(path, state, goes_on=False)
+    network, preprocessing = start.state, start.preprocessing
+    assert network is not None and preprocessing is not None
+    entry = Weights(
+        url=path,
+        read=lambda _: network,
+        convert=dict,
+        arch_args=start.arch_args,
+        preprocessing=preprocessing,
+        license="",
+        source=path,
+        accuracy="",
+    )
+    new = {"origin": path, "weights": entry, "weights_file": path, "state": None, "checkpoint": {}}
+    return replace(start, **new)
+
+
+def check_resumed(opts: Options, state: dict[str, Any]) -> None:
+    """Can this run go on from that checkpoint?
+
+    Raises:
+        UserError: it cannot, because something asked for would change what it has done so far.
+    """
+    if state["action"] == "head_only":
+        raise UserError(
+            f"{opts.resume} is a head on a frozen network, no training to go on with; "
+            f"--pretrained {opts.resume} with another --name trains all of the network from there"
+        )
+    for name, (old, new) in opts.changed.items():
+        if name in OPTIONS and OPTIONS[name].metadata.get("resumed") == "fixed":
+            raise UserError(
+                f"{opts.resume} was not trained with {flag(name)} {new} but with {old}, which "
+                f"cannot be changed afterwards; {NEW_RUN.format(opts.resume)}"
+            )
+    # torch loads the state of SGD into AdamW without a word
+    if ("betas" in state["optimizer"]["param_groups"][0]) != (opts.optimizer == "adamw"):
+        raise UserError(
+            f"{opts.resume} was not trained with --optimizer {opts.optimizer}; "
+            f"{NEW_RUN.format(opts.resume)}"
+        )
+
+
+def replaces_results(run: Run) -> bool:
+    """Is an evaluation that of the end of its run: its last weights, on its test list?"""
+    before, others = run.start.checkpoint["data"], {"dataset", "split"} & run.opts.changed.keys()
+    if Path(run.opts.resume or "").name != "last.pth" or others:
+        return False
+    if before is None:
+        return True
+    old, new = before["test"], run.data["test"]
+    changed, _ = changed_files(old, new)
+    return not changed and not differences(old, new, "test", run.at_a_rate)
+
+
+def resumed_in_words(run: Run, trainer: Trainer) -> list[str]:
+    """Where a resumed run stands, and what is not as it was."""
+    before, opts = run.start.checkpoint, run.opts
+    line = f"resumed after epoch {trainer.epoch}"
+    if trainer.done > 0:
+        line = (
+            f"resumed at step {trainer.done} of {trainer.steps_per_epoch} of epoch "
+            f"{trainer.epoch + 1}"
+        )
+    elif trainer.epoch >= opts.epochs:
+        line = f"all {opts.epochs} epochs of this run are done; --epochs N goes on"
+    lines = [line] + [
+        f"from here on {name} is {new}, not {old}" for name, (old, new) in opts.changed.items()
+    ]
+    if before["precision"] != run.precision:
+        lines.append(f"from here on in {run.precision}, not in {before['precision']}")
+    return lines + changes_in_words(run, "train", "test")
+
+
+def changes_in_words(run: Run, *parts: str) -> list[str]:
+    """What of the videos of these lists is not as it was, as far as a checkpoint says it."""
+    before, path = run.start.checkpoint["data"], run.opts.resume
+    if before is None:
+        return [f"{path} does not say which videos it was trained on: that cannot be compared"]
+    lines = []
+    for part in parts:
+        changed, checked = changed_files(before[part], run.data[part])
+        if changed:
+            lines.append(
+                f"the files of {changed} of {checked} videos looked at in the {part} list have "
+                f"changed since {path} was trained, such as to another size"
+            )
+        found = differences(before[part], run.data[part], part, run.at_a_rate)
+        if found:
+            lines.append(f"the {part} list has changed since {path} was trained: {found[0]}")
+    return lines
