@@ -1035,7 +1035,9 @@ def owned(path: str | os.PathLike, wait: float = 0, inside: bool = False) -> Ite
     with contextlib.ExitStack() as stack:
         before = ""
         try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
+            if not lock.parent.exists():
+                stack.callback(_remove_if_empty, lock.parent)
+                lock.parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(_locked(lock, path, wait))
             stack.callback(lock.unlink, missing_ok=True)  # while it is ours: before it is closed
             before = _owner(file)[1]
@@ -1046,6 +1048,11 @@ def owned(path: str | os.PathLike, wait: float = 0, inside: bool = False) -> Ite
             log.warning(f"{lock} cannot be locked ({reason}): let nothing else write to {path} now")
         remove_unfinished({real, real.parent}, before)
         yield before
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _owner(file: IO[bytes]) -> tuple[str, str]:

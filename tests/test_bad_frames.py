@@ -245,7 +245,7 @@ def unreadable(folder, root):
         (cut_off_zip, "frames.zip"),
         (zero_bytes, "train_3/image_00006.jpg cannot be decoded"),
         (other_size, "train_3/image_00006.jpg is 20x20, the other frames 48x36"),
-        (unreadable, "train_3/image_00006.jpg cannot be decoded: Is a directory"),
+        (unreadable, "train_3/image_00006.jpg cannot be decoded: this is no file, but a folder"),
     ],
 )
 def test_bad_input_ends_training_with_workers_in_one_sentence(in_tiny_set, how, words):

@@ -71,7 +71,7 @@ def batches(request, tiny_set):
 @pytest.mark.parametrize(
     ("signum", "said"),
     [
-        (signal.SIGKILL, r"loader process \d+ was killed, as .* up to \d+ MB.* of [\d,]+ MB"),
+        (signal.SIGKILL, r"loader process \d+ was killed, as .* up to [\d,]+ MB.* of [\d,]+ MB"),
         (signal.SIGSEGV, r"loader process \d+ has crashed \(Segmentation fault\)"),
         (signal.SIGBUS, "/dev/shm, where loader processes leave batches, is full"),
     ],

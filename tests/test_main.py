@@ -262,17 +262,6 @@ def test_a_run_in_a_thread_works_without_signals(trained):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-@pytest.mark.parametrize("argv", [[], ["--plan"]])
-def test_videos_that_make_no_batch_to_train_on_are_refused(in_tiny_set, argv):
-    path = in_tiny_set / "data/tiny/trainlist01.json"
-    entries = json.loads(path.read_text())
-    path.write_text(json.dumps([entries[0], entries[-1]]))  # of two classes
-    with pytest.raises(UserError, match="list01.json: 2 training videos make no batch of 3 to"):
-        main([*TINY_RUN, *argv])
-    assert not Path("saved_model").exists()
-    assert main([*TINY_RUN, "--batch-size", "1", "--clip-len", "16", "--epochs", "1"]) == 0
-
-
 def test_a_checkpoint_of_another_architecture_or_of_other_classes_is_refused(trained):
     state = torch.load(RUN / "last.pth", weights_only=True)
     torch.save(state | {"arch": "s3d"}, "other.pth")
