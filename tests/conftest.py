@@ -23,7 +23,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 def pytest_addoption(parser):
     help = "damaged files of each kind for tests/fuzz"
-    parser.addoption("--fuzz", type=int, default=40, metavar="N", help=help)
+    parser.addoption("--fuzz", type=int, default=20, metavar="N", help=help)
 
 
 @pytest.fixture(autouse=True)

@@ -237,7 +237,7 @@ def test_an_answer_that_drips_has_an_end(start, in_time):
         began = time.monotonic()
         with pytest.raises(TimeoutError, match="too slow"):
             server.post("127.0.0.1", listening.getsockname()[1], "/", {}, 0.15)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20  # the limit is 1.5
 
 
 # processes of a run

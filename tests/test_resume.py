@@ -130,7 +130,7 @@ def in_set_of_24(in_tiny_set):
 
 @pytest.mark.parametrize(
     "kills, workers",
-    [(2, "0"), pytest.param(10, "2", marks=pytest.mark.slow)],
+    [(2, "0"), pytest.param(6, "2", marks=pytest.mark.slow)],
 )
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits(in_set_of_24, kills, workers):
     epochs = str(1 + kills // 3)
