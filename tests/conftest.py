@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import zlib
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from config import Preprocessing
+from benchmarks import structure
+from config import Preprocessing, owned
 from models import build_model
 from utils import checkpoint
 
@@ -24,6 +26,21 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def pytest_addoption(parser):
     help = "damaged files of each kind for tests/fuzz"
     parser.addoption("--fuzz", type=int, default=20, metavar="N", help=help)
+
+
+@pytest.fixture(scope="session")
+def path_of_training(tmp_path_factory):
+    """The files that a training enters, each with its number of lines."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all workers: it takes most of a minute, once is enough
+    kept = folder / "path_of_training.json"
+    with owned(kept, wait=math.inf):
+        if not kept.exists():
+            path = structure.path_of_training()
+            lengths = {str(e.path.relative_to(structure.ROOT)): e.num_lines for e in path}
+            kept.write_text(json.dumps(lengths))
+    return {Path(name): length for name, length in json.loads(kept.read_text()).items()}
 
 
 @pytest.fixture(autouse=True)

@@ -319,14 +319,6 @@ def test_the_subfolders_of_a_room_hold_what_its_guide_says(room):
     assert not [str(path) for path in named if not (ROOT / room / path).exists()]
 
 
-@pytest.fixture(scope="module")
-def path_of_training():
-    """The files that a training enters, each with its number of lines."""
-    from benchmarks import structure
-
-    return {e.path.relative_to(ROOT): e.num_lines for e in structure.path_of_training()}
-
-
 def stands_open(path, room):
     """Is it at the top of a room, and no command?"""
     return path.parent == Path(room) and not path.name.startswith(TOOLS)

@@ -32,9 +32,9 @@ def is_command(path):
     return '__name__ == "__main__"' in path.read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def entered():
-    return {name_of(found.path) for found in structure.path_of_training()}
+@pytest.fixture
+def entered(path_of_training):
+    return set(map(str, path_of_training))
 
 
 @pytest.mark.slow
