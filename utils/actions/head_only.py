@@ -5,7 +5,6 @@ import hashlib
 import json
 import logging
 import math
-import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from utils.evaluator import average_views, run_in_chunks
 from utils.interrupt import GracefulStop, Stop
 from utils.metrics import top_k
 from utils.results import report_results
+from utils.resume.checkpoint_file import load_checked
 from utils.run import Run, start_run_folder
 from utils.schedule import Schedule
 from utils.scores import Scores
@@ -157,11 +157,7 @@ def load_features(path: Path, videos: Sequence[Video], sources: list[Source]) ->
     if not path.exists():
         return None
     try:
-        with open(path, "rb") as file:
-            if broken := zipfile.ZipFile(file).testzip():  # torch does not look
-                raise zipfile.BadZipFile(f"{broken} has another checksum")
-            file.seek(0)
-            state = torch.load(file, weights_only=True)
+        state = load_checked(path)
         features, notes = Features(*state["features"]), state.get("sources")
         pairs = None if notes is None else list(zip(sources, notes, strict=True))
         values, labels, indices = features
