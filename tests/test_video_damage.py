@@ -46,7 +46,7 @@ def write_moving(path, codec, gop="10"):
 def decode(video):
     """How many frames FFmpeg shows of a video, and whether it notices that something is wrong."""
     count, is_hurt = 0, False
-    with av.open(str(video), metadata_errors="ignore") as container:
+    with video_file.open_video(video) as container:
         for packet in container.demux(video=0):
             try:
                 frames = packet.decode()

@@ -22,6 +22,8 @@ from config import UserError, open_regular
 from pt_dataset.formats.measure import Measured
 from pt_dataset.sources import MEND, BadFrame
 
+# metadata may be in any encoding; PyAV before 19 raises UnicodeDecodeError unless it is told so
+ANY_ENCODING = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 CUT_OFF = Fraction(95, 100)  # of the duration in the header; a shorter file is not complete
 
 
@@ -30,7 +32,7 @@ def open_video(path: str | os.PathLike) -> av.container.InputContainer:
     with open(path, "rb", buffering=0, opener=open_regular) as file:
         if os.fstat(file.fileno()).st_size == 0:
             raise ValueError("the file is empty")
-    return av.open(os.path.abspath(path), metadata_errors="ignore")
+    return av.open(os.path.abspath(path), **ANY_ENCODING)
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream:
