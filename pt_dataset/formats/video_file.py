@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import dropwhile, groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -23,7 +23,8 @@ from pt_dataset.formats.measure import Measured
 from pt_dataset.sources import MEND, BadFrame
 
 # metadata may be in any encoding; PyAV before 19 raises UnicodeDecodeError unless it is told so
-ANY_ENCODING = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+_OLD = int(av.__version__.split(".")[0]) < 19
+ANY_ENCODING: dict[str, Any] = {"metadata_errors": "ignore"} if _OLD else {}
 CUT_OFF = Fraction(95, 100)  # of the duration in the header; a shorter file is not complete
 
 
