@@ -30,8 +30,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import results
 from config import ARCHS, RUNS
 
-FOLDS = range(1, 5)
-
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -111,7 +109,9 @@ def main(argv: list[str] | None = None) -> None:
     with ThreadPoolExecutor(args.jobs) as pool:
         running = {
             arch: {
-                seed: [pool.submit(run_fold, args, options, arch, seed, fold) for fold in FOLDS]
+                seed: [
+                    pool.submit(run_fold, args, options, arch, seed, fold) for fold in args.folds
+                ]
                 for seed in args.seeds
             }
             for arch in args.archs
