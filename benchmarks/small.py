@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -45,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--jobs", type=results.positive, default=1, metavar="N", help="runs at once"
     )
     parser.add_argument("--out", type=Path, default="small", metavar="DIR", help="folder of runs")
+    parser.add_argument("--folds", nargs="+", type=int, default=[1, 2, 3, 4], metavar="N")
     results.add_save(parser)
     return parser
 
@@ -107,13 +109,9 @@ def main(argv: list[str] | None = None) -> None:
     args, options = build_parser().parse_known_args(argv)
     args.options = options
     with ThreadPoolExecutor(args.jobs) as pool:
+        start = partial(pool.submit, run_fold, args, options)
         running = {
-            arch: {
-                seed: [
-                    pool.submit(run_fold, args, options, arch, seed, fold) for fold in args.folds
-                ]
-                for seed in args.seeds
-            }
+            arch: {seed: [start(arch, seed, fold) for fold in args.folds] for seed in args.seeds}
             for arch in args.archs
         }
         rows = []

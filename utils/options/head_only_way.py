@@ -1,4 +1,4 @@
-"""What a run with --recipe small says first, with a quicker way where public weights are at hand."""
+"""What a run with --recipe small says first, and a quicker way where public weights are at hand."""
 
 import time
 from dataclasses import replace
@@ -24,7 +24,8 @@ def small_recipe_in_words(run: Run) -> str:
             minutes = max(1, round(seconds_of_features(run, entry) / 60))
             line += (
                 f"; {place_of(entry).name} is there, too: with --pretrained {name} --head-only "
-                f"--views {VIEWS}x1 instead, only a head is trained, in about {minutes} min"
+                f"--views {VIEWS}x1 in the "
+                f"place of --recipe small, only a head is trained, in about {minutes} min"
             )
             break
     return line
@@ -37,13 +38,15 @@ def seconds_of_features(run: Run, entry: Weights) -> float:
     if clip.snippet_len:  # all of them are one clip
         clip, views = replace(clip, clip_len=VIEWS * clip.snippet_len), 1
     arch_args = ARCHS[opts.arch].modalities[clip.modality] | entry.arch_args
-    model = build_model(opts.arch, **arch_args).eval()
+    with torch.random.fork_rng(devices=[]):  # the run draws the same numbers as without
+        model = build_model(opts.arch, **arch_args)
     normalize = Normalize.matching(clip, opts.channels_last)
     classifier = ClipClassifier(model, normalize, run.precision).to(run.device).eval()
     channels, *frames = clip.network_input()
     view = torch.zeros(1, *frames, channels, dtype=torch.uint8, device=run.device)
     seconds = [seconds_of(classifier, view) for _ in range(2)]  # the first one warms up
-    num_videos = len(run.lists.train) + len(run.lists.validation) + len(run.lists.test)
+    lists = run.lists
+    num_videos = len(lists.train) + len(lists.held_out or ()) + len(lists.test)
     return seconds[-1] * views * num_videos
 
 
