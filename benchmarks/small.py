@@ -5,10 +5,10 @@
     python pt_dataset/make_json.py folder ut FRAMES $folds
     python pt_dataset/make_json.py folder ut_tuning FRAMES $folds --seed 1
     python benchmarks/small.py                                 # --recipe small, as reported
-    python benchmarks/small.py --dataset ut_tuning --archs i3d --seeds 0 --lr 0.0005 --epochs 30
+    python benchmarks/small.py --dataset ut_tuning --archs i3d --seeds 0 -- --lr 0.0005 --epochs 30
 
 Options are chosen on `ut_tuning`, another division of the same recordings into folds, and reported
-on `ut`. Any further options are those of main.py. Each fold of each seed is a run of its own, below
+on `ut`. What follows -- are options of main.py. Each fold of each seed is a run of its own, below
 --out; one that is done is not done again, and one that was stopped goes on. Their checkpoints are
 removed. Top-1 is over the videos of all folds, once for each seed; minutes are those of its folds
 added up, with as many --jobs at once.
@@ -36,7 +36,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--data-root", type=Path, default="videos_dataset", metavar="DIR")
     parser.add_argument("--dataset", default="ut", metavar="NAME")
@@ -47,20 +46,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, default="small", metavar="DIR", help="folder of runs")
     parser.add_argument("--folds", nargs="+", type=int, default=[1, 2, 3, 4], metavar="N")
+    parser.add_argument("options", nargs="*", metavar="OPTION", help="of main.py, after --")
     results.add_save(parser)
     return parser
 
 
-def run_fold(args: argparse.Namespace, options: list[str], arch: str, seed: int, fold: int) -> Path:
+def run_fold(args: argparse.Namespace, arch: str, seed: int, fold: int) -> Path:
     """The folder of a run, which has a result.json if it has come to its end."""
-    words = re.sub(r"[^\w.]+", "-", " ".join(options))[-150:]
+    words = re.sub(r"[^\w.]+", "-", " ".join(args.options))[-150:]
     folder = args.out / RUNS / f"{arch}_{args.dataset}_{fold}_seed{seed}{words}"
     if not (folder / "result.json").exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, results.ROOT / "main.py", "--recipe", "small", "--arch", arch]
         command += ["--dataset", args.dataset, "--data-root", args.data_root.resolve()]
         command += ["--split", fold, "--seed", seed, "--name", folder.name, "--resume", "auto"]
-        command += ["--no-visdom", "--workers", "1", *options]
+        command += ["--no-visdom", "--workers", "1", *args.options]
         threads = str(max(1, len(os.sched_getaffinity(0)) // args.jobs))
         began = time.perf_counter()
         with open(f"{folder}.txt", "w") as output:
@@ -106,10 +106,9 @@ def summed_up(arch: str, folders: dict[int, list[Path]]) -> dict[str, object] | 
 
 
 def main(argv: list[str] | None = None) -> None:
-    args, options = build_parser().parse_known_args(argv)
-    args.options = options
+    args = build_parser().parse_args(argv)
     with ThreadPoolExecutor(args.jobs) as pool:
-        start = partial(pool.submit, run_fold, args, options)
+        start = partial(pool.submit, run_fold, args)
         running = {
             arch: {seed: [start(arch, seed, fold) for fold in args.folds] for seed in args.seeds}
             for arch in args.archs

@@ -203,6 +203,7 @@ def test_the_benchmark_counts_the_videos_of_all_folds_and_does_nothing_twice(
         seed, fold = int(typed["--seed"]), int(typed["--split"])
         folder = Path(cwd, "saved_model", typed["--name"])
         folder.mkdir(exist_ok=True)
+        assert command[-2:] == ["--lr", "0.5"]
         commands.append((typed["--arch"], seed, fold))
         if (seed, fold) == (1, 2) and commands.count(commands[-1]) == 1:
             return SimpleNamespace(returncode=1)
@@ -213,7 +214,7 @@ def test_the_benchmark_counts_the_videos_of_all_folds_and_does_nothing_twice(
 
     monkeypatch.setattr(small.subprocess, "run", run)
     words = ["--archs", "i3d", "--seeds", "0", "1", "--folds", "1", "2", "--out", str(tmp_path)]
-    words += ["--lr", "0.5"]
+    words += ["--", "--lr", "0.5"]
     small.main(words)
     assert "i3d" not in capsys.readouterr().out  # for a fold is missing
     small.main(words)
