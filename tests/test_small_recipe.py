@@ -29,7 +29,7 @@ from config import (
 from models import build_model
 from models.weights import public_weights
 from opts import parse_opts
-from utils.options import head_only_way
+from utils.actions import head_only_way
 from utils.resume.start import check_resumed
 from utils.run import (
     StartingPoint,

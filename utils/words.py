@@ -27,7 +27,7 @@ def run_in_words(run: Run, trainer: Trainer) -> list[str]:
     million = sum(p.numel() for p in run.model.parameters()) / 1e6
     lines = []
     if opts.recipe == "small" and not run.start.checkpoint:
-        from utils.options.head_only_way import small_recipe_in_words
+        from utils.actions.head_only_way import small_recipe_in_words
 
         lines.append(small_recipe_in_words(run))
     lines += preprocessing_in_words(run) + [
