@@ -660,6 +660,30 @@ DEMO = Recipe(
     warmup_epochs=1,
     views=Views(3, 1),
 )
+# for a few hundred videos on any machine: frames of the whole video, each with time for chance in
+# its part; few and small, at a rate that a batch of this size takes
+SMALL = Recipe(
+    clip_len=16,
+    snippet_len=1,
+    resize="square",
+    short_side=(96, 112),
+    crop_size=88,
+    dropout=0.3,
+    epochs=40,
+    batch_size=16,
+    optimizer="adamw",
+    lr=1e-3,
+    weight_decay=1e-2,
+    schedule="cosine",
+    warmup_epochs=2,
+    views=Views(1, 1),
+)
+# what has seen videos needs smaller steps, and its batch norm is better than that of a small batch
+SMALL_KINETICS = replace(SMALL, epochs=20, lr=1e-4, freeze_bn=True)
+SMALL_IMAGENET = replace(SMALL, lr=3e-4)
+TSN_SMALL: dict[str, Any] = {"clip_len": 8, "arch_args": {"backbone": "resnet18"}}
+# in the place of a data set in the tables below: with it, they are looked up for any
+LITTLE_DATA = "--recipe small"
 # (architecture, data set, start) before ("any", data set, start) before (architecture, start)
 RECIPES: dict[tuple[str, ...], Recipe] = {
     ("i3d", "scratch"): I3D_SCRATCH,
@@ -702,6 +726,12 @@ RECIPES: dict[tuple[str, ...], Recipe] = {
     ("tsn", "demo", "scratch"): replace(
         DEMO, stride=1, snippet_len=1, arch_args={"backbone": "resnet18"}, views=Views(1, 1)
     ),
+    ("any", LITTLE_DATA, "scratch"): SMALL,
+    ("any", LITTLE_DATA, "imagenet"): SMALL_IMAGENET,
+    ("any", LITTLE_DATA, "kinetics"): SMALL_KINETICS,
+    ("tsn", LITTLE_DATA, "scratch"): replace(SMALL, **TSN_SMALL),
+    ("tsn", LITTLE_DATA, "imagenet"): replace(SMALL_IMAGENET, **TSN_SMALL),
+    ("tsn", LITTLE_DATA, "kinetics"): replace(SMALL_KINETICS, **TSN_SMALL),
 }
 # published accuracy with its protocol; of RGB
 EXPECTED = {
@@ -735,8 +765,8 @@ EXPECTED = {
     "arXiv:1608.00859)",
     ("tsn", "hmdb51", "imagenet"): "55.2 % (ResNet-50, RGB, split 1; GluonCV, with another recipe)",
 }
-# what another modality than RGB changes in a recipe; (architecture, modality) before "any"
-MODALITIES: dict[tuple[str, str], dict[str, Any]] = {
+# what another modality than RGB changes in a recipe, looked up as that is
+MODALITIES: dict[tuple[str, ...], dict[str, Any]] = {
     ("any", "flow"): {"snippet_len": 0, "mean": (0.5,) * 2, "std": (0.5,) * 2},  # [-1, 1], as I3D's
     # tsn-pytorch's: five fields a segment, fewer scales, and 0.226 is the mean of ImageNet's std
     ("tsn", "flow"): {
@@ -749,6 +779,15 @@ MODALITIES: dict[tuple[str, str], dict[str, Any]] = {
     },
     # seven segments of six frames, which have five differences
     ("tsn", "rgbdiff"): {"clip_len": 42, "snippet_len": 6, "crop_scales": (1.0, 0.875, 0.75)},
+    # single fields, spread as the frames are; of TSN as many segments as of frames
+    ("any", LITTLE_DATA, "flow"): {"mean": (0.5,) * 2, "std": (0.5,) * 2},
+    ("tsn", LITTLE_DATA, "flow"): {
+        "clip_len": 40,
+        "snippet_len": 5,
+        "mean": (0.5,) * 10,
+        "std": (0.226,) * 10,
+    },
+    ("tsn", LITTLE_DATA, "rgbdiff"): {"clip_len": 48, "snippet_len": 6},
 }
 
 
@@ -762,14 +801,18 @@ def recipe_key(arch: str, dataset: str, start: str) -> tuple[str, ...]:
         UserError: nobody has written a recipe for the architecture.
     """
     start = "kinetics" if start == "checkpoint" else start
-    keys = ((arch, dataset, start), ("any", dataset, start), (arch, start), (arch, "scratch"))
-    for key in keys:
+    for key in (*keys(arch, dataset, start), (arch, "scratch")):
         if key in RECIPES:
             return key
     raise UserError(
         f"{arch} has no recipe: add ('{arch}', 'scratch') to RECIPES in config.py, or train on "
-        "--dataset demo, which needs none"
+        "--dataset demo or with --recipe small, which need none"
     )
+
+
+def keys(arch: str, dataset: str, last: str) -> list[tuple[str, ...]]:
+    """From the particular to the general."""
+    return [(arch, dataset, last), ("any", dataset, last), (arch, last), ("any", last)]
 
 
 def find_recipe(arch: str, dataset: str, start: str, modality: str = "rgb") -> Recipe:
@@ -779,7 +822,7 @@ def find_recipe(arch: str, dataset: str, start: str, modality: str = "rgb") -> R
     if key[0] == "any" and (arch, "scratch") in RECIPES:  # the network itself is its own recipe's
         changes["arch_args"] = RECIPES[arch, "scratch"].arch_args
     if modality != "rgb":
-        known = MODALITIES.get((arch, modality)) or MODALITIES["any", modality]
+        known = next(MODALITIES[k] for k in keys(arch, dataset, modality) if k in MODALITIES)
         changes |= known | {"modality": modality, "expected": ""}
     return replace(RECIPES[key], **changes)
 

@@ -30,6 +30,9 @@ class Experiment:
 
     arch: str = option(help="architecture", choices=ARCHS, also_with=USES)
     dataset: str = fixed(help="a folder of --data-root; 'demo' writes itself", metavar="NAME")
+    recipe: str = fixed(
+        "paper", "small: for a few hundred videos, on any machine", choices=("paper", "small")
+    )
     split: int = fixed(1, "which lists: trainlist0N.json, testlist0N.json", low=1, high=99)
     splits: tuple[int, ...] = own((), "train or --evaluate each, and give the mean", low=1, high=99)
     val_groups: int = fixed(
@@ -167,6 +170,11 @@ class Options(
 
     def typed(self, name: str) -> bool:
         return self.sources.get(name) == TYPED
+
+    def asked(self, name: str) -> bool:
+        """Is it typed, or of a recipe that is? Then what the run starts from has no say in it."""
+        of_recipe = config.LITTLE_DATA in self.sources.get(name, "")
+        return self.typed(name) or (of_recipe and not self.resume)
 
     def values(self) -> dict[str, Any]:
         """The options of a run by name, and those arguments of its network that were typed."""
@@ -310,7 +318,7 @@ def saved_options(checkpoint: str) -> dict[str, Any]:
     arch_args = values.get("arch_args", {})
     problem = problem or config.misfit("arch_args", arch_args, config.architecture())
     refuse(problem, f"{path} does not hold the options of a run: {problem}")
-    return values
+    return {"recipe": "paper"} | values  # earlier versions had no other
 
 
 def recipe_for(values: dict[str, Any]) -> tuple[tuple[str, ...], Recipe]:
@@ -332,7 +340,8 @@ def recipe_for(values: dict[str, Any]) -> tuple[tuple[str, ...], Recipe]:
     known = ARCHS[arch].modalities
     among = ", ".join(known)
     refuse(modality not in known, f"--modality {modality} is not for {arch}, but {among}")
-    run = (arch, dataset, config.start_of(pretrained))
+    on = config.LITTLE_DATA if values["recipe"] == "small" else dataset
+    run = (arch, on, config.start_of(pretrained))
     return config.recipe_key(*run), config.find_recipe(*run, modality)
 
 

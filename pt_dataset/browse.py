@@ -26,6 +26,7 @@ import numpy as np
 
 from config import (
     ARCHS,
+    LITTLE_DATA,
     Augmentation,
     Clip,
     Parser,
@@ -56,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-root", default="videos_dataset", metavar="DIR")
     parser.add_argument("--split", type=int, default=1, metavar="N")
     parser.add_argument("--arch", choices=ARCHS, default="i3d", help="whose recipe (i3d)")
+    parser.add_argument("--recipe", choices=("paper", "small"), default="paper", help="(paper)")
     parser.add_argument("--num", type=int, default=8, metavar="N", help="clips (8)")
     parser.add_argument("--columns", type=int, default=8, metavar="N", help="frames of each (8)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of clips and chance (0)")
@@ -70,7 +72,8 @@ def chosen_recipe(args: dict) -> Recipe:
     modality = args.get("modality", "rgb")
     if modality not in ARCHS[args["arch"]].modalities:
         raise UserError(f"--modality {modality} is not for {args['arch']}")
-    recipe = find_recipe(args["arch"], args["dataset"], "scratch", modality)
+    dataset = LITTLE_DATA if args["recipe"] == "small" else args["dataset"]
+    recipe = find_recipe(args["arch"], dataset, "scratch", modality)
     typed = {name: value for name, value in args.items() if name in vars(recipe)}
     recipe = replace(recipe, **in_form(Recipe, typed))
     check_augmentation(recipe, recipe)

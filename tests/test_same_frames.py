@@ -31,6 +31,7 @@ CLASSES = ["a", "b", "c"]
 LENGTHS = {3: 10, 7: 15, 12: 29.97, 25: 30}  # of the test videos, and their rates
 CLIP = Preprocessing(clip_len=4, short_side=22, crop_size=16, mean=(0.5,) * 3, std=(0.2,) * 3)
 FLOW = replace(CLIP, modality="flow", mean=(0.5,) * 2, std=(0.2,) * 2)
+SPREAD_FLOW = replace(FLOW, snippet_len=1)
 STACKED = replace(FLOW, clip_len=6, snippet_len=2, mean=(0.5,) * 4, std=(0.2,) * 4)
 SEGMENTS = replace(CLIP, snippet_len=1)
 
@@ -136,6 +137,7 @@ def check_prediction(arch, path, modality):
         replace(FLOW, stride=2, target_fps=10),
         SEGMENTS,
         replace(SEGMENTS, clip_len=24, snippet_len=3),
+        SPREAD_FLOW,
         STACKED,
     ],
     ids=lambda clip: (
@@ -253,6 +255,7 @@ def test_features_are_those_of_the_crops_of_evaluation(varied_set, monkeypatch):
         FLOW,
         SEGMENTS,
         replace(CLIP, clip_len=24, snippet_len=3),
+        SPREAD_FLOW,
         STACKED,
     ],
 )

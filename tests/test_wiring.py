@@ -148,6 +148,7 @@ def faults(name):
 WIRES = {
     "arch": ("toy2", "Toy2", lambda it: [type(it.run.model).__name__]),
     "dataset": ("other", "other", lambda it: [it.run.lists.folder.name]),
+    "recipe": ("small", 16, clip("clip_len")),
     "split": ("2", "data/tiny/trainlist02.json", lambda it: [str(it.run.lists.train_list)]),
     "data_root": ("data2", "data2", lambda it: [str(it.run.lists.folder.parent)]),
     "name": ("x", "saved_model/x", lambda it: [str(it.run.folder), str(it.saver.folder)]),

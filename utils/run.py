@@ -117,32 +117,36 @@ def from_public_weights(opts: Options, name: str) -> StartingPoint:
 def as_evaluated(opts: Options, start: StartingPoint) -> Options:
     """The evaluation of the run that a checkpoint is of, before that of the recipe."""
     theirs = in_form(Evaluation, start.evaluation or {})
-    chosen = {n: value for n, value in theirs.items() if opts.sources[n].startswith("recipe")}
+    chosen = {
+        name: value
+        for name, value in theirs.items()
+        if opts.sources[name].startswith("recipe") and not opts.asked(name)
+    }
     return replace(opts, **chosen, sources=opts.sources | dict.fromkeys(chosen, "checkpoint"))
 
 
 def choose_preprocessing(opts: Options, start: StartingPoint) -> Preprocessing:
-    """Everything between a file and the network: typed, or the weights' own, or the recipe's.
+    """Everything between a file and the network: asked for, or the weights' own, or the recipe's.
 
     Raises:
         UserError: the weights are of another modality, or a crop does not fit into the frame.
     """
-    typed = {f.name: getattr(opts, f.name) for f in fields(Clip) if opts.typed(f.name)}
-    if opts.typed("short_side"):
-        typed["short_side"] = opts.short_side[0]
-    if opts.typed("target_fps"):
-        typed["fps"] = None  # that of the weights no longer matters
+    asked = {f.name: getattr(opts, f.name) for f in fields(Clip) if opts.asked(f.name)}
+    if opts.asked("short_side"):
+        asked["short_side"] = opts.short_side[0]
+    if opts.asked("target_fps"):
+        asked["fps"] = None  # that of the weights no longer matters
     theirs = start.preprocessing
     if theirs and opts.modality in (None, theirs.modality):
-        chosen = replace(theirs, **typed)
+        chosen = replace(theirs, **asked)
     elif theirs and (start.checkpoint or not ARCHS[opts.arch].cross_modality):
         raise UserError(
             f"the weights {start.name} are for --modality {theirs.modality}, not for "
             f"{opts.modality}"
         )
     elif theirs:  # their kernels are averaged over the colors; see models/weights/tsn.py
-        typed |= {"modality": opts.modality, "clip_len": opts.clip_len}
-        chosen = replace(theirs, **typed | {"snippet_len": opts.snippet_len})
+        asked |= {"modality": opts.modality, "clip_len": opts.clip_len}
+        chosen = replace(theirs, **asked | {"snippet_len": opts.snippet_len})
         chosen = chosen.for_flow() if opts.modality == "flow" else chosen
     else:
         chosen = recipe_preprocessing(opts)

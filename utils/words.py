@@ -25,7 +25,12 @@ def run_in_words(run: Run, trainer: Trainer) -> list[str]:
     """What this run is, for its first lines."""
     opts, lists = run.opts, run.lists
     million = sum(p.numel() for p in run.model.parameters()) / 1e6
-    lines = preprocessing_in_words(run) + [
+    lines = []
+    if opts.recipe == "small" and not run.start.checkpoint:
+        from utils.actions.head_only_way import small_recipe_in_words
+
+        lines.append(small_recipe_in_words(run))
+    lines += preprocessing_in_words(run) + [
         f"{opts.arch}: {million:.2f} M parameters, "
         f"{run.start.origin or opts.pretrained or 'from an unknown start'}; "
         f"{opts.dataset}: {len(lists.train)} training and {len(lists.test)} test videos in "

@@ -140,9 +140,14 @@ def load_exactly(model: nn.Module, state: State) -> None:
     model.load_state_dict(state)
 
 
+def place_of(entry: Weights) -> Path:
+    """Where its file is, once it is downloaded."""
+    return FOLDER / entry.url.rsplit("/", 1)[1]
+
+
 def fetch(entry: Weights) -> Path:
     """The file of `entry` in pretrained/, downloaded if need be; never half a file by that name."""
-    path = FOLDER / entry.url.rsplit("/", 1)[1]
+    path = place_of(entry)
     if not path.exists():
         with owned(path, wait=math.inf):  # runs that start together share one download
             if not path.exists():
