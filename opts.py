@@ -387,7 +387,7 @@ def check_run(opts: Options, recipe: Recipe) -> None:
         refuse(opts.target_fps, f"--target-fps is for consecutive clips, {why}")
         whole = "--views all is for consecutive clips, as are --protocol i3d and s3d"
         refuse(opts.views.clips is None, f"{whole}, {why}")
-    no_folder = name is not None and ("/" in name or name == "" or name[0] == ".")
+    no_folder = name is not None and (Path(name).name != name or name[:1] in ("", "."))
     refuse(no_folder, f"--name '{name}' is not the name of a folder")
     config.check_augmentation(part(config.Clip, opts), part(config.Augmentation, opts))
 

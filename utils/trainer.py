@@ -277,7 +277,8 @@ class Trainer:
         loss = self.averages.names.index("loss")
         recent = distributed.all_reduce_sum(self.averages.recent.over_clips)[loss]
         values = [recent, *self.model.state_dict().values()]
-        if not torch.stack([value.isfinite().all() for value in values]).all():
+        finite = [value.isfinite().all().to(self.averages.device) for value in values]
+        if not torch.stack(finite).all():
             raise NonFiniteLoss(f"the loss is not finite, or a weight is not, at step {self.step}")
 
     def state_dict(self) -> dict[str, Any]:

@@ -41,9 +41,9 @@ class Others:
 
     def start(self) -> None:
         """Looks from here on, until `done` is set; only the main thread can ask for signals."""
-        self.woken, self.wake = os.pipe()
-        os.set_blocking(self.wake, False)
-        signal.set_wakeup_fd(self.wake, warn_on_full_buffer=False)
+        self.woken, self.wake = socket.socketpair()  # Windows selects no pipes
+        self.wake.setblocking(False)
+        signal.set_wakeup_fd(self.wake.fileno(), warn_on_full_buffer=False)
         for target in (self._listen, self._watch):
             threading.Thread(target=target, daemon=True).start()
 
@@ -68,7 +68,7 @@ class Others:
         while not self.done.is_set():
             began = time.monotonic()
             if select.select([self.woken], [], [], TICK)[0]:
-                signums = os.read(self.woken, 1024)
+                signums = self.woken.recv(1024)
                 asked = asked or next((signum for signum in signums if signum in STATUS), 0)
             # not more: one that was stopped itself, as schedulers do, has no reason to blame others
             passed = min(time.monotonic() - began, 2 * TICK)
