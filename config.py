@@ -277,6 +277,7 @@ def typed_arch_args(arch: str, typed: dict[str, Any]) -> dict[str, Any]:
 RESIZES = ("short_side", "square")
 CROPS = ("random", "resized", "corners")
 AVERAGES = ("scores", "logits")
+WEIGHTINGS = ("none", "balanced")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -428,6 +429,12 @@ class Optimization:
     plateau_patience: int = option(
         5, "without a better validation loss before lr falls to a tenth", low=1, metavar="EPOCHS"
     )
+    patience: int = option(
+        0,
+        "end after so many without a better top-1 of the validation; 0: never",
+        low=0,
+        metavar="EPOCHS",
+    )
     warmup_epochs: float = option(
         0, "lr rises linearly from near zero in so many", low=0, metavar="N"
     )
@@ -441,6 +448,9 @@ class Regularization:
         0,
         "evaluate weights averaged over the steps, such as 0.999; 0: the last weights",
         metavar="DECAY",
+    )
+    class_weights: str = option(
+        "none", "balanced: each class counts alike, however many videos it has", choices=WEIGHTINGS
     )
     label_smoothing: float = share(0, "share of each label that goes to all classes", metavar="P")
     mixup: float = option(0, "blend pairs of clips; 0: none", low=0, metavar="ALPHA")

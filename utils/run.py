@@ -246,6 +246,11 @@ class Run:
             found.append(
                 f"the learning rate of {self.folder} followed the loss on {self.lists.chosen_on}"
             )
+        if self.opts.action == "train" and self.opts.patience:
+            found.append(
+                f"the end of the training of {self.folder} followed the accuracy on "
+                f"{self.lists.chosen_on}"
+            )
         return list(dict.fromkeys(found))
 
 

@@ -139,12 +139,14 @@ def epoch_in_words(
         advice: against waiting for data, if much of the time went there.
     """
     waiting, copying = (100 * metrics[f"time/{n}"] / metrics["time/step"] for n in ("data", "copy"))
+    mean = metrics.get("val/mean_class_accuracy")
     hours_left = (epochs - metrics["epoch"]) * seconds / 3600
     line = (
         f"epoch {metrics['epoch']}/{epochs}: train loss {metrics['train/loss']:.3f} top-1 "
         f"{metrics['train/top1']:.1f} %, "
-        f"validation loss {metrics['val/loss']:.3f} top-1 {metrics['val/top1']:.1f} % (one center "
-        f"clip a video); "
+        f"validation loss {metrics['val/loss']:.3f} top-1 {metrics['val/top1']:.1f} %"
+        + (f", mean class accuracy {mean:.1f} %" if mean is not None else "")
+        + " (one center clip a video); "
         f"{metrics['clips_per_s']:.1f} clips/s, {waiting:.0f} % of the time waiting for data, "
         + (f"{copying:.0f} % copying, " if copying >= 1 else "")
         + (f"{metrics['utilization']:.0f} % of the peak, " if "utilization" in metrics else "")
