@@ -42,7 +42,9 @@ class GracefulStop:
         self.previous = {signum: signal.signal(signum, self._request) for signum in signals}
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, kind, error, trace) -> None:
+        if error and distributed.lost_another(error):
+            return  # torchrun ends all that are left at once, and this one has still to say why
         for signum, handler in self.previous.items():
             signal.signal(signum, handler)
 

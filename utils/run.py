@@ -292,12 +292,21 @@ def run_folder(opts: Options) -> Path:
     """
     folder = place_of(opts)
     goes_on = opts.auto or opts.action == "plan" or (opts.resume and opts.action != "head_only")
-    if distributed.from_main(folder.exists) and not goes_on:
+    if not goes_on and distributed.from_main(lambda: is_taken(folder)):
         raise UserError(
             f"the run folder {folder} exists; go on with --resume {folder / 'last.pth'}, "
             "or choose another --name"
         )
     return folder
+
+
+def is_taken(folder: Path) -> bool:
+    """Is there more in it than what a run leaves that has done no step?"""
+    if not folder.exists():
+        return False
+    from utils.resume.start import has_begun
+
+    return has_begun(folder)
 
 
 def read_lists(
@@ -343,6 +352,8 @@ def start_run_folder(run: Run) -> None:
     if not distributed.is_main():
         return
     run.folder.mkdir(parents=True, exist_ok=True)
+    if not run.start.checkpoint:  # of a run that had done no step
+        (run.folder / "last.pth").unlink(missing_ok=True)
     with whole(run.folder / "options.json") as temporary:
         text = json.dumps(run.opts.values(), indent=1, default=str)
         temporary.write_text(text + "\n", encoding="utf-8")

@@ -32,8 +32,8 @@ GOES_ON = (
 class Others:
     """The other processes of a run, and for how long nothing has been heard of each."""
 
-    def __init__(self, store: dist.Store, rank: int, world_size: int):
-        self.store, self.rank = store.clone(), rank
+    def __init__(self, store: dist.Store, failures: dist.Store, rank: int, world_size: int):
+        self.store, self.failures, self.rank = store.clone(), failures, rank
         self.quiet = {other: 0.0 for other in range(world_size) if other != rank}  # seconds
         self.signs = dict.fromkeys(self.quiet, b"")
         self.done = threading.Event()
@@ -80,7 +80,7 @@ class Others:
     def _give_up(self, asked: int) -> None:
         """Ends this process, whatever its main thread waits for."""
         try:
-            if 0 in self.quiet and self.quiet[0] > 2 * BEAT or self.store.add("failed", 1) == 1:
+            if 0 in self.quiet and self.quiet[0] > 2 * BEAT or self.failures.add("failed", 1) == 1:
                 cause = f"stopped by {signal.Signals(asked).name}, and " if asked else ""
                 print(f"error: {cause}{self.in_words()}; {GOES_ON}", file=sys.stderr, flush=True)
         finally:
