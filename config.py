@@ -14,11 +14,9 @@ import os
 import re
 import reprlib
 import shutil
-import socket
 import stat
 import sys
 import tempfile
-import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import (
@@ -35,7 +33,6 @@ from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import (
-    IO,
     Annotated,
     Any,
     ClassVar,
@@ -280,6 +277,7 @@ def typed_arch_args(arch: str, typed: dict[str, Any]) -> dict[str, Any]:
 RESIZES = ("short_side", "square")
 CROPS = ("random", "resized", "corners")
 AVERAGES = ("scores", "logits")
+WEIGHTINGS = ("none", "balanced")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -431,6 +429,12 @@ class Optimization:
     plateau_patience: int = option(
         5, "without a better validation loss before lr falls to a tenth", low=1, metavar="EPOCHS"
     )
+    patience: int = option(
+        0,
+        "end after so many without a better top-1 of the validation; 0: never",
+        low=0,
+        metavar="EPOCHS",
+    )
     warmup_epochs: float = option(
         0, "lr rises linearly from near zero in so many", low=0, metavar="N"
     )
@@ -444,6 +448,9 @@ class Regularization:
         0,
         "evaluate weights averaged over the steps, such as 0.999; 0: the last weights",
         metavar="DECAY",
+    )
+    class_weights: str = option(
+        "none", "balanced: each class counts alike, however many videos it has", choices=WEIGHTINGS
     )
     label_smoothing: float = share(0, "share of each label that goes to all classes", metavar="P")
     mixup: float = option(0, "blend pairs of clips; 0: none", low=0, metavar="ALPHA")
@@ -492,7 +499,9 @@ class Recipe(Clip, Augmentation, Network, Optimization, Regularization, Evaluati
 class Machine:
     """What computes, and how."""
 
-    device: str = own("auto", "auto (a GPU if there is one), cpu, cuda or cuda:N", also_with=USES)
+    device: str = own(
+        "auto", "auto (a GPU if there is one), cpu, cuda, cuda:N or mps", also_with=USES
+    )
     precision: str = used(
         "auto",
         "auto: bf16 where it is fast and right",
@@ -542,8 +551,14 @@ class Loading:
 
 def default_workers() -> int:
     """One a core, 8 at most, for each process that torchrun starts on this machine."""
-    cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    cores = num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return max(min(cores, 8), 1)
+
+
+def num_cores() -> int:
+    """Those that this process may use, or where the system does not say, all."""
+    known = hasattr(os, "sched_getaffinity")  # on Linux
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -947,7 +962,9 @@ def open_regular(path: str | os.PathLike, flags: int = os.O_RDONLY) -> int:
     Raises:
         OSError: it is a folder, pipe, socket or device, or it cannot be opened.
     """
-    file = os.open(path, flags | os.O_NONBLOCK)  # does not wait for who writes to a pipe
+    # does not wait for who writes to a pipe; Windows has no such files, and would translate bytes
+    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.open(path, flags)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
         what = "this is no file, but a folder, pipe, socket or device"
@@ -980,6 +997,10 @@ def as_command() -> None:
         stream = getattr(sys, name)  # None where it was closed before the start
         if stream is not getattr(sys, f"__{name}__"):
             continue  # such as a notebook's
+        if sys.platform == "win32":  # whose terminal is no file
+            if stream:
+                stream.reconfigure(errors="backslashreplace")
+            continue
         number = stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY)
         os.set_blocking(number, True)  # a shell or ssh may have left it otherwise
         raw = Terminal(number, "w", closefd=False)
@@ -1007,7 +1028,7 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
     temporary = unfinished(path)
     try:
         yield temporary
-        with open(temporary, "rb") as file:
+        with open(temporary, "r+b") as file:  # Windows syncs no file that is open for reading
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
@@ -1037,10 +1058,10 @@ def unfinished(path: Path) -> Path:
 
     No other process has it, nor does another thread.
     """
-    return _beside(path, f"{MARK}-{os.getpid()}-{next(_numbers)}.partial")
+    return beside(path, f"{MARK}-{os.getpid()}-{next(_numbers)}.partial")
 
 
-def _beside(path: Path, ending: str) -> Path:
+def beside(path: Path, ending: str) -> Path:
     """The hidden name that begins as that of `path`, short enough where that is the longest."""
     name = path.name
     if len(name) > 50:  # characters, of up to four bytes; 255 bytes are the most
@@ -1056,81 +1077,6 @@ def remove_unfinished(folders: Iterable[Path], mark: str) -> None:
         else:
             with contextlib.suppress(OSError):
                 path.unlink()
-
-
-@contextlib.contextmanager
-def owned(path: str | os.PathLike, wait: float = 0, inside: bool = False) -> Iterator[str]:
-    """Inside, no other process that asks as well writes to `path`, a file or folder.
-
-    It holds a lock on a hidden file, which the system takes from a process that has ended, however
-    that was. What such a one left unfinished in `path` and beside it is removed; it yields the MARK
-    of that process, or "". Of a disk without locks it says so, and that is all.
-
-    Args:
-        wait: for so many seconds for another owner to end.
-        inside: the hidden file is in the folder, which is made, and not beside it.
-
-    Raises:
-        UserError: another process has it for longer than that.
-    """
-    real = Path(os.path.realpath(path))
-    lock = real / ".lock" if inside else _beside(real, "lock")
-    with contextlib.ExitStack() as stack:
-        before = ""
-        try:
-            if not lock.parent.exists():
-                stack.callback(_remove_if_empty, lock.parent)
-                lock.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(_locked(lock, path, wait))
-            stack.callback(lock.unlink, missing_ok=True)  # while it is ours: before it is closed
-            before = _owner(file)[1]
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n{MARK}".encode())
-        except (OSError, ImportError) as error:  # Windows has no such locks
-            reason = getattr(error, "strerror", None) or error
-            log.warning(f"{lock} cannot be locked ({reason}): let nothing else write to {path} now")
-        remove_unfinished({real, real.parent}, before)
-        yield before
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
-def _owner(file: IO[bytes]) -> tuple[str, str]:
-    """Who locked it last, in words, and the MARK of that process, or ""."""
-    file.seek(0)
-    who, _, mark = file.read(1000).decode("utf-8", "replace").partition("\n")
-    return who or "another process", mark if re.fullmatch("[0-9a-f]{8}", mark) else ""
-
-
-def _locked(lock: Path, path: str | os.PathLike, wait: float) -> IO[bytes]:
-    """The open file `lock`, locked; see `owned`."""
-    # unlike flock's, these locks do not pass to the processes that load data, which may live on for
-    # some seconds after this one was killed
-    from fcntl import LOCK_EX, LOCK_NB, lockf
-
-    deadline, told = time.monotonic() + wait, False
-    while True:
-        with contextlib.ExitStack() as stack:
-            file = stack.enter_context(open(lock, "a+b", buffering=0))
-            try:
-                lockf(file, LOCK_EX | LOCK_NB)
-                with contextlib.suppress(FileNotFoundError):  # its owner has removed it meanwhile
-                    if os.path.samestat(os.fstat(file.fileno()), os.stat(lock)):
-                        stack.pop_all()
-                        return file
-            except BlockingIOError:
-                owner = _owner(file)[0]
-                if time.monotonic() >= deadline:
-                    raise UserError(
-                        f"{path} is in use by {owner}; wait until that ends, or choose another name"
-                    ) from None
-                if not told:
-                    log.warning(f"waiting for {owner}, which writes to {path}")
-                told = True
-                time.sleep(0.2)
 
 
 class Parser(argparse.ArgumentParser):

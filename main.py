@@ -177,7 +177,7 @@ def train(run: Run, stop: GracefulStop) -> int:
     with words.training_errors(run.folder), contextlib.closing(logger):
         try:
             saver.save_first()
-            for epoch in range(trainer.epoch, opts.epochs):
+            for epoch in saver.epochs_left(opts.epochs, opts.patience):
                 began = time.perf_counter()
                 for metrics in trainer.steps(loader.epoch(epoch, trainer.done), opts.log_every):
                     if metrics:

@@ -58,8 +58,8 @@ class Start:
     list_weights: bool = action_option(False, "print the public weights")
     resume: str | None = own(
         None,
-        "last.pth or best.pth of a run, to go on or to evaluate; auto: go on with the run of this "
-        "name, or start it",
+        "last.pth or best.pth of a run, or its folder, to go on or to evaluate; auto: go on with "
+        "the run of this name, or start it",
         metavar="CHECKPOINT",
         also_with=USES,
     )
@@ -212,6 +212,8 @@ def resolve(typed: dict[str, Any]) -> Options:
     action = next((name for name in reversed(ACTIONS) if name in typed), "train")
     for name in typed:
         check_companions(name, "only_with", typed)
+    if Path(typed.get("resume", "auto")).is_dir():
+        typed = typed | {"resume": str(Path(typed["resume"], "last.pth"))}
     if action in WITHOUT_LISTS:
         return without_recipe(action, typed)
     typed = one_or_more_splits(typed)
@@ -396,7 +398,7 @@ def check_run(opts: Options, recipe: Recipe) -> None:
         refuse(opts.target_fps, f"--target-fps is for consecutive clips, {why}")
         whole = "--views all is for consecutive clips, as are --protocol i3d and s3d"
         refuse(opts.views.clips is None, f"{whole}, {why}")
-    no_folder = name is not None and ("/" in name or name == "" or name[0] == ".")
+    no_folder = name is not None and (Path(name).name != name or name[:1] in ("", "."))
     refuse(no_folder, f"--name '{name}' is not the name of a folder")
     config.check_augmentation(part(config.Clip, opts), part(config.Augmentation, opts))
 
@@ -409,7 +411,18 @@ def answered(opts: Options) -> bool:
 
 
 def config_table(opts: Options) -> str:
-    """Every option with its value and where that came from, a line each."""
-    rows = [(name, str(value), opts.sources[name]) for name, value in sorted(opts.values().items())]
-    widths = [max(len(row[i]) for row in rows) for i in range(2)]
-    return "\n".join(f"{n:{widths[0]}}  {v:{widths[1]}}  {source}" for n, v, source in rows)
+    """Every option with its value and where that came from, a line each.
+
+    First come those that differ from the recipe, or where it has none, from their defaults.
+    """
+    recipe, values = recipe_for(vars(opts))[1], opts.values()
+    usual = DEFAULTS | vars(recipe) | recipe.arch_args
+    names = [name for name in sorted(values) if name not in ACTIONS]
+    first = [n for n in names if values[n] != usual.get(n) and opts.sources[n] != "default"]
+    rest = sorted(values.keys() - set(first))
+    widths = [max(map(len, texts)) for texts in (values, map(str, values.values()))]
+
+    def line(name: str) -> str:
+        return f"{name:{widths[0]}}  {str(values[name]):{widths[1]}}  {opts.sources[name]}"
+
+    return "\n\n".join("\n".join(map(line, block)) for block in (first, rest))

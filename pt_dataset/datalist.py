@@ -115,18 +115,19 @@ def list_text(videos: Iterable[Video], folder: Path) -> str:
     for video in videos:
         entry = {key: value for key, value in video._asdict().items() if value is not None}
         for key in entry.keys() & {"path", "flow_path"}:
-            entry[key] = os.path.join(here, entry[key]).removeprefix(inside)
+            path = os.path.join(here, entry[key]).removeprefix(inside)
+            entry[key] = path.replace(os.sep, "/")  # lists of Windows are read elsewhere, too
         entries.append(encode(entry))
     return "[\n" + ",\n".join(entries) + "\n]\n"
 
 
 def resolve(paths: Iterable[str | None], list_folder: Path) -> list[str | None]:
     """What to open for the paths of a list; `list_folder` is <data-root>/NAME."""
-    here = os.path.join(list_folder, "")
+    here = list_folder.as_posix().rstrip("/") + "/"
     folders = {}  # of the original project's data sets: UCF101 in a list may be ucf101 on the disk
 
     def openable(path: str | None) -> str | None:
-        if path is None or path[:1] == "/":
+        if path is None or os.path.isabs(path):
             return path
         if not path.startswith(LEGACY_ROOT):
             return here + path.removeprefix("./")
@@ -134,9 +135,10 @@ def resolve(paths: Iterable[str | None], list_folder: Path) -> list[str | None]:
         if name not in folders:
             same = name.lower() == list_folder.name.lower()
             folders[name] = list_folder if same else any_case(list_folder.parent, name)
-        return f"{folders[name]}/{rest}"
+        return f"{folders[name].as_posix()}/{rest}"
 
-    return [openable(path) for path in paths]
+    # archives and names of videos are told by slashes, which Windows takes as well
+    return [openable(path and path.replace(os.sep, "/")) for path in paths]
 
 
 def any_case(root: Path, name: str) -> Path:

@@ -6,18 +6,17 @@ number of workers, forked or spawned, and after a resume.
 
 import os
 import random
-import signal
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from config import Augmentation, Loading, Preprocessing, UserError, Views
+from config import Augmentation, Loading, Preprocessing, UserError, Views, num_cores
 from pt_dataset.clip_dataset import Clips, Sample, TrainClips, ViewClips
 from pt_dataset.faults import Faults
 from pt_dataset.processes.memory import fitting
-from pt_dataset.processes.signals import FOR_MAIN, set_up_worker
+from pt_dataset.processes.signals import held_back, set_up_worker
 from pt_dataset.sources import is_video_file
 from pt_dataset.video_list import Video
 from pt_dataset.video_lists import VideoLists
@@ -146,7 +145,7 @@ class Loader:
 
     def advice(self) -> str:
         """What lets batches come sooner."""
-        workers, cores = self.batches.num_workers, len(os.sched_getaffinity(0))
+        workers, cores = self.batches.num_workers, num_cores()
         path = self.clips.videos[0].path
         if workers < cores:
             return f"try --workers {cores} (now {workers})"
@@ -161,15 +160,9 @@ class Loader:
 
 
 def started(batches: DataLoader) -> Iterator:
-    """Its iterator; signals wait until its processes are there, and for good inside of them.
-
-    They are for the main process: one that reaches a process before `set_up_worker` would end it.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_MAIN)
-    try:
+    """Its iterator; its processes leave signals to this one."""
+    with held_back():
         return iter(batches)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def train_loader(

@@ -19,6 +19,7 @@ if __name__ == "__main__":
 
 import argparse
 import math
+import os
 import shutil
 import signal
 from concurrent.futures import ProcessPoolExecutor
@@ -29,7 +30,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from config import owned, unfinished
+from config import unfinished
+from locks import owned
 from pt_dataset.datalist import write_list
 from pt_dataset.video_list import Video
 
@@ -127,7 +129,8 @@ def write_demo_to(folder: Path) -> None:
     # forked, as the loader's processes are: a spawned one would import main.py, all of torch;
     # Ctrl-C reaches all processes of a terminal, and is for this one
     at_ctrl_c = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
-    pool = ProcessPoolExecutor(mp_context=get_context("fork"), **at_ctrl_c)
+    start = "fork" if hasattr(os, "fork") and sys.platform != "darwin" else "spawn"
+    pool = ProcessPoolExecutor(mp_context=get_context(start), **at_ctrl_c)
     try:
         for part, num_videos in NUM_VIDEOS.items():
             write = partial(write_video, temporary, part)

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from benchmarks import structure
-from config import Preprocessing, owned
+from config import Preprocessing
+from locks import owned
 from models import build_model
 from utils import checkpoint
 

@@ -317,9 +317,11 @@ def test_the_store_of_a_run_on_one_machine_listens_there_alone(monkeypatch):
     monkeypatch.setenv("MASTER_ADDR", socket.gethostname())
     for machines, expected in (("2", {"0100007F"}), ("1", {"00000000"})):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", machines)
-        store, _, _ = processes.meet()
+        store, failures, *_ = processes.meet()
         assert listening_at(int(agent.get("port"))) == expected
         del store
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", machines)
+        assert failures.add("failed", 1) == 1  # who failed first is known without the main process
 
 
 def listening_at(port):

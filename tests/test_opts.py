@@ -282,13 +282,34 @@ def test_every_value_says_where_it_comes_from(tmp_path):
     )
     opts = parse_opts(["--resume", str(tmp_path / "last.pth"), "--workers", "3"])
     sources = {
-        line.split()[0]: line.split("  ")[-1].strip() for line in config_table(opts).splitlines()
+        line.split()[0]: line.split("  ")[-1].strip()
+        for line in config_table(opts).splitlines()
+        if line
     }
     assert sources["epochs"] == "resumed run"
     assert sources["workers"] == "command line"
     assert sources["seed"] == "default"
     assert sources["momentum"] == "recipe ('any', 'demo', 'scratch')"
     assert opts.lr == 0.5  # not scaled again
+
+
+def test_what_differs_from_the_recipe_comes_first():
+    argv = ["--arch", "resnet3d", "--dataset", "x", "--depth", "101", "--lr", "0.1", "--seed", "0"]
+    first, rest = config_table(parse_opts([*argv, "--batch-size", "32"])).split("\n\n")
+    names = [line.split()[0] for line in first.splitlines()]
+    # --lr and --seed are typed, and as they would be anyway
+    assert names == ["arch", "arch_args", "batch_size", "dataset", "depth"]
+    assert not {*names} & {line.split()[0] for line in rest.splitlines()}
+    first, _ = config_table(parse_opts([*argv[:4], "--batch-size", "32"])).split("\n\n")
+    assert "scaled" in first
+
+
+@pytest.mark.parametrize("use", [[], ["--predict", "a.mp4"]])
+def test_the_folder_of_a_run_stands_for_its_last_checkpoint(tmp_path, use):
+    (tmp_path / "options.json").write_text('{"arch": "i3d", "dataset": "demo", "epochs": 7}')
+    opts = parse_opts(["--resume", f"{tmp_path}/", *use])
+    assert opts.resume == str(tmp_path / "last.pth")
+    assert use or opts.epochs == 7
 
 
 def test_print_config_prints_and_ends():

@@ -14,7 +14,8 @@ import pytest
 from conftest import TINY_RUN, write_frames
 
 import utils.run
-from config import UserError, owned, unfinished, whole
+from config import UserError, unfinished, whole
+from locks import owned
 from main import main
 from models import weights
 from models.weights.i3d import WEIGHTS
@@ -25,7 +26,8 @@ from pt_dataset.video_list import Video
 ROOT = Path(__file__).resolve().parents[1]
 HOLD = """
 import os, sys, time
-from config import owned, unfinished
+from config import unfinished
+from locks import owned
 from pathlib import Path
 path = Path(sys.argv[1])
 with owned(path, inside=sys.argv[2] == "inside"):
@@ -119,7 +121,7 @@ def test_of_many_that_want_it_one_has_it_at_a_time(tmp_path):
     """Though each owner removes the file of the lock, on which others wait already."""
     code = """
 import os, sys
-from config import owned
+from locks import owned
 for _ in range(40):
     with owned(sys.argv[1], wait=60):
         os.mkdir(sys.argv[1] + ".held")

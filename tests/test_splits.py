@@ -80,8 +80,10 @@ def test_mean_and_standard_deviation_are_those_worked_out_by_hand(caplog):
     assert "top5" not in saved  # of few classes it says nothing
     assert [saved["splits"][str(split)]["top1"] for split in TOP1] == [80, 82, 87]
     assert "mean over splits 1, 2, 3: top-1 83.0 % (standard deviation 3.6)" in caplog.text
-    assert "mean class accuracy 82.0 % (standard deviation 3.6); one clip" in caplog.text
-    assert all(f"on 9 videos; one clip; split {split}" in caplog.text for split in TOP1)
+    assert "mean class accuracy 82.0 % (standard deviation 3.6)" in caplog.text
+    assert all(f"on 9 videos; split {split}" in caplog.text for split in TOP1)
+    assert "each split: one clip" in caplog.text
+    assert caplog.text.count("one clip") == 1  # the protocol, once for all numbers
 
 
 def test_videos_that_are_tested_once_are_counted_together(caplog):

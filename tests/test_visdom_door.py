@@ -275,7 +275,7 @@ def test_a_server_that_does_not_end_is_told(tmp_path, monkeypatch):
         subprocess.Popen(["sleep", "60"]) as hung,
         open(visdom_server._process_file(8097, tmp_path), "w") as file,
     ):
-        fcntl.flock(file, fcntl.LOCK_EX)
+        monkeypatch.setattr(visdom_server, "try_lock", lambda file: False)  # it has the lock
         print(hung.pid, file=file, flush=True)
         with pytest.raises(UserError, match=f"does not end: kill -9 {hung.pid}"):
             stop(8097, tmp_path)
@@ -283,10 +283,10 @@ def test_a_server_that_does_not_end_is_told(tmp_path, monkeypatch):
 
 
 def test_a_disk_without_locks_costs_only_the_stop(tmp_path, monkeypatch, capsys):
-    def flock(file, operation):
+    def lockf(file, operation):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "lockf", lockf)
     with visdom_server._findable(8097, tmp_path):
         assert "Function not implemented" in capsys.readouterr().err
         with pytest.raises(UserError, match="cannot end the server"):

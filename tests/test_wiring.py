@@ -33,6 +33,7 @@ ELSEWHERE = {
     "splits": ("splits",),
     "groups": ("val_groups",),
     "export": ("export",),
+    "imbalance": ("patience",),
     "networks": ("list_weights",),
 }
 
@@ -44,7 +45,14 @@ class Block(nn.Sequential):
 class Toy(nn.Module):
     """The least of a network that all options can change."""
 
-    def __init__(self, num_classes, dropout=0.5, bn_momentum=0.1, in_channels=3, depth=18):
+    def __init__(
+        self,
+        num_classes: int,
+        dropout: float = 0.5,
+        bn_momentum: float = 0.1,
+        in_channels: int = 3,
+        depth: int = 18,
+    ):
         super().__init__()
         norm = nn.BatchNorm3d(4, momentum=bn_momentum)
         first = Block(OrderedDict(conv=nn.Conv3d(in_channels, 4, 1), norm=norm))
@@ -136,6 +144,10 @@ def regularization(name):
     return lambda it: [getattr(it.trainer.regularization, name)]
 
 
+def weights_of(trainer):
+    return None if trainer.class_weights is None else trainer.class_weights.tolist()
+
+
 def groups(name):
     return lambda it: [group[name] for group in it.groups]
 
@@ -182,6 +194,7 @@ WIRES = {
     "plateau_patience": ("3", 3, optimization("plateau_patience")),
     "warmup_epochs": ("2", 2, optimization("warmup_epochs")),
     "ema": ("0.9", 0.9, lambda it: [it.trainer.ema and it.trainer.ema.decay]),
+    "class_weights": ("balanced", [1, 1], lambda it: [weights_of(it.trainer)]),
     "label_smoothing": ("0.2", 0.2, regularization("label_smoothing")),
     "mixup": ("0.2", 0.2, regularization("mixup")),
     "freeze": (

@@ -1,7 +1,7 @@
 """What the steps of an epoch come to: sums over clips, and times."""
 
 import math
-import resource
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -78,16 +78,18 @@ class Averages:
         clips_per_s_at_peak: float | None = None,
     ):
         self.device, self.clip_len = device, clip_len
+        # float64 there is none on mps
+        self.place = torch.device("cpu") if device.type == "mps" else device
         self.clips_per_s_at_peak = clips_per_s_at_peak
         nothing = torch.zeros(0, num_classes)
         self.names = list(logged_numbers(nothing, torch.zeros(0), nothing.sum()))
         self.start_epoch()
 
     def start_epoch(self) -> None:
-        self.total, self.recent = (Sums(self.names, self.device) for _ in range(2))
+        self.total, self.recent = (Sums(self.names, self.place) for _ in range(2))
 
     def start_recent(self) -> None:
-        self.recent = Sums(self.names, self.device)
+        self.recent = Sums(self.names, self.place)
 
     def add(self, **counts: float) -> None:
         """Adds to the counts: clips, steps or times."""
@@ -98,7 +100,7 @@ class Averages:
     def add_clips(self, logits: torch.Tensor, labels: torch.Tensor, loss: torch.Tensor) -> None:
         """Adds what `logged_numbers` says; does not wait for the device."""
         numbers = logged_numbers(logits.detach(), labels, loss.detach())
-        values = torch.stack([value.double() for value in numbers.values()])
+        values = torch.stack([value.to(self.place).double() for value in numbers.values()])
         self.total.over_clips += values
         self.recent.over_clips += values
 
@@ -120,7 +122,8 @@ class Averages:
         }
         if self.clips_per_s_at_peak:
             metrics["utilization"] = 100 * metrics["clips_per_s"] / self.clips_per_s_at_peak
-        return metrics | {"memory_gb": peak_memory_gb(self.device)}
+        memory = peak_memory_gb(self.device)
+        return metrics | ({"memory_gb": memory} if memory else {})
 
     def state_dict(self) -> list[dict[str, Any]]:
         """All processes ask for it together."""
@@ -139,8 +142,16 @@ def timed(items: Iterable[T]) -> Iterator[tuple[float, T]]:
         began = time.perf_counter()
 
 
-def peak_memory_gb(device: torch.device) -> float:
-    """The most that was held at once since the start: of the GPU, else of this process."""
+def peak_memory_gb(device: torch.device) -> float | None:
+    """The most that was held at once since the start: of the GPU, else of this process.
+
+    None where the system does not say.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -91,12 +91,25 @@ def build_trainer(run: Run, loader: Loader) -> Trainer:
         micro_batch=choose_micro_batch(run),
         seed=opts.seed,
         frozen=run.frozen,
+        class_weights=choose_class_weights(run),
     )
     if before:
         from utils.resume.checkpoint_file import go_on
 
         go_on(trainer, before, str(opts.resume))
     return trainer
+
+
+def choose_class_weights(run: Run) -> torch.Tensor | None:
+    """Of the loss, see `clip_loss`; None: every clip counts alike."""
+    if run.opts.class_weights == "none":
+        return None
+    from utils.options.class_weights import balanced_weights
+
+    lists = run.lists
+    labels, flips = torch.from_numpy(lists.train.labels), lists.flipped_labels()
+    weights = balanced_weights(labels, len(lists.class_names), flips, run.augmentation.flip_prob)
+    return weights.to(run.device)
 
 
 def clips_per_s_at_peak(run: Run) -> float | None:
@@ -186,7 +199,7 @@ def build_saver(run: Run, trainer: Trainer) -> Saver:
         run.folder,
         facts,
         chosen_on=run.lists.chosen_on,
-        best=max((metrics["val/top1"] for metrics in validated), default=-1),
+        validated=[metrics["val/top1"] for metrics in validated],
         minutes=opts.checkpoint_minutes,
         steps=opts.checkpoint_steps,
     )

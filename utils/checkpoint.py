@@ -5,6 +5,7 @@ utils/resume/checkpoint_file.py reads them back.
 
 import io
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class Saver:
     Args:
         facts: what the network was made for: the keys of a checkpoint that training does not move.
         chosen_on: the list whose accuracy decides which weights are the best, in words.
-        best: the highest validation accuracy so far, in percent.
+        validated: the validation accuracies of all epochs so far, in percent.
         minutes: how old the last one may become; 0: any age.
         steps: how many steps may lie between two; 0: any number.
     """
@@ -82,14 +83,25 @@ class Saver:
         facts: dict[str, Any],
         *,
         chosen_on: str,
-        best: float = -1,
+        validated: Sequence[float] = (),
         minutes: float = 0,
         steps: int = 0,
     ):
         self.trainer, self.folder, self.facts = trainer, folder, facts
-        self.chosen_on, self.best = chosen_on, best
+        self.chosen_on, self.best = chosen_on, max(validated, default=-1)
+        # epochs since then
+        self.waited = len(validated) - 1 - validated.index(self.best) if validated else 0
         self.minutes, self.steps = minutes, steps
         self.saved_at = time.monotonic()
+
+    def epochs_left(self, epochs: int, patience: int) -> Iterable[int]:
+        """Those of all `epochs` that are still to be done, counted from 0."""
+        left = range(self.trainer.epoch, epochs)
+        if not patience:
+            return left
+        from utils.options.patience import epochs_with_patience
+
+        return epochs_with_patience(left, self, patience)
 
     def save_first(self) -> None:
         """From now on there is always a checkpoint to go on from."""
@@ -105,8 +117,9 @@ class Saver:
 
     def save_epoch(self, metrics: dict[str, float]) -> None:
         """After an epoch with its validation: the best weights so far, and where the run stands."""
+        self.waited += 1
         if metrics["val/top1"] > self.best:
-            self.best = metrics["val/top1"]
+            self.best, self.waited = metrics["val/top1"], 0
             self.save("best.pth", self.chosen_on)
         self.save("last.pth")  # last: what a kill before it leaves out is done again
 

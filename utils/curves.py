@@ -31,6 +31,7 @@ WINDOWS = {  # title, which also names the y axis: what every run logs
         "val/top1": Curve("validation top-1", ORANGE),
         "train/top5": Curve("train top-5", BLUE, "dot"),
         "val/top5": Curve("validation top-5", ORANGE, "dot"),
+        "val/mean_class_accuracy": Curve("validation mean class", GREEN),
     },
     "learning rate": {"lr": Curve("learning rate", BLUE)},
     "seconds per step": {

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from utils import distributed
-from utils.metrics import top_k
+from utils.metrics import mean_class_accuracy, top_k, uneven
 from utils.scores import Scores
 
 
@@ -102,10 +102,15 @@ def score_videos(
 
 
 def validation_metrics(scores: Scores) -> dict[str, float]:
-    """What the curves show of a validation; top-5 only where there are more than five classes."""
+    """What the curves show of a validation; top-5 only where there are more than five classes.
+
+    The mean class accuracy only where the largest class would hide what becomes of the smallest.
+    """
     metrics = {
         "val/loss": scores.loss,
         "val/top1": top_k(scores.scores, scores.labels, 1),
         "val/top5": top_k(scores.scores, scores.labels, 5),
     }
+    if uneven(scores.labels):
+        metrics["val/mean_class_accuracy"] = mean_class_accuracy(scores.scores, scores.labels)
     return {name: value for name, value in metrics.items() if value is not None}

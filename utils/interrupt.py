@@ -11,12 +11,9 @@ from utils import distributed
 T = TypeVar("T")
 # after the others, which a scheduler or a closed terminal sends; EX_TEMPFAIL of sysexits.h
 PREEMPTED = 75
-STATUS: dict[int, int] = {
-    signal.SIGINT: INTERRUPTED,
-    signal.SIGTERM: PREEMPTED,
-    signal.SIGUSR1: PREEMPTED,
-    signal.SIGHUP: PREEMPTED,
-}
+STATUS: dict[int, int] = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: PREEMPTED}
+HANGUP = getattr(signal, "SIGHUP", None)  # Windows has neither
+STATUS |= {s: PREEMPTED for s in (HANGUP, getattr(signal, "SIGUSR1", None)) if s}
 
 
 class Stop(Exception):
@@ -40,19 +37,21 @@ class GracefulStop:
     def __enter__(self) -> "GracefulStop":
         in_main = threading.current_thread() is threading.main_thread()
         signals = set(STATUS if in_main else ())
-        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # by nohup
-            signals.discard(signal.SIGHUP)
+        if HANGUP and signal.getsignal(HANGUP) == signal.SIG_IGN:  # by nohup
+            signals.discard(HANGUP)
         self.previous = {signum: signal.signal(signum, self._request) for signum in signals}
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, kind, error, trace) -> None:
+        if error and distributed.lost_another(error):
+            return  # torchrun ends all that are left at once, and this one has still to say why
         for signum, handler in self.previous.items():
             signal.signal(signum, handler)
 
     def _request(self, signum, frame) -> None:
         self.requested = signum
         # of a closed terminal, shell and system both send one
-        again = signal.SIG_IGN if signum == signal.SIGHUP else self.previous[signum]
+        again = signal.SIG_IGN if signum == HANGUP else self.previous[signum]
         signal.signal(signum, again)
 
     def check(self) -> None:

@@ -28,6 +28,12 @@ def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     return 100 * torch.stack([hits[true == label].mean() for label in true.unique()]).mean().item()
 
 
+def uneven(labels: np.ndarray) -> bool:
+    """Has one class more than three times as many videos as another one?"""
+    counts = np.bincount(labels)
+    return bool(counts.max() > 3 * counts[counts > 0].min())
+
+
 def majority(labels: np.ndarray) -> float:
     """Top-1 in percent of always answering the class that is most frequent among `labels`."""
     return 100 * np.bincount(labels).max().item() / len(labels)

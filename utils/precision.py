@@ -34,7 +34,11 @@ def choose_precision(
         allow_tf32(requested != "fp32")
         return requested
     if requested in ("tf32", "fp16"):
-        raise UserError(f"--precision {requested} is for GPUs; on a CPU there are fp32 and bf16")
+        raise UserError(
+            f"--precision {requested} is for GPUs of CUDA; on {device.type} there are fp32 and bf16"
+        )
+    if device.type == "mps":
+        return "bf16" if requested == "bf16" else "fp32"
     if requested == "fp32" or (requested == "auto" and not cpu_is_fast_in_bf16()):
         return "fp32"
     from utils.options.bf16_on_cpu import wrong_layers

@@ -26,12 +26,12 @@ from config import (
     UserError,
     in_form,
     is_checkpoint,
-    owned,
     part,
     refuse,
     try_folder,
     whole,
 )
+from locks import owned
 from models import build_model
 from models.weights import Weights, find, load, load_exactly
 from opts import Options, parse_opts
@@ -250,6 +250,11 @@ class Run:
             found.append(
                 f"the learning rate of {self.folder} followed the loss on {self.lists.chosen_on}"
             )
+        if self.opts.action == "train" and self.opts.patience:
+            found.append(
+                f"the end of the training of {self.folder} followed the accuracy on "
+                f"{self.lists.chosen_on}"
+            )
         return list(dict.fromkeys(found))
 
 
@@ -291,12 +296,21 @@ def run_folder(opts: Options) -> Path:
     """
     folder = place_of(opts)
     goes_on = opts.auto or opts.action == "plan" or (opts.resume and opts.action != "head_only")
-    if distributed.from_main(folder.exists) and not goes_on:
+    if not goes_on and distributed.from_main(lambda: is_taken(folder)):
         raise UserError(
             f"the run folder {folder} exists; go on with --resume {folder / 'last.pth'}, "
             "or choose another --name"
         )
     return folder
+
+
+def is_taken(folder: Path) -> bool:
+    """Is there more in it than what a run leaves that has done no step?"""
+    if not folder.exists():
+        return False
+    from utils.resume.start import has_begun
+
+    return has_begun(folder)
 
 
 def read_lists(
@@ -342,6 +356,8 @@ def start_run_folder(run: Run) -> None:
     if not distributed.is_main():
         return
     run.folder.mkdir(parents=True, exist_ok=True)
+    if not run.start.checkpoint:  # of a run that had done no step
+        (run.folder / "last.pth").unlink(missing_ok=True)
     with whole(run.folder / "options.json") as temporary:
         text = json.dumps(run.opts.values(), indent=1, default=str)
         temporary.write_text(text + "\n", encoding="utf-8")

@@ -23,7 +23,10 @@ from utils.schedule import Schedule
 
 
 def clip_loss(
-    logits: torch.Tensor, labels: torch.Tensor, regularization: Regularization
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    regularization: Regularization,
+    class_weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The loss of some clips, summed; `Trainer.backward` makes it the mean of a batch.
 
@@ -32,9 +35,14 @@ def clip_loss(
     Args:
         logits: (N, classes)
         labels: (N,)
+        class_weights: (classes,), how many times a clip of each counts.
     """
     smoothing = regularization.label_smoothing
-    return cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+    if class_weights is None:
+        return cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+    # torch's own weights would make the smoothed part of a label that a rare class gets as large
+    losses = cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+    return losses @ class_weights[labels]
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -54,6 +62,7 @@ class Trainer:
         precision: with "fp16" the gradients are scaled.
         micro_batch: clips whose activations are in memory at once, in each process.
         frozen: modules that stay in evaluation.
+        class_weights: of the loss, see `clip_loss`; on the device of the network.
 
     Attributes:
         epoch: epochs that are complete, with their validation.
@@ -74,10 +83,11 @@ class Trainer:
         micro_batch: int,
         seed: int,
         frozen: Sequence[nn.Module] = (),
+        class_weights: torch.Tensor | None = None,
     ):
         self.classifier, self.model, self.frozen = classifier, model, frozen
         self.optimization, self.regularization = optimization, regularization
-        self.averages, self.faults = averages, faults
+        self.averages, self.faults, self.class_weights = averages, faults, class_weights
         self.steps_per_epoch, self.micro_batch, self.seed = steps_per_epoch, micro_batch, seed
         self.optimizer = build_optimizer(model, optimization)
         self.schedule = Schedule(self.optimizer, steps_per_epoch, optimization)
@@ -164,15 +174,16 @@ class Trainer:
             mixup = self.draw_mixup(clips, labels, shares) if self.regularization.mixup else None
             if len(shares) > 1:
                 self.seed_dropout()
+            total = num_clips if self.class_weights is None else self.total_weight(labels, mixup)
             self.optimizer.zero_grad()
             for part in equal_parts(len(labels), self.micro_batch):
                 # DDP adds up the gradients of all processes during a backward pass. Once a step is
                 # enough: until the last part they are added to this process's own.
                 last = part.stop == len(labels)
                 with nullcontext() if last else distributed.gradients_stay(self.classifier):
-                    self.backward(self.forward(clips, labels, part, mixup), num_clips)
+                    self.backward(self.forward(clips, labels, part, mixup), total)
             if len(labels) == 0:
-                self.take_part(clips, num_clips)
+                self.take_part(clips, total)
             self.change_weights()
         self.step += 1
         seconds = waited + time.perf_counter() - began
@@ -184,28 +195,38 @@ class Trainer:
     ) -> torch.Tensor:
         """The loss of the clips in `part`, summed; the averages get it, too."""
         inputs, targets = clips[part], labels[part]
-        how = self.regularization
+        how = self.regularization, self.class_weights
         if mixup:
             inputs, others = mixup.blend(inputs, part)
             logits = self.classifier(inputs)
-            loss = mixup.share * clip_loss(logits, targets, how)
-            loss = loss + (1 - mixup.share) * clip_loss(logits, others, how)
+            loss = mixup.share * clip_loss(logits, targets, *how)
+            loss = loss + (1 - mixup.share) * clip_loss(logits, others, *how)
         else:
             logits = self.classifier(inputs)
-            loss = clip_loss(logits, targets, how)
+            loss = clip_loss(logits, targets, *how)
         self.averages.add_clips(logits, targets, loss)
         return loss
 
-    def backward(self, loss_sum: torch.Tensor, num_clips: int) -> None:
-        """Adds to the gradients those of `loss_sum`, the part that some of `num_clips` clips have.
+    def total_weight(self, labels: torch.Tensor, mixup: Mixup | None) -> torch.Tensor:
+        """How many times the clips of the whole batch count together; does not wait for a GPU."""
+        assert self.class_weights is not None
+        total = self.class_weights[labels].sum()
+        if mixup:
+            others = mixup.labels[mixup.partners]
+            total = mixup.share * total + (1 - mixup.share) * self.class_weights[others].sum()
+        return distributed.all_reduce_sum(total)
 
-        A sum divided by the number of all clips, not the mean of these: then parts and shares of
+    def backward(self, loss_sum: torch.Tensor, total: int | torch.Tensor) -> None:
+        """Adds to the gradients those of `loss_sum`, the part that some of `total` clips have.
+
+        A sum divided by the number of all clips, or by their weight, not the mean of these: then
+        parts and shares of
         any size add up to the mean of the whole batch. The processes average their gradients
         instead of adding them, which the factor makes up for.
         """
-        self.scaler.scale(loss_sum * distributed.world_size() / num_clips).backward()
+        self.scaler.scale(loss_sum * distributed.world_size() / total).backward()
 
-    def take_part(self, clips: torch.Tensor, num_clips: int) -> None:
+    def take_part(self, clips: torch.Tensor, total: int | torch.Tensor) -> None:
         """A gradient of zero from a process without a clip in this batch.
 
         The others would wait for it without end. In evaluation, so that batch norm does not see
@@ -213,7 +234,7 @@ class Trainer:
         """
         self.classifier.eval()
         logits = self.classifier(clips.new_zeros(1, *clips.shape[1:]))
-        self.backward(0 * logits.sum(), num_clips)
+        self.backward(0 * logits.sum(), total)
         self.to_training()
 
     def draw_mixup(self, clips: torch.Tensor, labels: torch.Tensor, shares: list[int]) -> Mixup:
@@ -277,7 +298,8 @@ class Trainer:
         loss = self.averages.names.index("loss")
         recent = distributed.all_reduce_sum(self.averages.recent.over_clips)[loss]
         values = [recent, *self.model.state_dict().values()]
-        if not torch.stack([value.isfinite().all() for value in values]).all():
+        finite = [value.isfinite().all().to(self.averages.device) for value in values]
+        if not torch.stack(finite).all():
             raise NonFiniteLoss(f"the loss is not finite, or a weight is not, at step {self.step}")
 
     def state_dict(self) -> dict[str, Any]:

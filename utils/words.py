@@ -144,16 +144,18 @@ def epoch_in_words(
         advice: against waiting for data, if much of the time went there.
     """
     waiting, copying = (100 * metrics[f"time/{n}"] / metrics["time/step"] for n in ("data", "copy"))
+    mean = metrics.get("val/mean_class_accuracy")
     hours_left = (epochs - metrics["epoch"]) * seconds / 3600
     line = (
         f"epoch {metrics['epoch']}/{epochs}: train loss {metrics['train/loss']:.3f} top-1 "
         f"{metrics['train/top1']:.1f} %, "
-        f"validation loss {metrics['val/loss']:.3f} top-1 {metrics['val/top1']:.1f} % (one center "
-        f"clip a video); "
+        f"validation loss {metrics['val/loss']:.3f} top-1 {metrics['val/top1']:.1f} %"
+        + (f", mean class accuracy {mean:.1f} %" if mean is not None else "")
+        + " (one center clip a video); "
         f"{metrics['clips_per_s']:.1f} clips/s, {waiting:.0f} % of the time waiting for data, "
         + (f"{copying:.0f} % copying, " if copying >= 1 else "")
         + (f"{metrics['utilization']:.0f} % of the peak, " if "utilization" in metrics else "")
-        + f"{metrics['memory_gb']:.1f} GiB"
+        + (f"{metrics['memory_gb']:.1f} GiB" if "memory_gb" in metrics else "memory not known")
         + (f", {duration(hours_left)} left" if hours_left > 0 else "")
     )
     return [line] + ([f"to wait less for data: {advice}"] if waiting > MUCH_WAITING else [])
@@ -226,6 +228,8 @@ def error_in_words(error: Exception) -> str | None:
             "batch norm cannot train on one clip at a time that is as small as this; take a larger "
             "--batch-size, --micro-batch, --clip-len or --crop-size"
         )
+    if isinstance(error, NotImplementedError) and "MPS" in str(error):  # torch names the operation
+        return f"{str(error).splitlines()[0]}; take --device cpu"
     if "can't start new thread" in str(error):
         return (
             "the system allows no more threads; take fewer --workers or a lower OMP_NUM_THREADS, "

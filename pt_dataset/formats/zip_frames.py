@@ -17,6 +17,7 @@ import mmap
 import os
 import posixpath
 import struct
+import threading
 import weakref
 import zlib
 from bisect import bisect_left
@@ -51,6 +52,8 @@ MAX_SIZE = 1 << 29  # bytes of a frame: more than sources.MAX_PIXELS need, of 16
 MAGIC = int.from_bytes(b"frames 3", "little")
 HEADER = 8  # numbers that an index starts with
 KEPT_FROM = 20_000  # frames; the index of a smaller archive is built faster than it is worth a file
+
+_reading = threading.Lock()
 
 
 class Archive:
@@ -154,13 +157,13 @@ class ZipFrames:
         if flags & ENCRYPTED or method not in (STORED, DEFLATED) or max(packed, size) > MAX_SIZE:
             raise ValueError("its entry in the archive is damaged")
         # at once, although only the header itself tells where the data starts
-        data = os.pread(self.archive.file, LOCAL_LEN + name_len + LOCAL_EXTRA + packed, offset)
+        data = read_at(self.archive.file, LOCAL_LEN + name_len + LOCAL_EXTRA + packed, offset)
         name = data[LOCAL_LEN : LOCAL_LEN + name_len]
         if data[:4] != b"PK\3\4" or len(data) < LOCAL_LEN or zlib.crc32(name) != name_crc:
             raise ValueError("the archive is damaged there")
         start = LOCAL_LEN + sum(struct.unpack_from("<2H", data, 26))
         if start + packed > len(data):
-            data, start = os.pread(self.archive.file, packed, offset + start), 0
+            data, start = read_at(self.archive.file, packed, offset + start), 0
         data = data[start : start + packed]
         if method == DEFLATED:
             try:
@@ -248,16 +251,25 @@ def build_index(path: str, file: int, status: os.stat_result) -> bytes:
     return index[:8] + struct.pack("<Q", checksum(index)) + index[16:]
 
 
+def read_at(file: int, count: int, offset: int) -> bytes:
+    """So many bytes of an open file, or fewer at its end, whatever other threads read."""
+    if hasattr(os, "pread"):
+        return os.pread(file, count, offset)
+    with _reading:  # on Windows
+        os.lseek(file, offset, os.SEEK_SET)
+        return os.read(file, count)
+
+
 def local_name(file: int, row: np.void) -> bytes | None:
     """The name of a member at its own place, with folders; None if the directory says another."""
-    name = os.pread(file, int(row["name_len"]), int(row["offset"]) + LOCAL_LEN)
+    name = read_at(file, int(row["name_len"]), int(row["offset"]) + LOCAL_LEN)
     return name if zlib.crc32(name) == row["name_crc"] else None
 
 
 def find_directory(path: str, file: int, size: int) -> tuple[int, int, int, int]:
     """Where the central directory starts and ends, what stands before the archive, in bytes; and
     how many members it has."""
-    tail = os.pread(file, MAX_END, max(size - MAX_END, 0))
+    tail = read_at(file, MAX_END, max(size - MAX_END, 0))
     at = tail.rfind(END)
     cut_off = UserError(f"{path}: no zip, or its end is cut off; copy it again, or pack it again")
     if at < 0 or len(tail) < at + 22:
@@ -265,7 +277,7 @@ def find_directory(path: str, file: int, size: int) -> tuple[int, int, int, int]
     end = size - len(tail) + at
     disk, _, _, count, length, offset = struct.unpack_from("<4H2L", tail, at + 4)
     if at >= 20 and tail[at - 20 : at - 16] == LOCATOR64:
-        record = os.pread(file, 56, end - 20 - 56)
+        record = read_at(file, 56, end - 20 - 56)
         if record[:4] != END64:
             raise cut_off
         disk, _, _, count, length, offset = struct.unpack_from("<2L4Q", record, 16)

@@ -81,11 +81,14 @@ def name_of(video: Video, roots: Iterable[str]) -> str:
     path = video.path
     for root in roots:
         folder = root if os.path.isdir(root) else os.path.dirname(root)
-        below = os.path.relpath(path, folder or ".")
+        try:
+            below = os.path.relpath(path, folder or ".")
+        except ValueError:  # on another drive of Windows
+            continue
         if below == ".":
             below = os.path.basename(os.path.abspath(path))
         if not below.startswith(".."):
             break
     else:
-        below = os.path.abspath(path).lstrip("/")
+        below = os.path.splitdrive(os.path.abspath(path))[1].lstrip("/" + os.sep)
     return os.path.splitext(below)[0] if VIDEO_NAME.fullmatch(os.path.basename(below)) else below

@@ -4,7 +4,7 @@ import errno
 import multiprocessing
 import os
 import re
-import resource
+import sys
 from pathlib import Path
 
 from pt_dataset.processes.memory import MORE_SHM, SHM, free_memory, free_shm, megabytes
@@ -38,23 +38,36 @@ def death_in_words(error: RuntimeError | OSError) -> str | None:
             "pt_dataset/check_json.py finds those"
         )
     return (
-        f"{who} was killed, as the system does where memory runs out: such a process had up to "
-        f"{megabytes(most_memory())}, and {memory_in_words()} are in use without it; take fewer "
-        "--workers or a smaller --batch-size"
+        f"{who} was killed, as the system does where memory runs out{memory_in_words()}; take "
+        "fewer --workers or a smaller --batch-size"
     )
 
 
 def most_memory() -> int:
-    """Bytes that the largest of the processes had that this one started and that have ended."""
+    """Bytes that the largest of the processes had that this one started and that have ended.
+
+    Raises:
+        ImportError: the system does not say, as Windows.
+    """
+    import resource
+
     multiprocessing.active_children()  # or those that have just ended would not count yet
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
 
 
 def memory_in_words() -> str:
-    """How much of the memory of this machine, or of a container that has less, is in use."""
+    """How much such a process had, and how much of the memory of this machine, or of a container
+    that has less, is in use; "" where the system does not say."""
     try:
-        total, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-    except (OSError, ValueError):  # "max": no limit
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        used = total - free_memory()
-    return f"{used / 1e6:,.0f} of {megabytes(total)}"
+        most = most_memory()
+        try:
+            names = ("max", "current")
+            total, used = (int((CGROUP / f"memory.{name}").read_text()) for name in names)
+        except (OSError, ValueError):  # "max": no limit
+            total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            used = total - free_memory()
+    except ImportError:
+        return ""
+    used_in_words = f", and {used / 1e6:,.0f} of {megabytes(total)} are in use without it"
+    return f": such a process had up to {megabytes(most)}" + used_in_words * (used > 0)

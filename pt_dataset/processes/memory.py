@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import shutil
 from pathlib import Path
 
 from config import UserError
@@ -46,16 +47,15 @@ def fitting(workers: int, batch_bytes: int, in_use: int) -> tuple[int, int]:
 def free_shm() -> float:
     """Bytes; infinite on machines that do not have it."""
     try:
-        status = os.statvfs(SHM)
+        return shutil.disk_usage(SHM).free
     except FileNotFoundError:
         return math.inf
-    return status.f_bavail * status.f_frsize
 
 
 def free_memory() -> float:
     """Bytes that programs can have; infinite where the system does not say."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return math.inf
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))

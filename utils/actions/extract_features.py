@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from config import Clip, UserError, owned, remove_unfinished, whole
+from config import Clip, UserError, remove_unfinished, whole
+from locks import owned
 from opts import Options
 from pt_dataset import sampling
 from pt_dataset.formats.times import seconds

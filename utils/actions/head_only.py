@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from config import RUNS, Evaluation, Optimization, UserError, owned, part, refuse
+from config import RUNS, Evaluation, Optimization, UserError, part, refuse
+from locks import owned
 from pt_dataset.listing.made_from import Note, Source, are_same, take_notes
 from pt_dataset.loader import Batch
 from pt_dataset.video_list import Video
@@ -24,6 +25,7 @@ from utils.classifier import ClipClassifier, Normalize
 from utils.evaluator import average_views, run_in_chunks
 from utils.interrupt import GracefulStop, Stop
 from utils.metrics import top_k
+from utils.options.class_weights import balanced_weights
 from utils.results import report_results
 from utils.resume.checkpoint_file import load_checked
 from utils.run import Run, start_run_folder
@@ -61,10 +63,12 @@ def head_only(run: Run, stop: GracefulStop) -> int:
     except Stop as request:
         log.info(f"{request}; run the same command again; finished lists are kept")
         return request.status
-    heads, top1 = {}, {}
+    heads, top1, weights = {}, {}, None
+    if opts.class_weights == "balanced":
+        weights = balanced_weights(training.labels, len(lists.class_names))
     for lr in opts.head_lrs:
         how = {"dropout": dropout.p, "lr": lr, "seed": opts.seed}
-        heads[lr] = train_head(training.values, training.labels, head, **how)
+        heads[lr] = train_head(training.values, training.labels, head, weights=weights, **how)
         scores = evaluate_head(run, heads[lr], validation, lists.validation, f"lr {lr}")
         top1[lr] = top_k(scores.scores, scores.labels, 1)
     start_run_folder(run)
@@ -202,6 +206,7 @@ def train_head(
     dropout: float,
     lr: float,
     seed: int,
+    weights: torch.Tensor | None = None,
     epochs: int = EPOCHS,
 ) -> nn.Linear:
     """A new head like `head`, trained with AdamW and a cosine on one random view a video an epoch.
@@ -209,6 +214,7 @@ def train_head(
     Args:
         features: (videos, views, dim), of which dropout zeroes a share.
         labels: (videos,)
+        weights: (classes,), how many times a video of each counts.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -226,7 +232,7 @@ def train_head(
             for step, videos in enumerate(order.split(BATCH_SIZE)):
                 schedule.set_lr(epoch * steps + step)
                 seen = nn.functional.dropout(features[videos, views[videos]], dropout)
-                loss = cross_entropy(head(seen), labels[videos])
+                loss = cross_entropy(head(seen), labels[videos], weight=weights)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

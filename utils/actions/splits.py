@@ -148,16 +148,20 @@ class Series:
         scores = distributed.from_main(lambda: pool_scores(self.folders.values()))
         pooled = {"pooled": summarize_scores(scores)} if scores else {}
         self._save({"splits": results, "protocol": protocols[0]} | means | pooled, scores)
+        all_parts = [result["protocol"].split("; ") for result in results.values()]
+        shared = [part for part in all_parts[0] if all(part in parts for parts in all_parts)]
+        log.info(f"each split: {'; '.join(shared)}")
         for split, result in results.items():
-            log.info(f"split {split}: {describe(result)}")
+            log.info(f"split {split}: {describe(without(result, shared))}")
         numbers = ", ".join(
             f"{words} {means[name]['mean']:.1f} % (standard deviation {means[name]['std']:.1f})"
             for name, words in METRICS
             if name in means
         )
-        log.info(f"mean over splits {', '.join(results)}: {numbers}; {protocols[0]}")
+        log.info(f"mean over splits {', '.join(results)}: {numbers}")
         for result in pooled.values():
-            log.info(f"pooled over all test lists, each video tested once: {describe(result)}")
+            words = describe(without(result, shared))
+            log.info(f"pooled over all test lists, each video tested once: {words}")
         log.info(f"results of all splits: {self.file}")
 
     def _save(self, content: dict[str, Any], scores: Scores | None = None) -> None:
@@ -168,6 +172,14 @@ class Series:
                 save_scores(self.scores, scores)
             with whole(self.file) as temporary:
                 temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def without(result: Result, said: Sequence[str]) -> Result:
+    """The result with those parts of its protocol that are not said yet."""
+    parts = [part for part in result["protocol"].split("; ") if part not in said]
+    shorter = result.copy()
+    shorter["protocol"] = "; ".join(parts)
+    return shorter
 
 
 def mean_and_deviation(results: Sequence[Result]) -> dict[str, dict[str, float]]:

@@ -20,7 +20,6 @@ if __name__ == "__main__":
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import json
@@ -32,9 +31,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from typing import TextIO
 
 from config import UserError, refuse
+from locks import try_lock
 from utils.live_page import assets
 
 HOST, PORT = "127.0.0.1", 8097  # anyone who reaches the server can write to it, see door.py
@@ -130,7 +129,9 @@ def start(port: int, env_path: Path) -> subprocess.Popen:
     env_path.mkdir(parents=True, exist_ok=True)
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     options = ["--port", str(port), "--env-path", str(env_path)]
-    with open(env_path / LOG, "a") as log:
+    # Windows sends Ctrl-C to groups of processes, and knows no sessions
+    group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+    with open(env_path / LOG, "a", encoding="utf-8") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "utils.live_page.server", *options],
             cwd=ROOT,
@@ -139,6 +140,7 @@ def start(port: int, env_path: Path) -> subprocess.Popen:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            creationflags=group,
         )
 
 
@@ -164,7 +166,9 @@ async def _listen(port: int, env_path: Path) -> None:
     from utils.live_page.door import GuardedVisdom
 
     stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)  # not inside a save
+    with contextlib.suppress(NotImplementedError):  # on Windows, where nothing could be said to it
+        # not inside a save
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     app = GuardedVisdom(port=port, env_path=str(env_path))
     app.listen(port, address=HOST, max_buffer_size=1024**3)  # visdom's limit
     with _findable(port, env_path):
@@ -177,7 +181,8 @@ def _findable(port: int, env_path: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(open(_process_file(port, env_path), "a"))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not try_lock(file):
+                raise OSError("another process has its file")
             file.truncate(0)
             print(os.getpid(), file=file, flush=True)
         except OSError as error:  # disks of clusters may know no locks
@@ -198,12 +203,12 @@ def stop(port: int, env_path: Path) -> int:
     """
     none = f"no server was started on this machine for port {port} and {env_path}, or it has ended"
     try:
-        with open(_process_file(port, env_path)) as file:
-            refuse(_lets_lock(file), none)
+        with open(_process_file(port, env_path), "r+") as file:
+            refuse(try_lock(file), none)
             process = int(file.read())
             os.kill(process, signal.SIGTERM)
             deadline = time.monotonic() + STOP_LIMIT
-            while not _lets_lock(file):
+            while not try_lock(file):
                 stuck = f"the server (process {process}) does not end: kill -9 {process}"
                 refuse(time.monotonic() > deadline, stuck)
                 time.sleep(0.05)
@@ -212,14 +217,6 @@ def stop(port: int, env_path: Path) -> int:
         raise UserError(none) from None
     except OSError as error:  # of another user
         raise UserError(f"cannot end the server of port {port} and {env_path}: {error}") from error
-
-
-def _lets_lock(file: TextIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        return False
 
 
 def stop_command(port: int, env_path: Path) -> str:

@@ -103,7 +103,9 @@ def _gradients(function: str, x: torch.Tensor, weight: torch.Tensor, *how) -> li
 
 def _cpu_name() -> str:
     try:
-        found = re.search(r"^model name\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        found = re.search(
+            r"^model name\s*:(.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE
+        )
         return found[1].strip() if found else ""
     except OSError:
         return platform.processor()

@@ -30,7 +30,7 @@ TIMEOUT = timedelta(minutes=30)
 STEP_TIMEOUT = timedelta(minutes=5)  # between two steps, where all do the same
 LOOPBACK = "127.0.0.1"
 ROOMS = ("models", "pt_dataset", "utils")  # that hold our code
-_store: dist.Store | None = None  # outlives the group, to tell who failed first
+_failures: dist.Store | None = None  # outlives the group, to tell who failed first
 _others: Others | None = None
 
 
@@ -41,14 +41,14 @@ def joined_run(command: Sequence[str]) -> Iterator[None]:
     Raises:
         UserError: the processes do not find each other, or they were not started alike.
     """
-    global _store, _others
+    global _failures, _others
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        _store, rank, world_size = meet()
+        store, _failures, rank, world_size = meet()
         dist.init_process_group(
-            backend, store=_store, rank=rank, world_size=world_size, timeout=TIMEOUT
+            backend, store=store, rank=rank, world_size=world_size, timeout=TIMEOUT
         )
-        _others = Others(_store, rank, world_size)
+        _others = Others(store, _failures, rank, world_size)
         wait_for_all()
     except (dist.DistError, ValueError) as error:
         raise UserError(
@@ -99,8 +99,9 @@ def wait_for_all() -> None:
     dist.all_reduce(torch.zeros(1))
 
 
-def meet() -> tuple[dist.Store, int, int]:
-    """A store that all processes of this start share; rank and number of processes.
+def meet() -> tuple[dist.Store, dist.Store, int, int]:
+    """A store that all processes of this start share, and one that outlives the main one, if there
+    is any; rank and number of processes.
 
     The one of torchrun outlives a restart, with addresses in it of processes that have ended.
     Under torchrun it therefore only says where the main process of this start keeps another one:
@@ -108,7 +109,8 @@ def meet() -> tuple[dist.Store, int, int]:
     """
     shared, rank, world_size = next(rendezvous("env://", timeout=TIMEOUT))
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return shared, rank, world_size
+        return shared, shared, rank, world_size
+    failures = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), shared)
     one_machine = os.environ["LOCAL_WORLD_SIZE"] == str(world_size)
     host = LOOPBACK if one_machine else os.environ["MASTER_ADDR"]
     if rank == 0:
@@ -123,14 +125,14 @@ def meet() -> tuple[dist.Store, int, int]:
             master_listen_fd=listening.detach() if listening else None,
         )
         shared.set("port", str(store.port))
-        return store, rank, world_size
+        return store, failures, rank, world_size
     deadline = time.monotonic() + TIMEOUT.total_seconds()
     while True:
         try:
             port = int(shared.get("port"))
             store = dist.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=2))
             store.set_timeout(TIMEOUT)
-            return store, rank, world_size
+            return store, failures, rank, world_size
         except dist.DistNetworkError:  # the port of an earlier start
             if time.monotonic() > deadline:
                 raise
@@ -138,10 +140,10 @@ def meet() -> tuple[dist.Store, int, int]:
 
 def first_to_fail() -> bool:
     """Has no other process failed before? The later ones only lost it, and have nothing to say."""
-    if _store is None:
+    if _failures is None:
         return True
     try:
-        return _store.add("failed", 1) == 1
+        return _failures.add("failed", 1) == 1
     except dist.DistError:  # it kept the store
         return False
 

@@ -32,8 +32,8 @@ GOES_ON = (
 class Others:
     """The other processes of a run, and for how long nothing has been heard of each."""
 
-    def __init__(self, store: dist.Store, rank: int, world_size: int):
-        self.store, self.rank = store.clone(), rank
+    def __init__(self, store: dist.Store, failures: dist.Store, rank: int, world_size: int):
+        self.store, self.failures, self.rank = store.clone(), failures, rank
         self.quiet = {other: 0.0 for other in range(world_size) if other != rank}  # seconds
         self.signs = dict.fromkeys(self.quiet, b"")
         self.done = threading.Event()
@@ -41,9 +41,9 @@ class Others:
 
     def start(self) -> None:
         """Looks from here on, until `done` is set; only the main thread can ask for signals."""
-        self.woken, self.wake = os.pipe()
-        os.set_blocking(self.wake, False)
-        signal.set_wakeup_fd(self.wake, warn_on_full_buffer=False)
+        self.woken, self.wake = socket.socketpair()  # Windows selects no pipes
+        self.wake.setblocking(False)
+        signal.set_wakeup_fd(self.wake.fileno(), warn_on_full_buffer=False)
         for target in (self._listen, self._watch):
             threading.Thread(target=target, daemon=True).start()
 
@@ -68,7 +68,7 @@ class Others:
         while not self.done.is_set():
             began = time.monotonic()
             if select.select([self.woken], [], [], TICK)[0]:
-                signums = os.read(self.woken, 1024)
+                signums = self.woken.recv(1024)
                 asked = asked or next((signum for signum in signums if signum in STATUS), 0)
             # not more: one that was stopped itself, as schedulers do, has no reason to blame others
             passed = min(time.monotonic() - began, 2 * TICK)
@@ -80,7 +80,7 @@ class Others:
     def _give_up(self, asked: int) -> None:
         """Ends this process, whatever its main thread waits for."""
         try:
-            if 0 in self.quiet and self.quiet[0] > 2 * BEAT or self.store.add("failed", 1) == 1:
+            if 0 in self.quiet and self.quiet[0] > 2 * BEAT or self.failures.add("failed", 1) == 1:
                 cause = f"stopped by {signal.Signals(asked).name}, and " if asked else ""
                 print(f"error: {cause}{self.in_words()}; {GOES_ON}", file=sys.stderr, flush=True)
         finally:

@@ -1,5 +1,6 @@
 """A run, or another one, goes on from a checkpoint."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ from utils.resume import checkpoint_file
 from utils.resume.same_data import changed_files, differences
 from utils.run import NEW_RUN, TRAINING, Run, StartingPoint
 from utils.trainer import Trainer
+
+# in its folder
+BEFORE_THE_FIRST_STEP = {"options.json", "log.txt", "steps.jsonl", "metrics.jsonl", "tensorboard"}
+BEFORE_THE_FIRST_STEP |= {"last.pth"}
+log = logging.getLogger("video")
 
 
 def start_from(opts: Options, path: str) -> StartingPoint:
@@ -33,6 +39,25 @@ def start_from(opts: Options, path: str) -> StartingPoint:
     if goes_on:
         check_resumed(opts, state)
     return from_checkpoint(path, state, goes_on)
+
+
+def has_begun(folder: Path) -> bool:
+    """Is there anything in a run folder that another run could not replace without a loss?
+
+    A run that is killed before its first step is done leaves a checkpoint of no step at most.
+    """
+    names = {path.name for path in folder.iterdir() if path.name[0] != "."}
+    if names - BEFORE_THE_FIRST_STEP:
+        return True
+    if "last.pth" in names:
+        try:
+            state = checkpoint_file.load(folder / "last.pth", to_train=True)
+        except UserError:  # what is not read may be worth something
+            return True
+        if state["step"] or state["action"] != "train":
+            return True
+    log.info(f"the run in {folder} ended before it had kept a step: this one takes its place")
+    return False
 
 
 def from_checkpoint(path: str, state: dict[str, Any], goes_on: bool) -> StartingPoint:
