@@ -96,7 +96,7 @@ class Use:
     predict: tuple[str, ...] = action_option(
         (), "name what happens in videos, frame folders, zips, or folders of them", metavar="PATH"
     )
-    out: str = predicting(".", "folder of predicted.json and predicted.csv", metavar="DIR")
+    out: str = predicting("predictions", "folder of predictions.csv, a row a video", metavar="DIR")
     sliding_window: float | None = predicting(
         None,
         "predict each window of a long video, and draw timeline_NAME.png",

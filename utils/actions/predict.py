@@ -60,7 +60,7 @@ def predict(opts: Options) -> int:
         log.info(f"{request}: {len(found)} of {len(videos)} videos are predicted")
         return request.status
     finally:  # also what there is when a signal or an error comes
-        if found or (problems and not predictions.paths_in(Path(opts.out))[0].exists()):
+        if found or (problems and not Path(opts.out, predictions.FILE).exists()):
             about = what_was_done(network, opts)
             files = write_files(found, problems, class_names, about, opts, videos)
             log.info(f"written: {', '.join(map(str, files))}")
@@ -144,12 +144,13 @@ def clips_fill_windows(network: networks.TrainedNetwork, opts: Options) -> bool:
     return bool(opts.sliding_window and consecutive and not opts.typed("views"))
 
 
-def what_was_done(network: networks.TrainedNetwork, opts: Options) -> dict[str, Any]:
+def what_was_done(network: networks.TrainedNetwork, opts: Options) -> dict[str, str]:
     """What predictions were made with, for their file."""
-    about: dict[str, Any] = {"weights": network.start.words}
+    protocol = []
     if opts.sliding_window:
-        about["windows"] = f"{opts.sliding_window:g} s, one every {opts.sliding_window / 2:g} s"
+        seconds = opts.sliding_window
+        protocol.append(f"windows of {seconds:g} s, one every {seconds / 2:g} s")
     if not clips_fill_windows(network, opts):
         words = protocol_in_words(network.evaluation, network.preprocessing)
-        about["protocol"] = words.removeprefix("video accuracy, ")
-    return about | {"preprocessing": vars(network.preprocessing)}
+        protocol.append(words.removeprefix("video accuracy, "))
+    return {"weights": network.start.words, "protocol": "; ".join(protocol)}
