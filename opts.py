@@ -106,6 +106,9 @@ class Use:
     annotate: str | None = predicting(
         None, "write the video with its labels burnt in", metavar="OUT.mp4"
     )
+    heatmap: str | None = predicting(
+        None, "draw where it sees the best class, or CLASS", nargs="?", const="", metavar="CLASS"
+    )
     extract_features: str | None = action_option(
         None, "write OUT/VIDEO.npz, features before the head; goes on after a stop", metavar="OUT"
     )

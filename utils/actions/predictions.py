@@ -4,7 +4,7 @@ import contextlib
 import csv
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -107,7 +107,7 @@ def write_predictions(
     """Writes predictions.csv, a row a video; of windows windows.csv, too, a row each.
 
     Args:
-        problems: paths of videos without a prediction, and why.
+        problems: paths of what could not be used, or not all of it, and why.
         about: how all of them were made, columns of their own.
 
     Returns:
@@ -116,16 +116,20 @@ def write_predictions(
     best = [f"{kind}_{i + 1}" for i in range(NUM_BEST) for kind in ("class", "score")]
     best = best[: 2 * len(class_names)]
 
-    def answers(scores: torch.Tensor) -> dict[str, object]:
+    def answers(scores: torch.Tensor) -> dict[str, Any]:
         pairs = best_classes(scores, class_names)
         cells = [cell for name, score in pairs for cell in (name, f"{score:.5f}")]
         return dict(zip(best, cells, strict=True)) | about
 
-    videos = [
-        {"path": one.path, "num_frames": one.num_frames, "fps": one.fps} | answers(one.scores)
+    errors, known = dict(problems), {one.path for one in predictions}
+    videos: list[dict[str, Any]] = [
+        {"path": one.path, "num_frames": one.num_frames, "fps": one.fps}
+        | {"error": errors.get(one.path)}  # some of its frames, which the network does not see
+        | answers(one.scores)
         for one in predictions
-    ] + [{"path": path, "error": why} | about for path, why in problems]
-    windows = [
+    ]
+    videos += [{"path": path, "error": why} | about for path, why in problems if path not in known]
+    windows: list[dict[str, Any]] = [
         {"path": one.path, "start": span.start, "end": span.end} | answers(span.scores)
         for one in predictions
         for span in one.timeline
