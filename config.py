@@ -95,7 +95,8 @@ def option(default: Any = MISSING, help: str = "", **facts: Any) -> Any:
         default: MISSING where every recipe has its own.
         help: for --help, which adds the default itself.
         **facts: what the annotation does not say: `low` and `high`, limits of a number, both
-            allowed, and `off`, a number beside them; `choices`, `metavar`, `nargs`; `resumed`, what
+            allowed, and `off`, a number beside them; what argparse calls `choices`, `metavar`,
+            `nargs`, `const`; `resumed`, what
             a run that goes on does: it keeps the value unless another is typed (the default),
             cannot have another ("fixed"), or has its own ("own"); `only_with`, options of which one
             must be typed, too; `not_with`, one that must not be on; `also_with`, the USES that it
@@ -159,7 +160,7 @@ def _syntax(annotation: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         syntax["metavar"] = "N"
     if get_origin(annotation) is tuple:
         syntax["nargs"] = "+" if ... in others else 1 + len(others)
-    return syntax | {n: facts[n] for n in ("choices", "metavar", "nargs") if n in facts}
+    return syntax | {n: facts[n] for n in ("choices", "metavar", "nargs", "const") if n in facts}
 
 
 def in_form(kind: type[Dataclass], values: dict[str, Any]) -> dict[str, Any]:

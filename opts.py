@@ -99,7 +99,7 @@ class Use:
     predict: tuple[str, ...] = action_option(
         (), "name what happens in videos, frame folders, zips, or folders of them", metavar="PATH"
     )
-    out: str = predicting(".", "folder of predicted.json and predicted.csv", metavar="DIR")
+    out: str = predicting("predictions", "folder of predictions.csv, a row a video", metavar="DIR")
     sliding_window: float | None = predicting(
         None,
         "predict each window of a long video, and draw timeline_NAME.png",
@@ -108,6 +108,9 @@ class Use:
     )
     annotate: str | None = predicting(
         None, "write the video with its labels burnt in", metavar="OUT.mp4"
+    )
+    heatmap: str | None = predicting(
+        None, "draw where it sees the best class, or CLASS", nargs="?", const="", metavar="CLASS"
     )
     extract_features: str | None = action_option(
         None, "write OUT/VIDEO.npz, features before the head; goes on after a stop", metavar="OUT"

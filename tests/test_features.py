@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from utils.actions import head_only as heads
 from utils.actions.extract_features import digest_weights
 from utils.resume import checkpoint_file
 
+ROOT = Path(__file__).resolve().parents[1]
 CPU = ["--device", "cpu", "--workers", "0"]
 TINY_TSN = ["--arch", "tsn", "--dataset", "tiny", "--data-root", "data", *CPU]
 
@@ -93,6 +95,34 @@ def test_what_is_done_is_left_alone_and_other_settings_are_refused(untrained, ca
     torch.save(state, "other.pth")
     with pytest.raises(UserError, match="weights_sha256"):
         extract("other.pth", "out", "--videos", "data/tiny/testlist01.json")
+
+
+def test_features_carry_label_and_class_where_a_list_gives_them(untrained, monkeypatch):
+    test_list = Path("data/tiny/testlist01.json")
+    assert extract(untrained, "OUT", "--videos", "data/tiny/frames/up") == 0
+    assert "label" not in np.load("OUT/test_1.npz")
+    shutil.rmtree("OUT")
+    assert extract(untrained, "OUT", "--videos", test_list) == 0
+    text = (ROOT / "utils/README.md").read_text()
+    (example,) = (code for code in re.findall(r"```python\n(.*?)```", text, re.S) if "npz" in code)
+    loaded: dict = {}
+    exec(example, loaded)
+    assert loaded["x"].shape == (4, 512)
+    assert loaded["y"].tolist() == [0, 0, 1, 1]
+    kept = {path: dict(np.load(path)) for path in Path("OUT").rglob("*.npz")}
+    assert {str(arrays["class_name"]) for arrays in kept.values()} == {"down", "up"}
+
+    entries = json.loads(test_list.read_text())  # a video gets another class, and nothing else new
+    entries[0] |= {"class_name": "up", "label": 1}
+    test_list.write_text(json.dumps(entries))
+    monkeypatch.setattr("utils.actions.network.outputs_of_batch", None)  # is not called
+    assert extract(untrained, "OUT", "--videos", test_list) == 0
+    exec(example, loaded)
+    assert loaded["y"].tolist() == [1, 0, 1, 1]
+    for path, arrays in kept.items():
+        found = dict(np.load(path))
+        assert found.keys() == arrays.keys()
+        np.testing.assert_array_equal(found["features"], arrays["features"])
 
 
 def test_the_order_of_the_settings_in_their_file_does_not_matter(untrained):

@@ -408,7 +408,9 @@ def test_a_network_needs_no_recipe_for_the_demo_set_and_is_told_so_on_others(toy
 # facts of an option, and where they are used
 FACTS = {
     "help": "config.add_options",
-    **dict.fromkeys(("low", "high", "off", "choices", "metavar", "nargs"), "config._syntax"),
+    **dict.fromkeys(
+        ("low", "high", "off", "choices", "metavar", "nargs", "const"), "config._syntax"
+    ),
     **dict.fromkeys(("resumed", "action", "only_with", "also_with", "not_with"), "opts"),
 }
 

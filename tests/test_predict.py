@@ -1,7 +1,6 @@
 """One file in, labels out: what --predict reads, says and writes."""
 
 import csv
-import json
 import os
 import random
 import resource
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import write_frames
+from conftest import read_table, write_frames
 from matplotlib.axes import Axes
 
 from config import Clip, UserError
@@ -32,11 +31,14 @@ ROOT = Path(__file__).resolve().parents[1]
 CPU = ["--device", "cpu", "--workers", "0"]
 
 
+TABLE = Path("new/answers/predictions.csv")
+
+
 def predict(checkpoint, *argv):
-    """Exit status of --predict and what it wrote."""
+    """Exit status of --predict, the rows that it wrote, and the scores in them."""
     how = ["--resume", str(checkpoint), "--out", "new/answers", *CPU]
     status = main([*how, "--predict", *map(str, argv)])
-    return status, json.loads(Path("new/answers/predicted.json").read_text())
+    return status, *read_table(TABLE)
 
 
 def write_mp4(path, count=20, fps=10.0):
@@ -101,14 +103,16 @@ def test_a_checkpoint_alone_says_what_evaluation_says(untrained, monkeypatch):
     evaluated = np.load("saved_model/x/scores.npz")
     videos = [Path(name).absolute() for name in evaluated["names"]]
     monkeypatch.chdir(untrained.parent)  # nothing but the file
-    status, found = predict(untrained.name, *videos, "--views", "2x3")
+    status, rows, found = predict(untrained.name, *videos, "--views", "2x3")
     assert status == 0
-    by_path = {video["path"]: video["predictions"] for video in found["videos"]}
+    by_path = {row["path"]: scores for row, scores in zip(rows, found, strict=True)}
     for path, expected in zip(videos, evaluated["scores"], strict=True):
-        scores = {p["class_name"]: p["score"] for p in by_path[str(path)]}
+        scores = by_path[str(path)]
         np.testing.assert_allclose([scores["down"], scores["up"]], expected, atol=2e-5)
-    assert len({p[0]["score"] for p in by_path.values()}) > 1
-    assert "2 segments of 1 frame as one input, softmax averaged over 3 crops" in found["protocol"]
+    assert len({scores["up"] for scores in found}) > 1
+    words = "2 segments of 1 frame as one input, softmax averaged over 3 crops"
+    assert all(words in row["protocol"] for row in rows)
+    assert {row["weights"] for row in rows} == {"weights of net.pth"}
 
 
 def test_averaged_weights_are_used_where_there_are_some(untrained):
@@ -118,9 +122,7 @@ def test_averaged_weights_are_used_where_there_are_some(untrained):
     video = "data/tiny/frames/up/test_1"
     torch.save(state | {"ema": {"average": average, "steps": 9}}, "ema.pth")
     torch.save(state | {"model": average}, "plain.pth")
-    ema, plain, other = (
-        predict(p, video)[1]["videos"] for p in ("ema.pth", "plain.pth", untrained)
-    )
+    ema, plain, other = (predict(p, video)[2] for p in ("ema.pth", "plain.pth", untrained))
     assert ema == plain != other
 
 
@@ -132,62 +134,73 @@ def test_files_folders_and_zips_are_predicted_and_broken_ones_named(untrained, c
         for frame in Path("data/tiny/frames/up/test_1").iterdir():
             archive.write(frame, f"inside/{frame.name}")
     (folder / "broken.mp4").write_bytes(b"no video")
-    status, found = predict(untrained, folder, "absent.mp4", folder / "clip.mp4", untrained)
+    status, rows, found = predict(untrained, folder, "absent.mp4", folder / "clip.mp4", untrained)
     assert status == 1
-    assert [video["path"] for video in found["videos"]] == [
-        *("mixed/clip.mp4", "mixed/frames", "mixed/packed.zip/inside")
+    assert [row["path"] for row in rows] == [
+        *("mixed/clip.mp4", "mixed/frames", "mixed/packed.zip/inside"),
+        *("mixed", "absent.mp4", str(untrained)),
     ]
-    assert [video["num_frames"] for video in found["videos"]] == [20, 6, 10]
-    errors = [problem["error"] for problem in found["problems"]]
-    assert len(errors) == 3
+    assert [row["num_frames"] for row in rows] == ["20", "6", "10", "", "", ""]
+    assert [len(scores) for scores in found] == [2, 2, 2, 0, 0, 0]
+    errors = [row["error"] for row in rows[3:]]
     assert "mixed/broken.mp4 cannot be decoded" in errors[0]
     assert errors[1] == "absent.mp4: there is no such file or folder"
     assert "net.pth cannot be decoded" in errors[2]
     printed = capsys.readouterr().out
     assert all(error in printed for error in errors)
     assert "mixed/clip.mp4 (20 frames, 2.0 s)" in printed
-    rows = list(csv.DictReader(Path("new/answers/predicted.csv").read_text().splitlines()))
-    assert len(rows) == 6  # three videos, two classes
-    assert {row["rank"] for row in rows} == {"1", "2"}
+    assert not any(row["error"] for row in rows[:3])
+
+
+def test_predictions_have_a_folder_of_their_own_and_names_of_any_bytes(untrained):
+    odd = os.fsdecode(b"data/a,\xff\n.avi")
+    write_mp4(Path("data/clip.mp4")).rename(odd)
+    before = set(Path().iterdir())
+    assert main(["--resume", str(untrained), "--predict", odd, *CPU]) == 0
+    assert set(Path().iterdir()) - before == {Path("predictions")}
+    with open("predictions/predictions.csv", errors="surrogateescape", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["path"] == odd
 
 
 def test_a_frame_that_breaks_off_is_named_and_the_next_video_goes_on(untrained):
     frame = Path("data/tiny/frames/up/test_1/image_00006.jpg")
     frame.write_bytes(frame.read_bytes()[:100])
-    status, found = predict(untrained, "data/tiny/frames/up", "--views", "10x1")
+    status, rows, _ = predict(untrained, "data/tiny/frames/up", "--views", "10x1")
     assert status == 1
-    assert "test_1/image_00006.jpg cannot be decoded" in found["problems"][0]["error"]
-    assert "data/tiny/frames/up/test_3" in [video["path"] for video in found["videos"]]
+    assert "test_1/image_00006.jpg cannot be decoded" in rows[-1]["error"]
+    assert "data/tiny/frames/up/test_3" in [row["path"] for row in rows if row["class_1"]]
 
 
 def test_windows_of_a_long_video_give_a_timeline_and_a_picture(untrained, monkeypatch, capsys):
     drawn = []
     monkeypatch.setattr(Axes, "axvspan", lambda axes, *ends, **how: drawn.append(ends))
     video = write_mp4(Path("long.mp4"), count=50)
-    status, found = predict(untrained, video, "--sliding-window", "2", "--annotate", "with.mp4")
+    argv = ["--sliding-window", "2", "--annotate", "with.mp4"]
+    status, rows, (whole,) = predict(untrained, video, *argv)
     assert status == 0
     assert drawn == [(0, 1.5), (1.5, 2.5), (2.5, 3.5), (3.5, 5)]  # to the middle between windows
     assert "net.pth is older and does not say how its run was evaluated" in capsys.readouterr().out
     with av.open("with.mp4") as container:
         assert len(list(container.decode(video=0))) == 50
-    timeline = found["videos"][0]["timeline"]
-    assert [(span["start"], span["end"]) for span in timeline] == [(0, 2), (1, 3), (2, 4), (3, 5)]
-    mean = sum(
-        p["score"] for s in timeline for p in s["predictions"] if p["class_name"] == "up"
-    ) / len(timeline)
-    whole = {p["class_name"]: p["score"] for p in found["videos"][0]["predictions"]}
-    assert whole["up"] == pytest.approx(mean, abs=1e-4)
+    windows, scores = read_table(Path("new/answers/windows.csv"))
+    assert [(float(row["start"]), float(row["end"])) for row in windows] == [
+        *((0, 2), (1, 3), (2, 4), (3, 5))
+    ]
+    assert whole["up"] == pytest.approx(sum(one["up"] for one in scores) / 4, abs=1e-4)
+    assert rows[0]["protocol"].startswith("windows of 2 s, one every 1 s; 3 segments of 1 frame")
+    assert {row["path"] for row in windows} == {"long.mp4"}
     assert Path("new/answers/timeline_long.png").stat().st_size > 5000
 
 
 def test_frames_without_a_rate_need_one_for_windows(untrained):
     frames = "data/tiny/frames/up/test_1"
-    status, found = predict(untrained, frames, "--sliding-window", "0.5")
+    status, rows, _ = predict(untrained, frames, "--sliding-window", "0.5")
     assert status == 1
-    assert "give it with --fps" in found["problems"][0]["error"]
-    status, found = predict(untrained, frames, "--sliding-window", "0.5", "--fps", "10")
+    assert "give it with --fps" in rows[0]["error"]
+    status, _, _ = predict(untrained, frames, "--sliding-window", "0.5", "--fps", "10")
     assert status == 0
-    assert found["videos"][0]["timeline"][-1]["end"] == 1
+    assert float(read_table(TABLE.with_name("windows.csv"))[0][-1]["end"]) == 1
 
 
 def test_labels_are_burnt_into_every_frame_and_only_into_the_corner(tmp_path):
@@ -233,10 +246,10 @@ def test_public_weights_name_the_classes_of_kinetics(in_tiny_set):
     argv = ["--arch", "s3d", "--pretrained", "s3d_torchvision", "--pretrained-file", "s3d.pth"]
     size = ["--clip-len", "16", "--short-side", "64", "--crop-size", "64", "--views", "1"]
     assert main([*argv, "--predict", "data/tiny/frames/up/test_1", *size, *CPU]) == 0
-    found = json.loads(Path("predicted.json").read_text())
+    (row,), (scores,) = read_table(Path("predictions/predictions.csv"))
     names = (ROOT / "videos_dataset/kinetics400/classes.txt").read_text().splitlines()
-    assert [p["class_name"] in names for p in found["videos"][0]["predictions"]] == [True] * 5
-    assert found["weights"] == "s3d_torchvision"
+    assert [name in names for name in scores] == [True] * 5
+    assert row["weights"] == "s3d_torchvision"
 
 
 @pytest.mark.parametrize(
@@ -310,17 +323,14 @@ def test_a_signal_keeps_what_is_predicted(untrained, monkeypatch, capsys, signum
         return forward(self, clips)
 
     monkeypatch.setattr(ClipClassifier, "forward", interrupted)
-    found_status, found = predict(
-        untrained, *VIDEOS, "data/tiny/frames/up/test_3", "--batch-size", "1"
-    )
+    argv = [*VIDEOS, "data/tiny/frames/up/test_3", "--batch-size", "1"]
+    found_status, rows, _ = predict(untrained, *argv)
     assert found_status == status
-    assert [video["path"] for video in found["videos"]] == VIDEOS[:2]
+    assert [row["path"] for row in rows] == VIDEOS[:2]
     printed = capsys.readouterr().out
     assert all(f"{video} (10 frames)" in printed for video in VIDEOS[:2])
-    assert (
-        "2 of 4 videos are predicted" in printed
-        and "written: new/answers/predicted.json" in printed
-    )
+    assert "2 of 4 videos are predicted" in printed
+    assert f"written: {TABLE}" in printed
 
 
 def test_an_error_keeps_what_is_predicted(untrained, monkeypatch):
@@ -332,15 +342,14 @@ def test_an_error_keeps_what_is_predicted(untrained, monkeypatch):
     monkeypatch.setattr("utils.actions.network.finite", memory)
     with pytest.raises(MemoryError):
         predict(untrained, *VIDEOS)
-    found = json.loads(Path("new/answers/predicted.json").read_text())
-    assert [video["path"] for video in found["videos"]] == VIDEOS[:2]
+    assert [row["path"] for row in read_table(TABLE)[0]] == VIDEOS[:2]
 
 
 def test_nothing_predicted_replaces_nothing(untrained, capsys):
     assert predict(untrained, VIDEOS[0])[0] == 0
-    before = [Path(f"new/answers/predicted.{kind}").read_text() for kind in ("json", "csv")]
+    before = TABLE.read_text()
     assert predict(untrained, "absent.mp4")[0] == 1
-    assert [Path(f"new/answers/predicted.{kind}").read_text() for kind in ("json", "csv")] == before
+    assert TABLE.read_text() == before
     assert "nothing was predicted" in capsys.readouterr().out
 
 

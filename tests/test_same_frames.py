@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_frames
+from conftest import read_table, write_frames
 from torch import nn
 
 from config import Clip, Evaluation, Preprocessing, UserError, Views, part
@@ -108,11 +108,9 @@ def scores_of_evaluation(arch, path, modality, *typed):
 def scores_of_prediction(path, *typed):
     """Scores (videos, classes) of --predict of the test list, and its protocol."""
     assert main(["--resume", path, "--predict", "data/tiny/testlist01.json", *typed, *CPU]) == 0
-    found = json.loads(Path("predicted.json").read_text())
-    by_class = [{p["class_name"]: p["score"] for p in v["predictions"]} for v in found["videos"]]
-    return torch.tensor([[scores[name] for name in CLASSES] for scores in by_class]), found[
-        "protocol"
-    ]
+    rows, by_class = read_table(Path("predictions/predictions.csv"))
+    scores = torch.tensor([[scores[name] for name in CLASSES] for scores in by_class])
+    return scores, rows[0]["protocol"]
 
 
 def check_prediction(arch, path, modality):

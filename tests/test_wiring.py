@@ -26,6 +26,7 @@ ELSEWHERE = {
     "main": ("evaluate", "resume", "device", "pretrained", "pretrained_file"),
     "features": ("head_only", "head_lrs", "extract_features", "videos", "window", "step"),
     "predict": ("predict", "out", "sliding_window", "annotate", "fps"),
+    "heatmap": ("heatmap",),
     "probe_time": ("probe_time",),
     "training": ("plan",),
     "resume": ("log_every",),

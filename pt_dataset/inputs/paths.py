@@ -22,7 +22,7 @@ def videos_at(
         fps: frames a second of those that do not say it themselves.
 
     Returns:
-        Videos without label and class, and (path, why) of what cannot be used.
+        Videos, with label and class only of a list, and (path, why) of what cannot be used.
     """
     videos, problems = {}, []  # a video that is named twice is one
     for path in paths:

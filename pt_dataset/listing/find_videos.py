@@ -264,7 +264,8 @@ def measure_videos(
         results = pool.imap(
             partial(measure_video, found, flow_paths, any_numbers), wanted, chunksize=8
         )
-        bar = tqdm(results, "counting frames", len(wanted), unit="video", disable=None)
+        few = len(wanted) < 2 or None  # None: no bar either where nobody sees it
+        bar = tqdm(results, "counting frames", len(wanted), unit="video", disable=few)
         for name, (video, problem) in zip(wanted, bar, strict=True):
             if video:
                 videos[name] = video

@@ -1,37 +1,77 @@
-"""A video with what the network says of it burnt into its frames."""
+"""A video, or a few of its frames, with what the network says and sees of it burnt in."""
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from config import UserError
+from config import UserError, whole
 from pt_dataset.formats.times import seconds
 from pt_dataset.inputs.windows import frames_of
+from pt_dataset.sources import read_frames
 from pt_dataset.video_list import Video
-from utils.actions.predictions import Prediction, labels_at
+from utils.actions.heatmap import Heat
+from utils.actions.predictions import Prediction, labels_at, nearest_window
 
 BAR_COLOR = (58, 134, 255)
 TIME_BASE = Fraction(1, 90_000)  # s; as of most videos
 MIN_HEIGHT = 240  # pixels; text on smaller frames cannot be read
+NUM_PICTURES = 8  # in a strip
 
 Labels = list[tuple[str, float]]  # classes and their scores, the best first
 
 
 def annotate_video(
-    path: Path, video: Video, prediction: Prediction, class_names: list[str]
+    path: Path,
+    video: Video,
+    prediction: Prediction,
+    class_names: list[str],
+    heat: Heat | None = None,
 ) -> None:
-    """Writes the video to `path` with its labels burnt in."""
+    """Writes the video to `path` with its labels burnt in, and its heat where that is given."""
     times = seconds(video)
     assert video.fps and times is not None  # predict leaves out those without a rate
-    frames = (
-        (frame, labels_at(prediction, class_names, time), time)
-        for frame, time in zip(frames_of(video), times.tolist(), strict=False)
-    )
-    write_labeled_video(path, frames, video.fps)
+
+    def annotated() -> Iterator[tuple[np.ndarray, Labels, float]]:
+        for index, (frame, time) in enumerate(zip(frames_of(video), times.tolist(), strict=False)):
+            labels = labels_at(prediction, class_names, time)
+            if heat:
+                window = nearest_window(prediction, time)
+                frame = heat.drawn_on(frame, window, index)
+                name, score = heat.classes[window]
+                others = [(other, score) for other, score in labels if other != name]
+                labels = [(f"{name} (heat)", score), *others][:3]
+            yield frame, labels, time
+
+    write_labeled_video(path, annotated(), video.fps)
+
+
+def draw_strip(path: Path, video: Video, prediction: Prediction, heat: Heat) -> None:
+    """Frames from all over a video, above, and below with their heat and the class it is of."""
+    from PIL import Image
+
+    times = seconds(video)
+    numbers = np.linspace(0, video.num_frames - 1, NUM_PICTURES).astype(int)
+    numbers = np.unique(numbers).tolist()
+    frames = read_frames(video.path, numbers, video.num_frames)
+    columns = []
+    for number, frame in zip(numbers, frames, strict=True):
+        window = 0 if times is None else nearest_window(prediction, times[number])
+        height = min(len(frame), MIN_HEIGHT)
+        width = frame.shape[1] * height // len(frame)
+        small = Image.fromarray(frame).resize((width, height))
+        hot = heat.drawn_on(np.asarray(small), window, number)
+        hot = burn_in(hot, [heat.classes[window]])
+        plain = small.resize(hot.shape[1::-1])
+        columns.append(np.concatenate([np.asarray(plain), hot]))
+    try:
+        with whole(path) as temporary:
+            Image.fromarray(np.concatenate(columns, axis=1)).save(temporary, "png")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); choose --out") from None
 
 
 def write_labeled_video(

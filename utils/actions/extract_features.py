@@ -34,6 +34,7 @@ from utils.run import pick_device
 
 SETTINGS = "settings.json"
 AT_ONCE = 4  # windows that are decoded together
+DAMAGED = (OSError, EOFError, ValueError, zipfile.BadZipFile)  # what reading such a file raises
 log = logging.getLogger("video")
 
 
@@ -122,11 +123,14 @@ def videos_left(videos: list[Video], paths: dict[str, Path], modality: str) -> l
         elif path:
             source = source_of_features(path)
             lengths = {"num_frames": video.num_frames, "fps": video.fps}
-            if source is None:
-                num_unknown += 1
-            elif source != source | lengths or not is_same(Source.of(video, modality), source):
+            is_other = source is not None and (
+                source != source | lengths or not is_same(Source.of(video, modality), source)
+            )
+            if is_other or not is_labeled(path, class_of(video)):
                 left.append(video)
                 num_changed += 1
+            elif source is None:
+                num_unknown += 1
     num_done = len(paths) - len(left)
     if num_done:
         log.info(f"{num_done} of {len(videos)} videos are done already")
@@ -145,8 +149,26 @@ def source_of_features(path: Path) -> Note | None:
     try:
         with np.load(path) as features:
             return json.loads(str(features["source"])) if "source" in features else None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile):
+    except DAMAGED:
         return {}
+
+
+def class_of(video: Video) -> dict[str, Any]:
+    """Label and class of a video, where a list gives them."""
+    return {"label": video.label, "class_name": video.class_name} if video.class_name else {}
+
+
+def is_labeled(path: Path, known: dict[str, Any]) -> bool:
+    """Puts what a list now says of the class into a file of features; False if it is damaged."""
+    try:
+        with np.load(path) as features:
+            if all(name in features and features[name] == known[name] for name in known):
+                return True
+            arrays = dict(features)
+    except DAMAGED:
+        return False
+    save_features(path, arrays | known)
+    return True
 
 
 def parts_of_video(video: Video, clip: Clip, opts: Options) -> list[Part]:
@@ -234,21 +256,25 @@ def write_features(
     times = seconds(video)
     if times is None:
         times = np.full(video.num_frames + 1, np.nan)
+    arrays = {
+        "features": features,
+        "start": times[starts],
+        "end": times[ends],
+        "start_frame": starts,
+        "end_frame": ends,
+        "fps": np.nan if video.fps is None else video.fps,
+        "settings": json.dumps(settings),
+        "source": json.dumps(source),
+    }
+    save_features(path, arrays | class_of(video))
+
+
+def save_features(path: Path, arrays: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # as a file: numpy would add .npz to the name
         with whole(path) as temporary, open(temporary, "wb") as file:
-            np.savez(
-                file,
-                features=features,
-                start=times[starts],
-                end=times[ends],
-                start_frame=starts,
-                end_frame=ends,
-                fps=np.nan if video.fps is None else video.fps,
-                settings=json.dumps(settings),
-                source=json.dumps(source),
-            )
+            np.savez(file, **arrays)
     except OSError as error:
         raise UserError(
             f"{path} cannot be written ({error.strerror}); the same command goes on from there"

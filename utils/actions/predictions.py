@@ -1,7 +1,7 @@
-"""What a network says of videos: a table for people, JSON and CSV for programs."""
+"""What a network says of videos: a table for people, CSV for programs."""
 
+import contextlib
 import csv
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ import torch
 
 from config import UserError, whole
 
+FILE = "predictions.csv"
 NUM_BEST = 5
 BAR = 30  # characters of a bar of 100 %
 
@@ -44,12 +45,19 @@ def labels_at(
     prediction: Prediction, class_names: list[str], seconds: float
 ) -> list[tuple[str, float]]:
     """The three best classes at a time: those of the window whose middle is nearest."""
-    nearest = min(
-        prediction.timeline,
-        key=lambda span: abs((span.start + span.end) / 2 - seconds),
-        default=prediction,
-    )
-    return best_classes(nearest.scores, class_names)[:3]
+    scores = scores_of_windows(prediction)[nearest_window(prediction, seconds)]
+    return best_classes(scores, class_names)[:3]
+
+
+def scores_of_windows(prediction: Prediction) -> list[torch.Tensor]:
+    """The scores (classes,) of each window, or of the video where there are none."""
+    return [span.scores for span in prediction.timeline] or [prediction.scores]
+
+
+def nearest_window(prediction: Prediction, seconds: float) -> int:
+    """The number of the window whose middle is nearest; 0 where there are none."""
+    middles = [(span.start + span.end) / 2 for span in prediction.timeline]
+    return min(range(len(middles)), key=lambda i: abs(middles[i] - seconds), default=0)
 
 
 def prediction_in_words(prediction: Prediction, class_names: list[str]) -> str:
@@ -89,61 +97,57 @@ def merge_windows(timeline: list[Span], class_names: list[str]) -> list[Stretch]
     return stretches
 
 
-def paths_in(folder: Path) -> list[Path]:
-    return [folder / "predicted.json", folder / "predicted.csv"]
-
-
 def write_predictions(
     folder: Path,
     predictions: list[Prediction],
     problems: list[tuple[str, str]],
     class_names: list[str],
-    about: dict[str, Any],
+    about: dict[str, str],
 ) -> list[Path]:
-    """Writes predicted.json, which begins with `about`, and predicted.csv; returns their paths."""
-    videos = [video_entry(prediction, class_names) for prediction in predictions]
-    unusable = [{"path": path, "error": why} for path, why in problems]
-    content = about | {"videos": videos, "problems": unusable}
-    paths = paths_in(folder)
+    """Writes predictions.csv, a row a video; of windows windows.csv, too, a row each.
+
+    Args:
+        problems: paths of what could not be used, or not all of it, and why.
+        about: how all of them were made, columns of their own.
+
+    Returns:
+        the paths of the files.
+    """
+    best = [f"{kind}_{i + 1}" for i in range(NUM_BEST) for kind in ("class", "score")]
+    best = best[: 2 * len(class_names)]
+
+    def answers(scores: torch.Tensor) -> dict[str, Any]:
+        pairs = best_classes(scores, class_names)
+        cells = [cell for name, score in pairs for cell in (name, f"{score:.5f}")]
+        return dict(zip(best, cells, strict=True)) | about
+
+    errors, known = dict(problems), {one.path for one in predictions}
+    videos: list[dict[str, Any]] = [
+        {"path": one.path, "num_frames": one.num_frames, "fps": one.fps}
+        | {"error": errors.get(one.path)}  # some of its frames, which the network does not see
+        | answers(one.scores)
+        for one in predictions
+    ]
+    videos += [{"path": path, "error": why} | about for path, why in problems if path not in known]
+    windows: list[dict[str, Any]] = [
+        {"path": one.path, "start": span.start, "end": span.end} | answers(span.scores)
+        for one in predictions
+        for span in one.timeline
+    ]
+    tables = {FILE: (["path", *best, "num_frames", "fps", "error", *about], videos)}
+    if windows:
+        tables["windows.csv"] = ["path", "start", "end", *best, *about], windows
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (
-            whole(paths[0]) as json_file,
-            whole(paths[1]) as csv_file,
-            open(csv_file, "w", encoding="utf-8", newline="") as file,
-        ):
-            text = json.dumps(content, indent=1, ensure_ascii=False)
-            json_file.write_text(text + "\n", encoding="utf-8")
-            writer = csv.writer(file)
-            writer.writerow(("path", "start", "end", "rank", "class_name", "score"))
-            for video in videos:
-                # all of it, then window by window
-                parts = [video | {"start": "", "end": ""}, *video.get("timeline", ())]
-                for part in parts:
-                    place = video["path"], part["start"], part["end"]
-                    for rank, row in enumerate(part["predictions"], 1):
-                        writer.writerow((*place, rank, *row.values()))
+        with contextlib.ExitStack() as together:
+            for name, (columns, rows) in tables.items():
+                temporary = together.enter_context(whole(folder / name))
+                # names of files may hold bytes that are not UTF-8
+                how = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+                with open(temporary, "w", **how) as file:
+                    writer = csv.DictWriter(file, columns)
+                    writer.writeheader()
+                    writer.writerows(rows)
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}); choose --out") from None
-    return paths
-
-
-def video_entry(prediction: Prediction, class_names: list[str]) -> dict[str, Any]:
-    """What predicted.json says of a video."""
-
-    def best(scores: torch.Tensor) -> list[dict[str, Any]]:
-        pairs = best_classes(scores, class_names)
-        return [{"class_name": name, "score": round(score, 5)} for name, score in pairs]
-
-    entry: dict[str, Any] = {
-        "path": prediction.path,
-        "num_frames": prediction.num_frames,
-        "fps": prediction.fps,
-        "predictions": best(prediction.scores),
-    }
-    if prediction.timeline:
-        entry["timeline"] = [
-            {"start": span.start, "end": span.end, "predictions": best(span.scores)}
-            for span in prediction.timeline
-        ]
-    return entry
+    return [folder / name for name in tables]
