@@ -148,12 +148,16 @@ def test_mistakes_watch_the_batches_and_change_nothing():
     mistakes = Mistakes(list("abc"))
     network = nn.Sequential(nn.Flatten(), nn.AvgPool1d(12))
     scored = list(score_batches(network, batches(logits, 2), CPU, view_batch=4))
-    seen = list(mistakes.watch(scored))
+    names = [f"v{i}.mp4" for i in range(7)]
+    seen = list(mistakes.watch(scored, names))
     assert all(a is b for a, b in zip(seen, scored, strict=True))
     best = torch.cat([batch.scores for batch in seen]).argmax(dim=1).numpy()
     expected = confusion_matrix(np.arange(7) % 3, best, 3)
     assert np.array_equal(mistakes.confusion, expected)
     assert len(mistakes.surest) == min(6, 7 - np.trace(expected))
+    for mistake in mistakes.surest:  # each has the name of its own video
+        number = names.index(mistake.name)
+        assert (mistake.label, mistake.predicted) == (number % 3, best[number])
 
 
 @pytest.mark.parametrize(

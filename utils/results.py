@@ -62,7 +62,7 @@ def describe(result: Result) -> str:
     return (
         f"top-1 {result['top1']:.1f} % (95 %: {low:.1f} to {high:.1f}{levels}){top5}, "
         f"mean class accuracy {result['mean_class_accuracy']:.1f} % "
-        f"on {result['num_videos']} videos{skipped}; {result['protocol']}"
+        f"on {plural(result['num_videos'], 'video')}{skipped}; {result['protocol']}"
     )
 
 
