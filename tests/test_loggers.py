@@ -152,7 +152,7 @@ def test_a_diverged_run_is_logged_to_the_end(tmp_path, fake):
     validation = {"epoch": 1, "step": 2, "val/loss": math.nan, "val/top1": 0.0}
     mistakes = Mistakes(["a", "b"])
     views = torch.zeros(1, 1, 2, 8, 8, 3, dtype=torch.uint8)
-    mistakes.add(views, torch.full((1, 2), math.nan), torch.tensor([1]))
+    mistakes.add(views, torch.full((1, 2), math.nan), torch.tensor([1]), ["v"])
     logger.log_epoch(validation, mistakes)
     logger.close()
     assert {"confusion (%)", "mistakes"} <= set(fake.windows)

@@ -54,7 +54,8 @@ class Mistakes:
         best, predicted = scores.max(dim=1)
         np.add.at(self.confusion, (labels.numpy(), predicted.numpy()), 1)
         shown = torch.linspace(0, views.shape[2] - 1, min(NUM_FRAMES, views.shape[2])).long()
-        wrong = (predicted != labels).nonzero().flatten()
+        # nor is a network sure of anything that has diverged
+        wrong = ((predicted != labels) & best.isfinite()).nonzero().flatten()
         for i in wrong[best[wrong].argsort(descending=True, stable=True)][:NUM_CLIPS].tolist():
             frames = views[i, 0, shown].numpy()  # a copy of its own
             facts = best[i].item(), int(labels[i]), int(predicted[i]), names[i]

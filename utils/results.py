@@ -104,10 +104,16 @@ def plural(count: int, unit: str) -> str:
 
 
 def report_results(folder: Path, scores: Scores, num_trained_on: int | None) -> None:
-    """Says what an evaluation comes to, then writes it: a full disk takes no number away."""
+    """Says what an evaluation comes to, then writes it: a full disk takes no number away.
+
+    Last comes the page that shows it, with all else that the folder has.
+    """
     result = summarize_scores(scores, num_trained_on)
     log.info(describe(result))
     write_results(folder, scores, result)
+    from utils.report.page import write_report  # its numbers are safe by now
+
+    log.info(f"report: {write_report(folder)}")
 
 
 def write_results(folder: Path, scores: Scores, result: Result) -> None:

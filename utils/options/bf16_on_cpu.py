@@ -27,7 +27,7 @@ def wrong_layers(model: nn.Module, clip_shape: tuple[int, ...]) -> list[str]:
     right, so the network's own shapes are tried, and the answer is kept in the user's cache folder.
     """
     convs = convolution_shapes(model, clip_shape)
-    machine = (platform.machine(), _cpu_name(), torch.__version__, torch.get_num_threads())
+    machine = (platform.machine(), cpu_name(), torch.__version__, torch.get_num_threads())
     name = f"bf16_{hashlib.sha256(repr((machine, convs)).encode()).hexdigest()[:16]}.json"
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = caches / "video_classification_pytorch" / name
@@ -101,7 +101,7 @@ def _gradients(function: str, x: torch.Tensor, weight: torch.Tensor, *how) -> li
     return [gradient.float() for gradient in torch.autograd.grad(loss, (x, weight))]
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     try:
         found = re.search(r"^model name\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
         return found[1].strip() if found else ""
