@@ -103,6 +103,13 @@ def plural(count: int, unit: str) -> str:
     return " ".join([str(count), noun if count == 1 else noun + "s", *rest])
 
 
+def duration(hours: float) -> str:
+    minutes = 60 * hours
+    if minutes < 1:
+        return f"{60 * minutes:.0f} s"
+    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min"
+
+
 def report_results(folder: Path, scores: Scores, num_trained_on: int | None) -> None:
     """Says what an evaluation comes to, then writes it: a full disk takes no number away.
 

@@ -14,7 +14,7 @@ from pt_dataset.sampling import is_short
 from pt_dataset.video_list import Video
 from pt_dataset.video_lists import VideoLists
 from utils import distributed
-from utils.results import plural
+from utils.results import duration, plural
 from utils.run import Run, recipe_preprocessing, share_size
 from utils.trainer import NonFiniteLoss, Trainer
 
@@ -153,13 +153,6 @@ def epoch_in_words(
         + (f", {duration(hours_left)} left" if hours_left > 0 else "")
     )
     return [line] + ([f"to wait less for data: {advice}"] if waiting > MUCH_WAITING else [])
-
-
-def duration(hours: float) -> str:
-    minutes = 60 * hours
-    if minutes < 1:
-        return f"{60 * minutes:.0f} s"
-    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min"
 
 
 def source_in_words(run: Run, state: dict[str, Any]) -> str:

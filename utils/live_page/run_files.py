@@ -89,6 +89,11 @@ def differing_options(run_dir: Path) -> list[Differing]:
     return [Differing(n, v, usual[n]) for n, v in known.items() if v != usual[n]]
 
 
+def as_typed(value: object) -> str:
+    """An option; what has no value is `none`."""
+    return "none" if value in (None, [], (), {}) else readable(value)
+
+
 def readable(value: object) -> str:
     """Four digits of a number; the values of a list without brackets."""
     if value is None:  # JSON has no word for infinity

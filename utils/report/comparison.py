@@ -7,9 +7,10 @@ from pathlib import Path
 from config import UserError
 from utils.compare import compare_sides, conclusion
 from utils.curves import is_drawn
+from utils.live_page.run_files import as_typed
 from utils.report.markup import Markup, join, section, table, tag
 from utils.report.page import write_page
-from utils.report.parts import bar, chart, class_results, machine_rows, percent, scale, shown
+from utils.report.parts import bar, chart, class_results, machine_rows, percent, scale
 from utils.report.run_folder import RunFolder, read_run
 from utils.report.svg import Line
 
@@ -143,7 +144,7 @@ def classes_part(runs: Sequence[RunFolder]) -> Markup:
 def options_part(runs: Sequence[RunFolder]) -> Markup:
     ignored = {"name", "resume", "visdom_env", "visdom_port"}
     names = dict.fromkeys(name for run in runs for name in run.options if name not in ignored)
-    rows = [[name, *(shown(run.options.get(name)) for run in runs)] for name in names]
+    rows = [[name, *(as_typed(run.options.get(name)) for run in runs)] for name in names]
     rows = [row for row in rows if len(set(row[1:])) > 1]
     head = ["option", *(run.name for run in runs)]
     if not rows:

@@ -8,13 +8,13 @@ import numpy as np
 
 from utils import curves
 from utils.confusion import confusion_matrix
-from utils.live_page.run_files import readable
+from utils.live_page.run_files import as_typed, readable
 from utils.loggers import Metrics
 from utils.metrics import wilson_interval
 from utils.report.markup import Markup, join, section, table, tag
 from utils.report.run_folder import RunFolder
 from utils.report.svg import Line, confusion_chart, line_chart
-from utils.results import Result
+from utils.results import Result, duration
 
 MAX_ROWS = 40  # of a table that stands open
 MAX_MATRIX = 120  # classes; the matrix of more would be a large part of a page of 5 MB
@@ -234,16 +234,12 @@ def mistakes_part(run: RunFolder) -> Markup:
 def options_part(run: RunFolder) -> Markup:
     if not run.options:
         return Markup()
-    rows = [[name, shown(value), shown(usual)] for name, value, usual in run.differing]
+    rows = [[name, as_typed(value), as_typed(usual)] for name, value, usual in run.differing]
     found = table("Options that differ from the recipe", ["option", "here", "recipe"], rows)
-    every = [[name, shown(value)] for name, value in run.options.items()]
+    every = [[name, as_typed(value)] for name, value in run.options.items()]
     rest = folded("All options", table("All options", ["option", "value"], every))
     about = "" if rows else "All options are those of the recipe."
     return section("Options", found if rows else "", rest, about=about)
-
-
-def shown(value: object) -> str:
-    return "none" if value in (None, [], (), {}) else readable(value)
 
 
 def machine_rows(run: RunFolder) -> Iterator[tuple[str, str]]:
@@ -255,8 +251,8 @@ def machine_rows(run: RunFolder) -> Iterator[tuple[str, str]]:
     if run.epochs:
         steps = np.diff([0, *(m["step"] for m in run.epochs)])
         times = [m["time/step"] for m in run.epochs]
-        yield "training steps", f"{run.epochs[-1]['step']:g} in {clock(float(steps @ times))}"
-        newest = run.epochs[-1]
+        newest, hours = run.epochs[-1], float(steps @ times) / 3600
+        yield "training steps", f"{newest['step']:g} in {duration(hours)}"
         parts = {"data": "waiting for data", "copy": "copying", "compute": "computing"}
         for name, words in parts.items():
             yield words, f"{100 * newest[f'time/{name}'] / newest['time/step']:.0f} % of the time"
@@ -268,13 +264,6 @@ def machine_rows(run: RunFolder) -> Iterator[tuple[str, str]]:
                 {"torch": "PyTorch", "python": "Python", "cores": "CPU cores"}.get(name, name),
                 str(value),
             )
-
-
-def clock(seconds: float) -> str:
-    minutes, hours = seconds / 60, seconds / 3600
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    return f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"
 
 
 def machine_part(run: RunFolder) -> Markup:
