@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import platform
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
+
+from utils.report.machine import cpu_name
 
 # relative error of a gradient: bfloat16 keeps 8 bits, so 4e-3 is usual, and a fault is 1 or inf
 TOLERANCE = 2e-2
@@ -99,11 +100,3 @@ def _gradients(function: str, x: torch.Tensor, weight: torch.Tensor, *how) -> li
     ramp = torch.linspace(-1, 1, out.shape[1], dtype=out.dtype)
     loss = (out * ramp.view(1, -1, *[1] * (out.dim() - 2))).sum()
     return [gradient.float() for gradient in torch.autograd.grad(loss, (x, weight))]
-
-
-def cpu_name() -> str:
-    try:
-        found = re.search(r"^model name\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        return found[1].strip() if found else ""
-    except OSError:
-        return platform.processor()

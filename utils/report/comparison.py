@@ -136,7 +136,7 @@ def classes_part(runs: Sequence[RunFolder]) -> Markup:
     if not rows:
         return Markup()
     about = "Those in which the runs differ most come first. The thin lines are 95 % intervals."
-    head = ["class", "", *(run.name for run in runs)]
+    head = ["class", "0 to 100 %", *(run.name for run in runs)]
     found = table("Accuracy of each class", head, rows, class_="classes compared")
     return section("Classes", found, about=about)
 
@@ -156,5 +156,5 @@ def machine_part(runs: Sequence[RunFolder]) -> Markup:
     found = [dict(machine_rows(run)) for run in runs]
     names = dict.fromkeys(name for facts in found for name in facts)
     rows = [[name, *(facts.get(name, "-") for facts in found)] for name in names]
-    head = ["", *(run.name for run in runs)]
+    head = ["run", *(run.name for run in runs)]
     return section("Time and machine", table("", head, rows))

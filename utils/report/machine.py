@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import torch
 
 from config import whole
 from utils import distributed
-from utils.options.bf16_on_cpu import cpu_name
 
 FILE = "machine.json"
 
@@ -46,3 +46,11 @@ def write_machine(folder: Path, device: torch.device, precision: str) -> None:
     )
     with whole(folder / FILE) as temporary:
         temporary.write_text(json.dumps(asdict(facts), indent=1) + "\n", encoding="utf-8")
+
+
+def cpu_name() -> str:
+    try:
+        found = re.search(r"^model name\s*:(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        return found[1].strip() if found else ""
+    except OSError:
+        return platform.processor()

@@ -35,5 +35,6 @@ def table(caption: str, head: list[str], rows: list[list], **attributes: object)
         for first, *others in rows
     ]
     content = [tag("caption", caption)] if caption else []
-    content += [tag("thead", columns), tag("tbody", *lines)]
+    content += [tag("thead", columns)] if head else []
+    content.append(tag("tbody", *lines))
     return tag("div", tag("table", *content, **attributes), class_="scroll")

@@ -138,7 +138,7 @@ def classes_part(run: RunFolder) -> Markup:
     for one in sorted(class_results(run), key=lambda one: one.accuracy):
         of_all = f"{one.correct} of {one.videos}"
         rows.append([one.name, bar(one), percent(one.accuracy), of_all, one.taken_for])
-    head = ["class", "", "right", "videos", "most often taken for"]
+    head = ["class", "0 to 100 %", "right", "videos", "most often taken for"]
     parts = [table("Accuracy of each class", head, rows[:MAX_ROWS], class_="classes")]
     if rest := rows[MAX_ROWS:]:
         parts.append(folded(f"The other {len(rest)} classes", table("The others", head, rest)))
@@ -269,4 +269,4 @@ def machine_rows(run: RunFolder) -> Iterator[tuple[str, str]]:
 def machine_part(run: RunFolder) -> Markup:
     rows = list(map(list, machine_rows(run)))
     about = "Times are those of training, without validations; percentages are of the last epoch."
-    return section("Time and machine", table("", ["", ""], rows), about=about)
+    return section("Time and machine", table("", [], rows), about=about)
