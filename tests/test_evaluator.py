@@ -213,7 +213,7 @@ def test_an_evaluation_leaves_all_its_files(tmp_path):
     folder.mkdir()
     report_results(folder, scores_of(logits, LABELS, names, NAMES, **how), 0)
     assert {file.name for file in folder.iterdir()} == {
-        *("result.json", "predictions.json", "scores.npz"),
+        *("result.json", "predictions.json", "scores.npz", "report.html"),
         *("per_class.csv", "confusion.csv", "confusion.png"),
     }
     assert json.loads((folder / "result.json").read_text())["top1"] == 50
@@ -287,7 +287,7 @@ def test_no_old_result_stands_beside_the_scores_of_an_evaluation_that_was_killed
     monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         report_results(tmp_path, scores, 0)
-    assert not (tmp_path / "result.json").exists()
+    assert not [name for name in ("result.json", "report.html") if (tmp_path / name).exists()]
 
 
 def test_a_cell_is_as_dark_as_its_share_of_the_true_class(tmp_path, monkeypatch):

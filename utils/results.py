@@ -133,8 +133,9 @@ def write_results(folder: Path, scores: Scores, result: Result) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished_") as temporary:
             write_files(Path(temporary), scores, result)
-            # an old one goes first, a new one comes last: it never stands beside other scores
-            (folder / "result.json").unlink(missing_ok=True)
+            # old ones go first, new ones come last: they never stand beside other scores
+            for name in ("result.json", "report.html"):
+                (folder / name).unlink(missing_ok=True)
             written = Path(temporary).iterdir()
             for path in sorted(written, key=lambda path: path.name == "result.json"):
                 path.replace(folder / path.name)
