@@ -57,7 +57,7 @@ def make_run(folder, seed=0, names=None, classes=CLASSES, count=30, options=OPTI
     views[0] += (15 * torch.arange(16, dtype=torch.uint8)).view(16, 1, 1, 1)  # from black to white
     scores = torch.full((2, len(classes)), 0.05)
     scores[:, 1] = 0.8
-    mistakes.add(views, scores, torch.tensor([0, 1]), ["videos/<i>ü.mp4", "right.mp4"])
+    mistakes.add(views, scores, torch.tensor([0, 1]), ["videos/<i>\udcfc.mp4", "right.mp4"])
     for epoch, top1 in ((1, 40.0), (2, 70.0), (3, 60.0)):
         step = {"train/loss": 2.0 / epoch, "train/top1": top1, "lr": 0.1, "time/data": 0.1}
         step |= {"time/copy": 0.0, "time/compute": 0.3, "time/step": 0.4, "clips_per_s": 9.0}
@@ -112,7 +112,7 @@ def test_a_page_says_what_a_run_came_to_and_needs_nothing_else(tmp_path):
         *(run.name, f"{result['top1']:.1f} %", f"95 % interval {low:.1f} to {high:.1f} %"),
         *(result["protocol"], "i3d on demo, split 1, from scratch; 3 classes", *CLASSES),
         "the best epoch, 2, with 70.0 % of the validation videos right",
-        "videos/<i>ü.mp4",
+        "videos/<i>\\udcfc.mp4",
         f"{CLASSES[0]} taken for {CLASSES[1]} (80 %)",
         *("from 2026-01-02 10:11", "to 2026-01-02 11:12", "training steps 30 in 12 s"),
         *("waiting for data 25 % of the time", "speed 9.0 clips/s", torch.__version__),
@@ -128,7 +128,7 @@ def test_a_page_says_what_a_run_came_to_and_needs_nothing_else(tmp_path):
     # for those who do not see it
     assert page.all("html") == [{"lang": "en"}]
     assert [image["alt"] for image in page.all("img")] == [
-        "16 frames of videos/<i>ü.mp4, in the order of time"
+        "16 frames of videos/<i>\\udcfc.mp4, in the order of time"
     ]
     assert len(page.all("title")) >= 1 + len(page.all("svg"))
     assert all(a["role"] == "img" for a in page.all("svg"))

@@ -142,7 +142,8 @@ class ValidationFiles(Logger):
                     file = together.enter_context(whole(self.run_dir / name))
                     picture.save(file, "JPEG", quality=90)
             file = together.enter_context(whole(self.run_dir / "validation.json"))
-            file.write_text(json.dumps(validation, ensure_ascii=False) + "\n", encoding="utf-8")
+            # in ASCII: the path of a video may hold what no encoding has
+            file.write_text(json.dumps(validation) + "\n", encoding="utf-8")
 
 
 class CurvesPng(Logger):
