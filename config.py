@@ -807,6 +807,11 @@ MODALITIES: dict[tuple[str, ...], dict[str, Any]] = {
 }
 
 
+def recipe_data(recipe: str, dataset: str) -> str:
+    """What stands for the data set in the keys of recipes, by the value of --recipe."""
+    return LITTLE_DATA if recipe == "small" else dataset
+
+
 def recipe_key(arch: str, dataset: str, start: str) -> tuple[str, ...]:
     """The key in RECIPES of a run that starts from `start`: "scratch", "imagenet" or "kinetics".
 

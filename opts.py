@@ -345,8 +345,7 @@ def recipe_for(values: dict[str, Any]) -> tuple[tuple[str, ...], Recipe]:
     known = ARCHS[arch].modalities
     among = ", ".join(known)
     refuse(modality not in known, f"--modality {modality} is not for {arch}, but {among}")
-    on = config.LITTLE_DATA if values["recipe"] == "small" else dataset
-    run = (arch, on, config.start_of(pretrained))
+    run = (arch, config.recipe_data(values["recipe"], dataset), config.start_of(pretrained))
     return config.recipe_key(*run), config.find_recipe(*run, modality)
 
 

@@ -21,6 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("models", "pt_dataset", "utils")
 LONG = 60  # lines of a function
+# what only the page needs that a run leaves about itself; its steps need none of it
+AFTERWARDS = ("utils/report", "utils/live_page/run_files.py")
 DEMO = [
     *("--arch", "i3d", "--dataset", "demo", "--name", "path", "--no-visdom", "--device", "cpu"),
     *("--epochs", "2", "--workers", "0", "--batch-size", "32", "--clip-len", "8"),
@@ -114,7 +116,9 @@ def executed_lines(root: Path = ROOT) -> dict[Path, set[int]]:
 def path_of_training(root: Path = ROOT) -> list[Entered]:
     """The files that a training of the demo set enters, in the order of `product_files`."""
     executed = executed_lines(root)
-    found = (lines_entered(path, executed.get(path, set())) for path in product_files(root))
+    left_out = [root / name for name in AFTERWARDS]
+    files = [p for p in product_files(root) if not any(map(p.is_relative_to, left_out))]
+    found = (lines_entered(path, executed.get(path, set())) for path in files)
     return [entered for entered in found if entered]
 
 

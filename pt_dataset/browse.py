@@ -26,7 +26,6 @@ import numpy as np
 
 from config import (
     ARCHS,
-    LITTLE_DATA,
     Augmentation,
     Clip,
     Parser,
@@ -38,6 +37,7 @@ from config import (
     find_recipe,
     in_form,
     part,
+    recipe_data,
 )
 
 INCHES = 1.4  # a side of a picture
@@ -72,7 +72,7 @@ def chosen_recipe(args: dict) -> Recipe:
     modality = args.get("modality", "rgb")
     if modality not in ARCHS[args["arch"]].modalities:
         raise UserError(f"--modality {modality} is not for {args['arch']}")
-    dataset = LITTLE_DATA if args["recipe"] == "small" else args["dataset"]
+    dataset = recipe_data(args["recipe"], args["dataset"])
     recipe = find_recipe(args["arch"], dataset, "scratch", modality)
     typed = {name: value for name, value in args.items() if name in vars(recipe)}
     recipe = replace(recipe, **in_form(Recipe, typed))

@@ -148,12 +148,16 @@ def test_mistakes_watch_the_batches_and_change_nothing():
     mistakes = Mistakes(list("abc"))
     network = nn.Sequential(nn.Flatten(), nn.AvgPool1d(12))
     scored = list(score_batches(network, batches(logits, 2), CPU, view_batch=4))
-    seen = list(mistakes.watch(scored))
+    names = [f"v{i}.mp4" for i in range(7)]
+    seen = list(mistakes.watch(scored, names))
     assert all(a is b for a, b in zip(seen, scored, strict=True))
     best = torch.cat([batch.scores for batch in seen]).argmax(dim=1).numpy()
     expected = confusion_matrix(np.arange(7) % 3, best, 3)
     assert np.array_equal(mistakes.confusion, expected)
     assert len(mistakes.surest) == min(6, 7 - np.trace(expected))
+    for mistake in mistakes.surest:  # each has the name of its own video
+        number = names.index(mistake.name)
+        assert (mistake.label, mistake.predicted) == (number % 3, best[number])
 
 
 @pytest.mark.parametrize(
@@ -209,7 +213,7 @@ def test_an_evaluation_leaves_all_its_files(tmp_path):
     folder.mkdir()
     report_results(folder, scores_of(logits, LABELS, names, NAMES, **how), 0)
     assert {file.name for file in folder.iterdir()} == {
-        *("result.json", "predictions.json", "scores.npz"),
+        *("result.json", "predictions.json", "scores.npz", "report.html"),
         *("per_class.csv", "confusion.csv", "confusion.png"),
     }
     assert json.loads((folder / "result.json").read_text())["top1"] == 50
@@ -283,7 +287,7 @@ def test_no_old_result_stands_beside_the_scores_of_an_evaluation_that_was_killed
     monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         report_results(tmp_path, scores, 0)
-    assert not (tmp_path / "result.json").exists()
+    assert not [name for name in ("result.json", "report.html") if (tmp_path / name).exists()]
 
 
 def test_a_cell_is_as_dark_as_its_share_of_the_true_class(tmp_path, monkeypatch):

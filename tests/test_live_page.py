@@ -129,8 +129,8 @@ def browser(tmp_path):
     browser.quit()
 
 
-# of each window: title, place, names in the legend, titles of the axes, points of each curve, text
-# and the natural width of a picture
+# of each window: title, place, names in the legend, titles of the axes, points of each curve, text,
+# the natural width of a picture and what is above it, and how far the text goes to the side
 LOOK = """
 return [...document.querySelectorAll('.window')].map(pane => {
   const all = query => [...pane.querySelectorAll(query)];
@@ -144,6 +144,8 @@ return [...document.querySelectorAll('.window')].map(pane => {
     text: all('.content-text').map(entry => entry.innerText).join(),
     cells: all('.heatmaplayer image').length,
     picture: all('img').map(image => image.naturalWidth),
+    above: all('img').map(image => image.getBoundingClientRect().top - box.top),
+    sideways: all('.content-text').map(text => text.scrollWidth - text.clientWidth),
   };
 })
 """
@@ -186,6 +188,7 @@ def test_a_person_sees_the_run_grow_and_go_on(in_tiny_set, browser, servers):
         assert run.poll() is None
         first = points()
         wait_until(lambda: points()[0] > first[0], 60)  # the open page follows
+        assert re.search(r"time left\s+\d+(\.\d)? (s|min)\n", look(browser)["run"]["text"])
         assert run.wait(120) == 0
         steps = loggers.read_lines(folder / "steps.jsonl")
         wait_until(lambda: points() == [12, 6])
@@ -204,12 +207,16 @@ def test_a_person_sees_the_run_grow_and_go_on(in_tiny_set, browser, servers):
         for title in ("loss", "accuracy (%)", "learning rate", "seconds per step"):
             assert set(windows[title]["axes"]) == {"epoch", title}
         text = windows["run"]["text"]
-        assert re.search(r"arch\s+tsn", text) and re.search(r"epochs\s+6", text)
+        assert re.search(r"arch\s+tsn", text) and "time left" not in text
+        first, others = text.split("other options")
+        assert re.search(r"not as in the recipe\s.*epochs\s+6 \(recipe: \d+\)", first, re.DOTALL)
+        assert "\nepochs\t" not in others and windows["run"]["sideways"] == [0]
         assert re.search(r"train/loss\s+" + re.escape(f"{steps[-1]['train/loss']:.4g}"), text)
         assert windows["confusion (%)"]["cells"] == 1
         assert set(windows["confusion (%)"]["axes"]) == {"taken for", "class"}
         if (folder / "mistakes.jpg").exists():
             assert windows["mistakes"]["picture"] == [816]
+            assert windows["mistakes"]["above"][0] < 20  # the bar of the window alone
         boxes = [window["box"] for window in windows.values()]
         assert all(box[0] >= 0 and box[2] <= 1280 for box in boxes)
         assert all(apart(a, b) for i, a in enumerate(boxes) for b in boxes[:i])

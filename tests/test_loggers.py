@@ -18,7 +18,7 @@ from config import Curves, UserError
 from main import main
 from utils import build, curves, loggers
 from utils.live_page import replay
-from utils.mistakes import NUM_CLIPS, Mistakes
+from utils.mistakes import FILM_SIDE, NUM_CLIPS, Mistakes
 
 RUN = Path("saved_model/i3d_tiny_1")
 FP32 = ("--precision", "fp32")  # "auto" would compare precisions first
@@ -32,7 +32,7 @@ def validated(pairs, class_names=("a", "b", "c"), channels=3):
         scores[0, predicted] = score
         views = torch.full((1, 1, 5, 8, 8, channels), int(100 * score), dtype=torch.uint8)
         views += torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1)
-        mistakes.add(views, scores, torch.tensor([label]))
+        mistakes.add(views, scores, torch.tensor([label]), [f"videos/{label}.mp4"])
     return mistakes
 
 
@@ -43,16 +43,36 @@ def test_mistakes_count_every_video_and_keep_the_surest_errors():
     kept = [(m.label, m.predicted, round(m.score, 2)) for m in mistakes.surest]
     best = sorted(((0, 1, round(score, 2)) for _, _, score in errors), reverse=True)
     assert kept == [(2, 0, 0.9), *best][:NUM_CLIPS]
-    assert mistakes.surest[0].frames[:, 0, 0, 0].tolist() == [90, 91, 92, 94]  # spread over 5
+    assert mistakes.surest[0].frames[:, 0, 0, 0].tolist() == [90, 91, 92, 93, 94]  # all of 5
 
 
 @pytest.mark.parametrize("channels", [3, 2, 10])  # RGB, flow, a stack of five fields of flow
 def test_every_mistake_is_in_the_picture(channels):
     picture = np.asarray(validated([(0, 1, 0.4), (2, 1, 0.8)], channels=channels).picture())
     frames = {80, 81, 82, 84, 40, 41, 42, 44}  # the gray values of both, and nothing else
-    colors, counts = np.unique(picture[24:100].reshape(-1, 3), axis=0, return_counts=True)
+    colors, counts = np.unique(picture[40:130].reshape(-1, 3), axis=0, return_counts=True)
     large = {tuple(color) for color, count in zip(colors, counts, strict=True) if count > 5000}
     assert large == {(gray,) * 3 for gray in frames}
+
+
+def test_mistakes_name_their_files_and_move():
+    long = f"videos/{'x' * 300}/v_Biking_g01_c02.avi"
+    mistakes = validated([(0, 1, 0.4), (2, 1, 0.8)])
+    assert mistakes.facts() == [
+        {"path": f"videos/{label}.mp4", "class_name": name, "taken_for": "b", "score": score}
+        for label, name, score in ((2, "c", pytest.approx(0.8)), (0, "a", pytest.approx(0.4)))
+    ]
+    named = [mistakes.picture()]
+    mistakes.surest = [m._replace(name=long) for m in mistakes.surest]
+    named.append(mistakes.picture())
+    shown = [np.asarray(picture.convert("L"))[:36, :408] < 128 for picture in named]
+    lines = [[rows[:18].sum(), rows[18:].sum()] for rows in shown]  # dark pixels of both lines
+    assert lines[0][0] == lines[1][0] and 0 < lines[0][1] < lines[1][1]
+    assert not shown[1][:, -6:].any()  # the end of a long name fits
+    films = np.asarray(mistakes.films())
+    assert films.shape == (2 * FILM_SIDE, 5 * FILM_SIDE, 3)
+    middles = films[FILM_SIDE // 2 :: FILM_SIDE, FILM_SIDE // 2 :: FILM_SIDE, 0]
+    assert middles.tolist() == [[80, 81, 82, 83, 84], [40, 41, 42, 43, 44]]
 
 
 @pytest.mark.parametrize("is_main", [True, False])
@@ -132,7 +152,7 @@ def test_a_diverged_run_is_logged_to_the_end(tmp_path, fake):
     validation = {"epoch": 1, "step": 2, "val/loss": math.nan, "val/top1": 0.0}
     mistakes = Mistakes(["a", "b"])
     views = torch.zeros(1, 1, 2, 8, 8, 3, dtype=torch.uint8)
-    mistakes.add(views, torch.full((1, 2), math.nan), torch.tensor([1]))
+    mistakes.add(views, torch.full((1, 2), math.nan), torch.tensor([1]), ["v"])
     logger.log_epoch(validation, mistakes)
     logger.close()
     assert {"confusion (%)", "mistakes"} <= set(fake.windows)
@@ -239,6 +259,19 @@ def test_the_picture_has_room_for_any_number_of_windows(tmp_path):
         loggers.draw_curves(tmp_path / "curves.png", "run", [(metrics, 1.0)])
         rows = math.ceil((4 + count) / columns)
         assert Image.open(tmp_path / "curves.png").size == (550 * columns, 375 * rows)
+
+
+def test_the_first_of_the_best_epochs_is_marked(tmp_path, monkeypatch):
+    points = [({"train/loss": 1.0, "val/top1": top1}, i + 1) for i, top1 in enumerate((5, 9, 9))]
+    assert curves.best_epoch(points) == (2, 9)  # as the weights in best.pth are
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **how: drawn.append(figure))
+    loggers.draw_curves(tmp_path / "curves.png", "run", points)
+    loss, accuracy, *_ = drawn[0].axes
+    assert [line.get_xdata() for line in (loss.lines[-1], accuracy.lines[-2])] == [[2, 2]] * 2
+    assert accuracy.get_legend_handles_labels()[1][-1] == "best: 9.0 % after epoch 2"
+    loggers.draw_curves(tmp_path / "curves.png", "run", [({"train/loss": 1.0}, 0.5)])
+    assert len(drawn[1].axes[0].lines) == 1  # before a validation there is none
 
 
 def test_a_logger_that_is_not_wanted_is_not_imported(tmp_path):

@@ -50,7 +50,7 @@ def test_a_run_leaves_all_its_files(trained, capsys):
         *("options.json", "metrics.jsonl", "steps.jsonl", "log.txt", "curves.png", "last.pth"),
         *("best.pth", "predictions.json", "scores.npz", "result.json"),
         *("per_class.csv", "confusion.csv", "confusion.png"),
-        *("validation.json", "mistakes.jpg"),
+        *("validation.json", "mistakes.jpg", "mistakes_frames.jpg", "machine.json", "report.html"),
     }
     epochs, steps = lines("metrics.jsonl"), lines("steps.jsonl")
     assert [m["epoch"] for m in epochs] == [1, 2]

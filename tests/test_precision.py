@@ -77,9 +77,7 @@ def test_two_dimensional_convolutions_are_found_and_compared_too(monkeypatch):
     monkeypatch.setattr(
         F, "conv2d", lambda x, *how: in_float(x, *how) * (1 + (x.dtype.itemsize == 2))
     )
-    monkeypatch.setattr(
-        bf16_on_cpu, "_cpu_name", lambda: "another one"
-    )  # not the answer kept above
+    monkeypatch.setattr(bf16_on_cpu, "cpu_name", lambda: "another one")  # not the answer kept above
     assert wrong_layers(Flat(), CLIP) == ["conv2d of (2, 3, 256, 32) with (4, 3, 3, 3)"]
 
 

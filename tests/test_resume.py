@@ -252,7 +252,7 @@ def test_resume_auto_starts_a_run_that_has_no_checkpoint_yet(in_tiny_set):
     assert main.main([*RUN, "--name", "new", "--epochs", "1"]) == 0
     assert len(lines("new", "metrics.jsonl")) == 1
     assert main.main([*RUN, "--name", "new", "--epochs", "1"]) == 0
-    assert "all 1 epochs of this run are done" in "".join(lines("new", "log.txt"))
+    assert "all epochs of this run (--epochs 1) are done" in "".join(lines("new", "log.txt"))
 
 
 def test_a_list_that_has_changed_cannot_be_gone_on_with(in_tiny_set):

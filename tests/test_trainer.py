@@ -196,6 +196,26 @@ def test_averages_are_those_of_all_clips(batches):
     assert parts == pytest.approx(metrics["time/step"])
 
 
+@pytest.mark.parametrize(
+    "batch_size, log_every, logged",
+    [
+        (5, 1, [1, 2, 3]),
+        (7, 1, [1, 2]),  # of the third batch's one clip, 0 % or 100 % would say nothing
+        (4, 2, [2, 4]),
+        (3, 2, [2, 5]),  # the fifth step joins two others
+        (2, 3, [3, 8]),
+        (8, 10, [2]),  # fewer steps than that make an epoch
+    ],
+)
+def test_no_point_stands_for_a_few_clips(batches, batch_size, log_every, logged):
+    parts = split(*batches, batch_size)
+    trainer = make_trainer(make_net(), steps_per_epoch=len(parts))
+    points = list(trainer.steps(iter(parts), log_every))
+    assert [point["step"] for point in points if point] == logged
+    whole = trainer.end_epoch({"val/loss": 0.0})
+    assert whole["train/top1"] * 15 % 100 == pytest.approx(0)  # and the epoch counts all of them
+
+
 def test_the_memory_of_an_epoch_is_that_of_its_training(batches, monkeypatch):
     trainer = make_trainer(make_net())
     monkeypatch.setattr("utils.averages.peak_memory_gb", lambda device: 1.0)
@@ -239,10 +259,10 @@ def test_only_logging_steps_read_from_the_device(batches):
     trainer = make_trainer(model, ema=0.9, steps_per_epoch=5, **OFTEN_USED)
     found = []
     with Waits() as waits:
-        for metrics in trainer.steps(iter(split(*batches, batch_size=3)), log_every=3):
+        for metrics in trainer.steps(iter(split(*batches, batch_size=3)), log_every=2):
             found.append((len(waits.found) > 0, metrics is not None))
             waits.found.clear()
-    assert found == [(logs, logs) for logs in (False, False, True, False, True)]
+    assert found == [(logs, logs) for logs in (False, True, False, False, True)]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -298,7 +298,7 @@ def test_server_that_comes_back_empty_gets_the_whole_history(log_to):
     first = FakeVisdom()
     logger = log_to(first.port)
     logger.show("run", partial(panes.tables_pane, {"arch": "i3d"}))
-    logger.show("mistakes", partial(panes.picture_pane, b"jpeg"))
+    logger.show("mistakes", partial(panes.picture_pane, b"jpeg", 'v.mp4: "a" taken for b'))
     for step in range(5):
         logger.log({"train/loss": float(step), "lr": 0.1}, step)
     wait_until(lambda: len(first.curve("loss", "train")) == 5 and logger.said)
@@ -313,8 +313,9 @@ def test_server_that_comes_back_empty_gets_the_whole_history(log_to):
     wait_until(lambda: len(logger.said) == 3)
     second.stop()
     assert second.posts[1][0] == "/env/run"
-    source = second.windows["mistakes"]["data"][0]["content"]["src"]
-    assert base64.b64decode(source.removeprefix("data:image/jpeg;base64,")) == b"jpeg"
+    picture = second.windows["mistakes"]["data"][0]["content"]
+    found = re.search('src="data:image/jpeg;base64,(.*?)" alt="v.mp4: &quot;a&quot; taken', picture)
+    assert base64.b64decode(found[1]) == b"jpeg"
     assert logger.said[1].startswith("visdom: lost the server")
     assert logger.said[2] == "visdom: back, curves redrawn"
 

@@ -104,6 +104,14 @@ class Averages:
         self.total.over_clips += values
         self.recent.over_clips += values
 
+    def enough_clips(self, steps: int) -> bool:
+        """Do the recent steps have more than half of the clips that so many steps usually have?
+
+        The last batch of an epoch may be of two clips, and bad videos leave batches without any.
+        """
+        usual = self.total.counts["clips"] / self.total.counts["steps"]
+        return 2 * self.recent.counts["clips"] > steps * usual
+
     def metrics(self, sums: Sums) -> dict[str, float]:
         """Means over clips, times in seconds a step. Waits for the device and all processes."""
         clips, steps, data_time, copy_time, seconds = sums.counts.values()

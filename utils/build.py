@@ -255,9 +255,10 @@ def score(
         average=evaluation.average,
         view_batch=view_batch(run),
     )
+    names = [video.path for video in videos]
     return score_videos(
-        mistakes.watch(scored) if mistakes else scored,
-        names=[video.path for video in videos],
+        mistakes.watch(scored, names) if mistakes else scored,
+        names=names,
         class_names=run.lists.class_names,
         average=evaluation.average,
         protocol=full_protocol(run, evaluation, source),

@@ -224,6 +224,33 @@ def compare_runs(a: Scores, b: Scores, groups: list[str] | None) -> Comparison:
     return Comparison(top1, 100 * gain.mean(), interval, only_a, only_b, exact_p(sums))
 
 
+def compare_sides(
+    a: Scores, b: Scores, name_a: str, name_b: str, regex: re.Pattern[str] | None
+) -> tuple[Comparison, str]:
+    """Two runs on the same videos, in whatever order, and the test behind it in words.
+
+    Raises:
+        UserError: they are not of the same videos, or the groups cannot be found or are only one.
+    """
+    b = aligned(a, b, name_a, name_b)
+    groups = find_groups(a.names, regex)
+    if regex and groups is None:
+        raise UserError(f"--group-regex {regex.pattern} finds nothing in '{a.names[0]}'")
+    num_groups = len(set(groups or a.names))
+    if num_groups < 2:
+        raise UserError(f"the {len(a.names)} videos are one group, which has no spread")
+    test = f"exact p over {num_groups} groups" if groups else "McNemar's exact p"
+    return compare_runs(a, b, groups), test
+
+
+def group_regex(text: str | None) -> re.Pattern[str] | None:
+    """What --group-regex gives."""
+    try:
+        return re.compile(text) if text else None
+    except re.error as error:
+        raise UserError(f"--group-regex is no regular expression: {error}") from None
+
+
 def conclusion(found: Comparison, name_a: str, name_b: str) -> str:
     """One sentence; interval and test always agree, see `matching_interval`."""
     if found.p >= LEVEL:
@@ -259,27 +286,16 @@ def main(argv: list[str] | None = None) -> None:
     # here, since --help need not wait for torch
     from utils.results import levels_in_words, summarize_scores
 
-    try:
-        regex = re.compile(args.group_regex) if args.group_regex else None
-    except re.error as error:
-        raise UserError(f"--group-regex is no regular expression: {error}") from None
+    regex = group_regex(args.group_regex)
     sides = ([args.first, *args.others], args.to) if args.to else ([args.first], args.others)
     a, b = map(load_side, sides)
     name_a, name_b = (" + ".join(map(str, side)) for side in sides)
-    b = aligned(a, b, name_a, name_b)
-    groups = find_groups(a.names, regex)
-    if regex and groups is None:
-        raise UserError(f"--group-regex {regex.pattern} finds nothing in '{a.names[0]}'")
-    num_groups = len(set(groups or a.names))
-    if num_groups < 2:
-        raise UserError(f"the {len(a.names)} videos are one group, which has no spread")
-    found = compare_runs(a, b, groups)
+    found, test = compare_sides(a, b, name_a, name_b, regex)
     print(f"A: {name_a}: top-1 {found.top1[0]:.1f} %; {a.protocol}")
     print(f"B: {name_b}: top-1 {found.top1[1]:.1f} %; {b.protocol}")
     print(f"for comparison: {levels_in_words(summarize_scores(a))}")
     low, high = found.interval
     print(f"B - A: {found.difference:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}")
-    test = f"exact p over {num_groups} groups" if groups else "McNemar's exact p"
     print(
         f"only A right {found.only_a}, only B right {found.only_b} of {len(a.names)} videos: "
         f"{test} = {found.p:.2g}"

@@ -87,6 +87,13 @@ def windows(names: Iterable[str]) -> dict[str, dict[str, Curve]]:
     return placed
 
 
+def best_epoch(points: Iterable[tuple[dict, float]]) -> tuple[float, float] | None:
+    """The epoch of the best validation and its top-1: the first of several, as best.pth keeps."""
+    found = [(epoch, values.get("val/top1")) for values, epoch in points]
+    found = [(epoch, top1) for epoch, top1 in found if top1 is not None]
+    return max(found, key=lambda one: one[1], default=None)
+
+
 def _part(name: str) -> Curve | None:
     prefix, slash, _ = name.partition("/")
     return PARTS.get(prefix) if slash else None

@@ -4,11 +4,12 @@ All of them get the same dictionaries. The loggers that need a package of their 
 utils/live_page/logger.py, utils/options/tensorboard.py; utils/build.py knows them by name.
 """
 
+import contextlib
 import json
 import logging
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from config import Terminal, UserError, first_misfit, misfit, refuse, whole
 from utils import curves, distributed
 from utils.mistakes import Mistakes
 
+PICTURES = "mistakes.jpg", "mistakes_frames.jpg"  # for a look at them, and for moving pictures
 Metrics = dict[str, Any]  # numbers, which may be infinite, text, or None
 log = logging.getLogger("video")
 
@@ -115,29 +117,33 @@ def _line(metrics: Metrics) -> str:
 
 
 class ValidationFiles(Logger):
-    """validation.json and mistakes.jpg in the run folder: the newest validation, looked into."""
+    """In the run folder the newest validation, looked into: its numbers and mistakes."""
 
     def __init__(self, run_dir: Path, epoch: int):
         """`epoch`: epochs that are done; a validation after more of them goes: it is done again."""
         self.run_dir = run_dir
         if read_validation(run_dir).get("epoch", 0) > epoch:
-            (run_dir / "validation.json").unlink()
-            (run_dir / "mistakes.jpg").unlink(missing_ok=True)
+            for name in ("validation.json", *PICTURES):
+                (run_dir / name).unlink(missing_ok=True)
 
     def log_epoch(self, metrics: Metrics, mistakes: Mistakes) -> None:
-        if mistakes.surest:
-            with whole(self.run_dir / "mistakes.jpg") as temporary:
-                mistakes.picture().save(temporary, "JPEG", quality=90)
-        else:
-            (self.run_dir / "mistakes.jpg").unlink(missing_ok=True)
         validation = {
             "epoch": metrics["epoch"],
             "class_names": mistakes.class_names,
-            "confusion": mistakes.confusion.tolist(),  # a row of counts for each true class
+            "confusion": mistakes.confusion.tolist(),
+            "mistakes": mistakes.facts(),
         }
-        with whole(self.run_dir / "validation.json") as temporary:
-            text = json.dumps(validation, ensure_ascii=False) + "\n"
-            temporary.write_text(text, encoding="utf-8")
+        for name in () if mistakes.surest else PICTURES:
+            (self.run_dir / name).unlink(missing_ok=True)
+        with contextlib.ExitStack() as together:
+            if mistakes.surest:
+                pictures = mistakes.picture(), mistakes.films()
+                for name, picture in zip(PICTURES, pictures, strict=True):
+                    file = together.enter_context(whole(self.run_dir / name))
+                    picture.save(file, "JPEG", quality=90)
+            file = together.enter_context(whole(self.run_dir / "validation.json"))
+            # in ASCII: the path of a video may hold what no encoding has
+            file.write_text(json.dumps(validation) + "\n", encoding="utf-8")
 
 
 class CurvesPng(Logger):
@@ -155,7 +161,7 @@ class CurvesPng(Logger):
 
 
 def draw_curves(path: Path, title: str, points: list[tuple[Metrics, float]]) -> None:
-    """A PNG of all windows, in two columns or, from nine windows on, in more."""
+    """A PNG of all windows, in two columns or, from nine on, in more; the best epoch is marked."""
     from matplotlib.figure import Figure  # takes half a second
 
     lines: dict[str, tuple[list[float], list[float]]] = {}  # name: epochs, values
@@ -165,7 +171,7 @@ def draw_curves(path: Path, title: str, points: list[tuple[Metrics, float]]) -> 
                 epochs, values = lines.setdefault(name, ([], []))
                 epochs.append(epoch)
                 values.append(value)
-    windows = curves.windows(lines)
+    windows, best = curves.windows(lines), curves.best_epoch(points)
     columns = max(2, math.isqrt(len(windows)))
     rows = math.ceil(len(windows) / columns)
     figure = Figure(figsize=(5.5 * columns, 3.75 * rows), layout="constrained")
@@ -174,6 +180,11 @@ def draw_curves(path: Path, title: str, points: list[tuple[Metrics, float]]) -> 
         for name, (label, color, dash) in drawn.items():
             style = {"solid": "-", "dot": ":"}[dash]
             axes.plot(*lines[name], style, color=color, label=label, marker=".", ms=4)
+        if best and drawn:
+            axes.axvline(best[0], color="0.6", lw=1, ls="--", zorder=0)
+        if best and "val/top1" in drawn:
+            label = f"best: {best[1]:.1f} % after epoch {best[0]:g}"
+            axes.plot(*best, "o", color=curves.ORANGE, mfc="none", ms=9, label=label)
         axes.set(title=window, xlabel="epoch")
         axes.grid(alpha=0.3)
         if axes.lines:
@@ -268,9 +279,20 @@ def read_validation(run_dir: Path) -> dict[str, Any]:
 
 
 @dataclass
+class KnownMistake:
+    """A video that was taken for another class."""
+
+    path: str
+    class_name: str
+    taken_for: str
+    score: float  # of the wrong class, between 0 and 1
+
+
+@dataclass
 class Validation:
     """The content of validation.json."""
 
     epoch: int
     class_names: list[str]
     confusion: list[list[int]]  # a row of counts for each true class
+    mistakes: list[KnownMistake] = field(default_factory=list)  # not in older files

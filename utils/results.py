@@ -62,7 +62,7 @@ def describe(result: Result) -> str:
     return (
         f"top-1 {result['top1']:.1f} % (95 %: {low:.1f} to {high:.1f}{levels}){top5}, "
         f"mean class accuracy {result['mean_class_accuracy']:.1f} % "
-        f"on {result['num_videos']} videos{skipped}; {result['protocol']}"
+        f"on {plural(result['num_videos'], 'video')}{skipped}; {result['protocol']}"
     )
 
 
@@ -103,11 +103,24 @@ def plural(count: int, unit: str) -> str:
     return " ".join([str(count), noun if count == 1 else noun + "s", *rest])
 
 
+def duration(hours: float) -> str:
+    minutes = 60 * hours
+    if minutes < 1:
+        return f"{60 * minutes:.0f} s"
+    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min"
+
+
 def report_results(folder: Path, scores: Scores, num_trained_on: int | None) -> None:
-    """Says what an evaluation comes to, then writes it: a full disk takes no number away."""
+    """Says what an evaluation comes to, then writes it: a full disk takes no number away.
+
+    Last comes the page that shows it, with all else that the folder has.
+    """
     result = summarize_scores(scores, num_trained_on)
     log.info(describe(result))
     write_results(folder, scores, result)
+    from utils.report.page import write_report  # its numbers are safe by now
+
+    log.info(f"report: {write_report(folder)}")
 
 
 def write_results(folder: Path, scores: Scores, result: Result) -> None:
@@ -120,8 +133,9 @@ def write_results(folder: Path, scores: Scores, result: Result) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished_") as temporary:
             write_files(Path(temporary), scores, result)
-            # an old one goes first, a new one comes last: it never stands beside other scores
-            (folder / "result.json").unlink(missing_ok=True)
+            # old ones go first, new ones come last: they never stand beside other scores
+            for name in ("result.json", "report.html"):
+                (folder / name).unlink(missing_ok=True)
             written = Path(temporary).iterdir()
             for path in sorted(written, key=lambda path: path.name == "result.json"):
                 path.replace(folder / path.name)

@@ -352,7 +352,7 @@ def read_lists(
 
 
 def start_run_folder(run: Run) -> None:
-    """Makes the folder and writes the options there; from here on log.txt keeps the run's lines."""
+    """Makes the folder, which from here on keeps options, machine and the lines of the run."""
     if not distributed.is_main():
         return
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -361,6 +361,9 @@ def start_run_folder(run: Run) -> None:
     with whole(run.folder / "options.json") as temporary:
         text = json.dumps(run.opts.values(), indent=1, default=str)
         temporary.write_text(text + "\n", encoding="utf-8")
+    from utils.report.machine import write_machine
+
+    write_machine(run.folder, run.device, run.precision)
     set_up_console(run.folder)
 
 

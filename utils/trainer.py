@@ -115,8 +115,8 @@ class Trainer:
             batches: those of the epoch from number `done` on.
 
         Yields:
-            Every `log_every` steps the averages since the last time, with "step", steps of the run,
-            and "epoch", such as 2.25; after the other steps None.
+            Every `log_every` steps and after the epoch's last one the averages since the last time,
+            with "step", steps of the run, and "epoch", such as 2.25; after the other steps None.
 
         Raises:
             NonFiniteLoss
@@ -131,9 +131,10 @@ class Trainer:
         with closing(shared), bar:
             for waited, (clips, labels, *_) in timed(bar):
                 lr = self.train_batch(clips, labels, waited)
-                metrics, last = None, self.done == num_steps
-                # without clips, if all their videos were bad, there is nothing to average
-                if (self.done % log_every == 0 or last) and self.averages.recent.counts["clips"]:
+                metrics, left = None, num_steps - self.done
+                # a rest of fewer steps joins the last ones, or its average would jump about
+                due = left == 0 or (self.done % log_every == 0 and left >= log_every)
+                if due and self.averages.enough_clips(min(log_every, num_steps)):
                     metrics = self.read(self.averages.recent) | {"lr": lr}
                     loss, top1 = metrics["train/loss"], metrics["train/top1"]
                     bar.set_postfix(loss=f"{loss:.3f}", top1=f"{top1:.1f}")

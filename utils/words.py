@@ -14,6 +14,7 @@ from pt_dataset.sampling import is_short
 from pt_dataset.video_list import Video
 from pt_dataset.video_lists import VideoLists
 from utils import distributed
+from utils.results import duration, plural
 from utils.run import Run, recipe_preprocessing, share_size
 from utils.trainer import NonFiniteLoss, Trainer
 
@@ -35,7 +36,8 @@ def run_in_words(run: Run, trainer: Trainer) -> list[str]:
         f"{run.start.origin or opts.pretrained or 'from an unknown start'}; "
         f"{opts.dataset}: {len(lists.train)} training and {len(lists.test)} test videos in "
         f"{len(lists.class_names)} classes (chance {100 / len(lists.class_names):.1f} %); "
-        f"{opts.epochs} epochs of {trainer.steps_per_epoch} steps of {opts.batch_size} clips "
+        f"{plural(opts.epochs, 'epoch')} of {plural(trainer.steps_per_epoch, 'step')} of "
+        f"{plural(opts.batch_size, 'clip')} "
         f"on {run.device.type} in {run.precision}"
     ]
     if distributed.world_size() > 1:
@@ -45,15 +47,14 @@ def run_in_words(run: Run, trainer: Trainer) -> list[str]:
             f"most and batch norm's statistics {norm}"
         )
     if opts.val_groups:
-        lines.append(f"validation: {len(lists.validation)} videos, {lists.chosen_on}")
+        lines.append(f"validation: {plural(len(lists.validation), 'video')}, {lists.chosen_on}")
     if "scaled" in opts.sources["lr"]:
-        lines.append(
-            f"learning rate: {opts.lr:g} for {opts.batch_size} clips ({opts.sources['lr']})"
-        )
+        clips = plural(opts.batch_size, "clip")
+        lines.append(f"learning rate: {opts.lr:g} for {clips} ({opts.sources['lr']})")
     if trainer.micro_batch < share_size(opts):
         lines.append(
-            f"micro-batches of {trainer.micro_batch} clips at most: gradients are those of "
-            f"{opts.batch_size}, batch norm's statistics those of {trainer.micro_batch}"
+            f"micro-batches of {plural(trainer.micro_batch, 'clip')} at most: gradients are those "
+            f"of {opts.batch_size}, batch norm's statistics those of {trainer.micro_batch}"
         )
     if run.frozen:
         trained = sum(p.numel() for p in trainer.parameters) / 1e6
@@ -159,10 +160,6 @@ def epoch_in_words(
         + (f", {duration(hours_left)} left" if hours_left > 0 else "")
     )
     return [line] + ([f"to wait less for data: {advice}"] if waiting > MUCH_WAITING else [])
-
-
-def duration(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
 
 
 def source_in_words(run: Run, state: dict[str, Any]) -> str:

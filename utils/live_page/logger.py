@@ -1,6 +1,7 @@
 """The live page as a logger."""
 
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,9 +9,10 @@ from pathlib import Path
 from utils.curves import CONFUSION, MISTAKES, RUN
 from utils.live_page.page import Page
 from utils.live_page.panes import confusion_pane, picture_pane, tables_pane, text_pane
-from utils.live_page.run_files import Folder, read_options, step_names
+from utils.live_page.run_files import Folder, differing_options, read_options, step_names
 from utils.loggers import Logger, history, read_validation
 from utils.mistakes import Mistakes
+from utils.results import duration
 
 Say = Callable[[str], None]
 log = logging.getLogger("video")
@@ -26,6 +28,7 @@ class Visdom(Logger):
         self.run_dir = run_dir
         self.newest: dict = {"epoch": 0, "step": 0}  # these two on top
         self.options = read_options(run_dir)
+        self.usual = {name: usual for name, _, usual in differing_options(run_dir)}
         self.step_names = step_names(run_dir)
         self.folder = Folder.of(run_dir)
         where = {"env_path": run_dir.parent / ".visdom", "folder": self.folder}
@@ -33,6 +36,8 @@ class Visdom(Logger):
         for metrics, epoch in history(run_dir):
             self.page.log(metrics, epoch)
             self.newest |= metrics
+        done = max((epoch for _, epoch in history(run_dir)), default=0)
+        self.began, self.time_left = (time.monotonic(), done), ""
         self._show_numbers()
         self._show_validation()
 
@@ -48,11 +53,17 @@ class Visdom(Logger):
     def _add(self, metrics: dict, epoch: float) -> None:
         self.page.log(metrics, epoch)
         self.newest |= metrics
+        (began, first), left = self.began, self.options.get("epochs", 0) - epoch
+        self.time_left = ""
+        if first < epoch and left > 0:  # at the pace of this process, validations included
+            hours = (time.monotonic() - began) / 3600
+            self.time_left = duration(left * hours / (epoch - first))
         self._show_numbers()
 
     def _show_numbers(self) -> None:
         # a copy: the page's thread reads it later
-        tables = self.newest.copy(), self.options
+        left = {"time left": self.time_left} if self.time_left else {}
+        tables = left | self.newest, self.options, self.usual
         self.page.show(RUN, partial(tables_pane, *tables, folder=self.folder))
 
     def _show_validation(self) -> None:
@@ -61,8 +72,14 @@ class Visdom(Logger):
         if validation:
             counts, class_names = validation["confusion"], validation["class_names"]
             self.page.show(CONFUSION, partial(confusion_pane, counts, class_names))
-            there = partial(picture_pane, picture.read_bytes()) if picture.exists() else None
-            self.page.show(MISTAKES, there or partial(text_pane, "none"))
+            there = partial(text_pane, "none")
+            if picture.exists():
+                words = "; ".join(
+                    f"{one['path']}: {one['class_name']}, taken for {one['taken_for']}"
+                    for one in validation.get("mistakes", [])
+                )
+                there = partial(picture_pane, picture.read_bytes(), words)
+            self.page.show(MISTAKES, there)
 
     def close(self) -> None:
         self.page.close()

@@ -28,7 +28,7 @@ from utils.live_page.panes import curves_pane, folder_of, trace
 from utils.live_page.run_files import Folder
 
 SIZE = {"width": 405, "height": 260}  # pixels; two rows of three fit a screen of 1280 x 800
-LARGE = {"width": 820, "height": 400}  # two columns, for the picture of utils.mistakes
+LARGE = {"width": 820, "height": 460}  # two columns, for the picture of utils.mistakes
 
 PERIOD = 1.0  # seconds between two looks for news
 STARTING = 0.25  # the same, while a server comes up

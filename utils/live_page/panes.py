@@ -8,7 +8,7 @@ import math
 import re
 
 from utils.curves import BLUE, Curve
-from utils.live_page.run_files import Folder, readable
+from utils.live_page.run_files import Folder, as_typed, readable
 
 FROM_ZERO = ("learning rate", "seconds per step")  # or plotly draws a constant 0.01 on -1 ... 1
 # in the right margin, or it hides the legend; without two that only select points
@@ -68,11 +68,30 @@ def text_pane(line: str) -> dict:
     return _html_pane(html.escape(line))
 
 
-def tables_pane(*tables: dict, folder: Folder | None = None) -> dict:
-    """Tables of names and values side by side, and hidden among them whose they are."""
-    # no wrap, or a long value in the second table would push it below the first
-    content, mark = "".join(map(_html_table, tables)), html.escape(json.dumps(folder))
-    return _html_pane(f'<div style="white-space: nowrap" data-folder="{mark}">{content}</div>')
+def tables_pane(
+    numbers: dict,
+    options: dict | None = None,
+    usual: dict | None = None,
+    folder: Folder | None = None,
+) -> dict:
+    """Numbers, beside them options, and hidden among them whose they are.
+
+    Args:
+        usual: the values in the recipe of those options that differ from it, which come first.
+    """
+    options, usual = options or {}, usual or {}
+    differing = {
+        name: f"{as_typed(options.get(name))} (recipe: {as_typed(value)})"
+        for name, value in usual.items()
+    }
+    rest = {name: value for name, value in options.items() if name not in usual}
+    beside = _html_table(differing, "not as in the recipe") + _html_table(rest, "other options")
+    mark = html.escape(json.dumps(folder))
+    return _html_pane(
+        f'<div style="display: flex; font-size: 12px; line-height: 1.3" data-folder="{mark}">'
+        # what is too long breaks in the second column alone
+        f'<div>{_html_table(numbers)}</div><div style="flex: 1">{beside}</div></div>'
+    )
 
 
 def folder_of(window: dict) -> Folder | None:
@@ -88,21 +107,27 @@ def _html_pane(content: str) -> dict:
     return {"data": [{"type": "text", "content": content}]}
 
 
-def _html_table(values: dict) -> str:
+def _html_table(values: dict, title: str = "") -> str:
+    if not values:
+        return ""
     # names and values are text, whatever they look like
-    cell = '<td style="padding: 0 0 0 8px">'
+    name, value = (f'<td style="padding: 0 0 0 6px; {s}">' for s in ("", "overflow-wrap: anywhere"))
     rows = "".join(
-        f"<tr>{cell}{html.escape(name)}</td>{cell}<b>{html.escape(readable(value))}</b></td></tr>"
-        for name, value in values.items()
+        f"<tr>{name}{html.escape(key)}</td>{value}<b>{html.escape(readable(one))}</b></td></tr>"
+        for key, one in values.items()
     )
-    style = "display: inline-block; vertical-align: top; font-size: 12px; line-height: 1.3"
-    return f'<table style="{style}">{rows}</table>'
+    head = f'<tr><td colspan="2" style="padding: 2px 0 0 6px; color: #777">{title}</td></tr>'
+    return f'<table style="vertical-align: top">{head if title else ""}{rows}</table>'
 
 
-def picture_pane(jpeg: bytes) -> dict:
-    """A picture in its own size."""
+def picture_pane(jpeg: bytes, words: str) -> dict:
+    """A picture as wide as the window, with words for those who cannot see it.
+
+    As HTML, since visdom's own window of a picture leaves a band free above it.
+    """
     source = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
-    return {"data": [{"type": "image", "content": {"src": source}}]}
+    style = "display: block; width: 100%"
+    return _html_pane(f'<img src="{source}" alt="{html.escape(words)}" style="{style}">')
 
 
 def confusion_pane(counts: list[list[int]], class_names: list[str]) -> dict:

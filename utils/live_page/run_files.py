@@ -1,10 +1,22 @@
-"""What a run has written, for a page or TensorBoard that goes on with it."""
+"""What a run has written, for a page, a report, or TensorBoard that goes on with it."""
 
 import json
 import socket
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from config import (
+    Loading,
+    Machine,
+    Recipe,
+    UserError,
+    find_recipe,
+    in_form,
+    recipe_data,
+    refuse,
+    start_of,
+)
 from utils.loggers import read_lines
 
 
@@ -32,14 +44,62 @@ def step_names(run_dir: Path) -> set[str]:
 
 def read_options(run_dir: Path) -> dict[str, Any]:
     """The options of a run that have a value."""
-    text = (run_dir / "options.json").read_text(encoding="utf-8")
-    return {name: value for name, value in json.loads(text).items() if value not in (None, {})}
+    found = _options(run_dir).items()
+    return {name: value for name, value in found if value not in (None, {})}
+
+
+def _options(run_dir: Path) -> dict[str, Any]:
+    path = run_dir / "options.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # of text or of JSON
+        raise UserError(f"{path} cannot be read: {error}") from None
+    refuse(not isinstance(found, dict), f"{path} does not hold the options of a run")
+    return found
+
+
+class Differing(NamedTuple):
+    """An option that a run has otherwise than its recipe."""
+
+    name: str
+    value: Any
+    usual: Any  # of the recipe, or the default where no recipe has one
+
+
+def differing_options(run_dir: Path) -> list[Differing]:
+    """Those that change a result, or how it is computed, in the order of --help.
+
+    Raises:
+        UserError: the file cannot be read, or there is no recipe for the run.
+    """
+    options = in_form(Recipe, _options(run_dir))
+    if "arch" not in options:
+        return []
+    start = start_of(options.get("pretrained"))
+    dataset = recipe_data(options.get("recipe", "paper"), options["dataset"])
+    recipe = find_recipe(options["arch"], dataset, start, options["modality"])
+    usual = {
+        f.name: getattr(recipe, f.name, f.default)
+        for kind in (Recipe, Machine, Loading)
+        for f in fields(kind)
+        # what a resumed run has anew is a matter of the machine
+        if "help" in f.metadata and f.metadata.get("resumed") != "own"
+    }
+    arch_args = options.get("arch_args", {})
+    usual |= dict.fromkeys(arch_args) | recipe.arch_args
+    known = {name: value for name, value in (options | arch_args).items() if name in usual}
+    return [Differing(n, v, usual[n]) for n, v in known.items() if v != usual[n]]
+
+
+def as_typed(value: object) -> str:
+    """An option; what has no value is `none`."""
+    return "none" if value in (None, [], (), {}) else readable(value)
 
 
 def readable(value: object) -> str:
     """Four digits of a number; the values of a list without brackets."""
     if value is None:  # JSON has no word for infinity
         return "no number"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return " ".join(map(readable, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import platform
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
+
+from utils.report.machine import cpu_name
 
 # relative error of a gradient: bfloat16 keeps 8 bits, so 4e-3 is usual, and a fault is 1 or inf
 TOLERANCE = 2e-2
@@ -27,7 +28,7 @@ def wrong_layers(model: nn.Module, clip_shape: tuple[int, ...]) -> list[str]:
     right, so the network's own shapes are tried, and the answer is kept in the user's cache folder.
     """
     convs = convolution_shapes(model, clip_shape)
-    machine = (platform.machine(), _cpu_name(), torch.__version__, torch.get_num_threads())
+    machine = (platform.machine(), cpu_name(), torch.__version__, torch.get_num_threads())
     name = f"bf16_{hashlib.sha256(repr((machine, convs)).encode()).hexdigest()[:16]}.json"
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = caches / "video_classification_pytorch" / name
@@ -99,13 +100,3 @@ def _gradients(function: str, x: torch.Tensor, weight: torch.Tensor, *how) -> li
     ramp = torch.linspace(-1, 1, out.shape[1], dtype=out.dtype)
     loss = (out * ramp.view(1, -1, *[1] * (out.dim() - 2))).sum()
     return [gradient.float() for gradient in torch.autograd.grad(loss, (x, weight))]
-
-
-def _cpu_name() -> str:
-    try:
-        found = re.search(
-            r"^model name\s*:(.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE
-        )
-        return found[1].strip() if found else ""
-    except OSError:
-        return platform.processor()

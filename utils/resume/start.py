@@ -148,7 +148,7 @@ def resumed_in_words(run: Run, trainer: Trainer) -> list[str]:
             f"{trainer.epoch + 1}"
         )
     elif trainer.epoch >= opts.epochs:
-        line = f"all {opts.epochs} epochs of this run are done; --epochs N goes on"
+        line = f"all epochs of this run (--epochs {opts.epochs}) are done; --epochs N goes on"
     lines = [line] + [
         f"from here on {name} is {new}, not {old}" for name, (old, new) in opts.changed.items()
     ]
