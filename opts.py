@@ -30,9 +30,7 @@ class Experiment:
 
     arch: str = option(help="architecture", choices=ARCHS, also_with=USES)
     dataset: str = fixed(help="a folder of --data-root; 'demo' writes itself", metavar="NAME")
-    recipe: str = fixed(
-        "paper", "small: for a few hundred videos, on any machine", choices=("paper", "small")
-    )
+    recipe: str = fixed("paper", "small: for a few hundred videos", choices=("paper", "small"))
     split: int = fixed(1, "which lists: trainlist0N.json, testlist0N.json", low=1, high=99)
     splits: tuple[int, ...] = own((), "train or --evaluate each, and give the mean", low=1, high=99)
     val_groups: int = fixed(
@@ -58,8 +56,7 @@ class Start:
     list_weights: bool = action_option(False, "print the public weights")
     resume: str | None = own(
         None,
-        "last.pth or best.pth of a run, or its folder, to go on or to evaluate; auto: go on with "
-        "the run of this name, or start it",
+        "a run's folder, last.pth or best.pth; auto: go on with the run of this name, or start it",
         metavar="CHECKPOINT",
         also_with=USES,
     )
@@ -101,14 +98,9 @@ class Use:
     )
     out: str = predicting("predictions", "folder of predictions.csv, a row a video", metavar="DIR")
     sliding_window: float | None = predicting(
-        None,
-        "predict each window of a long video, and draw timeline_NAME.png",
-        low=0.01,
-        metavar="SECONDS",
+        None, "predict each window, and draw timeline_NAME.png", low=0.01, metavar="SECONDS"
     )
-    annotate: str | None = predicting(
-        None, "write the video with its labels burnt in", metavar="OUT.mp4"
-    )
+    annotate: str | None = predicting(None, "the video, its labels burnt in", metavar="OUT.mp4")
     heatmap: str | None = predicting(
         None, "draw where it sees the best class, or CLASS", nargs="?", const="", metavar="CLASS"
     )
@@ -417,14 +409,12 @@ def config_table(opts: Options) -> str:
 
     First come those that differ from the recipe, or where it has none, from their defaults.
     """
-    recipe, values = recipe_for(vars(opts))[1], opts.values()
+    recipe, values = recipe_for(vars(opts))[1], sorted(opts.values().items())
     usual = DEFAULTS | vars(recipe) | recipe.arch_args
-    names = [name for name in sorted(values) if name not in ACTIONS]
-    first = [n for n in names if values[n] != usual.get(n) and opts.sources[n] != "default"]
-    rest = sorted(values.keys() - set(first))
-    widths = [max(map(len, texts)) for texts in (values, map(str, values.values()))]
-
-    def line(name: str) -> str:
-        return f"{name:{widths[0]}}  {str(values[name]):{widths[1]}}  {opts.sources[name]}"
-
-    return "\n\n".join("\n".join(map(line, block)) for block in (first, rest))
+    widths = [max(len(str(pair[i])) for pair in values) for i in range(2)]
+    blocks: tuple[list[str], list[str]] = [], []
+    for name, value in values:
+        source = opts.sources[name]
+        as_usual = name in ACTIONS or source == "default" or value == usual.get(name)
+        blocks[as_usual].append(f"{name:{widths[0]}}  {str(value):{widths[1]}}  {source}")
+    return "\n\n".join(map("\n".join, blocks))
