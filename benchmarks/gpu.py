@@ -275,7 +275,11 @@ def training(name: str, opts: argparse.Namespace) -> list[dict]:
         for label in opts.ways:
 
             def measure(label=label, size=size) -> dict:
-                seconds = seconds_of(step_of(name, WAYS[label], size, opts), opts.steps, opts)
+                step = step_of(name, WAYS[label], size, opts)
+                step()  # its memory holds what kernels were tried with, too
+                if opts.device.type == "cuda":
+                    torch.cuda.reset_peak_memory_stats()
+                seconds = seconds_of(step, opts.steps, opts)
                 rate = size / seconds
                 return {
                     "clips_per_s": rate,
