@@ -39,7 +39,9 @@ from benchmarks import results
 # what only reads files or shows curves, and may be missing
 OPTIONAL = ("tqdm", "matplotlib", "cv2", "simplejpeg", "av", "visdom", "pytest")
 BROKEN_CUDNN = range(90800, 91500)  # bfloat16 conv3d is wrong or slow: pytorch/pytorch#163539
+PATIENCE = 3  # seconds from the request to end to the end
 AT_ONCE = 5  # processes that only have to be right
+FOUND = "found: "  # before what a check has found
 TAIL = 3000  # characters of what a failed check printed
 
 
@@ -538,17 +540,22 @@ def row_of(name: str, folder: Path, ends: float, tiny: bool) -> dict:
     if limit <= 1:
         return {"check": name, "result": "not run", "found": "no time was left"}
     place.mkdir()
-    command = [sys.executable, __file__, name, str(place), *["--tiny"] * tiny]
     log = place / "log.txt"
     with log.open("w") as output:
         # a group of its own: its loader's processes end with it
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True
+            command_for(name, place, tiny),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            start_new_session=True,
         )
         try:
             status = process.wait(limit)
         except subprocess.TimeoutExpired:
             status = None
+            os.killpg(process.pid, signal.SIGTERM)  # torchrun ends its processes, of other groups
+            time.sleep(PATIENCE)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -571,7 +578,8 @@ def row_of(name: str, folder: Path, ends: float, tiny: bool) -> dict:
     return row
 
 
-FOUND = "found: "
+def command_for(name: str, place: Path, tiny: bool) -> list[str]:
+    return [sys.executable, __file__, name, str(place), *["--tiny"] * tiny]
 
 
 def rows_of(names: list[str], opts: argparse.Namespace) -> list[dict]:

@@ -50,13 +50,11 @@ def to_fake(module, mode, device):
     for m in module.modules():
         for tensors in (m._parameters, m._buffers):
             for name, t in tensors.items():
-                if t is not None:
-                    with mode:
-                        fake = torch.empty_strided(
-                            t.shape, t.stride(), dtype=t.dtype, device=device
-                        )
-                    is_parameter = isinstance(t, nn.Parameter)
-                    tensors[name] = nn.Parameter(fake) if is_parameter else fake
+                if t is None:
+                    continue
+                with mode:
+                    fake = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=device)
+                tensors[name] = nn.Parameter(fake) if isinstance(t, nn.Parameter) else fake
 
 
 def fake_trainer(mode, device, optimizer="sgd", arch="i3d", **arch_args):
