@@ -579,7 +579,8 @@ def row_of(name: str, folder: Path, ends: float, tiny: bool) -> dict:
 
 
 def command_for(name: str, place: Path, tiny: bool) -> list[str]:
-    return [sys.executable, __file__, name, str(place), *["--tiny"] * tiny]
+    call = f"from benchmarks.gpu_checks import child; child({name!r}, {str(place)!r}, {tiny})"
+    return [sys.executable, "-c", call]
 
 
 def rows_of(names: list[str], opts: argparse.Namespace) -> list[dict]:
@@ -642,4 +643,4 @@ def child(name: str, folder: str, tiny: bool) -> None:
 
 
 if __name__ == "__main__":
-    child(*sys.argv[1:3], tiny="--tiny" in sys.argv)
+    sys.exit(main())

@@ -14,8 +14,8 @@ from utils import build, distributed, run
 from utils.optim import build_optimizer
 from utils.options import processes
 from utils.options.flops import peak_flops
+from utils.options.fused import fit_moments
 from utils.options.precise_bn import measure_norms
-from utils.resume.checkpoint_file import fit_moments
 from utils.trainer import rng_state
 
 

@@ -26,20 +26,10 @@ def build_optimizer(model: nn.Module, settings: Optimization) -> torch.optim.Opt
     sgd = torch.optim.SGD(
         groups, momentum=settings.momentum, nesterov=settings.nesterov, fused=fused
     )
+    from utils.options.fused import start_momentum
+
     start_momentum(sgd)
     return sgd
-
-
-def start_momentum(sgd: torch.optim.SGD) -> None:
-    """From zero, where it has not started.
-
-    On its own the fused optimizer makes it at the first step, of memory as it is, and leaves it so
-    where that step overflows in float16: from then on garbage moves the weights.
-    """
-    for group in sgd.param_groups:
-        for p in group["params"] if group["momentum"] else ():
-            if sgd.state[p].get("momentum_buffer") is None:
-                sgd.state[p]["momentum_buffer"] = torch.zeros_like(p)
 
 
 def set_rates(group: dict[str, Any], settings: Optimization) -> None:

@@ -26,17 +26,9 @@ def choose_precision(
     """
     chosen = on_gpu(requested) if device.type == "cuda" else on_cpu(requested)
     if chosen in ("bf16", "fp16"):
-        from utils.options.half_layers import wrong_layers
+        from utils.options.half_layers import where_right
 
-        dtype = torch.bfloat16 if chosen == "bf16" else torch.float16
-        wrong = wrong_layers(model, clip_shape, device, dtype)
-        if wrong:
-            log.info(
-                f"precision: float32, because {str(dtype)[6:]} gives wrong gradients on this "
-                f"{'GPU' if device.type == 'cuda' else 'CPU'} in "
-                f"{len(wrong)} convolution shapes of this network, {wrong[0]} the first"
-            )
-            chosen = "fp32"
+        chosen = where_right(chosen, model, clip_shape, device)
     if device.type == "cuda":
         # what autocast leaves in float32 may be rounded, too, unless float32 was asked for
         allow_tf32(chosen != "fp32")
@@ -44,7 +36,6 @@ def choose_precision(
 
 
 def on_gpu(requested: str) -> str:
-    """As requested, or the best that the current GPU has."""
     if requested not in ("auto", "bf16"):
         return requested
     if torch.cuda.is_bf16_supported(including_emulation=False):
@@ -54,12 +45,10 @@ def on_gpu(requested: str) -> str:
 
 
 def on_cpu(requested: str) -> str:
-    """As requested, or bfloat16 where it is fast."""
     if requested in ("tf32", "fp16"):
         raise UserError(f"--precision {requested} is for GPUs; on a CPU there are fp32 and bf16")
-    if requested == "auto":
-        return "bf16" if cpu_is_fast_in_bf16() else "fp32"
-    return requested
+    fast = requested == "auto" and cpu_is_fast_in_bf16()
+    return "bf16" if requested == "bf16" or fast else "fp32"
 
 
 def allow_tf32(allowed: bool) -> None:

@@ -175,11 +175,10 @@ class Trainer:
                 self.take_part(clips, num_clips)
             self.change_weights()
         self.step += 1
-        data_time = waited
         if self.transfer:
             self.transfer.end_step()
-            data_time = 0  # the device knows better how long it waited, see `wait`
         seconds = waited + time.perf_counter() - began
+        data_time = 0 if self.transfer else waited  # the device knows better, see `wait`
         self.averages.add(clips=num_clips, steps=1, data_time=data_time, time=seconds)
         return lr
 
@@ -256,9 +255,8 @@ class Trainer:
         """For the device, whose time belongs to the steps that it is still working on."""
         if self.transfer:
             began = time.perf_counter()
-            data_time, copy_time = self.transfer.wait()
-            seconds = time.perf_counter() - began
-            self.averages.add(time=seconds, data_time=data_time, copy_time=copy_time)
+            waits = self.transfer.wait()
+            self.averages.add(time=time.perf_counter() - began, **waits)
 
     def read(self, sums: Sums) -> dict[str, float]:
         """The metrics of `sums`, after waiting for the device.

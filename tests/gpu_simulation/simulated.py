@@ -159,12 +159,12 @@ def waits_are_those_of_the_device():
         transfer.copy(torch.zeros(4), waited=waited)
         transfer.copy(torch.zeros(4))  # as mixup's partners are
         transfer.end_step()
-    data, copies = transfer.wait()
+    data, copies = transfer.wait().values()
     # the device is free before the first, then waits no longer than for itself or for the host
     assert abs(data - (0.5 + 0.001 + 0.0004)) < 1e-9, data
     assert abs(copies - 6 * 0.001) < 1e-9, copies
     transfer.copy(torch.zeros(4), waited=0.125)
-    assert transfer.wait()[0] == 0.125
+    assert transfer.wait()["data_time"] == 0.125
 
 
 def the_peak_of_memory_is_that_of_the_epoch():

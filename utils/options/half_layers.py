@@ -22,6 +22,29 @@ TOLERANCE = 2e-2
 log = logging.getLogger("video")
 
 
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def where_right(
+    precision: str, model: nn.Module, clip_shape: tuple[int, ...], device: torch.device
+) -> str:
+    """The precision if the device computes right gradients in it, else "fp32"; see wrong_layers."""
+    dtype = DTYPES[precision]
+    wrong = wrong_layers(model, clip_shape, device, dtype)
+    if not wrong:
+        return precision
+    log.info(
+        f"precision: float32, because {name_of(dtype)} gives wrong gradients on this "
+        f"{'GPU' if device.type == 'cuda' else 'CPU'} in {len(wrong)} convolution shapes of this "
+        f"network, {wrong[0]} the first"
+    )
+    return "fp32"
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def wrong_layers(
     model: nn.Module,
     clip_shape: tuple[int, ...],
@@ -42,7 +65,7 @@ def wrong_layers(
         clip_shape = (min(clip_shape[0], 2), *clip_shape[1:])
     convs = convolution_shapes(model, clip_shape)
     facts = (*_versions(device), torch.__version__), convs
-    kind = str(dtype).removeprefix("torch.")
+    kind = name_of(dtype)
     name = f"{kind}_{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.json"
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = caches / "video_classification_pytorch" / name

@@ -54,7 +54,7 @@ class Transfer:
         event.record(torch.cuda.current_stream(self.device))
         return event
 
-    def wait(self) -> tuple[float, float]:
+    def wait(self) -> dict[str, float]:
         """For all work of the GPU; how long it waited for batches and for copies, in seconds.
 
         The host is ahead: while it waits for a batch the device mostly still works. What the device
@@ -70,4 +70,4 @@ class Transfer:
         copies = sum(wait.began.elapsed_time(wait.ended) for wait in self.waits) / 1000
         self.waits.clear()
         self.free = None  # the device has nothing to do from now on
-        return data, copies
+        return {"data_time": data, "copy_time": copies}

@@ -18,7 +18,7 @@ from config import (
     refuse,
 )
 from utils.checkpoint import KEYS
-from utils.optim import start_momentum
+from utils.options.fused import fit_moments
 from utils.trainer import Trainer
 
 # for keys that older checkpoints lack
@@ -242,19 +242,6 @@ def go_on(trainer: Trainer, state: dict[str, Any], path: str) -> None:
     except (RuntimeError, TypeError, ValueError, KeyError) as error:  # as torch says it
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is damaged, or of another version ({reason})") from None
-
-
-def fit_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Momentum and the like as the parameters lie in memory: fused kernels take no other.
-
-    They come from a run of another layout, or with none yet from one of before its first step.
-    """
-    for parameter, moments in optimizer.state.items():
-        for name, value in moments.items():
-            if value is not None and value.shape == parameter.shape:
-                moments[name] = torch.empty_like(parameter).copy_(value)
-    if isinstance(optimizer, torch.optim.SGD):
-        start_momentum(optimizer)
 
 
 def optimizer_problem(trainer: Trainer, saved: dict[str, Any]) -> str:
