@@ -140,13 +140,11 @@ def set_up(opts: Options) -> Run:
     torch.backends.cudnn.benchmark = True  # clips have one shape: try the kernels, keep the best
     normalize = Normalize.matching(preprocessing, opts.channels_last)
     classifier: nn.Module = ClipClassifier(model, normalize, precision).to(device)
-    if device == torch.device("cuda") and torch.cuda.device_count() > 1:
-        classifier = nn.DataParallel(classifier)  # one process, all GPUs that are visible
     if opts.compile:
         from utils.options.compile import compiled
 
         classifier = compiled(classifier, device)
-    classifier = distributed.wrapped(classifier, device)  # of several processes, a GPU each
+    classifier = distributed.wrapped(classifier, device)  # for several processes or GPUs
     return Run(
         opts=opts,
         folder=folder,

@@ -1,5 +1,6 @@
 """What a GPU makes of training: how fast each network trains, what it computes, when it waits.
 
+    python benchmarks/gpu.py checks      # is it right, and is it fast? five minutes, a table
     python benchmarks/gpu.py training    # clips a second, memory and utilization, way by way
     python benchmarks/gpu.py profile     # the largest kernels, copies, launches and waits of a step
     python benchmarks/gpu.py loading     # from JPEG files to trained weights: who waits for whom
@@ -26,6 +27,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+if __name__ == "__main__" and sys.argv[1:2] == ["checks"]:
+    # before the imports: what is missing is found out by a check
+    from benchmarks.gpu_checks import main as checks
+
+    sys.exit(checks(sys.argv[2:]))
+
 import torch
 import torchvision
 from torch import nn
@@ -33,8 +42,6 @@ from torch.autograd import DeviceType
 from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import results
 from config import Augmentation, Loading, Optimization, Preprocessing, Regularization, UserError
@@ -268,7 +275,11 @@ def training(name: str, opts: argparse.Namespace) -> list[dict]:
         for label in opts.ways:
 
             def measure(label=label, size=size) -> dict:
-                seconds = seconds_of(step_of(name, WAYS[label], size, opts), opts.steps, opts)
+                step = step_of(name, WAYS[label], size, opts)
+                step()  # its memory holds what kernels were tried with, too
+                if opts.device.type == "cuda":
+                    torch.cuda.reset_peak_memory_stats()
+                seconds = seconds_of(step, opts.steps, opts)
                 rate = size / seconds
                 return {
                     "clips_per_s": rate,

@@ -126,8 +126,13 @@ def _shown(value: object) -> str:
 
 
 def finish(name: str, opts: argparse.Namespace, rows: list[dict]) -> None:
-    """Prints the table and, with `--save`, writes it with the options and the machine."""
+    """Prints the table and, with `--save`, writes it."""
     print(table(rows), flush=True)
+    save(name, opts, rows)
+
+
+def save(name: str, opts: argparse.Namespace, rows: list[dict]) -> None:
+    """Writes the rows with the options and the machine, where `--save` asks for it."""
     if opts.save is None:
         return
     machine = environment()

@@ -17,6 +17,7 @@ Output:  logits (N, num_classes)
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from config import UserError
 from models.backbones import BACKBONES, build_backbone
@@ -163,8 +164,9 @@ class TSN(nn.Module):
             logits = logits + F.relu(self.temporal_conv(logits.transpose(1, 2))).transpose(1, 2)
         return logits.mean(dim=1)
 
-    def batch_norms(self) -> list[nn.BatchNorm2d]:
-        return [m for m in self.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    def batch_norms(self) -> list[_BatchNorm]:
+        """Those of the backbone, also as --sync-bn replaces them."""
+        return [m for m in self.backbone.modules() if isinstance(m, _BatchNorm)]
 
     def set_partial_bn(self, enabled: bool) -> None:
         """Freezes all batch norms but the first, statistics, weights and biases, or frees them.
@@ -206,7 +208,7 @@ class TSN(nn.Module):
         for module in self.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 kind = "bias" if name.startswith("bias") else "weight"  # the GRU has bias_ih_l0
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, _BatchNorm):
                     kind = "batch_norm"
                 elif module is first_conv:
                     kind = f"first_conv_{kind}"

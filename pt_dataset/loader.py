@@ -116,7 +116,7 @@ class Loader:
             batch_sampler=sampler,
             num_workers=workers,
             collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=torch.cuda.is_initialized(),  # else for a CPU
             worker_init_fn=set_up_worker,
             generator=torch.Generator(),  # it draws seeds that nobody needs: not from dropout's
             prefetch_factor=ahead,

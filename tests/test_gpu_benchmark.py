@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.autograd import DeviceType
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_checks
 
 ROOT = Path(__file__).resolve().parents[1]
 BEST = "bf16, channels last"
@@ -127,3 +127,67 @@ def test_the_profile_of_a_gpu_counts_kernels_launches_and_waits():
     assert (row["launches"], row["waits_of_host"], row["copies"]) == (2, 0.5, 0.5)
     assert row["copies_%"] == 25
     assert row["kernel 1"] == "75 % gemm"
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Checks that are these lines of Python."""
+
+    def script(**lines):
+        checks = {"env": gpu_checks.Check(None, 20)}
+        checks |= {name: gpu_checks.Check(None, 1 if "sleep" in name else 20) for name in lines}
+        monkeypatch.setattr(gpu_checks, "CHECKS", checks)
+        lines["env"] = "print('found: this machine')"
+        command = lambda name, *_: [sys.executable, "-c", lines[name]]  # noqa: E731
+        monkeypatch.setattr(gpu_checks, "command_for", command)
+        monkeypatch.setattr(gpu_checks, "PATIENCE", 0.1)
+
+    return script
+
+
+def test_a_check_that_fails_or_hangs_or_crashes_is_a_row(scripted, tmp_path, capsys):
+    scripted(
+        good="print('a library says'); print('found: 3 ms')",
+        bad="print('found: 4 s instead of 3'); raise SystemExit(1)",
+        raised="raise RuntimeError('CUDA error: misaligned address')",
+        crashed="import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
+        sleeps="import time; print('at step 7', flush=True); time.sleep(60)",
+        silent="pass",
+    )
+    assert gpu_checks.main(["--tiny", "--minutes", "0.5", "--save", str(tmp_path)]) == 1
+    (saved,) = tmp_path.glob("*_gpu_checks.json")
+    rows = json.loads(saved.read_text())["rows"]
+    assert [(row["check"], row["result"], row["found"]) for row in rows] == [
+        ("env", "pass", "this machine"),
+        ("good", "pass", "3 ms"),
+        ("bad", "FAIL", "4 s instead of 3"),
+        ("raised", "FAIL", "RuntimeError: CUDA error: misaligned address"),
+        ("crashed", "FAIL", "ended by SIGSEGV; "),
+        ("sleeps", "FAIL", "stopped after 5 s; at step 7"),
+        ("silent", "FAIL", ""),
+    ]
+    printed = capsys.readouterr().out
+    assert "| good | pass |" in printed and "Traceback" in printed.split("| check |")[0]
+
+
+def test_checks_for_which_no_time_is_left_are_rows_and_no_failure(scripted, capsys):
+    scripted(one="print('found: 1')")
+    assert gpu_checks.main(["--tiny", "--minutes", "0.01", "--only", "one"]) == 0
+    assert "| one | not run | no time was left |" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_without_a_gpu_the_checks_need_one():
+    command = [sys.executable, "benchmarks/gpu.py", "checks"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()[2:]
+    assert lines == [f"| {name} | not run | needs a GPU |" for name in gpu_checks.CHECKS]
+    assert len(lines) == 15
+
+
+@pytest.mark.parametrize("name", ["fp16", "huge", "layers"])
+def test_a_check_computes_on_a_cpu(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_checks, "milliseconds", lambda work: work() and 1.0)
+    place = gpu_checks.Place(tmp_path, torch.device("cpu"), tiny=True)
+    assert gpu_checks.CHECKS[name].work(place)

@@ -8,8 +8,8 @@ from config import Preprocessing
 from models.i3d import I3D, ConvBnRelu3d
 from utils import precision
 from utils.classifier import ClipClassifier, Normalize
-from utils.options import bf16_on_cpu
-from utils.options.bf16_on_cpu import convolution_shapes, wrong_layers
+from utils.options import half_layers
+from utils.options.half_layers import convolution_shapes, wrong_layers
 from utils.precision import choose_precision
 
 CPU = torch.device("cpu")
@@ -73,16 +73,16 @@ def test_two_dimensional_convolutions_are_found_and_compared_too(monkeypatch):
     plain = F.conv2d
     in_float = lambda x, w, *how: plain(x.float(), w.float(), *how).to(x.dtype)  # noqa: E731
     monkeypatch.setattr(F, "conv2d", in_float)
-    assert wrong_layers(Flat(), CLIP) == []
+    assert wrong_layers(Flat(), CLIP, CPU) == []
     monkeypatch.setattr(
         F, "conv2d", lambda x, *how: in_float(x, *how) * (1 + (x.dtype.itemsize == 2))
     )
-    monkeypatch.setattr(bf16_on_cpu, "cpu_name", lambda: "another one")  # not the answer kept above
-    assert wrong_layers(Flat(), CLIP) == ["conv2d of (2, 3, 256, 32) with (4, 3, 3, 3)"]
+    monkeypatch.setattr(half_layers, "cpu_name", lambda: "another one")  # not what is kept above
+    assert wrong_layers(Flat(), CLIP, CPU) == ["conv2d of (2, 3, 256, 32) with (4, 3, 3, 3)"]
 
 
 def test_right_gradients_pass(net, right_conv):
-    assert wrong_layers(net, CLIP) == []
+    assert wrong_layers(net, CLIP, CPU) == []
 
 
 def test_a_wrong_gradient_is_found_and_float32_is_used_and_said(net, wrong_conv, caplog):
@@ -94,15 +94,15 @@ def test_a_wrong_gradient_is_found_and_float32_is_used_and_said(net, wrong_conv,
 
 def test_infinite_gradients_count_as_wrong(net, monkeypatch):
     monkeypatch.setattr(
-        bf16_on_cpu, "_gradients", lambda f, x, *how: [torch.full((2,), float("inf"))]
+        half_layers, "_gradients", lambda f, x, *how: [torch.full((2,), float("inf"))]
     )
-    assert len(wrong_layers(net, CLIP)) == 3
+    assert len(wrong_layers(net, CLIP, CPU)) == 3
 
 
 def test_the_comparison_is_made_once(net, wrong_conv, monkeypatch):
-    first = wrong_layers(net, CLIP)
-    monkeypatch.setattr(bf16_on_cpu, "_agrees", lambda *how: pytest.fail("compared again"))
-    assert wrong_layers(net, CLIP) == first != []
+    first = wrong_layers(net, CLIP, CPU)
+    monkeypatch.setattr(half_layers, "_agrees", lambda *how, **where: pytest.fail("compared again"))
+    assert wrong_layers(net, CLIP, CPU) == first != []
 
 
 def test_auto_uses_bfloat16_only_where_the_cpu_has_it(net, right_conv, monkeypatch):

@@ -198,6 +198,7 @@ def test_a_gpu_computes_in_what_was_asked_for(
     monkeypatch, tf32, requested, has_bf16, precision, rounds
 ):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_bf16)
+    monkeypatch.setattr("utils.options.half_layers.wrong_layers", lambda *_: [])
     net = torch.nn.Conv3d(3, 1, 1)
     assert choose_precision(requested, torch.device("cuda"), net, (1, 3, 2, 4, 4)) == precision
     assert tf32() == {rounds}

@@ -87,6 +87,8 @@ class Averages:
 
     def start_epoch(self) -> None:
         self.total, self.recent = (Sums(self.names, self.place) for _ in range(2))
+        if self.device.type == "cuda":  # what was tried or evaluated before is no part of it
+            torch.cuda.reset_peak_memory_stats(self.device)
 
     def start_recent(self) -> None:
         self.recent = Sums(self.names, self.place)
@@ -151,7 +153,7 @@ def timed(items: Iterable[T]) -> Iterator[tuple[float, T]]:
 
 
 def peak_memory_gb(device: torch.device) -> float | None:
-    """The most that was held at once since the start: of the GPU, else of this process.
+    """The most that was held at once: of the GPU in this epoch, else of this process.
 
     None where the system does not say.
     """

@@ -120,8 +120,8 @@ def clips_per_s_at_peak(run: Run) -> float | None:
 
     one_clip = (1, *run.preprocessing.network_input())
     per_device = clips_per_s(run.model, one_clip, run.device, run.precision)
-    parallel = isinstance(run.classifier, nn.DataParallel)
-    devices = torch.cuda.device_count() if parallel else distributed.world_size()
+    several = distributed.uses_all_gpus(run.device)
+    devices = torch.cuda.device_count() if several else distributed.world_size()
     return per_device and devices * per_device
 
 
@@ -248,6 +248,8 @@ def score(
         order: of the frames of a clip, see pt_dataset/inputs/orders.py.
         mistakes: watches.
     """
+    if evaluation.views.clips is None:  # whole videos: for each new length cuDNN would try anew
+        torch.backends.cudnn.benchmark = False
     scored = score_batches(
         run.classifier,
         view_batches(run, videos, evaluation, stop, desc=desc, order=order),

@@ -183,12 +183,21 @@ def sizes(size: int) -> list[int]:
 
 
 def wrapped(classifier: nn.Module, device: torch.device) -> nn.Module:
-    """The module whose gradients are averaged over the processes, where a launcher started them."""
-    if not launched():
-        return classifier
-    from utils.options.processes import averaging_gradients
+    """The module on all GPUs, or averaging its gradients over the processes that were launched."""
+    if launched():
+        from utils.options.processes import averaging_gradients
 
-    return averaging_gradients(classifier, device)
+        return averaging_gradients(classifier, device)
+    if uses_all_gpus(device):
+        from utils.options.all_gpus import on_all_gpus
+
+        return on_all_gpus(classifier)
+    return classifier
+
+
+def uses_all_gpus(device: torch.device) -> bool:
+    """Does one process share its clips among several GPUs?"""
+    return not launched() and device == torch.device("cuda") and torch.cuda.device_count() > 1
 
 
 def unwrapped(classifier: nn.Module) -> nn.Module:

@@ -23,9 +23,13 @@ def build_optimizer(model: nn.Module, settings: Optimization) -> torch.optim.Opt
     fused = next(model.parameters()).is_cuda
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, fused=fused)
-    return torch.optim.SGD(
+    sgd = torch.optim.SGD(
         groups, momentum=settings.momentum, nesterov=settings.nesterov, fused=fused
     )
+    from utils.options.fused import start_momentum
+
+    start_momentum(sgd)
+    return sgd
 
 
 def set_rates(group: dict[str, Any], settings: Optimization) -> None:

@@ -1,4 +1,4 @@
-"""Which precision a run computes in: bfloat16 where it is fast and, on a CPU, right."""
+"""Which precision a run computes in: bfloat16 where it is fast and right."""
 
 import logging
 import warnings
@@ -24,33 +24,33 @@ def choose_precision(
     Raises:
         UserError: the device does not have what was requested.
     """
+    chosen = on_gpu(requested) if device.type == "cuda" else elsewhere(requested, device.type)
+    if chosen in ("bf16", "fp16") and device.type != "mps":
+        from utils.options.half_layers import where_right
+
+        chosen = where_right(chosen, model, clip_shape, device)
     if device.type == "cuda":
-        if requested in ("auto", "bf16"):
-            has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-            if not has_bf16:
-                log.info("precision: float32, because this GPU does not compute in bfloat16")
-            requested = "bf16" if has_bf16 else "fp32"
         # what autocast leaves in float32 may be rounded, too, unless float32 was asked for
-        allow_tf32(requested != "fp32")
+        allow_tf32(chosen != "fp32")
+    return chosen
+
+
+def on_gpu(requested: str) -> str:
+    if requested not in ("auto", "bf16"):
         return requested
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16"
+    log.info("precision: float32, because this GPU does not compute in bfloat16")
+    return "fp32"
+
+
+def elsewhere(requested: str, kind: str) -> str:
     if requested in ("tf32", "fp16"):
         raise UserError(
-            f"--precision {requested} is for GPUs of CUDA; on {device.type} there are fp32 and bf16"
+            f"--precision {requested} is for GPUs of CUDA; on {kind} there are fp32 and bf16"
         )
-    if device.type == "mps":
-        return "bf16" if requested == "bf16" else "fp32"
-    if requested == "fp32" or (requested == "auto" and not cpu_is_fast_in_bf16()):
-        return "fp32"
-    from utils.options.bf16_on_cpu import wrong_layers
-
-    wrong = wrong_layers(model, clip_shape)
-    if wrong:
-        log.info(
-            f"precision: float32, because bfloat16 gives wrong gradients on this CPU in "
-            f"{len(wrong)} convolution shapes of this network, {wrong[0]} the first"
-        )
-        return "fp32"
-    return "bf16"
+    fast = requested == "auto" and kind == "cpu" and cpu_is_fast_in_bf16()
+    return "bf16" if requested == "bf16" or fast else "fp32"
 
 
 def allow_tf32(allowed: bool) -> None:

@@ -384,9 +384,11 @@ def pick_device(opts: Options) -> torch.device:
         name = own_gpu(name)
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).item()  # also refused by meta, which has no values
-        if distributed.launched() and device.type == "cuda":
-            torch.cuda.set_device(device)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("networks train on CPUs and on GPUs of CUDA")
+        if device.index is not None and device.type == "cuda":
+            torch.cuda.set_device(device)  # nothing is to be left on the first one
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError) as error:
         kind = torch.accelerator.current_accelerator()
         others = [f"{kind}:{i}" for i in range(torch.accelerator.device_count())]

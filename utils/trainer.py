@@ -168,7 +168,7 @@ class Trainer:
         """
         began = time.perf_counter()
         if self.transfer:
-            clips, labels = self.transfer.copy(clips, labels)
+            clips, labels = self.transfer.copy(clips, labels, waited=waited)
         shares = distributed.sizes(len(labels))  # clips that each process has
         lr, num_clips = self.schedule.set_lr(self.step), sum(shares)
         if num_clips:  # else all videos of the batch are bad, and the step passes without one
@@ -187,8 +187,11 @@ class Trainer:
                 self.take_part(clips, total)
             self.change_weights()
         self.step += 1
+        if self.transfer:
+            self.transfer.end_step()
         seconds = waited + time.perf_counter() - began
-        self.averages.add(clips=num_clips, steps=1, data_time=waited, time=seconds)
+        data_time = 0 if self.transfer else waited  # the device knows better, see `wait`
+        self.averages.add(clips=num_clips, steps=1, data_time=data_time, time=seconds)
         return lr
 
     def forward(
@@ -234,6 +237,9 @@ class Trainer:
         the clip that stands in.
         """
         self.classifier.eval()
+        for module in self.model.modules():
+            if isinstance(module, nn.RNNBase):  # cuDNN's has no gradient in evaluation
+                module.train()
         logits = self.classifier(clips.new_zeros(1, *clips.shape[1:]))
         self.backward(0 * logits.sum(), total)
         self.to_training()
@@ -271,8 +277,8 @@ class Trainer:
         """For the device, whose time belongs to the steps that it is still working on."""
         if self.transfer:
             began = time.perf_counter()
-            copy_time = self.transfer.wait()
-            self.averages.add(time=time.perf_counter() - began, copy_time=copy_time)
+            waits = self.transfer.wait()
+            self.averages.add(time=time.perf_counter() - began, **waits)
 
     def read(self, sums: Sums) -> dict[str, float]:
         """The metrics of `sums`, after waiting for the device.
@@ -351,10 +357,10 @@ def equal_parts(count: int, most: int) -> list[slice]:
 def rng_state() -> dict[str, Any]:
     """What dropout draws from; clips have generators of their own, keyed by epoch and index.
 
-    Processes of a run draw anew for each step, and leave the GPUs of the others alone.
+    Several processes of a run draw anew for each step instead.
     """
     state: dict[str, Any] = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_available() and not distributed.launched():
+    if torch.cuda.is_initialized() and distributed.world_size() == 1:
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
 
@@ -362,5 +368,5 @@ def rng_state() -> dict[str, Any]:
 def set_rng_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     same_gpus = len(state.get("cuda", [])) == torch.cuda.device_count()
-    if torch.cuda.is_available() and same_gpus and not distributed.launched():
+    if torch.cuda.is_initialized() and same_gpus and distributed.world_size() == 1:
         torch.cuda.set_rng_state_all(state["cuda"])

@@ -115,7 +115,7 @@ def part_loader(
         PartViews(parts, clip, num_crops),
         batch_size=None,
         num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=torch.cuda.is_initialized(),  # else for a CPU
         worker_init_fn=set_up_worker,
         prefetch_factor=ahead,
         generator=torch.Generator(),  # nothing here is random

@@ -33,10 +33,12 @@ def measure_norms(
         norm.reset_running_stats()
         norm.momentum = None  # torch's word for the plain average
         norm.train()
-    for clips, *_ in islice(batches, num_batches):
-        # none if all were bad, or are in the share of another process
-        for part in clips.split(micro_batch) if len(clips) else ():
-            classifier(part.to(device, non_blocking=True))
+    # torch.compile would compile anew for each count of a plain average, until it gives up
+    with torch.compiler.set_stance("force_eager"):
+        for clips, *_ in islice(batches, num_batches):
+            # none if all were bad, or are in the share of another process
+            for part in clips.split(micro_batch) if len(clips) else ():
+                classifier(part.to(device, non_blocking=True))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()

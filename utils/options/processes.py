@@ -155,6 +155,8 @@ def own_gpu(name: str) -> str:
         UserError: there is none for it, or one was named.
     """
     num_gpus, own = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", 0))
+    if num_gpus == 1 and "SLURM_GPUS_PER_TASK" in os.environ:
+        own = 0  # each process sees its own GPU alone
     if own >= num_gpus:
         raise UserError(
             f"process {own + 1} on this machine has no GPU of its own, there are {num_gpus}: "

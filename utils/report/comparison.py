@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
-from config import UserError
+from config import Curves, UserError
 from utils.compare import compare_sides, conclusion
 from utils.curves import is_drawn
 from utils.live_page.run_files import as_typed
@@ -142,7 +143,7 @@ def classes_part(runs: Sequence[RunFolder]) -> Markup:
 
 
 def options_part(runs: Sequence[RunFolder]) -> Markup:
-    ignored = {"name", "resume", "visdom_env", "visdom_port"}
+    ignored = {"name", "resume"} | {f.name for f in fields(Curves)}  # no matter of the result
     names = dict.fromkeys(name for run in runs for name in run.options if name not in ignored)
     rows = [[name, *(as_typed(run.options.get(name)) for run in runs)] for name in names]
     rows = [row for row in rows if len(set(row[1:])) > 1]

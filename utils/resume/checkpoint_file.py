@@ -18,6 +18,7 @@ from config import (
     refuse,
 )
 from utils.checkpoint import KEYS
+from utils.options.fused import fit_moments
 from utils.trainer import Trainer
 
 # for keys that older checkpoints lack
@@ -237,6 +238,7 @@ def go_on(trainer: Trainer, state: dict[str, Any], path: str) -> None:
     refuse(problem, f"{path} cannot be gone on with: {problem}; start a new run with --name")
     try:
         trainer.load_state_dict(state)
+        fit_moments(trainer.optimizer)
     except (RuntimeError, TypeError, ValueError, KeyError) as error:  # as torch says it
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is damaged, or of another version ({reason})") from None

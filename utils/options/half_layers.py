@@ -1,4 +1,4 @@
-"""Some CPUs compute wrong gradients in bfloat16: those of the network's own layers are tried."""
+"""Some devices compute wrong gradients in half precision: the network's own layers are tried."""
 
 import copy
 import hashlib
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from utils.precision import allow_tf32
 from utils.report.machine import cpu_name
 
 # relative error of a gradient: bfloat16 keeps 8 bits, so 4e-3 is usual, and a fault is 1 or inf
@@ -21,26 +22,68 @@ TOLERANCE = 2e-2
 log = logging.getLogger("video")
 
 
-def wrong_layers(model: nn.Module, clip_shape: tuple[int, ...]) -> list[str]:
-    """The convolution shapes of `model` whose bfloat16 gradients disagree with float32 on this CPU.
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def where_right(
+    precision: str, model: nn.Module, clip_shape: tuple[int, ...], device: torch.device
+) -> str:
+    """The precision if the device computes right gradients in it, else "fp32"; see wrong_layers."""
+    dtype = DTYPES[precision]
+    wrong = wrong_layers(model, clip_shape, device, dtype)
+    if not wrong:
+        return precision
+    log.info(
+        f"precision: float32, because {name_of(dtype)} gives wrong gradients on this "
+        f"{'GPU' if device.type == 'cuda' else 'CPU'} in {len(wrong)} convolution shapes of this "
+        f"network, {wrong[0]} the first"
+    )
+    return "fp32"
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def wrong_layers(
+    model: nn.Module,
+    clip_shape: tuple[int, ...],
+    device: torch.device,
+    dtype: torch.dtype = torch.bfloat16,
+) -> list[str]:
+    """The convolution shapes of `model` whose gradients in `dtype` disagree with float32 there.
 
     Some CPUs give wrong weight gradients for a few Conv3d shapes while the neighboring shapes are
-    right, so the network's own shapes are tried, and the answer is kept in the user's cache folder.
+    right, and so do some releases of cuDNN (pytorch/pytorch#163539). So the network's own shapes
+    are tried, and the answer is kept in the user's cache folder.
+
+    Args:
+        model: on the CPU.
+        clip_shape: (N, C, T, H, W) of a training batch.
     """
+    if device.type == "cuda":  # a few clips, since float32 needs more memory than training has
+        clip_shape = (min(clip_shape[0], 2), *clip_shape[1:])
     convs = convolution_shapes(model, clip_shape)
-    machine = (platform.machine(), cpu_name(), torch.__version__, torch.get_num_threads())
-    name = f"bf16_{hashlib.sha256(repr((machine, convs)).encode()).hexdigest()[:16]}.json"
+    facts = (*_versions(device), torch.__version__), convs
+    kind = name_of(dtype)
+    name = f"{kind}_{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.json"
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = caches / "video_classification_pytorch" / name
     try:
         return json.loads(path.read_text())
     except (OSError, json.JSONDecodeError):
         pass
+    if device.type == "cuda":
+        allow_tf32(False)  # float32 is what it is compared with
     log.info(
-        f"precision: comparing bfloat16 with float32 on {len(convs)} convolution shapes, once on "
-        f"this machine"
+        f"precision: comparing {kind} with float32 on {len(convs)} convolution shapes, once on "
+        "this machine"
     )
-    wrong = [f"{conv[0]} of {conv[1]} with {conv[2]}" for conv in convs if not _agrees(*conv)]
+    wrong = [
+        f"{conv[0]} of {conv[1]} with {conv[2]}"
+        for conv in convs
+        if not _agrees(*conv, device=device, dtype=dtype)
+    ]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(wrong))
@@ -81,11 +124,21 @@ class _Calls(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _agrees(function: str, shape: tuple, weight_shape: tuple, *how) -> bool:
-    generator = torch.Generator().manual_seed(0)
+def _agrees(
+    function: str,
+    shape: tuple,
+    weight_shape: tuple,
+    *how,
+    device: torch.device,
+    dtype: torch.dtype = torch.bfloat16,
+) -> bool:
+    generator = torch.Generator(device).manual_seed(0)
     memory_format = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
-    x = torch.randn(shape, generator=generator).bfloat16().contiguous(memory_format=memory_format)
-    weight = (0.05 * torch.randn(weight_shape, generator=generator)).bfloat16()
+    x, weight = (
+        torch.randn(size, generator=generator, device=device) for size in (shape, weight_shape)
+    )
+    x = x.to(dtype).contiguous(memory_format=memory_format)
+    weight = (0.05 * weight).to(dtype)
     expected = _gradients(function, x.float(), weight.float(), *how)
     found = _gradients(function, x, weight, *how)
     return all(
@@ -97,6 +150,13 @@ def _gradients(function: str, x: torch.Tensor, weight: torch.Tensor, *how) -> li
     x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
     out = getattr(F, function)(x, weight, None, *how)
     # a gradient of ones would hide sums that cancel; this one is exact in bfloat16
-    ramp = torch.linspace(-1, 1, out.shape[1], dtype=out.dtype)
+    ramp = torch.linspace(-1, 1, out.shape[1], dtype=out.dtype, device=out.device)
     loss = (out * ramp.view(1, -1, *[1] * (out.dim() - 2))).sum()
     return [gradient.float() for gradient in torch.autograd.grad(loss, (x, weight))]
+
+
+def _versions(device: torch.device) -> tuple:
+    """What computes convolutions there."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device), torch.backends.cudnn.version()
+    return platform.machine(), cpu_name(), torch.get_num_threads()
