@@ -35,7 +35,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import results
 from config import Augmentation, DatasetSpec, Loading, Preprocessing
 from pt_dataset.clip_dataset import TrainClips
-from pt_dataset.loader import collate, train_loader
+from pt_dataset.loader import collate, received, train_loader
+from pt_dataset.processes.slots import Slots
 from pt_dataset.video_list import Video, VideoList
 from pt_dataset.video_lists import VideoLists
 
@@ -154,10 +155,12 @@ def items(
     """
     clips = TrainClips(lists_of(video).train, clip, augmentation, [0], seed=0)
     epochs, count = iter(range(10**9)), NUM_FRAMES // clip.clip_len
+    slots = Slots(1, clips.sample_bytes())
 
     def make() -> None:
         for _ in range(count):
-            collate(clips.__getitems__([(next(epochs), 0)]))
+            batch = received(collate(clips.__getitems__(slots.keys([(next(epochs), 0)]))))
+            assert batch.clips.shape[0] == 1
 
     return count * clip.clip_len, make
 

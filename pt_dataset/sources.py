@@ -102,8 +102,8 @@ def frames(
             not notice.
 
     Yields:
-        The frame's places in `indices`, and the frame, uint8 (H, W, 3), contiguous, all of one
-        size. Where seeking in a video file turns out to mislead, frames come a second time, and
+        The frame's places in `indices`, and the frame, uint8 (H, W, 3), to be read alone, with
+        contiguous rows, all of one size. Where seeking in a video file turns out to mislead, frames come a second time, and
         those count.
 
     Raises:

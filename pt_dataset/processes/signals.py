@@ -9,12 +9,15 @@ from multiprocessing.queues import Queue
 
 from torch._utils import ExceptionWrapper
 
+from pt_dataset.processes.memory import keep_freed_memory
+
 # signals that reach all processes of a run, and are for the main one, which saves and ends the rest
 FOR_MAIN = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP}
 
 
 def set_up_worker(worker_id: int) -> None:
     """Leaves signals to the main process, and ends with it."""
+    keep_freed_memory()
     gc.freeze()  # a search for garbage in what the main process made would copy all of it, 45 MB
     signal.pthread_sigmask(signal.SIG_BLOCK, FOR_MAIN)
     threading.Thread(target=_end_with_main, args=(os.getppid(),), daemon=True).start()
