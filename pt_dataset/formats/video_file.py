@@ -343,6 +343,7 @@ class Converter:
 
     def __init__(self, stream: av.VideoStream):
         self.size, self.scaler = (stream.width, stream.height), VideoReformatter()
+        self.has_matrix: bool | None = None  # of the display, as the first frame says
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         rgb = {"format": "rgb24", "interpolation": "BICUBIC", "threads": 1}
@@ -352,7 +353,10 @@ class Converter:
         plane = picture.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(picture.height, plane.line_size)
         pixels = rows[:, : 3 * picture.width].reshape(picture.height, picture.width, 3)
-        return upright(pixels, frame)
+        # not the matrix of each: a frame and its side data hold each other, and their memory
+        if self.has_matrix is None:
+            self.has_matrix = frame.side_data.get("DISPLAYMATRIX") is not None
+        return upright(pixels, frame) if self.has_matrix or frame.rotation else pixels
 
 
 def upright(pixels: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
