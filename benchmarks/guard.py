@@ -43,6 +43,7 @@ from utils.trainer import Trainer
 
 CLIPS = torch.Size((1, 3, 16, 112, 112))
 LIST_LENGTH = 50_000
+TURNS = 8  # of a clip, for each repeat of the others
 
 
 class Pair(NamedTuple):
@@ -63,9 +64,10 @@ def children_time() -> float:
 
 def loading(folder: Path) -> dict[str, Pair]:
     """Clips over decoding the same frames and nothing else."""
-    frames, archive = folder / "frames", folder / "frames.zip"
+    frames, archive, video = folder / "frames", folder / "frames.zip", folder / "video.mp4"
     files = loader.write_frames(frames)
     loader.write_zip(archive, frames)
+    loader.write_video(video, files)
     eight = replace(loader.SEGMENTS, clip_len=8)
     shapes = {
         "clip of 64 frames": (frames, loader.CLIP),
@@ -77,18 +79,16 @@ def loading(folder: Path) -> dict[str, Pair]:
     }
     pairs = {
         f"{name} / decoding alone": Pair(
-            loader.items(*of)[1], lambda: loader.decode(files), 0.12, times=8
+            loader.items(*of)[1], lambda: loader.decode(files), 0.12, times=TURNS
         )
         for name, of in shapes.items()
     }
-    for name, path, length in loader.write_videos(folder, files):
-        pairs[f"{name} / decoding alone"] = Pair(
-            loader.items(path, loader.CLIP, length=length)[1],
-            partial(loader.decode_video, path),
-            0.12,
-            times=8,
+    from_video = loader.items(video, loader.CLIP)[1]
+    return pairs | {
+        "clip from a video / decoding alone": Pair(
+            from_video, lambda: loader.decode_video(video), 0.12, times=TURNS
         )
-    return pairs
+    }
 
 
 def step_of(network: torch.nn.Module, shape: torch.Size = CLIPS) -> Callable[[], None]:

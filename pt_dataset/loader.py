@@ -176,7 +176,8 @@ def received(batch: "Batch | Sent") -> Batch:
     """A batch from this process, or from another one."""
     if isinstance(batch, Batch):
         return batch
-    return Batch(batch.clips(), *map(torch.LongTensor, (batch.labels, batch.indices)), batch.faults)
+    labels, indices = (torch.tensor(n, dtype=torch.long) for n in (batch.labels, batch.indices))
+    return Batch(batch.clips(), labels, indices, batch.faults)
 
 
 def started(batches: DataLoader) -> Iterator:
@@ -273,5 +274,5 @@ def collate(
         from pt_dataset.processes.slots import Sent
 
         return Sent(slot, tuple(batch.shape), labels, indices, faults)
-    labels, indices = (torch.tensor(numbers, dtype=torch.long) for numbers in (labels, indices))
+    labels, indices = (torch.tensor(n, dtype=torch.long) for n in (labels, indices))
     return Batch(batch, labels, indices, faults)

@@ -1,4 +1,5 @@
 import random
+import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -90,6 +91,13 @@ def with_opencv(request, monkeypatch):
     elif transforms.opencv() is None:
         pytest.skip("OpenCV is not installed")
     return request.param
+
+
+def test_opencv_may_be_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    transforms.opencv.cache_clear()
+    assert transforms.opencv() is None
+    transforms.opencv.cache_clear()
 
 
 def test_windows_of_frames_are_those_of_the_resized_clip(with_opencv):

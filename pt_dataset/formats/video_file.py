@@ -351,6 +351,7 @@ class Converter:
         # in its own memory, with what FFmpeg leaves between rows: to_ndarray would take three times
         # as long as the conversion
         plane = picture.planes[0]
+        # pyrefly: ignore[no-matching-overload]  # its stub lacks that it is a buffer
         rows = np.frombuffer(plane, np.uint8).reshape(picture.height, plane.line_size)
         pixels = rows[:, : 3 * picture.width].reshape(picture.height, picture.width, 3)
         # not the matrix of each: a frame and its side data hold each other, and their memory

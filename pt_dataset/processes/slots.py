@@ -58,8 +58,8 @@ class Slots:
 
 def room(slot: tuple[int, int], shape: tuple[int, ...]) -> torch.Tensor:
     """In a loader process: the memory for a batch, (N, T, S, S, C)."""
-    number, slot = slot
-    return torch.from_numpy(_all[number].memory[slot, : math.prod(shape)]).view(shape)
+    number, place = slot
+    return torch.from_numpy(_all[number].memory[place, : math.prod(shape)]).view(shape)
 
 
 @dataclass
