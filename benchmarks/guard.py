@@ -30,10 +30,11 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import loader, results
 from benchmarks.models import run_once
 from benchmarks.startup import python
-from config import Augmentation, Optimization, Regularization
+from config import Optimization, Regularization
 from models import build_model
 from pt_dataset.datalist import list_text, read_list
 from pt_dataset.faults import Faults
+from pt_dataset.processes.memory import keep_freed_memory
 from pt_dataset.video_list import Video
 from utils.averages import Averages
 from utils.classifier import ClipClassifier, Normalize, to_channels_last
@@ -42,6 +43,7 @@ from utils.trainer import Trainer
 
 CLIPS = torch.Size((1, 3, 16, 112, 112))
 LIST_LENGTH = 50_000
+TURNS = 8  # of a clip, for each repeat of the others
 
 
 class Pair(NamedTuple):
@@ -66,23 +68,25 @@ def loading(folder: Path) -> dict[str, Pair]:
     files = loader.write_frames(frames)
     loader.write_zip(archive, frames)
     loader.write_video(video, files)
-    jittered = Augmentation(short_side=(256, 320))
+    eight = replace(loader.SEGMENTS, clip_len=8)
     shapes = {
         "clip of 64 frames": (frames, loader.CLIP),
         "clip from a zip": (f"{archive}/v", loader.CLIP),
-        "clip, short side 256 to 320": (frames, loader.CLIP, jittered),
-        "8 segments": (frames, replace(loader.SEGMENTS, clip_len=8)),
+        "clip, short side 256 to 320": (frames, loader.CLIP, loader.JITTERED),
+        "clip, any window, resized": (frames, loader.CLIP, loader.RESIZED),
+        "8 segments": (frames, eight),
+        "8 segments, corner crops": (frames, eight, loader.CORNERS),
     }
     pairs = {
         f"{name} / decoding alone": Pair(
-            loader.items(*of)[1], lambda: loader.decode(files), 0.12, times=8
+            loader.items(*of)[1], lambda: loader.decode(files), 0.12, times=TURNS
         )
         for name, of in shapes.items()
     }
     from_video = loader.items(video, loader.CLIP)[1]
     return pairs | {
         "clip from a video / decoding alone": Pair(
-            from_video, lambda: loader.decode_video(video), 0.12, times=8
+            from_video, lambda: loader.decode_video(video), 0.12, times=TURNS
         )
     }
 
@@ -204,6 +208,7 @@ def main(argv: list[str] | None = None) -> int:
     results.add_save(parser)
     opts = parser.parse_args(argv)
     torch.set_num_threads(1)
+    keep_freed_memory()  # as loader processes do
     last = results.last("guard", opts.against)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -95,13 +95,17 @@ class TrainClips(Clips):
         super().__init__(videos, clip, on_bad_frame)
         self.augmentation, self.flipped_labels, self.seed = augmentation, flipped_labels, seed
 
-    def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[torch.Tensor, list[Sample]]:
-        """All clips of a batch, (N, T, S, S, C), and the samples, whose clips are parts of it.
+    def __getitems__(
+        self, keys: list[tuple[int, int]]
+    ) -> tuple[torch.Tensor, list[Sample], tuple[int, int] | None]:
+        """All clips of a batch, (N, T, S, S, C), the samples, whose clips are parts of it, and the
+        slot that it is in, if any.
 
         They are decoded straight into memory that the main process can read: a copy less.
         """
         channels, *size = self.clip.network_input()
-        batch = shared_memory(len(keys), *size, channels)
+        slot = getattr(keys, "slot", None)
+        batch = shared_memory(slot, len(keys), *size, channels)
         samples = []
         for key, place in zip(keys, batch, strict=True):
             sample = self.sample(*key, place.numpy())
@@ -109,7 +113,7 @@ class TrainClips(Clips):
             if sample.clip is not None and sample.clip.data_ptr() != place.data_ptr():
                 place.copy_(sample.clip)
             samples.append(sample)
-        return batch, samples
+        return batch, samples, slot
 
     def make(
         self, video: Video, epoch: int, index: int, bad: set[int], out: np.ndarray | None
@@ -128,9 +132,9 @@ class TrainClips(Clips):
                 crops = transforms.training_crop(height, width, self.clip, augmentation, rng)
                 if self.flipped_labels is not None and rng.random() < augmentation.flip_prob:
                     crops, label = replace(crops, mirrored=(True,)), self.flipped_labels[label]
-            (crop,) = crops(frame[None])
-            for place in places:
-                pixels[place] = crop[0]
+            first, *others = places
+            crops(frame, [pixels[first]])
+            pixels[others] = pixels[first]
         seen = as_seen(torch.from_numpy(pixels), self.clip)
         for augment in transforms.CLIP_AUGMENTATIONS:
             seen = augment(seen, augmentation, rng)
@@ -196,9 +200,10 @@ def read_views(
     for places, frame in clip_frames(video, indices, clip):
         height, width, _ = frame.shape
         crops = crops or transforms.view_crops(height, width, clip, num_crops)
-        for view, crop in enumerate(crops(frame[None])):
-            for place in places:
-                views[place // num_frames, view, place % num_frames] = crop[0]
+        first, *others = (views[place // num_frames, :, place % num_frames] for place in places)
+        crops(frame, first)
+        for view in others:
+            view[:] = first
     return as_seen(torch.from_numpy(views).flatten(0, 1), clip)
 
 
@@ -235,8 +240,13 @@ def as_seen(pixels: torch.Tensor, clip: Preprocessing) -> torch.Tensor:
     return pixels
 
 
-def shared_memory(*shape: int) -> torch.Tensor:
-    """uint8, not initialized; in a loader process such that the main one gets it without a copy."""
+def shared_memory(slot: tuple[int, int] | None, *shape: int) -> torch.Tensor:
+    """uint8, not initialized: a slot; or in a loader process what the main one gets without a
+    copy."""
+    if slot:
+        from pt_dataset.processes.slots import room
+
+        return room(slot, shape)
     if get_worker_info() is None or 0 in shape:
         return torch.empty(shape, dtype=torch.uint8)
     # as torch's own default_collate allocates it

@@ -4,10 +4,11 @@ The samplers yield (epoch, index), and nothing else determines a clip: the same 
 number of workers, forked or spawned, and after a resume.
 """
 
+import multiprocessing
 import os
 import random
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, default_collate
@@ -20,6 +21,9 @@ from pt_dataset.processes.signals import held_back, set_up_worker
 from pt_dataset.sources import is_video_file
 from pt_dataset.video_list import Video
 from pt_dataset.video_lists import VideoLists
+
+if TYPE_CHECKING:  # in a loader without processes it is not needed
+    from pt_dataset.processes.slots import Sent, Slots
 
 
 class Batch(NamedTuple):
@@ -66,6 +70,7 @@ class EpochBatches:
         # a batch with two videos for each process leaves none with a single one, see `share`
         self.least = 1 if equal_shares else min(batch_size // shard[1], 2)
         self.epoch = self.start = 0
+        self.slots: Slots | None = None
 
     def __len__(self) -> int:
         return (self.num_videos + (0 if self.drop_last else self.batch_size - 1)) // self.batch_size
@@ -74,9 +79,12 @@ class EpochBatches:
         order = list(range(self.num_videos))
         if self.seed is not None:
             random.Random(f"{self.seed} {self.epoch}").shuffle(order)
+        if self.slots:
+            self.slots.start()
         for i in range(self.start, len(self)):
             batch = order[i * self.batch_size : (i + 1) * self.batch_size]
-            yield [(self.epoch, index) for index in self.share(batch)]
+            keys = [(self.epoch, index) for index in self.share(batch)]
+            yield self.slots.keys(keys) if self.slots else keys
 
     def share(self, batch: list[int]) -> list[int]:
         """This process's part; parts are equal, or differ by one.
@@ -111,6 +119,10 @@ class Loader:
             largest_share = -(-sampler.batch_size // sampler.shard[1])
             size = largest_share * clips.sample_bytes()
             workers, ahead = fitting(workers, size, 2 * size)  # in use: one, and the next
+            if training and multiprocessing.get_start_method() == "fork":
+                from pt_dataset.processes.slots import Slots
+
+                sampler.slots = Slots(workers * ahead + 2, size)
         self.batches = DataLoader(
             clips,
             batch_sampler=sampler,
@@ -133,7 +145,7 @@ class Loader:
         It may be left before its end; a loader yields one epoch at a time.
         """
         self.sampler.epoch, self.sampler.start = epoch, start
-        for batch in started(self.batches):
+        for batch in map(received, started(self.batches)):
             if self.training and len(batch.labels) == 1 and self.sampler.least > 1:
                 batch = Batch(batch.clips[:0], batch.labels[:0], batch.indices[:0], batch.faults)
             yield batch
@@ -157,6 +169,14 @@ class Loader:
             command = "pack the frames, python pt_dataset/pack_frames.py"
             return f"{command}, if the disk is slow; or store them {smaller}"
         return f"store the frames on a faster disk, or {smaller}"
+
+
+def received(batch: "Batch | Sent") -> Batch:
+    """A batch from this process, or from another one."""
+    if isinstance(batch, Batch):
+        return batch
+    labels, indices = (torch.tensor(n, dtype=torch.long) for n in (batch.labels, batch.indices))
+    return Batch(batch.clips(), labels, indices, batch.faults)
 
 
 def started(batches: DataLoader) -> Iterator:
@@ -223,21 +243,29 @@ def view_loader(
     return Loader(clips, batches, loading, training=False)
 
 
-def collate(samples: list[Sample] | tuple[torch.Tensor, list[Sample]]) -> Batch:
+def collate(
+    samples: list[Sample] | tuple[torch.Tensor, list[Sample], tuple[int, int] | None],
+) -> "Batch | Sent":
     """A batch of those that are not left out.
 
-    The clips of training come with a tensor that they are parts of already. All may be left out,
-    or in the share of another process.
+    The clips of training come with a tensor that they are parts of already, which may be in a slot.
+    All may be left out, or in the share of another process.
     """
-    batch, samples = samples if isinstance(samples, tuple) else (None, samples)
+    batch, samples, slot = samples if isinstance(samples, tuple) else (None, samples, None)
     faults = {sample.index: sample.fault for sample in samples if sample.fault}
     kept = [i for i, sample in enumerate(samples) if sample.clip is not None]
+    labels, indices = [samples[i].label for i in kept], [samples[i].index for i in kept]
     if batch is not None:
-        batch = batch[kept] if len(kept) < len(samples) else batch
+        if len(kept) < len(samples):
+            batch[: len(kept)] = batch[kept]
+        batch = batch[: len(kept)]
     elif kept:  # in a worker straight into memory that the main process shares
         batch = default_collate([samples[i].clip for i in kept])
     else:
         batch = torch.empty(0, 0, dtype=torch.uint8)
-    labels = torch.tensor([samples[i].label for i in kept], dtype=torch.long)
-    indices = torch.tensor([samples[i].index for i in kept], dtype=torch.long)
+    if slot:
+        from pt_dataset.processes.slots import Sent
+
+        return Sent(slot, tuple(batch.shape), labels, indices, faults)
+    labels, indices = (torch.tensor(n, dtype=torch.long) for n in (labels, indices))
     return Batch(batch, labels, indices, faults)

@@ -102,9 +102,9 @@ def frames(
             not notice.
 
     Yields:
-        The frame's places in `indices`, and the frame, uint8 (H, W, 3), contiguous, all of one
-        size. Where seeking in a video file turns out to mislead, frames come a second time, and
-        those count.
+        The frame's places in `indices`, and the frame, uint8 (H, W, 3) with contiguous rows, all of
+        one size, to be read only. Where seeking in a video file turns out to mislead, frames come a
+        second time, and those count.
 
     Raises:
         BadFrame: one frame cannot be decoded, or has another size; it names the file.

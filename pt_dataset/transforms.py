@@ -1,16 +1,18 @@
 """Which part of a frame the network sees, and how clips of training vary.
 
 Crops, with one set of parameters a clip, are drawn or computed from the height and width of a
-frame; `Crops` cuts them out of uint8 frames (T, H, W, C), C is 3 for RGB and 2 for flow.
+frame; `Crops` cuts them out of uint8 frames (H, W, C), C is 3 for RGB and 2 for flow.
 
 To add an augmentation, write a field into config.Augmentation, whose default changes nothing, and
 a function here, decorated with `clip_augmentation`.
 """
 
+import functools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -20,18 +22,6 @@ from config import Augmentation, Preprocessing
 
 Window = tuple[slice, slice]  # rows and columns
 ALL = (slice(None), slice(None))
-
-
-def resize(clip: np.ndarray, height: int, width: int, antialias: bool = True) -> np.ndarray:
-    """Bilinear, on uint8."""
-    if clip.shape[1:3] == (height, width):
-        return clip
-    # a contiguous, channels-last view: of others torch makes slower copies. Splitting the rows
-    # gives the frames a stride of torch's: NumPy's may be 0 for a single one, and hide that view
-    rows = torch.from_numpy(np.ascontiguousarray(clip.reshape(-1, *clip.shape[2:])))
-    frames = rows.unflatten(0, clip.shape[:2]).permute(0, 3, 1, 2)
-    resized = F.interpolate(frames, (height, width), mode="bilinear", antialias=antialias)
-    return resized.permute(0, 2, 3, 1).numpy()
 
 
 @dataclass(frozen=True)
@@ -44,21 +34,54 @@ class Crops:
     antialias: bool
     mirrored: tuple[bool, ...] = (False,)  # each of the windows
 
-    def __call__(self, frames: np.ndarray) -> list[np.ndarray]:
-        """(T, H, W, C) -> one clip (T, S, S, C) for each window; views where nothing changes."""
-        rows, columns = self.part
-        resized = resize(frames[:, rows, columns], *self.size, self.antialias)
-        crops = [resized[:, rows, columns] for rows, columns in self.windows]
-        return [mirror(c) if m else c for c, m in zip(crops, self.mirrored, strict=True)]
+    def __call__(self, frame: np.ndarray, outs: Iterable[np.ndarray]) -> None:
+        """Cuts each window of a frame (H, W, C) into one of `outs`, contiguous (S, S, C)."""
+        image = frame[self.part]
+        if image.shape[:2] != self.size:
+            seen = [max(side.stop for side in sides) for sides in zip(*self.windows, strict=True)]
+            image = resize(image, *self.size, self.antialias, seen)
+        for window, mirrored, out in zip(self.windows, self.mirrored, outs, strict=True):
+            if mirrored:
+                mirror(image[window], out)
+            else:
+                out[:] = image[window]
 
 
-def mirror(frames: np.ndarray) -> np.ndarray:
-    """A copy of (T, H, W, C) from right to left; flow moves the other way then: u is 255 - u."""
-    # of a channels-last view torch mirrors the last axis much faster than NumPy
-    mirrored = torch.from_numpy(frames).permute(0, 3, 1, 2).flip(-1).permute(0, 2, 3, 1).numpy()
-    if frames.shape[-1] == 2:
-        mirrored[..., 0] = 255 - mirrored[..., 0]
-    return mirrored
+def resize(
+    image: np.ndarray, height: int, width: int, antialias: bool, seen: Sequence[int]
+) -> np.ndarray:
+    """Bilinear, on uint8 (H, W, C); all that will be `seen` of it are so many rows and columns."""
+    cv2, scales = opencv(), (height / image.shape[0], width / image.shape[1])
+    if cv2 and (min(scales) >= 1 or not antialias):  # which changes nothing in what grows
+        rows, columns = (int((n + 1) / scale) + 2 for n, scale in zip(seen, scales, strict=True))
+        return cv2.resize(image[:rows, :columns], None, fx=scales[1], fy=scales[0])
+    # a contiguous, channels-last view: of others torch makes slower copies. Splitting the rows
+    # gives the frame a stride of torch's: NumPy's may be 0 for a single one, and hide that view
+    rows = torch.from_numpy(np.ascontiguousarray(image))
+    frame = rows.unflatten(0, (1, -1)).permute(0, 3, 1, 2)
+    resized = F.interpolate(frame, (height, width), mode="bilinear", antialias=antialias)
+    return resized[0].permute(1, 2, 0).numpy()
+
+
+def mirror(image: np.ndarray, out: np.ndarray) -> None:
+    """Fills `out` from right to left; flow moves the other way then: u is 255 - u."""
+    if cv2 := opencv():
+        cv2.flip(image, 1, out)
+    else:  # of a channels-last view torch mirrors the last axis much faster than NumPy
+        out[:] = torch.from_numpy(image).permute(2, 0, 1).flip(-1).permute(1, 2, 0)
+    if out.shape[-1] == 2:
+        out[..., 0] = 255 - out[..., 0]
+
+
+@functools.cache
+def opencv() -> ModuleType | None:
+    """The fastest there is; without it torch does the same, to one gray level."""
+    try:
+        import cv2
+    except ImportError:
+        return None
+    cv2.setNumThreads(1)  # parallel are the processes
+    return cv2
 
 
 def scaled(height: int, width: int, side: int, clip: Preprocessing) -> tuple[int, int]:
@@ -92,7 +115,8 @@ def training_crop(
 
     draw = corners.corner_window if augmentation.crop == "corners" else resized.any_window
     part = draw(height, width, clip, augmentation, rng)
-    return Crops(part, (clip.crop_size, clip.crop_size), [ALL], clip.antialias)
+    whole = slice(0, clip.crop_size)
+    return Crops(part, (clip.crop_size, clip.crop_size), [(whole, whole)], clip.antialias)
 
 
 def view_crops(height: int, width: int, clip: Preprocessing, num_crops: int) -> Crops:

@@ -34,6 +34,7 @@ def test_without_a_last_result_nothing_is_slower():
 def test_a_planted_slowdown_is_found_and_named(tmp_path, monkeypatch, capsys):
     for group in ("networks", "training", "starting"):
         monkeypatch.setattr(guard, group, lambda *folder: {})
+    monkeypatch.setattr(guard, "TURNS", 3)
     assert guard.main(["--repeats", "1", "--save", str(tmp_path), "--against", str(tmp_path)]) == 0
     assert "nothing to compare with" in capsys.readouterr().out
     rows = results.last("guard", tmp_path)["rows"]

@@ -20,8 +20,13 @@ class FolderFrames:
         return os.path.join(self.folder, self.names[index])
 
     def read(self, index: int) -> bytes:
-        with open(self.name(index), "rb", buffering=0, opener=open_regular) as file:
-            return file.readall()
+        file = open_regular(
+            f"{self.folder}/{self.names[index]}"
+        )  # Python's own takes twice as long
+        try:
+            return os.read(file, os.fstat(file).st_size)
+        finally:
+            os.close(file)
 
 
 def frame_names(folder: str | Path, prefix: str = "", any_numbers: bool = False) -> list[str]:

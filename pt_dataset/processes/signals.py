@@ -12,6 +12,8 @@ from multiprocessing.queues import Queue
 
 from torch._utils import ExceptionWrapper
 
+from pt_dataset.processes.memory import keep_freed_memory
+
 # signals that reach all processes of a run, and are for the main one, which saves and ends the rest
 NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 FOR_MAIN = {getattr(signal, name) for name in NAMES if hasattr(signal, name)}
@@ -36,6 +38,7 @@ def held_back() -> Iterator[None]:
 
 def set_up_worker(worker_id: int) -> None:
     """Leaves signals to the main process, and ends with it."""
+    keep_freed_memory()
     gc.freeze()  # a search for garbage in what the main process made would copy all of it, 45 MB
     if TELLS_SENDER:
         signal.pthread_sigmask(signal.SIG_BLOCK, FOR_MAIN)
