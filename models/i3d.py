@@ -53,13 +53,13 @@ class ConvBnRelu3d(nn.Module):
         # with stride 1 both sides get the same padding, which the convolution adds without a copy
         padding = kernel_size // 2 if stride == 1 else 0
         self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
-        self.bn = nn.BatchNorm3d(out_channels)
+        self.bn = layers.BatchNorm3d(out_channels)
         self.as_if_even = as_if_even
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.conv.stride[0] > 1:
             x = pad(x, same_pads(x, self.conv.kernel_size, self.conv.stride, self.as_if_even))
-        return F.relu(self.bn(self.conv(x)), inplace=True)
+        return layers.relu(self.bn(self.conv(x)))
 
 
 class SameMaxPool3d(nn.Module):

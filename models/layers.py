@@ -3,6 +3,7 @@
 from collections import OrderedDict
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 Pair = tuple[int, int]
@@ -14,6 +15,42 @@ class Branches(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([branch(x) for branch in self.children()], dim=1)
+
+
+def below_each_other(x: torch.Tensor) -> torch.Tensor:
+    """Frames as one image, (N, C, T, H, W) -> (N, C, T * H, W): a free view in both formats.
+
+    By way of channels last: of a single clip `flatten` would give a stride that the formats do not
+    have, and convolutions would copy it.
+    """
+    return x.movedim(1, -1).flatten(1, 2).movedim(-1, 1)
+
+
+def apart(image: torch.Tensor, frames: int) -> torch.Tensor:
+    """The inverse of `below_each_other`."""
+    return image.movedim(1, -1).unflatten(1, (frames, -1)).movedim(-1, 1)
+
+
+class BatchNorm3d(nn.BatchNorm3d):
+    """Batch norm of (N, C, T, H, W), computed as that of images (N, C, T * H, W).
+
+    The same to the bit, and the reshaping is free. But torch has fast channels-last kernels for
+    images alone: of bfloat16, a backward pass takes an eighth of the time on a CPU, and forward and
+    backward half of it on an H200 (small maps; large ones 0.8).
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return super().forward(input)  # nothing to gain, and exporters know the plain one
+        return apart(super().forward(below_each_other(input)), input.shape[2])
+
+    def _check_input_dim(self, input: torch.Tensor) -> None:
+        """Five dimensions or four."""
+
+
+def relu(x: torch.Tensor) -> torch.Tensor:
+    """In place where no gradient is wanted: of a view, as the one above, autograd would copy it."""
+    return F.relu(x, inplace=not torch.is_grad_enabled())
 
 
 def named_sequence(**layers: nn.Module) -> nn.Sequential:

@@ -49,7 +49,7 @@ class ConvBn3d(nn.Sequential):
         t, h, w = kernel_size
         padding = (t // 2, h // 2, w // 2)
         self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
-        self.bn = nn.BatchNorm3d(out_channels)
+        self.bn = layers.BatchNorm3d(out_channels)
 
 
 class Bottleneck(nn.Module):
@@ -66,9 +66,9 @@ class Bottleneck(nn.Module):
             self.shortcut = ConvBn3d(in_channels, out_channels, (1, 1, 1), strides)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = F.relu(self.conv1(x), inplace=True)
-        y = F.relu(self.conv2(y), inplace=True)
-        return F.relu(self.conv3(y).add_(self.shortcut(x)), inplace=True)
+        y = layers.relu(self.conv1(x))
+        y = layers.relu(self.conv2(y))
+        return layers.relu(self.conv3(y) + self.shortcut(x))
 
 
 class NonLocal(nn.Module):
