@@ -38,7 +38,7 @@ class Scale(NamedTuple):
     steps: int  # of training, where processes are compared
 
 
-FULL, QUICK = Scale(crop=112, steps=6), Scale(crop=64, steps=2)
+FULL, QUICK = Scale(crop=112, steps=6), Scale(crop=64, steps=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ SWEEPS = {
             "resnet3d i3d nl5": LENGTHS[:-1],
             "tsn resnet50": LENGTHS,  # of so many segments
         },
-        quick={"i3d": [8, 16], "resnet3d i3d nl5": [8, 16]},
+        quick={"resnet3d i3d nl5": [8, 16]},
         slopes=OF_NETWORKS,
         attends=True,
     ),

@@ -28,20 +28,25 @@ DEMO = [
     *("--epochs", "2", "--workers", "0", "--batch-size", "32", "--clip-len", "8"),
     *("--crop-size", "32", "--short-side", "32", "--views", "1x1"),
 ]
-# prints the functions of ours between the command and the first call of the network
-HOPS = """
+# main.py on a demo set of few videos; it writes the functions of ours between the command and the
+# first call of the network into the file HOPS
+RUN = """
 import runpy, sys, traceback
+root = sys.argv.pop(1)
+sys.argv[0] = f"{root}/main.py"
+sys.path.insert(0, root)
 from torch import nn
-root, call = sys.argv.pop(1), nn.Module.__call__
+from pt_dataset import make_demo
+make_demo.NUM_VIDEOS = {"train": 32, "test": 8}
+call = nn.Module.__call__
 def told(module, *args, **kwargs):
     if type(module).__name__ == "ClipClassifier" and module.training:
         frames = [f for f in traceback.extract_stack() if f.filename.startswith(root)]
-        print("HOPS", *(f.name for f in frames))
-        raise SystemExit
+        with open("HOPS", "w") as file:
+            file.write(" ".join(f.name for f in frames))
+        nn.Module.__call__ = call
     return call(module, *args, **kwargs)
 nn.Module.__call__ = told
-sys.argv[0] = f"{root}/main.py"
-sys.path.insert(0, root)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
@@ -97,25 +102,28 @@ def lines_entered(path: Path, executed: set[int]) -> Entered | None:
 
 
 @cache
-def executed_lines(root: Path = ROOT) -> dict[Path, set[int]]:
-    """The lines that a run of main.py executes, by file; in a new folder."""
+def watched_run(root: Path = ROOT) -> tuple[dict[Path, set[int]], int]:
+    """The lines that a run of main.py executes, by file, and the calls from the command to the
+    network, on the way of one training step; in a new folder."""
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "coverage"
+        data, script = Path(folder) / "coverage", Path(folder) / "run.py"
+        script.write_text(RUN)
         command = [sys.executable, "-m", "coverage", "run", f"--data-file={data}"]
-        command += [f"--source={root}", str(root / "main.py"), *DEMO]
+        command += [f"--source={root}", str(script), str(root), *DEMO]
         env = os.environ | {"COVERAGE_CORE": "ctrace"}
         subprocess.run(command, check=True, cwd=folder, env=env, capture_output=True)
         report = ["-m", "coverage", "json", f"--data-file={data}", "-o", f"{data}.json", "-q"]
         subprocess.run([sys.executable, *report], check=True, cwd=folder, capture_output=True)
         files = json.loads(Path(f"{data}.json").read_text())["files"]
-        return {
+        lines = {
             (Path(folder) / name).resolve(): set(f["executed_lines"]) for name, f in files.items()
         }
+        return lines, len(Path(folder, "HOPS").read_text().split()) - 1  # without the command
 
 
 def path_of_training(root: Path = ROOT) -> list[Entered]:
     """The files that a training of the demo set enters, in the order of `product_files`."""
-    executed = executed_lines(root)
+    executed, _ = watched_run(root)
     left_out = [root / name for name in AFTERWARDS]
     files = [p for p in product_files(root) if not any(map(p.is_relative_to, left_out))]
     found = (lines_entered(path, executed.get(path, set())) for path in files)
@@ -124,13 +132,7 @@ def path_of_training(root: Path = ROOT) -> list[Entered]:
 
 def hops(root: Path = ROOT) -> int:
     """Calls from the command to the network, on the way of one training step."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-c", HOPS, str(root), *DEMO]
-        run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    lines = [line.split() for line in run.stdout.splitlines() if line.startswith("HOPS")]
-    if not lines:
-        raise RuntimeError(f"no training step: {run.stderr[-2000:]}")
-    return len(lines[0]) - 2  # without the word, and the command itself
+    return watched_run(root)[1]
 
 
 def imported_modules(path: Path) -> set[str]:

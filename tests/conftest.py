@@ -5,6 +5,8 @@ import json
 import logging
 import math
 import os
+import shutil
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from PIL import Image
 from benchmarks import structure
 from config import Preprocessing
 from locks import owned
+from main import main
 from models import build_model
 from utils import checkpoint
 
@@ -31,18 +34,42 @@ def pytest_addoption(parser):
 
 
 @pytest.fixture(scope="session")
-def path_of_training(tmp_path_factory):
-    """The files that a training enters, each with its number of lines."""
+def once(tmp_path_factory):
+    """Makes a file or folder once for all workers of a test run: `once(name, make)`, where
+    `make(path)` writes it."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # of all workers: it takes most of a minute, once is enough
-    kept = folder / "path_of_training.json"
-    with owned(kept, wait=math.inf):
-        if not kept.exists():
-            path = structure.path_of_training()
-            lengths = {str(e.path.relative_to(structure.ROOT)): e.num_lines for e in path}
-            kept.write_text(json.dumps(lengths))
-    return {Path(name): length for name, length in json.loads(kept.read_text()).items()}
+        folder = folder.parent  # of all workers
+
+    def path_of(name, make):
+        path = folder / name
+        with owned(path, wait=math.inf):
+            if not path.exists():
+                made = Path(tempfile.mkdtemp(dir=folder), name)
+                make(made)
+                made.rename(path)
+        return path
+
+    return path_of
+
+
+@pytest.fixture(scope="session")
+def watched_run(once):
+    """The files that a training enters, each with its number of lines, and the calls from the
+    command to the network."""
+
+    def watch(path):
+        entered = structure.path_of_training()
+        lengths = {str(e.path.relative_to(structure.ROOT)): e.num_lines for e in entered}
+        path.write_text(json.dumps([lengths, structure.hops()]))
+
+    lengths, hops = json.loads(once("watched_run.json", watch).read_text())
+    return {Path(name): length for name, length in lengths.items()}, hops
+
+
+@pytest.fixture(scope="session")
+def path_of_training(watched_run):
+    return watched_run[0]
 
 
 @pytest.fixture(autouse=True)
@@ -97,10 +124,7 @@ def add_flow(folder, fps=None):
         path.write_text(json.dumps(entries))
 
 
-@pytest.fixture
-def tiny_set(tmp_path):
-    """A data root with the set `tiny`: 2 classes, 6 + 4 videos of 10 frames of 48x36."""
-    folder = tmp_path / "data" / "tiny"
+def write_tiny_set(folder):
     for part, count in (("train", 6), ("test", 4)):
         entries = []
         for i in range(count):
@@ -112,7 +136,13 @@ def tiny_set(tmp_path):
             entries.append({"path": path, "class_name": name, "label": i % 2, "num_frames": 10})
         (folder / f"{part}list01.json").write_text(json.dumps(entries))
     (folder / "classes.txt").write_text("down\nup\n")
-    return folder.parent
+
+
+@pytest.fixture
+def tiny_set(once, tmp_path):
+    """A data root with the set `tiny`: 2 classes, 6 + 4 videos of 10 frames of 48x36."""
+    shutil.copytree(once("tiny", write_tiny_set), tmp_path / "data" / "tiny")
+    return tmp_path / "data"
 
 
 TINY_RUN = [
@@ -131,6 +161,12 @@ TINY_RUN = [
     *("--epochs", "2", "--lr", "0.01", "--workers", "0", "--views", "2x1", "--log-every", "1"),
 ]
 
+# the same of a network that takes a third of the time
+SMALL_RUN = [
+    *TINY_RUN,
+    *("--arch", "tsn", "--backbone", "resnet18", "--clip-len", "2", "--precision", "fp32"),
+]
+
 
 @pytest.fixture
 def in_tiny_set(tiny_set, monkeypatch):
@@ -139,19 +175,29 @@ def in_tiny_set(tiny_set, monkeypatch):
     return tiny_set.parent
 
 
+def train_tiny(folder):
+    write_tiny_set(folder / "data" / "tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(TINY_RUN) == 0
+    shutil.rmtree(folder / "data")
+
+
 @pytest.fixture
-def untrained(in_tiny_set):
-    """A checkpoint of a small TSN for data/tiny, alone in a folder; its head is as large as it gets
-    by training, so that its scores differ."""
+def trained(once, in_tiny_set):
+    """Beside data/tiny what TINY_RUN leaves, in saved_model/i3d_tiny_1."""
+    shutil.copytree(once("trained", train_tiny) / "saved_model", "saved_model")
+    return in_tiny_set
+
+
+def write_checkpoint(path, arch, preprocessing, **arch_args):
+    """Of a network for data/tiny whose head is as large as it gets by training, so that its scores
+    differ."""
     torch.manual_seed(0)
-    arch_args = {"backbone": "resnet18", "modality": "rgb"}
-    model = build_model("tsn", 2, **arch_args)
+    model = build_model(arch, 2, **arch_args)
     torch.nn.init.normal_(model.head.weight, std=0.2)
-    preprocessing = Preprocessing(
-        clip_len=3, snippet_len=1, short_side=36, crop_size=32, mean=(0.5,) * 3, std=(0.5,) * 3
-    )
     state = dict.fromkeys(checkpoint.KEYS) | {
-        "arch": "tsn",
+        "arch": arch,
         "arch_args": arch_args,
         "class_names": ["down", "up"],
         "preprocessing": vars(preprocessing),
@@ -160,7 +206,6 @@ def untrained(in_tiny_set):
         "choices": [],
         "action": "train",
     }
-    path = in_tiny_set / "alone" / "net.pth"
     path.parent.mkdir()
     checkpoint.save(state, path)
     return path
@@ -172,6 +217,16 @@ def read_table(path):
     numbers = [i for i in range(1, 6) if f"class_{i}" in (rows or [{}])[0]]
     kinds = [{row[f"class_{i}"]: row[f"score_{i}"] for i in numbers} for row in rows]
     return rows, [{name: float(score) for name, score in kind.items() if name} for kind in kinds]
+
+
+@pytest.fixture
+def untrained(in_tiny_set):
+    """A checkpoint of a small TSN, alone in a folder."""
+    preprocessing = Preprocessing(
+        clip_len=3, snippet_len=1, short_side=36, crop_size=32, mean=(0.5,) * 3, std=(0.5,) * 3
+    )
+    path, arch_args = in_tiny_set / "alone" / "net.pth", {"backbone": "resnet18", "modality": "rgb"}
+    return write_checkpoint(path, "tsn", preprocessing, **arch_args)
 
 
 def relative(a, b):

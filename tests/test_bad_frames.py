@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY_RUN, add_flow, write_frames
+from conftest import SMALL_RUN, TINY_RUN, add_flow, write_frames
 from test_loader import CLIP, FLOW, flipping
 
 from config import Loading, UserError, Views
@@ -24,7 +24,7 @@ from utils.interrupt import PREEMPTED
 from utils.resume import checkpoint_file
 from utils.trainer import Trainer
 
-RUN = Path("saved_model/i3d_tiny_1")
+RUN = Path("saved_model/tsn_tiny_1")
 BEAR = ["--max-bad-share", "0.5", "--on-bad-frame"]
 
 
@@ -180,7 +180,7 @@ def test_a_run_that_skips_counts_what_it_left_out_and_leaves_the_data_alone(in_t
     damage(in_tiny_set / "data", "train_4")
     shutil.rmtree(frame(in_tiny_set / "data", "test_1", 1).parent)
     before = sorted((in_tiny_set / "data").rglob("*"))
-    argv = [*TINY_RUN, "--batch-size", "2", "--precise-bn", "2", *BEAR, "skip"]
+    argv = [*SMALL_RUN, "--batch-size", "2", "--precise-bn", "2", *BEAR, "skip"]
     assert main(argv) == 0
     result = json.loads((RUN / "result.json").read_text())
     assert (result["num_videos"], result["num_skipped"]) == (3, 1)
@@ -198,8 +198,8 @@ def test_a_run_that_skips_counts_what_it_left_out_and_leaves_the_data_alone(in_t
 def test_an_epoch_that_goes_on_remembers_the_bad_videos_before_the_stop(in_tiny_set, monkeypatch):
     for i in range(6):
         damage(in_tiny_set / "data", f"train_{i}", [1])
-    argv = [*TINY_RUN, "--clip-len", "10", "--batch-size", "2", "--epochs", "1"]
-    argv += ["--precision", "fp32", "--resume", "auto", "--on-bad-frame", "nearest"]
+    argv = [*SMALL_RUN, "--clip-len", "10", "--batch-size", "2", "--epochs", "1"]
+    argv += ["--resume", "auto", "--on-bad-frame", "nearest"]
     step = Trainer.train_batch
 
     def stopped(self, clips, labels, waited=0):

@@ -16,6 +16,7 @@ from config import (
     add_options,
     check_augmentation,
     default_workers,
+    find_recipe,
     in_form,
     option,
     part,
@@ -136,6 +137,51 @@ def test_help_says_the_defaults():
 @pytest.mark.parametrize("key", RECIPES, ids=str)
 def test_every_recipe_has_clips_that_can_be(key):
     check_augmentation(part(Clip, RECIPES[key]), part(Augmentation, RECIPES[key]))
+
+
+# typed a second time from the sources that config.py names, since no other test would see a slip:
+# frames, stride, epochs, clips a step, rate and the epochs of its steps
+PUBLISHED = {
+    ("i3d", "scratch"): (64, 1, 100, 64, 0.01, (40, 80)),
+    ("i3d", "kinetics"): (64, 1, 50, 64, 0.001, (20, 40)),
+    ("i3d", "hmdb51", "kinetics"): (64, 1, 35, 64, 0.01, (15, 25)),
+    ("i3d", "kinetics400", "imagenet"): (32, 2, 100, 64, 0.01, (40, 80)),
+    ("s3d", "scratch"): (64, 1, 45, 64, 0.2 / 12, (20, 30, 40)),
+    ("resnet3d", "imagenet"): (32, 2, 104, 64, 0.01, (39, 78)),
+    ("resnet3d", "kinetics"): (32, 2, 50, 64, 0.001, (20, 40)),
+    ("resnet3d", "hmdb51", "kinetics"): (32, 2, 35, 64, 0.01, (15, 25)),
+    ("tsn", "scratch"): (3, 1, 80, 128, 0.01, (30, 60)),
+    ("tsn", "imagenet"): (3, 1, 80, 128, 0.001, (30, 60)),
+    ("tsn", "kinetics400", "imagenet"): (3, 1, 100, 256, 0.01, (40, 80)),
+}
+
+
+def test_recipes_are_those_of_their_sources():
+    """And of ResNets, video-nonlocal-net steps as Nesterov does; of TSN, its authors freeze all
+    batch norms but the first where they start from ImageNet, MMAction2 on Kinetics does not."""
+    names = ("clip_len", "stride", "epochs", "batch_size", "lr", "lr_steps")
+    assert {key: tuple(getattr(RECIPES[key], n) for n in names) for key in PUBLISHED} == PUBLISHED
+    cosine = RECIPES["resnet3d", "scratch"]  # SlowFast's has no steps
+    assert (cosine.clip_len, cosine.stride, cosine.epochs, cosine.lr) == (8, 8, 196, 0.1)
+    assert (cosine.schedule, cosine.warmup_epochs) == ("cosine", 34)
+    clipped = {key for key, recipe in RECIPES.items() if recipe.clip_grad}
+    assert {RECIPES[key].clip_grad for key in clipped} == {40}
+    assert {key[:2] for key, recipe in RECIPES.items() if recipe.nesterov} == {
+        ("resnet3d", "imagenet"),
+        ("resnet3d", "kinetics400"),
+    }
+    frozen = {key for key, recipe in RECIPES.items() if recipe.arch_args.get("partial_bn")}
+    assert frozen == {
+        ("tsn", "imagenet"),
+        ("tsn", "kinetics"),
+        ("tsn", "ucf101", "imagenet"),
+        ("tsn", "hmdb51", "imagenet"),
+    }
+    flow = find_recipe("tsn", "ucf101", "imagenet", "flow")
+    assert (flow.clip_len, flow.snippet_len, flow.dropout) == (15, 5, 0.7)
+    assert (flow.mean, flow.std) == ((0.5,) * 10, (0.226,) * 10)  # the mean of ImageNet's
+    differences = find_recipe("tsn", "ucf101", "imagenet", "rgbdiff")
+    assert (differences.clip_len, differences.snippet_len) == (42, 6)
 
 
 @pytest.mark.parametrize(

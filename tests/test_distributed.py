@@ -17,7 +17,15 @@ import numpy as np
 import pytest
 import torch
 from test_loader import CLIP, flipping
-from test_resume import ROOT, RUN, assert_same_run, in_set_of_24, lines, wait_for  # noqa: F401
+from test_resume import (  # noqa: F401
+    PRELOADED,
+    ROOT,
+    RUN,
+    assert_same_run,
+    in_set_of_24,
+    lines,
+    wait_for,
+)
 from test_trainer import CPU, Net, make_net, make_trainer, train
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
@@ -44,7 +52,7 @@ def free_port():
 
 def start_ranks(target, *args, num_processes=2):
     """Processes as a scheduler starts them; each calls `target(*args)`."""
-    forkserver.set_forkserver_preload(["main"])
+    forkserver.set_forkserver_preload(PRELOADED)
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     port, processes = free_port(), []
     with mock.patch.dict(os.environ, PYTHONPATH=path):  # the server looks nowhere else
@@ -434,8 +442,8 @@ TWO = ["--standalone", "--nproc_per_node=2"]
 
 
 @pytest.mark.slow
-def test_two_processes_make_one_run_and_count_seven_of_seven_videos(in_set_of_7, torchrun):
-    out, _ = torchrun(*TWO, MAIN, *RUN, "--name", "two", "--epochs", "1").communicate(timeout=120)
+def test_two_processes_make_one_run_and_count_seven_of_seven_videos(in_set_of_7):
+    assert finish(start_ranks(run_main, [*RUN, "--name", "two", "--epochs", "1"])) == [0, 0], said()
     assert [path.name for path in Path("saved_model").iterdir()] == ["two"]
     assert result_of("two")["num_videos"] == 7
     validation = json.loads(Path("saved_model/two/validation.json").read_text())
@@ -443,7 +451,7 @@ def test_two_processes_make_one_run_and_count_seven_of_seven_videos(in_set_of_7,
     log = Path("saved_model/two/log.txt").read_text()
     assert "2 processes, each with 2 of the clips at most" in log
     for line in ("epoch 1/1", "top-1", "checkpoint: saved_model/two/last.pth"):
-        assert out.count(f"\n{line}") == 1, out
+        assert "".join(said()).count(f"\n{line}") == 1, said()
     scores = np.load("saved_model/two/scores.npz")["scores"]
     first = result_of("two")
     assert main.main(["--resume", "saved_model/two/last.pth", "--evaluate", "--device", "cpu"]) == 0

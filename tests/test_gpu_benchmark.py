@@ -16,24 +16,27 @@ ROOT = Path(__file__).resolve().parents[1]
 BEST = "bf16, channels last"
 
 
-def rows_of(folder, *argv):
-    """Of a run with --tiny, as it saves them."""
-    command = [sys.executable, "benchmarks/gpu.py", *argv, "--tiny", "--save", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found = [
-        json.loads(path.read_text()) for path in sorted(folder.glob(f"*_gpu_{argv[0]}_*.json"))
-    ]
-    assert [result["rows"][0]["network"] for result in found] == sorted(found[0]["options"]["only"])
-    rows = [row for result in found for row in result["rows"]]
-    assert all(f"| {row['network']} | {row['way']} |" in done.stdout for row in rows)
-    return rows, found[0]["options"]
+@pytest.fixture
+def rows_of(tmp_path, capsys):
+    """Of a run with --tiny, as it saves them, with its options."""
+
+    def run(*argv):
+        gpu.main([*argv, "--tiny", "--save", str(tmp_path)])
+        files = sorted(tmp_path.glob(f"*_gpu_{argv[0]}_*.json"))
+        found = [json.loads(path.read_text()) for path in files]
+        networks = [result["rows"][0]["network"] for result in found]
+        assert networks == sorted(found[0]["options"]["only"])
+        rows, printed = [row for result in found for row in result["rows"]], capsys.readouterr().out
+        assert all(f"| {row['network']} | {row['way']} |" in printed for row in rows)
+        return rows, found[0]["options"]
+
+    return run
 
 
-def test_training_measures_every_way_of_every_network(tmp_path):
+def test_training_measures_every_way_of_every_network(rows_of):
     ways = ["plain", "torch's default, contiguous", "bf16 compiled, channels last"]
     networks = ["torchvision r3d_18", "tsn"]  # as their files are sorted
-    rows, options = rows_of(tmp_path, "training", "--only", *networks, "--ways", *ways)
+    rows, options = rows_of("training", "--only", *networks, "--ways", *ways)
     assert [(row["network"], row["way"]) for row in rows] == [
         (n, w) for n in networks for w in ways
     ]
@@ -45,15 +48,16 @@ def test_training_measures_every_way_of_every_network(tmp_path):
         assert row["memory_gb"] > 0
 
 
-def test_a_profile_names_the_largest_kernels(tmp_path):
-    (row,), _ = rows_of(tmp_path, "profile", "--only", "tsn")
+def test_a_profile_names_the_largest_kernels(rows_of):
+    (row,), _ = rows_of("profile", "--only", "tsn")
     assert row["way"] == BEST
     assert any("convolution_backward" in row[f"kernel {i}"] for i in (1, 2, 3))
     assert 0 < row["copies"] < row["launches"]
 
 
-def test_loading_compares_the_sources_of_clips(tmp_path):
-    rows, _ = rows_of(tmp_path, "loading", "--only", "tsn")
+@pytest.mark.filterwarnings("ignore:The image decoding")  # it is one of those compared
+def test_loading_compares_the_sources_of_clips(rows_of):
+    rows, _ = rows_of("loading", "--only", "tsn")
     assert [row["source"] for row in rows] == [
         "frames",
         "packed zip",

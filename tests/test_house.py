@@ -52,8 +52,8 @@ def test_a_training_enters_no_subfolder(entered):
 
 
 @pytest.mark.slow
-def test_the_network_is_five_calls_from_the_command():
-    assert structure.hops() <= 5
+def test_the_network_is_five_calls_from_the_command(watched_run):
+    assert watched_run[1] <= 5
 
 
 @pytest.mark.parametrize(("name", "most"), [("main.py", 250), ("opts.py", 420)])

@@ -12,14 +12,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import write_frames
+from conftest import write_frames, write_tiny_set
 from test_distributed import finish, start_ranks
 from test_resume import RUN
 
 import main
 from config import UserError
 from opts import parse_opts
-from pt_dataset.identity import count_known, identify
+from pt_dataset.identity import checksum, count_known, hashes, identify
 from pt_dataset.video_list import Video, VideoList
 from tests.fuzz.mutations import changed_arrays
 from utils.resume import checkpoint_file
@@ -107,6 +107,14 @@ def test_names_are_as_long_as_they_must_be_to_tell_videos_apart(train, test, dep
     assert identify(lists_of(train, test))["depth"] == depth
 
 
+def test_what_older_checkpoints_say_of_their_videos_still_compares(tmp_path):
+    """Numbers that are in checkpoints: others would call all videos new, and all files changed."""
+    assert hashes(["frames/up/a", "b"], 1).tolist() == [3405396810240292928, 8453121595177857668]
+    assert hashes(["frames/up/a"], 2).tolist() == [-6097373541715107551]
+    (tmp_path / "a.mp4").write_bytes(bytes(range(256)) * 300)
+    assert checksum(Video(str(tmp_path / "a.mp4"), 0, "", 1), "rgb") == 2073998430
+
+
 def test_videos_that_were_trained_on_are_counted_at_the_length_of_their_own_names():
     one = identify(lists_of(["x/up/a", "x/down/a", "x/down/b"]))
     two = identify(lists_of(["k/1", "k/2"], []))
@@ -120,10 +128,8 @@ def test_videos_that_were_trained_on_are_counted_at_the_length_of_their_own_name
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A folder with data/tiny and a run of one epoch on it."""
-    from conftest import tiny_set
-
     folder = tmp_path_factory.mktemp("identity")
-    tiny_set.__wrapped__(folder)
+    write_tiny_set(folder / "data" / "tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main.main([*SHORT, "--name", "run"]) == 0

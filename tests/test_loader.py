@@ -635,10 +635,12 @@ class Stuck(Dataset):
     def __len__(self):
         return 4
     def __getitem__(self, index):  # as if a disk never answered
+        os.write(there, b".")
         time.sleep(1000)
 
+begun, there = os.pipe()
 batches = iter(DataLoader(Stuck(), num_workers=2, worker_init_fn=set_up_worker))
-time.sleep(2)
+os.read(begun, 1), os.read(begun, 1)
 print(*[worker.pid for worker in batches._workers], flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

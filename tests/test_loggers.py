@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_RUN
+from conftest import SMALL_RUN
 from matplotlib.figure import Figure
 from PIL import Image
 from test_visdom import FakeVisdom, free_port
@@ -20,7 +20,7 @@ from utils import build, curves, loggers
 from utils.live_page import replay
 from utils.mistakes import FILM_SIDE, NUM_CLIPS, Mistakes
 
-RUN = Path("saved_model/i3d_tiny_1")
+RUN = Path("saved_model/tsn_tiny_1")
 FP32 = ("--precision", "fp32")  # "auto" would compare precisions first
 
 
@@ -110,8 +110,8 @@ def fake():
 
 @pytest.mark.slow
 def test_resume_and_replay_draw_the_page_that_the_run_had(in_tiny_set, fake, capsys):
-    page = [option for option in TINY_RUN if option != "--no-visdom"]
-    page += ["--visdom-port", str(fake.port), "--visdom-env", "mine", *FP32]
+    page = [option for option in SMALL_RUN if option != "--no-visdom"]
+    page += ["--visdom-port", str(fake.port), "--visdom-env", "mine"]
     assert main([*page, "--epochs", "1"]) == 0
     # --visdom-env belongs to the run, the port to the command
     resume = ["--resume", str(RUN / "last.pth"), "--epochs", "2", "--device", "cpu", *FP32]
@@ -287,7 +287,7 @@ def test_a_logger_that_is_not_wanted_is_not_imported(tmp_path):
 @pytest.mark.slow
 def test_tensorboard_gets_the_same_numbers_and_a_resume_continues_them(in_tiny_set):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    assert main([*TINY_RUN, *FP32, "--logger", "tensorboard"]) == 0
+    assert main([*SMALL_RUN, "--logger", "tensorboard"]) == 0
     state = torch.load(RUN / "last.pth", weights_only=True)
     torch.save(state | {"epoch": 1, "step": 2}, RUN / "last.pth")  # epoch 2 is done again
     assert main(["--resume", str(RUN / "last.pth"), "--device", "cpu", *FP32]) == 0
@@ -311,5 +311,5 @@ def test_a_run_may_have_any_name_in_the_picture_of_its_curves(tmp_path):
 def test_without_tensorboard_one_sentence_says_so_before_anything_is_made(in_tiny_set, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(UserError, match="pip install tensorboard"):
-        main([*TINY_RUN, "--logger", "tensorboard"])
+        main([*SMALL_RUN, "--logger", "tensorboard"])
     assert not RUN.exists()

@@ -3,15 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import test_resume
 import torch
 from conftest import TINY_RUN, add_flow
 
@@ -22,26 +20,17 @@ from utils import checkpoint
 from utils.run import choose_augmentation, choose_preprocessing, starting_point
 from utils.words import preprocessing_in_words
 
-ROOT = Path(__file__).resolve().parents[1]
 RUN = Path("saved_model/i3d_tiny_1")
 
 
 def run(*argv):
     """main.py in a process of its own: exit status, stdout, stderr."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "main.py"), *argv], capture_output=True, text=True, timeout=120
-    )
-    return done.returncode, done.stdout, done.stderr
+    status = test_resume.finish(argv, target=test_resume.run_script)
+    return status, Path("out.txt").read_text(), Path("err.txt").read_text()
 
 
 def lines(name):
     return [json.loads(line) for line in (RUN / name).read_text().splitlines()]
-
-
-@pytest.fixture
-def trained(in_tiny_set):
-    assert main(TINY_RUN) == 0
-    return in_tiny_set
 
 
 def test_a_run_leaves_all_its_files(trained, capsys):
@@ -213,7 +202,7 @@ def test_the_same_run_twice_gives_the_same_weights(trained):
 def test_a_run_learns(in_tiny_set):
     assert (
         main(
-            [*TINY_RUN, "--epochs", "12", "--optimizer", "adamw", "--lr", "0.001", "--dropout", "0"]
+            [*TINY_RUN, "--epochs", "8", "--optimizer", "adamw", "--lr", "0.001", "--dropout", "0"]
         )
         == 0
     )
@@ -326,22 +315,15 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(trai
 
 
 def test_ctrl_c_saves_a_checkpoint_that_goes_on(in_tiny_set):
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "main.py"), *TINY_RUN, "--epochs", "2000", "--workers", "2"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.time() + 60
-    while not (RUN / "metrics.jsonl").exists() or not (RUN / "metrics.jsonl").read_text():
-        assert time.time() < deadline, process.communicate(timeout=1)
-        time.sleep(0.1)
+    argv = [*TINY_RUN, "--epochs", "2000", "--workers", "2"]
+    process = test_resume.start(argv, target=test_resume.run_script)
+    metrics = RUN / "metrics.jsonl"
+    test_resume.wait_for(process, lambda: metrics.exists() and metrics.read_text())
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the loader processes too
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "go on with --resume saved_model/i3d_tiny_1/last.pth" in out
-    assert "Traceback" not in err
+    process.join(60)
+    assert process.exitcode == 130
+    assert "go on with --resume saved_model/i3d_tiny_1/last.pth" in Path("out.txt").read_text()
+    assert "Traceback" not in Path("err.txt").read_text()
     epoch = torch.load(RUN / "last.pth", weights_only=True)["epoch"]
     assert epoch >= 1
     argv = [

@@ -15,18 +15,18 @@ def digest(folder):
     return sha.hexdigest()
 
 
-@pytest.mark.slow
-def test_the_demo_set_is_written_quickly_and_byte_for_byte_the_same(tmp_path):
+def test_the_demo_set_is_written_quickly_and_byte_for_byte_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(make_demo, "NUM_VIDEOS", {"train": 64, "test": 16})  # a tenth
     started = time.perf_counter()
     first = make_demo.write_demo(tmp_path / "a")
-    assert time.perf_counter() - started < 30  # under 20 s on two idle cores
+    assert time.perf_counter() - started < 20  # under 2 s on two idle cores
     assert digest(first) == digest(make_demo.write_demo(tmp_path / "b"))
     classes = read_classes(first / "classes.txt")
     train, _ = read_list(first / "trainlist01.json", classes)
     test, _ = read_list(first / "testlist01.json", classes)
     assert len(train) == make_demo.NUM_VIDEOS["train"]
     assert len(test) == make_demo.NUM_VIDEOS["test"]
-    assert np.bincount([video.label for video in test]).tolist() == [20] * 8
+    assert np.bincount([video.label for video in test]).tolist() == [2] * 8
 
 
 def frames_of(label, seed):

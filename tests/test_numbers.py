@@ -1,13 +1,15 @@
 """Metrics and learning rates against values worked out by hand."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from config import Optimization
-from utils.averages import Averages
+from utils.averages import Averages, peak_memory_gb
 from utils.metrics import mean_class_accuracy, num_correct, top_k
 from utils.schedule import Schedule, lr_factor, plateau_drops
 
@@ -24,6 +26,12 @@ def test_top_k_counts_rows_whose_label_is_among_the_k_highest():
     assert num_correct(SCORES, LABELS, 2) == 3
     assert top_k(SCORES, LABELS, 1) == 50
     assert top_k(SCORES, LABELS, 2) == 75
+
+
+def test_memory_is_the_peak_of_this_process_in_gib():
+    status = Path("/proc/self/status").read_text()
+    kib = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
+    assert peak_memory_gb(torch.device("cpu")) == pytest.approx(kib / 2**20, rel=0.05)
 
 
 def test_times_are_those_of_a_step_and_rates_those_of_a_second():

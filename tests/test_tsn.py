@@ -366,13 +366,6 @@ def test_one_dropout_alone_is_between_features_and_head(backbone):
     assert rates == expected.get(backbone, [0.0, 0.6])
 
 
-def test_an_exported_program_agrees():
-    model = tiny().eval()
-    clip = torch.randn(2, 3, 3, 32, 32)
-    program = torch.export.export(model, (clip,)).module()
-    torch.testing.assert_close(program(clip), model(clip))
-
-
 @pytest.mark.parametrize(
     "args, message",
     [

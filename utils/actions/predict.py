@@ -176,7 +176,12 @@ def views_of_part(
         return read_views(part.video, part.clips, clip, num_crops)
     _, height, width, _ = frames.shape
     crops = view_crops(height, width, clip, num_crops)
-    return torch.from_numpy(np.concatenate([np.stack(crops(frames[i])) for i in part.clips]))
+    shape = (len(part.clips), num_crops, len(part.clips[0]), clip.crop_size, clip.crop_size, 3)
+    views = np.empty(shape, np.uint8)
+    for view, indices in zip(views, part.clips, strict=True):
+        for place, index in enumerate(indices):
+            crops(frames[index], view[:, place])
+    return torch.from_numpy(views).flatten(0, 1)
 
 
 def write_files(
