@@ -384,8 +384,8 @@ def pick_device(opts: Options) -> torch.device:
         name = own_gpu(name)
     try:
         device = torch.device(name)
-        if device.type not in ("cpu", "cuda"):
-            raise RuntimeError("networks train on CPUs and on GPUs of CUDA")
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError("networks train on CPUs and on GPUs of CUDA and Apple")
         if device.index is not None and device.type == "cuda":
             torch.cuda.set_device(device)  # nothing is to be left on the first one
         torch.zeros(1, device=device).item()
