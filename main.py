@@ -43,6 +43,7 @@ from utils.build import (
     build_saver,
     build_trainer,
     check_loggers,
+    clips_to_try,
     evaluated_weights,
     score,
     training_loader,
@@ -59,7 +60,6 @@ from utils.run import (
     as_evaluated,
     choose_augmentation,
     choose_preprocessing,
-    clips_to_try,
     network_arguments,
     owned_results,
     owned_run,
@@ -132,7 +132,7 @@ def set_up(opts: Options) -> Run:
     model, frozen = adapt_network(model, opts)
     shape = preprocessing.network_input()
     with distributed.in_turn():
-        tried = (clips_to_try(opts, shape), *shape)
+        tried = (clips_to_try(opts, shape, device), *shape)
         precision = choose_precision(opts.precision, device, model, tried)
     precision = distributed.from_main(lambda: precision)  # where machines differ
 

@@ -1,6 +1,7 @@
 """How many clips the memory has room for: what is free, what a clip takes, and what is said."""
 
 import math
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -267,8 +268,8 @@ READ = 3 * 24 * 64 * 224 * 224 * 3  # bytes, 0.69 GB
 
 def choose(free, load=LOAD, typed=None, before=None, twice=True):
     model = make_net()
-    how = {"typed": typed, "before": before, "free": free, "advise_twice": twice}
-    return fit_on_cpu(classifier_of(model), model, load, **how)
+    load = replace(load, before=before, advise_twice=twice)
+    return fit_on_cpu(classifier_of(model), model, load, typed=typed, free=free)
 
 
 @pytest.mark.parametrize(
@@ -292,6 +293,10 @@ def test_as_many_clips_as_fit_in_equal_parts(one_clip_takes, clips, before, size
     assert bool(why) == (size < min(before or 24, 24))
     if why:
         assert "a clip takes 0.1 GB" in why
+
+
+def test_where_the_system_does_not_say_the_whole_batch_is_taken(one_clip_takes):
+    assert choose(math.inf) == (24, "", 2.0)
 
 
 def test_a_typed_size_is_taken_and_still_timed(one_clip_takes):
@@ -337,8 +342,8 @@ def test_a_run_that_goes_on_keeps_its_micro_batches(in_tiny_set, monkeypatch, no
     sizes = iter([(2, "a clip is large", 0.1), (1, "less is free", 0.1)])
     seen = []
 
-    def chosen(*args, before, **how):
-        seen.append(before)
+    def chosen(classifier, model, load, **how):
+        seen.append(load.before)
         return next(sizes)
 
     monkeypatch.setattr(fit, "fit_on_cpu", chosen)

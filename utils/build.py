@@ -136,9 +136,9 @@ def training_fit(run: Run, loader: Loader) -> Fit:
     """How many clips go through the network at once in each process: typed, or as many as fit."""
     opts, share, before = run.opts, share_size(run.opts), run.start.checkpoint
     typed = min(opts.micro_batch, share) if isinstance(opts.micro_batch, int) else None
-    shape, kept = run.preprocessing.network_input(), before["micro_batch"] if before else share
+    shape, kept = run.preprocessing.network_input(), before.get("micro_batch")
     if is_small(share, shape) or is_small(share, shape, min(free_bytes(run.device) / 2, QUICK)):
-        return Fit(typed or min(kept, share))
+        return Fit(typed or min(kept or share, share))
     from utils.memory.fit import Load, fit_on_cpu, fit_on_gpu
 
     channels, frames, height, width = shape
@@ -152,18 +152,28 @@ def training_fit(run: Run, loader: Loader) -> Fit:
         others=workers * memory.PROCESS if on_cpu else 0,
         copies={"sgd": 1, "adamw": 2}[opts.optimizer] + (opts.ema > 0),
         mixup=opts.mixup > 0,
+        before=kept,
+        advise_twice=not (opts.checkpoint_activations or opts.compile or opts.sync_bn),
     )
-    advise_twice = not (opts.checkpoint_activations or opts.compile or opts.sync_bn)
-    how = {"before": before["micro_batch"] if before else None, "advise_twice": advise_twice}
-    network = distributed.unwrapped(run.classifier), run.model
+    network = distributed.unwrapped(run.classifier), run.model, load
     if on_cpu:
-        found = Fit(*fit_on_cpu(*network, load, typed=typed, free=free_bytes(run.device), **how))
+        found = Fit(*fit_on_cpu(*network, typed=typed, free=free_bytes(run.device)))
     elif typed:
         found = Fit(typed)
     else:
-        how |= {"precision": run.precision}
-        found = Fit(*fit_on_gpu(*network, load, run.device, **how))
+        found = Fit(*fit_on_gpu(*network, run.device, precision=run.precision))
     return replace(found, clips=distributed.lowest(found.clips))
+
+
+def clips_to_try(opts: Options, shape: tuple[int, ...], device: torch.device) -> int:
+    """How many of `shape` show whether the device computes them right: a batch, if it has room.
+
+    A single layer, with its gradients in two precisions, has a quarter of what a step may have.
+    """
+    most = opts.micro_batch if isinstance(opts.micro_batch, int) else share_size(opts)
+    while most > 1 and not (is_small(most, shape) or is_small(most, shape, 4 * free_bytes(device))):
+        most //= 2
+    return most
 
 
 def free_bytes(device: torch.device) -> float:

@@ -424,11 +424,3 @@ def share_size(opts: Options) -> int:
 def is_small(clips: int, shape: tuple[int, ...], room: float = EASILY) -> bool:
     """Do so many, each of `shape` (C, T, H, W), surely need no more than `room` bytes?"""
     return clips * 4 * math.prod(shape) * MOST_OF_A_CLIP <= room
-
-
-def clips_to_try(opts: Options, shape: tuple[int, ...]) -> int:
-    """How many show whether this machine computes them right: a batch, if it is small."""
-    most = opts.micro_batch if isinstance(opts.micro_batch, int) else share_size(opts)
-    while most > 1 and not is_small(most, shape):
-        most //= 2
-    return most

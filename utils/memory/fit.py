@@ -30,6 +30,8 @@ class Load:
         others: bytes that loader processes have beside them.
         copies: tensors as large as each weight that a run keeps for it, such as its momentum.
         mixup: are clips blended, in floats, on their way into the network?
+        before: clips that the run had in the network at once that goes on.
+        advise_twice: may activations be computed twice?
     """
 
     clip_shape: tuple[int, int, int, int]
@@ -39,6 +41,12 @@ class Load:
     others: float
     copies: int
     mixup: bool
+    before: int | None = None
+    advise_twice: bool = True
+
+    @property
+    def most(self) -> int:
+        return min(self.before or self.share, self.share)
 
     def bytes_beside(self, model: nn.Module) -> float:
         """On a CPU, with the gradients."""
@@ -57,32 +65,28 @@ def fit_on_cpu(
     load: Load,
     *,
     typed: int | None,
-    before: int | None,
     free: float,
-    advise_twice: bool,
 ) -> tuple[int, str, float | None]:
     """Clips that go through the network at once, why not all, and the seconds of one, if timed.
 
     Args:
         model: the plain network inside the classifier.
         typed: what the command line says.
-        before: what the run had that goes on.
         free: bytes for this process, and for those that read for it.
-        advise_twice: may activations be computed twice?
 
     Raises:
         UserError: a single clip does not fit; the sentence says what would.
     """
-    most = min(before or load.share, load.share)
+    most = load.most
     expected = simulated(model, load.network_input(), training=True)
-    room = (USED_AGAIN if before else USED) * free - load.bytes_beside(model)
+    room = (USED_AGAIN if load.before else USED) * free - load.bytes_beside(model)
     if not typed and UNSEEN * expected.of(1) > room:
-        raise UserError(too_large(model, load, free, UNSEEN, advise_twice))
+        raise UserError(too_large(model, load, free, UNSEEN))
     how = {"share": typed or most, "room": room, "mixup": load.mixup}
     cost, seconds = measured(classifier, load.clip_shape, expected, **how)
-    fitting = max(int((room - cost.fixed) // cost.clip), 1)
-    if typed or most <= fitting:
+    if typed or cost.of(most) <= room:  # which is infinite where the system does not say
         return typed or most, "", seconds
+    fitting = max(int((room - cost.fixed) // cost.clip), 1)
     why = f"a clip takes {gb(cost.clip)} in a step, and {gb(room)} of the memory are for clips"
     return -(-load.share // -(-load.share // fitting)), why, seconds
 
@@ -94,11 +98,9 @@ def fit_on_gpu(
     device: torch.device,
     *,
     precision: str,
-    before: int | None,
-    advise_twice: bool,
 ) -> tuple[int, str, None]:
     """The same on a GPU, of whose memory `load` is."""
-    most = min(before or load.share, load.share)
+    most = load.most
     held = load.batch_size if load.mixup else load.share  # a partner may be in another share
     how = {"batch_size": held, "mixup": load.mixup, "num_copies": load.copies}
     size = largest_that_fits(classifier, load.clip_shape, most, device, **how)
@@ -106,7 +108,7 @@ def fit_on_gpu(
         return size, "" if size == most else "more do not fit on the GPU", None
     times = UNSEEN / 2 if precision in ("bf16", "fp16") else UNSEEN
     free = torch.cuda.mem_get_info(device)[0]
-    raise UserError(too_large(model, load, free, times, advise_twice))
+    raise UserError(too_large(model, load, free, times))
 
 
 def fit_views(
@@ -130,7 +132,7 @@ def fit_views(
     return min(most, int(fitting))
 
 
-def too_large(model: nn.Module, load: Load, free: float, times: float, advise_twice: bool) -> str:
+def too_large(model: nn.Module, load: Load, free: float, times: float) -> str:
     """The sentence where not even one clip fits, with what would.
 
     Args:
@@ -138,7 +140,7 @@ def too_large(model: nn.Module, load: Load, free: float, times: float, advise_tw
     """
     frames, side, *_ = load.clip_shape
     costs = [simulated(model, load.network_input(), training=True)]
-    if advise_twice:
+    if load.advise_twice:
         model = without_values(model)
         compute_activations_twice(model)
         costs.append(simulated(model, load.network_input(), training=True))
