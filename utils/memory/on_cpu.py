@@ -55,4 +55,4 @@ def _try(classifier: nn.Module, clips: torch.Tensor, mixup: bool) -> tuple[float
 
 
 def _peak() -> float:
-    return peak_memory_gb(CPU) * 2**30
+    return (peak_memory_gb(CPU) or 0) * 2**30  # of 0 what was counted stays
