@@ -12,8 +12,9 @@ from torch import nn
 
 import utils.build
 import utils.run
-from config import UserError, Views
+from config import Clip, UserError, Views, part
 from main import main
+from opts import parse_opts
 from pt_dataset.processes import memory
 from tests.conftest import TINY_RUN
 from tests.test_trainer import CPU, classifier_of, make_net, make_trainer
@@ -354,7 +355,7 @@ def test_a_run_that_goes_on_keeps_its_micro_batches(in_tiny_set, monkeypatch, no
     assert torch.load(last, weights_only=True)["micro_batch"] == 2
     assert main(["--resume", last, "--workers", "0", "--no-visdom"]) == 0
     assert seen == [None, 2]
-    assert "micro-batches of 1 clips at most, since less is free" in log.read_text()
+    assert "micro-batches of 1 clip at most, since less is free" in log.read_text()
 
 
 @pytest.mark.parametrize(
@@ -407,6 +408,7 @@ def test_the_end_is_said_once_after_three_steps(monkeypatch):
 
 
 def test_or_after_a_minute(monkeypatch):
+    monkeypatch.setattr("utils.actions.plan.quicker_in_words", lambda *args: "")
     clock = iter([0.0, 30.0, 61.0])
     monkeypatch.setattr(words.time, "perf_counter", lambda: next(clock))
     forecast = forecast_of(epochs=1)
@@ -423,6 +425,19 @@ def test_or_before_the_first_step_where_steps_are_long(monkeypatch):
     assert line.endswith("; with this 2 min")
     assert forecast.lines() == []
     assert forecast_of(seconds=1).before() == []
+
+
+def test_what_takes_less_is_named_with_its_time():
+    opts = parse_opts(["--arch", "i3d", "--dataset", "x", "--crop-size", "224"])
+    network, shape = nn.Conv3d(3, 1, 1, bias=False), (3, 64, 224, 224)
+    seen = SimpleNamespace(network_input=lambda: shape)
+    run = SimpleNamespace(opts=opts, preprocessing=seen, model=network)
+    trainer = make_trainer(make_net(), epochs=100)
+    # the typed crop stays: a quarter of the frames, and 40 epochs of 100
+    assert quicker_in_words(run, trainer, 10) == "; with --recipe small about 1.0 h"
+    small = parse_opts(["--arch", "i3d", "--dataset", "x", "--recipe", "small"])
+    run.opts, shape = small, part(Clip, small).network_input()
+    assert quicker_in_words(run, make_trainer(make_net(), epochs=40), 10) == ""
 
 
 def test_the_bar_shows_the_time_left_of_the_run(monkeypatch):
