@@ -19,6 +19,7 @@ from pt_dataset.processes import memory
 from tests.conftest import TINY_RUN
 from tests.test_trainer import CPU, classifier_of, make_net, make_trainer
 from utils import words
+from utils.actions.plan import quicker_in_words
 from utils.memory import fit
 from utils.memory.fit import Load, fit_on_cpu, fit_views
 from utils.memory.on_cpu import measured
@@ -427,17 +428,21 @@ def test_or_before_the_first_step_where_steps_are_long(monkeypatch):
     assert forecast_of(seconds=1).before() == []
 
 
-def test_what_takes_less_is_named_with_its_time():
-    opts = parse_opts(["--arch", "i3d", "--dataset", "x", "--crop-size", "224"])
-    network, shape = nn.Conv3d(3, 1, 1, bias=False), (3, 64, 224, 224)
-    seen = SimpleNamespace(network_input=lambda: shape)
+@pytest.mark.parametrize(
+    "typed, said",
+    [
+        # 16 of 64 frames, 88 of 224 px, 40 of 100 epochs
+        ([], "; with --recipe small about 9 min"),
+        (["--crop-size", "224"], ""),  # which it cannot do
+        (["--recipe", "small"], ""),
+    ],
+)
+def test_what_takes_less_is_named_with_its_time(typed, said):
+    opts = parse_opts(["--arch", "i3d", "--dataset", "x", *typed])
+    seen, network = part(Clip, opts), nn.Conv3d(3, 1, 1, bias=False)
     run = SimpleNamespace(opts=opts, preprocessing=seen, model=network)
-    trainer = make_trainer(make_net(), epochs=100)
-    # the typed crop stays: a quarter of the frames, and 40 epochs of 100
-    assert quicker_in_words(run, trainer, 10) == "; with --recipe small about 1.0 h"
-    small = parse_opts(["--arch", "i3d", "--dataset", "x", "--recipe", "small"])
-    run.opts, shape = small, part(Clip, small).network_input()
-    assert quicker_in_words(run, make_trainer(make_net(), epochs=40), 10) == ""
+    trainer = make_trainer(make_net(), epochs=opts.epochs)
+    assert quicker_in_words(run, trainer, 10) == said
 
 
 def test_the_bar_shows_the_time_left_of_the_run(monkeypatch):

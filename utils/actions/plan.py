@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import torch
 
-from config import Clip, part
-from opts import OPTIONS, resolve
+from config import Clip, UserError, part
+from opts import resolve
 from pt_dataset.loader import Loader
 from utils import distributed
 from utils.averages import timed
@@ -84,10 +84,11 @@ def quicker_in_words(run: Run, trainer: Trainer, hours: float) -> str:
     By the arithmetic of both: work that a CPU does as fast for small clips as for large ones.
     """
     opts = run.opts
-    if "recipe" not in OPTIONS or opts.action not in ("train", "plan"):
-        return ""
     typed = {name: getattr(opts, name) for name in opts.sources if opts.typed(name)}
-    other = resolve(typed | {"recipe": "small"})
+    try:
+        other = resolve(typed | {"recipe": "small"})
+    except UserError:  # it does not go with what is typed
+        return ""
     shapes = run.preprocessing.network_input(), part(Clip, other).network_input()
     work = [forward_flops(run.model, (1, *shape)) for shape in shapes]
     epochs = trainer.steps_left / trainer.steps_per_epoch
