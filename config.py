@@ -508,10 +508,10 @@ class Machine:
         "auto: bf16 where it is fast and right",
         choices=("auto", "fp32", "tf32", "bf16", "fp16"),
     )
-    micro_batch: int | Literal["auto"] | None = option(
-        None,
+    micro_batch: int | Literal["auto"] | None = option(  # None: auto, of an earlier version
+        "auto",
         "clips in the memory of a process at once, whose gradients add up to those of the batch; "
-        "auto: as many as fit on the GPU (default: the whole batch)",
+        "auto: the whole batch, or as many as fit",
         low=1,
     )
     checkpoint_activations: bool = option(

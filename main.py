@@ -43,6 +43,7 @@ from utils.build import (
     build_saver,
     build_trainer,
     check_loggers,
+    clips_to_try,
     evaluated_weights,
     score,
     training_loader,
@@ -50,7 +51,7 @@ from utils.build import (
 from utils.classifier import ClipClassifier, Normalize
 from utils.evaluator import validation_metrics
 from utils.interrupt import GracefulStop, Stop
-from utils.loggers import set_up_console
+from utils.loggers import say, set_up_console
 from utils.mistakes import Mistakes
 from utils.precision import choose_precision
 from utils.results import report_results
@@ -59,7 +60,6 @@ from utils.run import (
     as_evaluated,
     choose_augmentation,
     choose_preprocessing,
-    clips_at_once,
     network_arguments,
     owned_results,
     owned_run,
@@ -123,17 +123,17 @@ def set_up(opts: Options) -> Run:
     preprocessing = choose_preprocessing(opts, start)
     lists, data = read_lists(opts, start, preprocessing)
     check_clips(lists, preprocessing, opts.views.crops)
-    for line in words.data_in_words(lists, preprocessing, opts.views):
-        log.info(line)
+    say(words.data_in_words(lists, preprocessing, opts.views))
 
     # network
     arch_args = network_arguments(opts, start, preprocessing)
     with distributed.in_turn():  # the first process may download its weights
         model = start.build_network(lists.class_names, arch_args)
     model, frozen = adapt_network(model, opts)
-    batch_shape = (clips_at_once(opts), *preprocessing.network_input())
+    shape = preprocessing.network_input()
     with distributed.in_turn():
-        precision = choose_precision(opts.precision, device, model, batch_shape)
+        tried = (clips_to_try(opts, shape, device), *shape)
+        precision = choose_precision(opts.precision, device, model, tried)
     precision = distributed.from_main(lambda: precision)  # where machines differ
 
     # devices
@@ -168,8 +168,8 @@ def train(run: Run, stop: GracefulStop) -> int:
     loader = training_loader(run)
     trainer = build_trainer(run, loader)  # a resumed run goes on where it was
     start_run_folder(run)
-    for line in words.run_in_words(run, trainer):
-        log.info(line)
+    forecast = words.Forecast(run, trainer)
+    say(words.run_in_words(run, trainer) + forecast.before())
     logger = build_logger(run.folder, trainer.step, trainer.epoch, part(Curves, opts))
     saver = build_saver(run, trainer)
     with words.training_errors(run.folder), contextlib.closing(logger):
@@ -180,13 +180,13 @@ def train(run: Run, stop: GracefulStop) -> int:
                 for metrics in trainer.steps(loader.epoch(epoch, trainer.done), opts.log_every):
                     if metrics:
                         logger.log_steps(metrics)
+                    say(forecast.lines())
                     saver.save_if_due()
                     stop.check()
                 validation, mistakes = validate(run, trainer, loader, stop)
                 metrics = trainer.end_epoch(validation)
                 seconds = time.perf_counter() - began
-                for line in words.epoch_in_words(metrics, opts.epochs, seconds, loader.advice()):
-                    log.info(line)
+                say(words.epoch_in_words(metrics, opts.epochs, seconds, loader.advice()))
                 logger.log_epoch(metrics, mistakes)
                 saver.save_epoch(metrics)  # last.pth, and best.pth if it is
             with evaluated_weights(run, trainer):
@@ -195,8 +195,7 @@ def train(run: Run, stop: GracefulStop) -> int:
             saver.save("last.pth")
             log.info(f"{request}; go on with --resume {last}")
             return request.status
-        for place in (f"checkpoint: {last}", *logger.places()):
-            log.info(place)
+        say([f"checkpoint: {last}", *logger.places()])
     return 0
 
 
@@ -221,8 +220,7 @@ def validate(
 def evaluate(run: Run, stop: GracefulStop) -> int:
     """The test list, as --evaluate asks for it; returns the exit status."""
     run.try_results_folder()
-    for line in words.evaluation_in_words(run):
-        log.info(line)
+    say(words.evaluation_in_words(run))
     report(run, words.source_in_words(run, run.start.checkpoint), stop)
     log.info(f"scores and predictions: {run.results_folder}")
     return 0

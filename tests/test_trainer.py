@@ -17,7 +17,6 @@ from utils.optim import build_optimizer
 from utils.options.activations import compute_activations_twice
 from utils.options.ema import Ema
 from utils.options.freeze import freeze_norms, freeze_until
-from utils.options.micro_batch import largest_micro_batch, sizes_to_try
 from utils.options.mixup import draw_blend
 from utils.options.precise_bn import measure_norms
 from utils.trainer import NonFiniteLoss, Trainer, clip_loss
@@ -325,52 +324,6 @@ def test_ema_comes_back_from_a_checkpoint():
     other.load_state_dict(ema.state_dict())
     assert other.steps == 1
     assert torch.equal(other.average["head.weight"], ema.average["head.weight"])
-
-
-@pytest.mark.parametrize("fitting", [1, 2, 5, 16, 100])
-def test_the_largest_micro_batch_of_equal_parts_that_fits_is_found(fitting):
-    size = next(size for size in sizes_to_try(16) if size <= fitting)
-    assert size == {1: 1, 2: 2, 5: 4, 16: 16, 100: 16}[fitting]
-
-
-@pytest.mark.parametrize("mixup", [False, True])
-def test_the_size_that_fits_is_found_by_running_out_of_memory_and_leaves_no_trace(mixup):
-    """Beside the whole batch of 12, and floats where clips are blended."""
-    trainer = make_trainer(make_net())
-    before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
-    random_state, tried = torch.get_rng_state(), []
-
-    def room_for_four(classifier, inputs, logits):
-        (clips,) = inputs
-        assert clips.dtype == (torch.float32 if mixup else torch.uint8)
-        assert mixup or len(clips.untyped_storage()) == 12 * 2 * 4 * 4 * 3
-        tried.append(len(clips))
-        torch.rand(1)  # as dropout
-        if len(clips) > 4:
-            raise torch.OutOfMemoryError
-
-    trainer.classifier.register_forward_hook(room_for_four)
-    how = {"batch_size": 12, "mixup": mixup, "num_copies": 2}
-    assert largest_micro_batch(trainer.classifier, (2, 4, 4, 3), 12, CPU, **how) == 3
-    assert tried == [12, 6, 3]
-    assert all(torch.equal(value, before[key]) for key, value in trainer.model.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), random_state)
-    assert all(p.grad is None for p in trainer.parameters)
-
-
-def test_a_clip_that_does_not_fit_is_an_error():
-    tried = []
-
-    def no_room(classifier, inputs):
-        tried.append(len(inputs[0]))
-        raise torch.OutOfMemoryError
-
-    classifier = classifier_of(make_net())
-    classifier.register_forward_pre_hook(no_room)
-    how = {"batch_size": 12, "mixup": False, "num_copies": 1}
-    with pytest.raises(UserError, match="out of memory with a single clip"):
-        largest_micro_batch(classifier, (2, 4, 4, 3), 12, CPU, **how)
-    assert tried == [12, 6, 3, 2, 1]
 
 
 def test_activations_computed_twice_change_nothing(batches):

@@ -135,6 +135,10 @@ class Averages:
         memory = peak_memory_gb(self.device)
         return metrics | ({"memory_gb": memory} if memory else {})
 
+    def seconds_a_step(self) -> float:
+        """Of the epoch in hand."""
+        return self.total.counts["time"] / self.total.counts["steps"]
+
     def state_dict(self) -> list[dict[str, Any]]:
         """All processes ask for it together."""
         return [self.total.state_dict(), self.recent.state_dict()]

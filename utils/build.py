@@ -2,7 +2,9 @@
 
 import contextlib
 import importlib.util
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +13,7 @@ from torch import nn
 from config import Curves, Evaluation, Loading, Optimization, Regularization, UserError, part
 from opts import Options
 from pt_dataset.loader import Batch, Loader, train_loader, view_loader
+from pt_dataset.processes import memory
 from pt_dataset.video_list import Video
 from utils import distributed
 from utils.averages import Averages
@@ -28,9 +31,11 @@ from utils.loggers import (
 )
 from utils.mistakes import Mistakes
 from utils.results import protocol_in_words
-from utils.run import NEW_RUN, Run, clips_at_once, share_size
+from utils.run import NEW_RUN, Fit, Run, is_small, share_size
 from utils.scores import Scores
 from utils.trainer import Trainer
+
+QUICK = 16 * 2**30  # bytes for `is_small`; a step of more takes so long that one is timed
 
 
 def adapt_network(model: nn.Module, opts: Options) -> tuple[nn.Module, list[nn.Module]]:
@@ -79,6 +84,7 @@ def build_trainer(run: Run, loader: Loader) -> Trainer:
             f"{NEW_RUN.format(opts.resume)}"
         )
     num_classes, clip_len = len(run.lists.class_names), run.preprocessing.clip_len
+    run.fit = run.fit or training_fit(run, loader)
     trainer = Trainer(
         run.classifier,
         run.model,
@@ -88,8 +94,9 @@ def build_trainer(run: Run, loader: Loader) -> Trainer:
         loader.new_faults(),
         steps_per_epoch=len(loader),
         precision=run.precision,
-        micro_batch=choose_micro_batch(run),
+        micro_batch=run.fit.clips,
         seed=opts.seed,
+        validation_steps=len(run.lists.validation) / opts.batch_size / 3,  # a third: forward only
         frozen=run.frozen,
         class_weights=choose_class_weights(run),
     )
@@ -125,28 +132,55 @@ def clips_per_s_at_peak(run: Run) -> float | None:
     return per_device and devices * per_device
 
 
-def choose_micro_batch(run: Run) -> int:
-    """How many clips go through the network at once, in each process."""
-    opts, most = run.opts, share_size(run.opts)
-    if opts.micro_batch != "auto":
-        return min(opts.micro_batch or most, most)
-    if run.device.type != "cuda":
-        return most
-    from utils.options.micro_batch import largest_micro_batch
+def training_fit(run: Run, loader: Loader) -> Fit:
+    """How many clips go through the network at once in each process: typed, or as many as fit."""
+    opts, share, before = run.opts, share_size(run.opts), run.start.checkpoint
+    typed = min(opts.micro_batch, share) if isinstance(opts.micro_batch, int) else None
+    shape, kept = run.preprocessing.network_input(), before.get("micro_batch")
+    if is_small(share, shape) or is_small(share, shape, min(free_bytes(run.device) / 2, QUICK)):
+        return Fit(typed or min(kept or share, share))
+    from utils.memory.fit import Load, fit_on_cpu, fit_on_gpu
 
-    mixup, before = opts.mixup > 0, run.start.checkpoint
-    channels, frames, height, width = run.preprocessing.network_input()
-    found = largest_micro_batch(
-        distributed.unwrapped(run.classifier),
-        (frames, height, width, channels),
-        # a resumed run keeps its own, and with it the statistics of batch norm
-        min(before["micro_batch"], most) if before else most,
-        run.device,
-        batch_size=opts.batch_size if mixup else most,  # a partner may be in another share
-        mixup=mixup,
-        num_copies={"sgd": 1, "adamw": 2}[opts.optimizer] + (opts.ema > 0),
+    channels, frames, height, width = shape
+    workers, ahead = loader.batches.num_workers, loader.batches.prefetch_factor or 0
+    on_cpu = run.device.type == "cpu"
+    load = Load(
+        clip_shape=(frames, height, width, channels),
+        batch_size=opts.batch_size,
+        share=share,
+        batches=workers * ahead + 1 if on_cpu else 2,
+        others=workers * memory.PROCESS if on_cpu else 0,
+        copies={"sgd": 1, "adamw": 2}[opts.optimizer] + (opts.ema > 0),
+        mixup=opts.mixup > 0,
+        before=kept,
+        advise_twice=not (opts.checkpoint_activations or opts.compile or opts.sync_bn),
     )
-    return distributed.lowest(found)
+    network = distributed.unwrapped(run.classifier), run.model, load
+    if on_cpu:
+        found = Fit(*fit_on_cpu(*network, typed=typed, free=free_bytes(run.device)))
+    elif typed:
+        found = Fit(typed)
+    else:
+        found = Fit(*fit_on_gpu(*network, run.device, precision=run.precision))
+    return replace(found, clips=distributed.lowest(found.clips))
+
+
+def clips_to_try(opts: Options, shape: tuple[int, ...], device: torch.device) -> int:
+    """How many of `shape` show whether the device computes them right: a batch, if it has room.
+
+    A single layer, with its gradients in two precisions, has a quarter of what a step may have.
+    """
+    most = opts.micro_batch if isinstance(opts.micro_batch, int) else share_size(opts)
+    while most > 1 and not (is_small(most, shape) or is_small(most, shape, 4 * free_bytes(device))):
+        most //= 2
+    return most
+
+
+def free_bytes(device: torch.device) -> float:
+    """For this process, where several share a machine."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return memory.free_memory() / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def build_logger(run_dir: Path, step: int, epoch: int, curves: Curves) -> Logger:
@@ -302,8 +336,28 @@ def view_loader_for(
 
 
 def view_batch(run: Run) -> int:
-    """Views that a process has on its devices at once."""
-    return run.opts.view_batch or clips_at_once(run.opts)
+    """Views that a process has on its devices at once: typed, or as in training, or as fit."""
+    opts, share = run.opts, share_size(run.opts)
+    typed = opts.view_batch
+    if typed is None and isinstance(opts.micro_batch, int):
+        typed = min(opts.micro_batch, share)
+    if run.fit is None:  # nothing is trained
+        shape = part(Evaluation, opts).seen_of(run.preprocessing).network_input()
+        how = run.device, opts.workers
+        run.fit = Fit(typed or views_that_fit(run.model, shape, share, *how))
+    return typed or run.fit.clips
+
+
+def views_that_fit(
+    model: nn.Module, shape: tuple[int, ...], most: int, device: torch.device, workers: int
+) -> int:
+    """How many views (C, T, H, W) a network can be asked about at once, `most` at most."""
+    if is_small(most, shape) or is_small(most, shape, free_bytes(device) / 2):
+        return most
+    from utils.memory.fit import fit_views
+
+    batches = workers * memory.AHEAD + 1 if device.type == "cpu" else 1
+    return fit_views(model, shape, most, free_bytes(device), batches)
 
 
 def full_protocol(run: Run, evaluation: Evaluation, source: str) -> str:

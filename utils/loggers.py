@@ -31,6 +31,11 @@ def progress_bar(items: Iterable, desc: str, total: int, unit: str, done: int = 
     return tqdm(items, desc, total, unit=unit, initial=done, **how)
 
 
+def say(lines: Iterable[str]) -> None:
+    for line in lines:
+        log.info(line)
+
+
 class Console(logging.Handler):
     """Lines on the terminal, above a progress bar if there is one; log.txt has them, too."""
 

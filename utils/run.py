@@ -6,6 +6,7 @@ means the same to each of them.
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -44,6 +45,8 @@ from utils.loggers import set_up_console
 
 TRAINING = ("train", "plan")  # actions that go on with a run
 GRACE = 30  # seconds for an owner to end, as long as schedulers give to a job that they stop
+EASILY = 2**30  # bytes that each machine has for a step
+MOST_OF_A_CLIP = 200  # times its values in floats: more than any network keeps of it in a step
 NEW_RUN = "--pretrained {} with another --name starts a new run from its weights"
 
 
@@ -185,6 +188,15 @@ def choose_augmentation(opts: Options, preprocessing: Preprocessing) -> Augmenta
     return replace(augmentation, short_side=(side, side))
 
 
+@dataclass(frozen=True)
+class Fit:
+    """How many clips the memory has room for."""
+
+    clips: int  # that go through the network at once, in each process
+    why: str = ""  # not more
+    clip_seconds: float | None = None  # in a step of training, where one was tried
+
+
 @dataclass
 class Run:
     """What training and evaluation share."""
@@ -205,6 +217,7 @@ class Run:
     view_loaders: dict[tuple, Loader] = field(
         default_factory=dict
     )  # see utils.build.view_loader_for
+    fit: Fit | None = None  # once it was looked for, see utils.build.training_fit
 
     @property
     def at_a_rate(self) -> bool:
@@ -408,6 +421,6 @@ def share_size(opts: Options) -> int:
     return -(-opts.batch_size // distributed.world_size())
 
 
-def clips_at_once(opts: Options) -> int:
-    """Clips that a process has on its devices at the same time, as far as the options say."""
-    return opts.micro_batch if isinstance(opts.micro_batch, int) else share_size(opts)
+def is_small(clips: int, shape: tuple[int, ...], room: float = EASILY) -> bool:
+    """Do so many, each of `shape` (C, T, H, W), surely need no more than `room` bytes?"""
+    return clips * 4 * math.prod(shape) * MOST_OF_A_CLIP <= room

@@ -19,6 +19,7 @@ from utils.optim import build_optimizer
 from utils.options.ema import Ema
 from utils.options.mixup import Mixup, draw_blend
 from utils.options.transfer import Transfer
+from utils.results import duration
 from utils.schedule import Schedule
 
 
@@ -61,6 +62,7 @@ class Trainer:
         faults: of the loader whose batches these are.
         precision: with "fp16" the gradients are scaled.
         micro_batch: clips whose activations are in memory at once, in each process.
+        validation_steps: work of the validation after an epoch, in steps.
         frozen: modules that stay in evaluation.
         class_weights: of the loss, see `clip_loss`; on the device of the network.
 
@@ -82,6 +84,7 @@ class Trainer:
         precision: str,
         micro_batch: int,
         seed: int,
+        validation_steps: float = 0,
         frozen: Sequence[nn.Module] = (),
         class_weights: torch.Tensor | None = None,
     ):
@@ -89,6 +92,7 @@ class Trainer:
         self.optimization, self.regularization = optimization, regularization
         self.averages, self.faults, self.class_weights = averages, faults, class_weights
         self.steps_per_epoch, self.micro_batch, self.seed = steps_per_epoch, micro_batch, seed
+        self.validation_steps = validation_steps
         self.optimizer = build_optimizer(model, optimization)
         self.schedule = Schedule(self.optimizer, steps_per_epoch, optimization)
         self.ema = Ema(model, regularization.ema) if regularization.ema else None
@@ -102,6 +106,13 @@ class Trainer:
     def done(self) -> int:
         """Steps of the epoch in hand so far."""
         return self.step - self.epoch * self.steps_per_epoch
+
+    @property
+    def steps_left(self) -> float:
+        """Of the run, with the work of the validations between them."""
+        epochs = self.optimization.epochs
+        steps = epochs * self.steps_per_epoch - self.step
+        return steps + (epochs - self.epoch) * self.validation_steps
 
     def steps(
         self, batches: Iterator[distributed.Batch], log_every: int
@@ -126,7 +137,7 @@ class Trainer:
             self.averages.start_epoch()
             self.faults.found.clear()
         shared = distributed.sharing_faults(batches, self.faults)
-        num_steps, done = self.steps_per_epoch, self.done
+        num_steps, done, shown = self.steps_per_epoch, self.done, {}
         bar = progress_bar(shared, f"epoch {self.epoch + 1}", num_steps, "step", done)
         with closing(shared), bar:
             for waited, (clips, labels, *_) in timed(bar):
@@ -137,10 +148,12 @@ class Trainer:
                 if due and self.averages.enough_clips(min(log_every, num_steps)):
                     metrics = self.read(self.averages.recent) | {"lr": lr}
                     loss, top1 = metrics["train/loss"], metrics["train/top1"]
-                    bar.set_postfix(loss=f"{loss:.3f}", top1=f"{top1:.1f}")
+                    shown = {"loss": f"{loss:.3f}", "top1": f"{top1:.1f}"}
                     epoch = self.epoch + self.done / num_steps
                     metrics |= {"step": self.step, "epoch": epoch}
                     self.averages.start_recent()
+                left = duration(self.averages.seconds_a_step() * self.steps_left / 3600)
+                bar.set_postfix(shown | {"run": f"{left} left"}, refresh=metrics is not None)
                 yield metrics
         # before the validation, which takes memory of its own; also where no step was left, and
         # none has set the rates that load_state_dict has reset

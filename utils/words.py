@@ -1,13 +1,13 @@
 """What a run says of itself, and the sentence for what went wrong."""
 
 import errno
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from config import Preprocessing, UserError, Views
 from pt_dataset.sampling import is_short
@@ -19,6 +19,7 @@ from utils.run import Run, recipe_preprocessing, share_size
 from utils.trainer import NonFiniteLoss, Trainer
 
 MUCH_WAITING = 10  # percent of the time
+NUM_TIMED, LONG = 3, 60  # steps or seconds after which it is said how long a run will take
 FINITE = "try a lower --lr, --clip-grad or --precision fp32"  # for a loss that is not
 
 
@@ -52,9 +53,10 @@ def run_in_words(run: Run, trainer: Trainer) -> list[str]:
         clips = plural(opts.batch_size, "clip")
         lines.append(f"learning rate: {opts.lr:g} for {clips} ({opts.sources['lr']})")
     if trainer.micro_batch < share_size(opts):
+        why = f", since {run.fit.why}" if run.fit and run.fit.why else ""
         lines.append(
-            f"micro-batches of {plural(trainer.micro_batch, 'clip')} at most: gradients are those "
-            f"of {opts.batch_size}, batch norm's statistics those of {trainer.micro_batch}"
+            f"micro-batches of {plural(trainer.micro_batch, 'clip')} at most{why}: gradients are "
+            f"those of {opts.batch_size}, batch norm's statistics those of {trainer.micro_batch}"
         )
     if run.frozen:
         trained = sum(p.numel() for p in trainer.parameters) / 1e6
@@ -162,6 +164,53 @@ def epoch_in_words(
     return [line] + ([f"to wait less for data: {advice}"] if waiting > MUCH_WAITING else [])
 
 
+class Forecast:
+    """When the run ends, said once: after three steps, or after the first one that ends later than
+    a minute; before them where a step was tried, and they would take longer than that."""
+
+    def __init__(self, run: Run, trainer: Trainer):
+        self.run, self.trainer, self.ends = run, trainer, [time.perf_counter()]
+
+    def before(self) -> list[str]:
+        """Before the first step: the sentence, where it is clear that they will take long."""
+        a_clip = self.run.fit.clip_seconds if self.run.fit else None
+        a_step = (a_clip or 0) * share_size(self.run.opts)
+        if NUM_TIMED * a_step < LONG or not self.trainer.steps_left:
+            return []
+        self.ends.clear()
+        return [time_in_words(self.run, self.trainer, a_step)]
+
+    def lines(self) -> list[str]:
+        """After a step: the sentence, if this is the one after which it is said."""
+        if not self.ends:
+            return []
+        self.trainer.wait()
+        self.ends.append(time.perf_counter())
+        if len(self.ends) <= NUM_TIMED and self.ends[-1] - self.ends[0] < LONG:
+            return []
+        first, *_, last = timed = self.ends[len(self.ends) > 2 :]  # the first step prepares things
+        self.ends = []
+        return [time_in_words(self.run, self.trainer, (last - first) / (len(timed) - 1))]
+
+
+def time_in_words(run: Run, trainer: Trainer, a_step: float) -> str:
+    """How long the run will take with so many seconds a step, and when that is.
+
+    On a CPU also what takes less, where it is over an hour.
+    """
+    views = len(run.lists.test) * (run.opts.views.clips or 10) * run.opts.views.crops
+    evaluation = views / run.opts.batch_size / 3  # in steps: forward only
+    hours = a_step * (trainer.steps_left + evaluation) / 3600
+    end = datetime.now() + timedelta(hours=hours)
+    day = f"on {end:%A, %d %B %Y} at" if end.date() > datetime.now().date() else "at"
+    line = f"time: about {duration(hours)} to the end of the run, {day} {end:%H:%M}"
+    if hours > 1 and run.device.type == "cpu":
+        from utils.actions.plan import quicker_in_words
+
+        line += quicker_in_words(run, trainer, hours)
+    return line
+
+
 def source_in_words(run: Run, state: dict[str, Any]) -> str:
     """Which weights are evaluated, and what of the test videos they have seen."""
     number, total = run.num_trained_on, len(run.lists.test)
@@ -232,9 +281,9 @@ def error_in_words(error: Exception) -> str | None:
             "the system allows no more threads; take fewer --workers or a lower OMP_NUM_THREADS, "
             "or raise the limit (ulimit -u)"
         )
-    # of Python, of a GPU, and of torch on a CPU
-    full = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    if full or "can't allocate memory" in str(error) or "not enough memory" in str(error):
+    from utils.memory.trial import is_out_of_memory
+
+    if is_out_of_memory(error):
         return (
             "the memory does not suffice; take a smaller --batch-size, --micro-batch or "
             "--view-batch, or fewer --workers"

@@ -6,14 +6,18 @@ import logging
 import math
 import os
 import shutil
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 from config import UserError
 
 AHEAD = 2  # batches that each process may hold
+PROCESS = 150e6  # bytes that a loader process has of its own, beside those
 MEMORY_SHARE = 0.25  # of the free memory, for batches that wait
 SHM = Path("/dev/shm")  # where Linux keeps them; in containers it may be as small as 64 MB
 SHM_SHARE = 0.5  # the rest is for what is in use, and for other programs
+PROC = Path("/proc")  # where Linux says what is in use
+CGROUPS = Path("/sys/fs/cgroup")  # and what a container may have
 MORE_SHM = "enlarge it (docker run --shm-size 8g), or take a smaller --batch-size or --workers 0"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 LARGEST = 1 << 25  # bytes: it takes no more
@@ -69,12 +73,61 @@ def free_shm() -> float:
 
 
 def free_memory() -> float:
-    """Bytes that programs can have; infinite where the system does not say."""
+    """Bytes that this process and those that it starts can have; infinite where nobody says.
+
+    The least of what is left of the machine, of the containers that the process is in, and of the
+    addresses that it may have (ulimit -v).
+    """
+    return min([*_of_machine(), *_of_containers(), *_of_addresses()], default=math.inf)
+
+
+def _of_machine() -> Iterator[float]:
+    for line in _lines(PROC / "meminfo"):
+        if line.startswith("MemAvailable"):
+            yield int(line.split()[1]) * 1024
+
+
+def _of_containers() -> Iterator[float]:
+    """Of each control group from the process's own up to the root, of either version."""
+    for line in _lines(PROC / "self" / "cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":  # version 2, which may stand beside version 1
+            roots, names = [CGROUPS, CGROUPS / "unified"], ("memory.max", "memory.current", "")
+        elif "memory" in controllers.split(","):
+            roots = [CGROUPS / "memory"]
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+        else:
+            continue
+        inside = PurePosixPath(path.lstrip("/"))
+        for folder in [root / part for root in roots for part in (inside, *inside.parents)]:
+            try:
+                limit, used = (
+                    int((folder / name).read_text(encoding="utf-8")) for name in names[:2]
+                )
+            except (OSError, ValueError):  # not seen from inside of a container, or "max"
+                continue
+            # what was read of files is given up as soon as memory is wanted
+            files = {f"{names[2]}inactive_file", f"{names[2]}active_file"}
+            stat = (line.split() for line in _lines(folder / "memory.stat"))
+            yield limit - used + sum(int(count) for name, count in stat if name in files)
+
+
+def _of_addresses() -> Iterator[float]:
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return math.inf
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        import resource
+    except ImportError:  # on Windows
+        return
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    for line in _lines(PROC / "self" / "statm") if limit != resource.RLIM_INFINITY else []:
+        yield limit - int(line.split()[0]) * resource.getpagesize()
+
+
+def _lines(path: Path) -> list[str]:
+    """Of a file of the system; none where it has no such file."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
 
 
 def megabytes(num_bytes: float) -> str:

@@ -14,6 +14,7 @@ from config import Evaluation, Preprocessing, UserError, Views, in_form, refuse
 from opts import Options, saved_options
 from pt_dataset.inputs.windows import Part, part_loader
 from pt_dataset.video_list import Video
+from utils.build import views_that_fit
 from utils.classifier import ClipClassifier, Normalize
 from utils.evaluator import run_in_chunks
 from utils.interrupt import GracefulStop
@@ -114,16 +115,23 @@ def outputs_by_video(
     normalize = Normalize.matching(network.preprocessing)
     from_pixels = ClipClassifier(module, normalize, network.precision).to(network.device)
     crops = network.evaluation.views.crops
-    items = part_loader(parts, network.preprocessing, crops, opts.workers, opts.batch_size)
-    items = stop.between(items)
-    outputs = outputs_of_parts(
-        from_pixels, items, network.device, opts.batch_size, opts.action, len(parts)
-    )
+    size = opts.batch_size if opts.typed("batch_size") else views_at_once(network, parts, opts)
+    items = stop.between(part_loader(parts, network.preprocessing, crops, opts.workers, size))
+    outputs = outputs_of_parts(from_pixels, items, network.device, size, opts.action, len(parts))
     for _, group in groupby(outputs, lambda item: parts[item[0]].video.path):
         answers = [(parts[index], finite(parts[index].video, output)) for index, output in group]
         errors = [output for _, output in answers if isinstance(output, str)]
         found = [(part, output) for part, output in answers if not isinstance(output, str)]
         yield answers[0][0].video, errors[0] if errors else found
+
+
+def views_at_once(network: TrainedNetwork, parts: list[Part], opts: Options) -> int:
+    """As many as usual, or as fit: all windows may be longer than a clip."""
+    channels, frames, *size = network.preprocessing.network_input()
+    longest = max((len(part.clips[0]) for part in parts), default=1)
+    frames = max(longest * frames // network.preprocessing.clip_len, 1)
+    shape = (channels, frames, *size)
+    return views_that_fit(network.model, shape, opts.batch_size, network.device, opts.workers)
 
 
 def finite(video: Video, output: torch.Tensor | str) -> torch.Tensor | str:

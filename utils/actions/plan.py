@@ -3,18 +3,25 @@
 import itertools
 import logging
 import os
+import time
 from collections.abc import Iterator
 
 import torch
 
+from config import Clip, UserError, part
+from opts import resolve
 from pt_dataset.loader import Loader
 from utils import distributed
 from utils.averages import timed
 from utils.build import build_trainer, training_loader
 from utils.interrupt import GracefulStop
+from utils.loggers import say
+from utils.memory.trial import forget_peak
+from utils.options.flops import forward_flops
+from utils.results import duration
 from utils.run import Run, share_size
 from utils.trainer import Trainer
-from utils.words import run_in_words
+from utils.words import LONG, Forecast, run_in_words
 
 STEPS = 20
 SKIPPED = 3  # of them, in which workers start and kernels are chosen
@@ -27,8 +34,10 @@ def plan(run: Run, stop: GracefulStop) -> int:
     """A few steps, and what the whole run would take; nothing is written."""
     opts, loader = run.opts, training_loader(run)
     trainer = build_trainer(run, loader)
-    for line in run_in_words(run, trainer):
-        log.info(line)
+    known = Forecast(run, trainer).before()  # where steps are long, from a few clips
+    say(run_in_words(run, trainer) + known)
+    if known:
+        return 0
     steps_left = opts.epochs * len(loader) - trainer.step
     metrics = measure(trainer, stop.between(endless_batches(loader)))
     hours = total_hours(metrics, steps_left, opts.epochs * len(run.lists.validation))
@@ -36,29 +45,57 @@ def plan(run: Run, stop: GracefulStop) -> int:
         f"plan: about {hours:.2g} hours for {steps_left} steps and the validations between them; "
         f"{metrics['clips_per_s']:.1f} clips/s, {metrics['memory_gb']:.1f} GiB, "
         f"{bottleneck(metrics)}"
+        + (quicker_in_words(run, trainer, hours) if hours > 1 and run.device.type == "cpu" else "")
     )
     gpu = run.device.type == "cuda"
-    for line in suggestions(
+    found = suggestions(
         metrics,
         workers=opts.workers,
         cores=os.cpu_count() or 1,
         precision=run.precision,
         memory_limit_gb=torch.cuda.mem_get_info(run.device)[1] / 2**30 if gpu else None,
         whole_batch=trainer.micro_batch == share_size(opts),
-    ):
-        log.info(f"try {line}")
+    )
+    say(f"try {line}" for line in found)
     return 0
 
 
 def measure(trainer: Trainer, batches: Iterator[tuple]) -> dict[str, float]:
-    """Metrics of the steps that are not skipped; the trainer is of no use afterwards."""
+    """Metrics of the steps that are not skipped; the trainer is of no use afterwards.
+
+    After a minute three steps are enough, the first ones among them.
+    """
     trainer.to_training()
+    began = time.perf_counter()
     for step, (waited, (clips, labels, *_)) in enumerate(timed(itertools.islice(batches, STEPS))):
         if step == SKIPPED:
             trainer.wait()
             trainer.averages.start_epoch()
+            forget_peak(trainer.averages.device)
         trainer.train_batch(clips, labels, waited)
+        if step + 1 >= SKIPPED and time.perf_counter() - began > LONG:
+            break
     return trainer.read(trainer.averages.total)
+
+
+def quicker_in_words(run: Run, trainer: Trainer, hours: float) -> str:
+    """What to type for a run that takes less than `hours`, and how long that would take.
+
+    By the arithmetic of both: work that a CPU does as fast for small clips as for large ones.
+    """
+    opts = run.opts
+    typed = {name: getattr(opts, name) for name in opts.sources if opts.typed(name)}
+    try:
+        other = resolve(typed | {"recipe": "small"})
+    except UserError:  # it does not go with what is typed
+        return ""
+    shapes = run.preprocessing.network_input(), part(Clip, other).network_input()
+    work = [forward_flops(run.model, (1, *shape)) for shape in shapes]
+    epochs = trainer.steps_left / trainer.steps_per_epoch
+    less = hours * work[1] / work[0] * other.epochs / epochs
+    if less > hours / 2:
+        return ""
+    return f"; with --recipe small about {duration(less)}"
 
 
 def endless_batches(loader: Loader) -> Iterator[tuple]:

@@ -1,0 +1,460 @@
+"""How many clips the memory has room for: what is free, what a clip takes, and what is said."""
+
+import math
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import utils.build
+import utils.run
+from config import Clip, UserError, Views, part
+from main import main
+from opts import parse_opts
+from pt_dataset.processes import memory
+from tests.conftest import TINY_RUN
+from tests.test_trainer import CPU, classifier_of, make_net, make_trainer
+from utils import words
+from utils.actions.plan import quicker_in_words
+from utils.memory import fit
+from utils.memory.fit import Load, fit_on_cpu, fit_views
+from utils.memory.on_cpu import measured
+from utils.memory.on_gpu import largest_that_fits, sizes_to_try
+from utils.memory.simulated import Cost, simulated
+from utils.memory.trial import is_out_of_memory, step, without_trace
+from utils.options.activations import compute_activations_twice
+
+GB = 10**9
+NO_LIMIT = 9223372036854771712  # as version 1 writes it
+
+
+# what is free
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """Writes files below /proc and /sys/fs/cgroup of a machine with 20 GB free."""
+    monkeypatch.setattr(memory, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "cgroup")
+
+    def write(files):
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{text}\n")
+
+    write({"proc/meminfo": f"MemTotal: 30 kB\nMemAvailable: {20 * GB // 1024} kB"})
+    return write
+
+
+def version_2(folder, limit, used, files=0):
+    stat = f"anon 5\ninactive_file {files}\nactive_file 0"
+    values = {"max": limit, "current": used, "stat": stat}
+    return {f"cgroup/{folder}memory.{name}": value for name, value in values.items()}
+
+
+def version_1(folder, limit, used, files=0):
+    stat = f"inactive_file 3\ntotal_inactive_file 0\ntotal_active_file {files}"
+    values = {"limit_in_bytes": limit, "usage_in_bytes": used, "stat": stat}
+    return {f"cgroup/memory/{folder}memory.{name}": value for name, value in values.items()}
+
+
+IN_2 = {"proc/self/cgroup": "0::/user/job"}
+IN_1 = {"proc/self/cgroup": "9:cpu:/\n4:memory,pids:/docker/7\n0::/"}
+
+
+@pytest.mark.parametrize(
+    "files, free",
+    [
+        ({}, 20),
+        (IN_2 | version_2("user/job/", 6 * GB, 2 * GB), 4),
+        (IN_2 | version_2("user/job/", 6 * GB, 5 * GB, files=3 * GB), 4),  # pages of files can go
+        (IN_2 | version_2("user/job/", "max", 2 * GB) | version_2("user/", 9 * GB, 4 * GB), 5),
+        (IN_2 | version_2("", 3 * GB, 2 * GB), 1),  # as seen from inside of a container
+        (IN_2 | version_2("unified/user/job/", 3 * GB, GB), 2),
+        (IN_2 | version_2("user/job/", 90 * GB, GB), 20),
+        (IN_1 | version_1("docker/7/", 6 * GB, 3 * GB, files=GB), 4),
+        (IN_1 | version_1("", 6 * GB, 5 * GB), 1),  # its own folder is not seen
+        (IN_1 | version_1("docker/7/", NO_LIMIT, 3 * GB), 20),
+        ({"proc/meminfo": "MemTotal: 30 kB"}, math.inf),  # nobody says
+    ],
+)
+def test_free_is_the_least_of_the_machine_and_its_containers(machine, files, free):
+    machine(files)
+    assert memory.free_memory() == pytest.approx(free * GB, rel=1e-6)
+
+
+def test_a_limit_of_addresses_counts(machine, monkeypatch):
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (7 * GB, 9 * GB))
+    machine({"proc/self/statm": f"{4 * GB // resource.getpagesize()} 5 6"})
+    assert memory.free_memory() == pytest.approx(3 * GB, abs=resource.getpagesize())
+
+
+def test_without_proc_nothing_is_known(monkeypatch):
+    monkeypatch.setattr(memory, "PROC", Path("/nowhere"))
+    assert memory.free_memory() == math.inf
+
+
+# what a clip takes
+
+
+class Keeps(nn.Module):
+    """Layers whose activations can be counted by hand."""
+
+    def __init__(self, layers=3):
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Conv3d(3, 3, 1, bias=False) for _ in range(layers)))
+
+    def forward(self, clip):
+        return self.layers(clip)
+
+
+def test_a_pass_is_counted_without_computing():
+    shape = 3, 4, 16, 16
+    clip = 4 * math.prod(shape)
+    evaluation = simulated(Keeps(5), shape, training=False)
+    assert evaluation.clip == 2 * clip + clip  # in and out of a layer, and the clip, which is held
+    training = simulated(Keeps(5), shape, training=True)
+    assert 6 * clip <= training.clip <= 9 * clip  # the clip and five outputs; some gradients
+    assert training.fixed < 5000
+
+
+def test_counting_leaves_the_network_alone_and_sees_activations_that_are_computed_twice():
+    model = make_net().float()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    plain = simulated(model, (3, 2, 16, 16), training=True)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(p.grad is None and p.device == CPU for p in model.parameters())
+    compute_activations_twice(model)
+    assert simulated(model, (3, 2, 16, 16), training=True).clip < plain.clip
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux can")
+def test_the_peak_of_the_process_is_that_of_a_clip():
+    """4 MB a clip and layer, three layers, and no peak of before."""
+    torch.ones(100_000_000).sum()
+    network = nn.Sequential(nn.Flatten(0, 0), Keeps())
+    clips = (4, 288, 288, 3)
+
+    class FromPixels(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, clips):
+            return self.network(clips.movedim(-1, 1).float())
+
+    expected = Cost(0, 16e6)
+    cost, seconds = measured(FromPixels(), clips, expected, share=100, room=4e9, mixup=False)
+    layer = 4 * math.prod(clips)
+    assert 4 * layer < cost.clip < 20 * layer  # kernels have workspaces
+    assert 0 < seconds < 10
+
+
+# by trying on a GPU, which a hook stands for
+
+
+@pytest.mark.parametrize("fitting, size", [(1, 1), (2, 2), (5, 4), (7, 6), (16, 16), (100, 16)])
+def test_the_largest_of_equal_parts_that_fits_is_found(fitting, size):
+    assert next(s for s in sizes_to_try(16) if s <= fitting) == size
+
+
+@pytest.mark.parametrize("mixup", [False, True])
+def test_the_size_that_fits_is_found_by_running_out_of_memory_and_leaves_no_trace(mixup):
+    """Beside the whole batch of 12, and floats where clips are blended."""
+    trainer = make_trainer(make_net())
+    before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    random_state, tried = torch.get_rng_state(), []
+
+    def room_for_four(classifier, inputs, logits):
+        (clips,) = inputs
+        assert clips.dtype == (torch.float32 if mixup else torch.uint8)
+        assert mixup or len(clips.untyped_storage()) == 12 * 2 * 4 * 4 * 3
+        tried.append(len(clips))
+        torch.rand(1)  # as dropout
+        if len(clips) > 4:
+            raise torch.OutOfMemoryError
+
+    trainer.classifier.register_forward_hook(room_for_four)
+    how = {"batch_size": 12, "mixup": mixup, "num_copies": 2}
+    assert largest_that_fits(trainer.classifier, (2, 4, 4, 3), 12, CPU, **how) == 4
+    assert tried == [12, 6, 4]
+    assert all(torch.equal(value, before[key]) for key, value in trainer.model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(p.grad is None for p in trainer.parameters)
+
+
+FULL = "FIND was unable to find an engine to execute this computation"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError(FULL),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+)
+def test_what_libraries_say_of_a_full_memory_is_understood(error):
+    assert is_out_of_memory(error)
+    assert "the memory does not suffice" in words.error_in_words(error)
+
+
+def test_another_error_is_not_taken_for_a_full_memory():
+    assert not is_out_of_memory(RuntimeError("shapes do not fit"))
+
+    def broken(classifier, inputs):
+        raise RuntimeError("shapes do not fit")
+
+    classifier = classifier_of(make_net())
+    classifier.register_forward_pre_hook(broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        largest_that_fits(classifier, (2, 4, 4, 3), 4, CPU, batch_size=4, mixup=False, num_copies=1)
+
+
+def test_no_size_may_fit():
+    def no_room(classifier, inputs):
+        raise RuntimeError(FULL)
+
+    classifier = classifier_of(make_net())
+    classifier.register_forward_pre_hook(no_room)
+    how = {"batch_size": 12, "mixup": False, "num_copies": 1}
+    assert largest_that_fits(classifier, (2, 4, 4, 3), 12, CPU, **how) == 0
+
+
+def test_a_trial_compiles_nothing_and_waits_for_no_other_process():
+    net = classifier_of(nn.SyncBatchNorm.convert_sync_batchnorm(make_net()))
+    compiled = nn.Module()
+    compiled._orig_mod = net  # as torch.compile does, whose forward would compile
+    with without_trace(compiled, CPU) as plain:
+        assert plain is net
+        assert net.training
+        norms = [m for m in net.modules() if isinstance(m, nn.SyncBatchNorm)]
+        assert norms
+        assert not any(norm.training for norm in norms)  # in training they would gather, and wait
+        step(plain, torch.zeros((2, 2, 4, 4, 3), dtype=torch.uint8), mixup=False)
+
+
+# the choice on a CPU
+
+
+@pytest.fixture
+def one_clip_takes(monkeypatch):
+    """A tenth of a GB is measured, 0.08 are counted."""
+    monkeypatch.setattr(fit, "measured", lambda *args, **how: (Cost(0, GB / 10), 2.0))
+
+    def counted(model, shape, training):  # what computes activations twice is a copy
+        return Cost(0, (0.04 if model.head.weight.is_meta else 0.08) * GB)
+
+    monkeypatch.setattr(fit, "simulated", counted)
+
+
+LOAD = Load(
+    clip_shape=(64, 224, 224, 3),
+    batch_size=24,
+    share=24,
+    batches=3,
+    others=0,
+    copies=1,
+    mixup=False,
+)
+READ = 3 * 24 * 64 * 224 * 224 * 3  # bytes, 0.69 GB
+
+
+def choose(free, load=LOAD, typed=None, before=None, twice=True):
+    model = make_net()
+    load = replace(load, before=before, advise_twice=twice)
+    return fit_on_cpu(classifier_of(model), model, load, typed=typed, free=free)
+
+
+@pytest.mark.parametrize(
+    "clips, before, size",
+    [
+        (24.5, None, 24),
+        (23.5, None, 12),
+        (11.5, None, 8),
+        (2.5, None, 2),
+        (1.5, None, 1),
+        (30, 8, 8),  # a run that goes on keeps its own
+        (7.5, 8, 8),  # also where a little less is free
+        (5, 8, 6),  # and not where it cannot
+        (30, 99, 24),
+    ],
+)
+def test_as_many_clips_as_fit_in_equal_parts(one_clip_takes, clips, before, size):
+    free = (READ + clips * GB / 10) / fit.USED + 1e5
+    found, why, seconds = choose(free, before=before)
+    assert (found, seconds) == (size, 2.0)
+    assert bool(why) == (size < min(before or 24, 24))
+    if why:
+        assert "a clip takes 0.1 GB" in why
+
+
+def test_where_the_system_does_not_say_the_whole_batch_is_taken(one_clip_takes):
+    assert choose(math.inf) == (24, "", 2.0)
+
+
+def test_a_typed_size_is_taken_and_still_timed(one_clip_takes):
+    assert choose(GB, typed=7) == (7, "", 2.0)
+
+
+def test_where_no_clip_fits_the_sentence_says_what_would(one_clip_takes):
+    with pytest.raises(UserError) as error:
+        choose(GB * 0.9)
+    said = str(error.value)
+    assert "it takes about 0.8 GB, and 0.9 GB are free" in said
+    # two thirds of the free memory are for what is read, of which a shorter clip has less
+    assert "what fits: --checkpoint-activations (0.8 GB), " in said
+    with pytest.raises(UserError) as error:
+        choose(GB * 0.5, twice=False)
+    assert "--checkpoint-activations" not in str(error.value)
+    assert "--clip-len 32" in str(error.value)
+    with pytest.raises(UserError, match="still too much: --"):
+        choose(1e6)
+
+
+def test_views_that_fit_are_fewer_where_less_is_free():
+    model = make_net().float()
+    cost = simulated(model, (3, 8, 32, 32), training=False)
+    view = 1.5 * cost.clip + 2 * 3 * 8 * 32 * 32
+    free = (5.5 * view + cost.fixed) / fit.USED
+    assert fit_views(model, (3, 8, 32, 32), 64, free, batches=2) == 5
+    assert fit_views(model, (3, 8, 32, 32), 3, free, batches=2) == 3
+    with pytest.raises(UserError, match="for a single clip: it takes about"):
+        fit_views(model, (3, 8, 32, 32), 3, free / 20, batches=2)
+
+
+# a whole run
+
+
+@pytest.fixture
+def not_small(monkeypatch):
+    for module in (utils.build, utils.run):
+        monkeypatch.setattr(module, "is_small", lambda *args: False)
+
+
+def test_a_run_that_goes_on_keeps_its_micro_batches(in_tiny_set, monkeypatch, not_small):
+    sizes = iter([(2, "a clip is large", 0.1), (1, "less is free", 0.1)])
+    seen = []
+
+    def chosen(classifier, model, load, **how):
+        seen.append(load.before)
+        return next(sizes)
+
+    monkeypatch.setattr(fit, "fit_on_cpu", chosen)
+    monkeypatch.setattr(fit, "fit_views", lambda *args: 1)
+    assert main([*TINY_RUN, "--batch-size", "4", "--name", "kept", "--epochs", "1"]) == 0
+    log, last = Path("saved_model/kept/log.txt"), "saved_model/kept/last.pth"
+    assert "micro-batches of 2 clips at most, since a clip is large: gradients" in log.read_text()
+    assert torch.load(last, weights_only=True)["micro_batch"] == 2
+    assert main(["--resume", last, "--workers", "0", "--no-visdom"]) == 0
+    assert seen == [None, 2]
+    assert "micro-batches of 1 clip at most, since less is free" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    "options, before, expected",
+    [
+        ({}, None, 5),
+        ({}, 3, 3),  # as in training
+        ({"view_batch": 7}, 3, 7),
+        ({"micro_batch": 2}, None, 2),
+        ({"micro_batch": 99}, None, 8),
+    ],
+)
+def test_views_at_once_are_typed_or_as_in_training_or_as_fit(
+    monkeypatch, not_small, options, before, expected
+):
+    monkeypatch.setattr(fit, "fit_views", lambda model, shape, most, free, batches: most - 3)
+    opts = {"batch_size": 8, "view_batch": None, "micro_batch": "auto", "workers": 0}
+    opts |= {"views": Views(1, 1), "average": "scores", "full_crop": False} | options
+    run = SimpleNamespace(
+        opts=SimpleNamespace(**opts),
+        fit=before and utils.run.Fit(before),
+        preprocessing=SimpleNamespace(network_input=lambda: (3, 8, 32, 32)),
+        model=None,
+        device=CPU,
+    )
+    assert utils.build.view_batch(run) == expected
+
+
+# how long it will take
+
+
+def forecast_of(seconds=None, epochs=10, now=datetime(2026, 1, 31, 23, 0), device=CPU):
+    opts = SimpleNamespace(batch_size=4, views=Views(3, 1), micro_batch="auto")
+    lists = SimpleNamespace(test=[0] * 8)
+    run = SimpleNamespace(opts=opts, lists=lists, device=device, fit=utils.run.Fit(4, "", seconds))
+    trainer = make_trainer(make_net(), steps_per_epoch=100, epochs=epochs)
+    trainer.validation_steps = 20.0
+    return words.Forecast(run, trainer)
+
+
+def test_the_end_is_said_once_after_three_steps(monkeypatch):
+    clock = iter([0.0, 9.0, 10.0, 11.0])
+    monkeypatch.setattr(words.time, "perf_counter", lambda: next(clock))
+    forecast = forecast_of()
+    assert forecast.before() == []
+    said = [forecast.lines() for _ in range(5)]
+    assert [len(lines) for lines in said] == [0, 0, 1, 0, 0]
+    # 1000 steps, 10 validations of 20 and the test of 24 views, 2 steps; the first prepares things
+    assert "time: about 20 min to the end of the run, " in said[2][0]
+
+
+def test_or_after_a_minute(monkeypatch):
+    monkeypatch.setattr("utils.actions.plan.quicker_in_words", lambda *args: "")
+    clock = iter([0.0, 30.0, 61.0])
+    monkeypatch.setattr(words.time, "perf_counter", lambda: next(clock))
+    forecast = forecast_of(epochs=1)
+    said = [forecast.lines() for _ in range(3)]
+    assert [len(lines) for lines in said] == [0, 1, 0]
+    assert "about 1.1 h" in said[1][0]
+
+
+def test_or_before_the_first_step_where_steps_are_long(monkeypatch):
+    monkeypatch.setattr("utils.actions.plan.quicker_in_words", lambda *args: "; with this 2 min")
+    forecast = forecast_of(seconds=10)
+    (line,) = forecast.before()
+    assert "about 11.4 h to the end of the run, on " in line or "at " in line
+    assert line.endswith("; with this 2 min")
+    assert forecast.lines() == []
+    assert forecast_of(seconds=1).before() == []
+
+
+@pytest.mark.parametrize(
+    "typed, said",
+    [
+        # 16 of 64 frames, 88 of 224 px, 40 of 100 epochs
+        ([], "; with --recipe small about 9 min"),
+        (["--crop-size", "224"], ""),  # which it cannot do
+        (["--recipe", "small"], ""),
+    ],
+)
+def test_what_takes_less_is_named_with_its_time(typed, said):
+    opts = parse_opts(["--arch", "i3d", "--dataset", "x", *typed])
+    seen, network = part(Clip, opts), nn.Conv3d(3, 1, 1, bias=False)
+    run = SimpleNamespace(opts=opts, preprocessing=seen, model=network)
+    trainer = make_trainer(make_net(), epochs=opts.epochs)
+    assert quicker_in_words(run, trainer, 10) == said
+
+
+def test_the_bar_shows_the_time_left_of_the_run(monkeypatch):
+    bars = []
+    monkeypatch.setattr("tqdm.tqdm.set_postfix", lambda bar, shown, refresh: bars.append(shown))
+    trainer = make_trainer(make_net(), epochs=3)
+    trainer.validation_steps = 1
+    monkeypatch.setattr(trainer.averages, "seconds_a_step", lambda: 600)
+    clips = torch.zeros((8, 2, 4, 4, 3), dtype=torch.uint8)
+    labels = torch.zeros(8, dtype=torch.long)
+    for _ in trainer.steps(iter([(clips, labels, labels, {})] * 2), log_every=2):
+        pass
+    # of 6 steps and 3 validations as long as one
+    assert [bar["run"] for bar in bars] == ["1.3 h left", "1.2 h left"]
+    assert [len(bar) for bar in bars] == [1, 3]

@@ -1,0 +1,177 @@
+"""How many clips the memory has room for at once, found before the first step."""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from config import UserError
+from utils.memory.on_cpu import UNSEEN, measured
+from utils.memory.on_gpu import largest_that_fits
+from utils.memory.simulated import simulated, without_values
+from utils.options.activations import compute_activations_twice
+
+USED = 0.85  # of the free memory; the rest is for what is not foreseen
+USED_AGAIN = 0.95  # for a run that goes on: what fitted before shall fit again
+LEAST_FRAMES, LEAST_SIDE = 8, 64  # of a clip that a sentence advises
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What a process has to hold, but for the activations.
+
+    Args:
+        clip_shape: of a clip, uint8 (T, H, W, C).
+        batch_size: clips of the whole batch.
+        share: those that this process has.
+        batches: such shares in the memory during a step, those that wait included.
+        others: bytes that loader processes have beside them.
+        copies: tensors as large as each weight that a run keeps for it, such as its momentum.
+        mixup: are clips blended, in floats, on their way into the network?
+        before: clips that the run had in the network at once that goes on.
+        advise_twice: may activations be computed twice?
+    """
+
+    clip_shape: tuple[int, int, int, int]
+    batch_size: int
+    share: int
+    batches: int
+    others: float
+    copies: int
+    mixup: bool
+    before: int | None = None
+    advise_twice: bool = True
+
+    @property
+    def most(self) -> int:
+        return min(self.before or self.share, self.share)
+
+    def bytes_beside(self, model: nn.Module) -> float:
+        """On a CPU, with the gradients."""
+        weights = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+        read = self.batches * self.share * math.prod(self.clip_shape)
+        return read + self.others + (1 + self.copies) * weights
+
+    def network_input(self) -> tuple[int, int, int, int]:
+        frames, height, width, channels = self.clip_shape
+        return channels, frames, height, width
+
+
+def fit_on_cpu(
+    classifier: nn.Module,
+    model: nn.Module,
+    load: Load,
+    *,
+    typed: int | None,
+    free: float,
+) -> tuple[int, str, float | None]:
+    """Clips that go through the network at once, why not all, and the seconds of one, if timed.
+
+    Args:
+        model: the plain network inside the classifier.
+        typed: what the command line says.
+        free: bytes for this process, and for those that read for it.
+
+    Raises:
+        UserError: a single clip does not fit; the sentence says what would.
+    """
+    most = load.most
+    expected = simulated(model, load.network_input(), training=True)
+    room = (USED_AGAIN if load.before else USED) * free - load.bytes_beside(model)
+    if not typed and UNSEEN * expected.of(1) > room:
+        raise UserError(too_large(model, load, free, UNSEEN))
+    how = {"share": typed or most, "room": room, "mixup": load.mixup}
+    cost, seconds = measured(classifier, load.clip_shape, expected, **how)
+    if typed or cost.of(most) <= room:  # which is infinite where the system does not say
+        return typed or most, "", seconds
+    fitting = max(int((room - cost.fixed) // cost.clip), 1)
+    why = f"a clip takes {gb(cost.clip)} in a step, and {gb(room)} of the memory are for clips"
+    return -(-load.share // -(-load.share // fitting)), why, seconds
+
+
+def fit_on_gpu(
+    classifier: nn.Module,
+    model: nn.Module,
+    load: Load,
+    device: torch.device,
+    *,
+    precision: str,
+) -> tuple[int, str, None]:
+    """The same on a GPU, of whose memory `load` is."""
+    most = load.most
+    held = load.batch_size if load.mixup else load.share  # a partner may be in another share
+    how = {"batch_size": held, "mixup": load.mixup, "num_copies": load.copies}
+    size = largest_that_fits(classifier, load.clip_shape, most, device, **how)
+    if size:
+        return size, "" if size == most else "more do not fit on the GPU", None
+    times = UNSEEN / 2 if precision in ("bf16", "fp16") else UNSEEN
+    free = torch.cuda.mem_get_info(device)[0]
+    raise UserError(too_large(model, load, free, times))
+
+
+def fit_views(
+    model: nn.Module, input_shape: tuple[int, ...], most: int, free: float, batches: int
+) -> int:
+    """How many views a network can be asked about at once; the answers do not depend on it.
+
+    Args:
+        input_shape: of a view, (C, T, H, W).
+        free: bytes of the device, and of the host if that is another one.
+        batches: as many views at once are in the memory of the host, those that wait included.
+    """
+    cost = simulated(model, input_shape, training=False)
+    view = UNSEEN * cost.clip + batches * math.prod(input_shape)
+    fitting = (USED * free - cost.fixed) / view
+    if fitting < 1:
+        raise UserError(
+            f"the memory does not suffice for a single clip: it takes about {gb(view)}, and "
+            f"{gb(free)} are free; take a smaller --clip-len or --crop-size"
+        )
+    return min(most, int(fitting))
+
+
+def too_large(model: nn.Module, load: Load, free: float, times: float) -> str:
+    """The sentence where not even one clip fits, with what would.
+
+    Args:
+        times: what a pass takes, of what is counted of it in float32.
+    """
+    frames, side, *_ = load.clip_shape
+    costs = [simulated(model, load.network_input(), training=True)]
+    if load.advise_twice:
+        model = without_values(model)
+        compute_activations_twice(model)
+        costs.append(simulated(model, load.network_input(), training=True))
+    read = load.batches * load.share * math.prod(load.clip_shape)
+    others = load.bytes_beside(model) - read
+    found = []
+    choices = itertools.product((1, 2, 4), (1, 2), range(len(costs)), (1, 8))
+    for shorter, smaller, twice, fewer in choices:
+        if frames // shorter < min(frames, LEAST_FRAMES) or side // smaller < min(side, LEAST_SIDE):
+            continue
+        part = 1 / shorter / smaller**2
+        need = times * costs[twice].of(1) * part + read * part / fewer + others
+        words = {
+            f"--clip-len {frames // shorter}": shorter > 1,
+            f"--crop-size {side // smaller}": smaller > 1,
+            "--checkpoint-activations": twice,
+            f"--batch-size {max(load.batch_size // fewer, 1)}": fewer > 1,
+        }
+        typed = [name for name, changed in words.items() if changed]
+        fits = need <= USED * free  # of those the one that saves least, for it changes least
+        found.append((not fits, len(typed), -need if fits else need, " ".join(typed)))
+    now, *ways = found
+    best = sorted(ways)[:3]
+    best_in_words = ", ".join(f"{name} ({gb(abs(need))})" for _, _, need, name in best)
+    return (
+        "the memory does not suffice for a step of a single clip: with the batches that are read "
+        f"meanwhile it takes about {gb(abs(now[2]))}, and {gb(free)} are free; "
+        + ("still too much: " if best[0][0] else "what fits: ")
+        + best_in_words
+    )
+
+
+def gb(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:.1f} GB"
