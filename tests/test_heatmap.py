@@ -75,7 +75,7 @@ def test_the_map_is_the_last_one_that_tells_places_apart(arch, size, places):
     assert heat.shape == (1, 8, places, places)
 
 
-@pytest.mark.parametrize("backbone", sorted(BACKBONES))
+@pytest.mark.parametrize("backbone", sorted(BACKBONES.keys() - {"inception_v3"}))  # takes 299 px
 def test_of_frames_of_224_px_it_is_the_last_of_all(backbone, monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no meta
     with torch.device("meta"):
