@@ -32,6 +32,15 @@ def test_a_network_keeps_the_contract(arch):
     assert not any(key.startswith("module.") for key in model.state_dict())
 
 
+@pytest.mark.parametrize(
+    "arch, momentum", [("i3d", 0.01), ("s3d", 0.001), ("resnet3d", 0.1), ("tsn", 0.1)]
+)
+def test_batch_norm_follows_as_fast_as_that_of_the_releases(arch, momentum):
+    with torch.device("meta"):
+        layers = build_model(arch, 5).modules()
+    assert {m.momentum for m in layers if hasattr(m, "running_mean")} == {momentum}
+
+
 @pytest.mark.parametrize("size", [112, 224, 256])
 @pytest.mark.parametrize("frames", [8, 17, 64])
 @pytest.mark.parametrize("arch", ARCHS)
