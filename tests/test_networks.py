@@ -8,7 +8,7 @@ import torch
 
 from config import ARCHS, Arch, Preprocessing, UserError
 from main import main
-from models import build_model
+from models import arguments_problem, build_model
 from models.weights import find, public_weights
 
 ENTRIES = [(arch, name) for arch in ARCHS for name in public_weights(arch)]
@@ -30,6 +30,11 @@ def test_a_network_keeps_the_contract(arch):
     features = model.eval().forward_features(clip)
     assert features.shape == (2, model.head.in_features)
     assert not any(key.startswith("module.") for key in model.state_dict())
+
+
+def test_an_argument_of_a_checkpoint_may_be_zero_where_no_option_has_another_limit():
+    assert arguments_problem("resnet3d", {"pool1_padding": 0}) == ""
+    assert "pool1_padding" in arguments_problem("resnet3d", {"pool1_padding": -1})
 
 
 @pytest.mark.parametrize(
