@@ -135,6 +135,11 @@ def test_jester_may_have_a_header_and_more_columns():
         ("ssv2", {"train.json": [{"id": 3, "template": "Eating"}]}, "entry 0 has no id, or no"),
         ("ssv2", {"labels.json": {"Holding": "x"}}, "labels.json needs a number for each class"),
         ("jester", {"jester-v1-train.csv": "1;Drumming Fingers\n2;Eating\n"}, "line 2: 'Eating'"),
+        (
+            "kinetics600",
+            {"train.csv": "label,youtube_id,split\n,a,train\n"},
+            "split 'train', label ''",
+        ),
         ("jester", {"jester-v1-train.csv": "1\n"}, "line 1 has 1 of at least 2 columns"),
         ("moments", {"trainingSet.csv": "x/1.mp4,x,3,0\n"}, "line 1: 'x' is not in moments_cat"),
         ("moments", {"moments_categories.txt": "a,b\n"}, "needs a number for each class"),

@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 
 from config import (
+    PROTOCOLS,
     RECIPES,
     Augmentation,
     Clip,
@@ -182,6 +183,18 @@ def test_recipes_are_those_of_their_sources():
     assert (flow.mean, flow.std) == ((0.5,) * 10, (0.226,) * 10)  # the mean of ImageNet's
     differences = find_recipe("tsn", "ucf101", "imagenet", "rgbdiff")
     assert (differences.clip_len, differences.snippet_len) == (42, 6)
+
+
+def test_protocols_are_those_of_the_papers():
+    """Views, what is averaged over them, and crops as large as the frame: see PROTOCOLS."""
+    found = {name: (str(p.views), p.average, p.full_crop) for name, p in PROTOCOLS.items()}
+    assert found == {
+        "i3d": ("allx1", "logits", False),
+        "s3d": ("allx1", "logits", False),
+        "nonlocal": ("10x3", "scores", True),
+        "tsn": ("25x10", "logits", False),
+        "clip": ("1x1", "scores", False),
+    }
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,14 @@ def test_odd_sizes_can_be_padded_as_hassony2_does(size):
         assert torch.equal(pool(x), expected)
 
 
+def test_a_network_pads_odd_sizes_as_tensorflow_does_unless_it_is_told_otherwise():
+    for told in ({}, {"as_if_even": True}):
+        with torch.device("meta"):
+            layers = I3D(num_classes=2, **told).modules()
+        padded = {m.as_if_even for m in layers if hasattr(m, "as_if_even")}
+        assert True in padded if told else padded == {False}
+
+
 def test_the_head_averages_windows_not_positions():
     x = torch.randn(1, 4, 3, 9, 8)
     windows = [

@@ -84,6 +84,12 @@ def test_ucf101_by_official_files_or_by_groups_is_the_same(ucf101, root):
     assert len(by_files.lists["trainlist01"]) == 9537 and not by_files.lists["testlist01"]
 
 
+def test_the_sizes_of_official_lists_are_those_of_the_published_ones():
+    assert DATASETS["ucf101"].list_sizes == {n: len(ucf101_entries(n)) for n in UCF101_LISTS}
+    sizes = {name: set(DATASETS[name].split_sizes) for name in ("hmdb51", "kinetics200")}
+    assert sizes == {"hmdb51": {(51 * 70, 51 * 30)}, "kinetics200": {(200 * 400, 200 * 25)}}
+
+
 @pytest.mark.parametrize(
     "layout", ["jpegs_256/{}/frame000001.jpg", "{class}/{}/image_00001.jpg", "{class}/{}/1.jpg"]
 )

@@ -8,7 +8,7 @@ import torch
 
 from config import ARCHS, Arch, Preprocessing, UserError
 from main import main
-from models import build_model
+from models import arguments_problem, build_model
 from models.weights import find, public_weights
 
 ENTRIES = [(arch, name) for arch in ARCHS for name in public_weights(arch)]
@@ -30,6 +30,20 @@ def test_a_network_keeps_the_contract(arch):
     features = model.eval().forward_features(clip)
     assert features.shape == (2, model.head.in_features)
     assert not any(key.startswith("module.") for key in model.state_dict())
+
+
+def test_an_argument_of_a_checkpoint_may_be_zero_where_no_option_has_another_limit():
+    assert arguments_problem("resnet3d", {"pool1_padding": 0}) == ""
+    assert "pool1_padding" in arguments_problem("resnet3d", {"pool1_padding": -1})
+
+
+@pytest.mark.parametrize(
+    "arch, momentum", [("i3d", 0.01), ("s3d", 0.001), ("resnet3d", 0.1), ("tsn", 0.1)]
+)
+def test_batch_norm_follows_as_fast_as_that_of_the_releases(arch, momentum):
+    with torch.device("meta"):
+        layers = build_model(arch, 5).modules()
+    assert {m.momentum for m in layers if hasattr(m, "running_mean")} == {momentum}
 
 
 @pytest.mark.parametrize("size", [112, 224, 256])
