@@ -676,28 +676,30 @@ DEMO = Recipe(
     warmup_epochs=1,
     views=Views(3, 1),
 )
-# for a few hundred videos on any machine: frames of the whole video, each with time for chance in
-# its part; few and small, at a rate that a batch of this size takes
+# for a few hundred videos on any machine: frames spread over the whole video, none of which a crop
+# loses much of; found by measuring on UT-Interaction (90 training videos), where twice the epochs
+# were worth 6 to 9 points
 SMALL = Recipe(
     clip_len=16,
     snippet_len=1,
     resize="square",
-    short_side=(96, 112),
-    crop_size=88,
-    dropout=0.3,
-    epochs=40,
+    short_side=(108, 108),
+    crop_size=96,
+    epochs=80,
     batch_size=16,
     optimizer="adamw",
     lr=1e-3,
-    weight_decay=1e-2,
+    weight_decay=0.05,
     schedule="cosine",
     warmup_epochs=2,
+    label_smoothing=0.1,
+    mixup=0.2,
     views=Views(1, 1),
 )
 # what has seen videos needs smaller steps, and its batch norm is better than that of a small batch
 SMALL_KINETICS = replace(SMALL, epochs=20, lr=1e-4, freeze_bn=True)
 SMALL_IMAGENET = replace(SMALL, lr=3e-4)
-TSN_SMALL: dict[str, Any] = {"clip_len": 8, "arch_args": {"backbone": "resnet18"}}
+TSN_SMALL: dict[str, Any] = {"arch_args": {"backbone": "resnet18"}}
 # in the place of a data set in the tables below: with it, they are looked up for any
 LITTLE_DATA = "--recipe small"
 # (architecture, data set, start) before ("any", data set, start) before (architecture, start)

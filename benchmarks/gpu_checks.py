@@ -520,7 +520,7 @@ CHECKS = {
     "training": Check(check_training, 90, alone=True),
     "profile": Check(check_profile, 90, alone=True),
     "memory": Check(check_memory, 120, alone=True),
-    "resume": Check(check_resume, 150),
+    "resume": Check(check_resume, 240),
     "compile": Check(check_compile, 180),
     "torchrun": Check(check_torchrun, 120),
     "huge": Check(check_huge, 60),
