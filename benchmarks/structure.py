@@ -42,6 +42,7 @@ call = nn.Module.__call__
 def told(module, *args, **kwargs):
     if type(module).__name__ == "ClipClassifier" and module.training:
         frames = [f for f in traceback.extract_stack() if f.filename.startswith(root)]
+        frames = [f for f in frames if "site-packages" not in f.filename]  # of a .venv in the root
         with open("HOPS", "w") as file:
             file.write(" ".join(f.name for f in frames))
         nn.Module.__call__ = call
