@@ -1,6 +1,7 @@
 """Planes of decoded frames, scaled and upright, as they are stored: without RGB in between."""
 
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -28,7 +29,11 @@ def upright_planes(
         pixels: FFmpeg's name of their form.
         color_range: "JPEG", Y from 0 to 255, or "MPEG", from 16 to 235.
     """
-    form = {"format": pixels, "dst_colorspace": "ITU601", "dst_color_range": color_range}
+    form: dict[str, Any] = {
+        "format": pixels,
+        "dst_colorspace": "ITU601",
+        "dst_color_range": color_range,
+    }
     scaled = scaler.reformat(frame, *size, **form, interpolation="BICUBIC", threads=1)
     planes = []
     for plane in scaled.planes:
