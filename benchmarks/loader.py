@@ -41,6 +41,7 @@ from pt_dataset.clip_dataset import TrainClips
 from pt_dataset.loader import collate, received, train_loader
 from pt_dataset.processes.memory import keep_freed_memory
 from pt_dataset.processes.slots import Slots
+from pt_dataset.shrink_videos import write_shrunk
 from pt_dataset.transforms import training_crop
 from pt_dataset.video_list import Video, VideoList
 from pt_dataset.video_lists import VideoLists
@@ -92,7 +93,7 @@ def write_video(path: Path, files: list[bytes], codec: str = "mpeg4", count: int
 
 
 def write_videos(folder: Path, files: list[bytes]) -> Iterator[tuple[str, Path, int]]:
-    """What to call clips from it, path and length of two: a small one, and one like Kinetics'."""
+    """What to call clips from it, path and length: a small one, one like Kinetics', that shrunk."""
     path = folder / "video.mp4"
     write_video(path, files)
     yield "clip from a video", path, NUM_FRAMES
@@ -100,6 +101,9 @@ def write_videos(folder: Path, files: list[bytes]) -> Iterator[tuple[str, Path, 
     with contextlib.suppress(ValueError):  # not every FFmpeg comes with x264
         write_video(path, files, "libx264", LONG)
         yield f"clip from {LONG} frames of H.264", path, LONG
+        shrunk = folder / "shrunk.mp4"
+        write_shrunk(path, shrunk, {"short_side": HEIGHT})
+        yield "clip from the same, shrunk", shrunk, LONG
 
 
 def decode(files: list[bytes]) -> None:

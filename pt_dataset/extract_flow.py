@@ -85,6 +85,7 @@ def write_flow(video: Path, folder: Path, settings: dict) -> tuple[int, str]:
     import cv2
 
     cv2.setNumThreads(1)  # the pool keeps the other cores busy
+    folder.mkdir(exist_ok=True)
     num_frames = count_frames(str(video))
     if num_frames < 2:
         raise ValueError(f"{video}: a single frame, so there is no flow")

@@ -22,7 +22,6 @@ if __name__ == "__main__":
 import argparse
 import math
 import os
-import shlex
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -30,11 +29,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import simplejpeg
 
-from config import Parser, UserError
+from config import Parser
 from pt_dataset.formats.measure import Measured
-from pt_dataset.listing.folders import fill_folders, result_folders, walk
+from pt_dataset.listing.convert import convert_videos, require_pyav
 from pt_dataset.listing.pool import exit_status
-from pt_dataset.sources import VIDEO_NAME
 
 if TYPE_CHECKING:
     import av
@@ -57,12 +55,6 @@ def at_rate(frames: Iterator[tuple], fps: Fraction | None) -> Iterator[tuple[Any
         held = frame
 
 
-def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """Width and height with that short side; 0 keeps both."""
-    scale = Fraction(short_side or min(width, height), min(width, height))
-    return round(width * scale), round(height * scale)
-
-
 def encode_jpeg(
     frame: "av.VideoFrame",
     size: tuple[int, int],
@@ -70,15 +62,10 @@ def encode_jpeg(
     scaler: Any,
 ) -> bytes:
     """The JPEG of a frame, scaled by `scaler` to `size` (width, height) and then turned upright."""
-    from pt_dataset.formats.video_file import upright
+    from pt_dataset.formats.planes import upright_planes
 
-    # to the very planes that a JPEG stores, without RGB in between: twice as fast
-    jpeg_planes = {"format": "yuvj420p", "dst_colorspace": "ITU601", "dst_color_range": "JPEG"}
-    scaled = scaler.reformat(frame, *size, **jpeg_planes, interpolation="BICUBIC", threads=1)
-    planes = []
-    for plane in scaled.planes:
-        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-        planes.append(np.ascontiguousarray(upright(rows[:, : plane.width], frame)))
+    # the very planes that a JPEG stores, without RGB in between: twice as fast
+    planes = upright_planes(frame, size, scaler, "yuvj420p", "JPEG")
     height, width = planes[0].shape
     # of an odd size the encoder reads one row and column more than there are, whatever lies there
     padded = np.pad(planes[0], ((0, height % 2), (0, width % 2)), "edge")
@@ -94,6 +81,7 @@ def encoded_frames(video: Path, settings: dict) -> Iterator[tuple[bytes, str, in
     """
     import av  # here, since --help need not wait for FFmpeg
 
+    from pt_dataset.formats.planes import scaled_size
     from pt_dataset.formats.video_file import one_sentence, open_video, timed_frames
 
     fps = settings["fps"] and Fraction(settings["fps"])
@@ -113,6 +101,7 @@ def write_frames(video: Path, folder: Path, settings: dict) -> tuple[int, str]:
     Of a bad frame there is an empty file, which training meets as it would meet the frame of the
     video. UserError: the video cannot be decoded.
     """
+    folder.mkdir(exist_ok=True)
     num_frames, bad = 0, {}
     for data, why, count in encoded_frames(video, settings):
         for _ in range(count):
@@ -128,44 +117,17 @@ def extract_videos(
     *, src: Path, dst: Path, short_side: int, fps: Fraction | None, quality: int, workers: int
 ) -> int:
     """Extracts all videos that are not finished and returns the exit status."""
-    src, dst = src.absolute(), dst.absolute()  # FFmpeg takes a mere a:b.mp4 for a URL
-    if not src.is_dir():
-        why = (
-            "unpack it first" if src.is_file() else "SRC has the videos in it, or a folder a class"
-        )
-        raise UserError(f"{src} is no folder; {why}")
-    if os.path.realpath(src) == os.path.realpath(dst):
-        raise UserError(f"{dst} is SRC itself; name another folder for the frames")
-    unreadable: list[str] = []
-    files = [folder / name for folder, names in walk(src, dst, unreadable) for name in names]
-    videos = sorted(path.relative_to(src) for path in files if VIDEO_NAME.fullmatch(path.name))
-    num_others = len(files) - len(videos)
-    if not videos:
-        raise UserError(f"{src} has no videos in it ({num_others} other files)")
-    filled = fill_folders(
+    require_pyav()
+    return convert_videos(
         write_frames,
-        result_folders(videos),
         {"short_side": short_side, "fps": fps and str(fps), "quality": quality},
         src=src,
         dst=dst,
         tool="extract_frames",
         what="frames",
+        done="extracted",
         workers=workers,
     )
-    broken = unreadable + filled.broken
-    for why in broken:
-        print(f"broken: {why}", file=sys.stderr)
-    for why in filled.damaged:
-        print(f"damaged: {why}; the files of these frames are empty", file=sys.stderr)
-    damaged = f", {len(filled.damaged)} of them damaged" if filled.damaged else ""
-    print(
-        f"{filled.num_done} videos extracted ({filled.total} frames){filled.again_in_words()}"
-        f"{damaged}, {filled.num_before} finished before, {len(broken)} broken, {num_others} other "
-        "files ignored"
-    )
-    if filled.num_before + filled.num_done:
-        print(f"next: python pt_dataset/make_json.py folder NAME {shlex.quote(str(dst))}")
-    return 1 if broken or filled.damaged else 0
 
 
 def rate(text: str) -> Fraction:

@@ -163,7 +163,7 @@ class Loader:
             return f"try --workers {cores} (now {workers})"
         if is_video_file(path):
             command = "extract the frames once, python pt_dataset/extract_frames.py"
-            return f"{command}; decoding video costs more"
+            return f"{command}; decoding video costs more, unless shrink_videos.py made it"
         smaller = "with a smaller short side"
         if os.path.isdir(path):
             command = "pack the frames, python pt_dataset/pack_frames.py"

@@ -115,7 +115,7 @@ def test_frames_of_an_earlier_version_are_kept_and_it_is_said(tmp_path, in_proce
     capsys.readouterr()
     assert frames_of(src, dst) == 0
     printed = capsys.readouterr().out
-    assert "1 folders in" in printed and "whether it has changed was not checked" in printed
+    assert "1 results in" in printed and "whether it has changed was not checked" in printed
     assert "2 finished before" in printed
     shutil.rmtree(dst / "b")
     assert frames_of(src, dst) == 0  # the line that was cut off does not take this one with it

@@ -555,6 +555,10 @@ def test_only_what_is_needed_is_decoded(tmp_path, monkeypatch, name, codec):
     )
     assert levels(read_frames(video, [12, 22], 23)) == [12, 22]
     assert len(decoded) <= 3 + 3
+    decoded.clear()
+    assert levels(read_frames(video, list(range(6, 23)), 23)) == list(range(6, 23))
+    assert [frame.pts for frame in decoded] == sorted({frame.pts for frame in decoded})
+    assert len(decoded) == 18  # each once, though decoding could start at three of them
 
 
 def test_where_seeking_misleads_a_video_is_decoded_from_the_start(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import dropwhile, groupby
+from itertools import dropwhile
 from typing import Any, NamedTuple
 
 import av
@@ -282,17 +282,19 @@ def refuse_bad(path: str, wanted: list[int], bad: dict[int, str]) -> None:
 def seek_frames(path: str, stamps: Stamps, wanted: list[int]) -> Iterator[tuple[int, np.ndarray]]:
     """The frames `wanted`, by number; some lack where seeking does not lead to them.
 
-    Frames between the same two key frames are decoded in one go.
+    Neighbors, and frames between the same two key frames, are decoded in one go.
     """
     key_of = np.searchsorted(stamps.keys, stamps.shown[wanted], side="right") - 1
     if key_of[0] < 0:  # shown before any key frame
         return
+    seeks = np.flatnonzero((np.diff(key_of) > 0) & (np.diff(wanted) > 1)) + 1
     with open_video(path) as container:
         stream = video_stream(container)
         to_picture = Converter(stream)
-        for key, group in groupby(zip(key_of.tolist(), wanted, strict=True), lambda pair: pair[0]):
-            numbers = {int(stamps.shown[index]): index for _, index in group}
-            for frame in frames_from(container, stream, int(stamps.keys[key]), max(numbers)):
+        for group in np.split(np.arange(len(wanted)), seeks):
+            numbers = {int(stamps.shown[wanted[i]]): wanted[i] for i in group}
+            key = int(stamps.keys[key_of[group[0]]])
+            for frame in frames_from(container, stream, key, max(numbers)):
                 if frame.pts in numbers:
                     yield numbers[frame.pts], to_picture(frame)
 

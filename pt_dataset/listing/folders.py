@@ -1,6 +1,6 @@
 """Folders that tools read and fill: each result is whole or not there, so that a stop costs little.
 
-A tool makes a folder of frames, or of flow, for each video.
+A tool makes a folder of frames, or of flow, for each video, or another video file.
 """
 
 import json
@@ -17,8 +17,8 @@ from locks import owned
 from pt_dataset.listing.made_from import Source, add_note, are_same, read_notes, take_note
 from pt_dataset.listing.pool import run_jobs
 
-# write(video, folder, settings) -> how many pictures, and what is wrong with some of them or "";
-# a ValueError names a broken video and says why it is
+# write(video, result, settings) makes that folder or file -> how many pictures, and what is wrong
+# with some of them or ""; a ValueError names a broken video and says why it is
 Writer = Callable[[Path, Path, dict], tuple[int, str]]
 LONGEST_NAME = 255  # bytes, of a file
 
@@ -68,10 +68,16 @@ def result_folders(videos: list[Path], frame_folders: Sequence[Path] = ()) -> di
     """
     folders = {folder: folder for folder in frame_folders}
     taken = {parent for path in (*videos, *frame_folders) for parent in path.parents} | {*folders}
+    return folders | without_suffix(videos, taken)
+
+
+def without_suffix(videos: list[Path], taken: set[Path]) -> dict[Path, Path]:
+    """The path of each video without its suffix, which stays where that path is `taken`."""
+    names = {}
     for video in videos:
-        folders[video] = video if video.with_suffix("") in taken else video.with_suffix("")
-        taken.add(folders[video])
-    return folders
+        names[video] = video if video.with_suffix("") in taken else video.with_suffix("")
+        taken.add(names[video])
+    return names
 
 
 def check_settings(path: Path, settings: dict, what: str, is_there: bool) -> None:
@@ -110,7 +116,7 @@ class Filled(NamedTuple):
 
 def fill_folders(
     write: Writer,
-    folders: dict[Path, Path],
+    results: dict[Path, Path],
     settings: dict,
     *,
     src: Path,
@@ -119,82 +125,90 @@ def fill_folders(
     what: str,
     workers: int,
 ) -> Filled:
-    """Fills a folder below `dst` for each video below `src` that has none of it, with progress.
+    """Makes what is not there yet of the videos below `src`, in the folder `dst`, with progress.
 
     Args:
-        folders: the folder of each video, see `result_folders`.
+        results: the folder or file below `dst` for each video, see `result_folders`.
         settings: of `write`, kept in a file that has the name of the `tool`.
-        what: what the folders have in them.
+        what: what is made.
     """
     with owned(dst, inside=True) as killed:
-        finished = [video for video, folder in folders.items() if (dst / folder).is_dir()]
+        finished = [video for video, result in results.items() if (dst / result).exists()]
         check_settings(dst / f"{tool}.json", settings, what, bool(finished))
         notes = dst / f"{tool}.sources.jsonl"
-        done = {*finished} - videos_of_others(finished, folders, src, notes)
-        todo = [video for video in folders if video not in done]
-        parents = {(dst / folders[video]).parent for video in todo}
+        done = {*finished} - videos_of_others(finished, results, src, notes)
+        todo = [video for video in results if video not in done]
+        parents = {(dst / results[video]).parent for video in todo}
         remove_unfinished(parents, killed)
         jobs = [
             # names of this process, whose workers may be ended without a chance to clear up
-            (write, src / video, dst, folders[video], unfinished(dst / folders[video]))
+            (write, src / video, dst, results[video], unfinished(dst / results[video]))
             + (settings, notes)
             for video in todo
         ]
-        results = run_jobs(fill_folder, jobs, workers)
+        answers = run_jobs(fill_place, jobs, workers)
         total, num_again, broken, damaged = 0, 0, [], []
         try:
-            for count, again, why in tqdm(results, what, len(todo), unit="video", disable=not todo):
+            for count, again, why in tqdm(answers, what, len(todo), unit="video", disable=not todo):
                 total += count
                 num_again += again
                 if why:
                     (damaged if count else broken).append(why)
         finally:
-            results.close()
+            answers.close()
             remove_unfinished(parents, MARK)  # of workers that were ended
     num_done = len(todo) - len(broken)
     return Filled(num_done, num_again, len(done), total, sorted(broken), sorted(damaged))
 
 
 def videos_of_others(
-    finished: list[Path], folders: dict[Path, Path], src: Path, notes: Path
+    finished: list[Path], results: dict[Path, Path], src: Path, notes: Path
 ) -> set[Path]:
-    """Those of `finished` whose folder was made of another video; says what cannot be checked."""
+    """Those of `finished` whose result was made of another video; says what cannot be checked."""
     earlier = read_notes(notes)
-    noted = [video for video in finished if str(folders[video]) in earlier]
+    noted = [video for video in finished if str(results[video]) in earlier]
     if len(noted) < len(finished):
         print(
-            f"{len(finished) - len(noted)} folders in {notes.parent} have no note of their video "
+            f"{len(finished) - len(noted)} results in {notes.parent} have no note of their video "
             f"in {notes.name}, as earlier versions wrote none: whether it has changed was not "
             "checked"
         )
-    pairs = [(Source(str(src / video)), earlier[str(folders[video])]) for video in noted]
+    pairs = [(Source(str(src / video)), earlier[str(results[video])]) for video in noted]
     return {video for video, same in zip(noted, are_same(pairs), strict=True) if not same}
 
 
-def fill_folder(
+def fill_place(
     write: Writer, video: Path, dst: Path, name: Path, new: Path, settings: dict, notes: Path
 ) -> tuple[int, bool, str]:
     """A job of the pool: how many pictures, do they replace others, and what is wrong or "".
 
-    Without a picture, the video is broken. The folder, `new` until then, appears when it is
+    Without a picture, the video is broken. The result, `new` until then, appears when it is
     complete. What is in its place stays until then.
     """
-    folder = dst / name
-    old = new.with_name(f".{new.name}")  # no other's: no folder here has a hidden name
-    new.mkdir(parents=True)
+    result = dst / name
+    old = new.with_name(f".{new.name}")  # no other's: nothing here has a hidden name
+    new.parent.mkdir(parents=True, exist_ok=True)
     try:
         note = take_note(Source(str(video)))  # before: what changes meanwhile is done again
         count, damage = write(video, new, settings)
-        again = folder.is_dir()
+        again = result.exists()
         if again:
-            folder.rename(old)
-        # at no moment is there a folder beside the note of another video
+            result.rename(old)
+        # at no moment is there a result beside the note of another video
         add_note(notes, str(name), note)
-        new.rename(folder)
+        new.rename(result)
         return count, again, damage
     except ValueError as error:
-        stays = f"; {folder} stays as it was made before" if folder.is_dir() else ""
+        stays = f"; {result} stays as it was made before" if result.exists() else ""
         return 0, False, f"{error}{stays}"
     finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        remove(new)
+        remove(old)
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a folder that may be there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
