@@ -124,6 +124,16 @@ class MViT(Transformer):
             }
         return functional_call(self.backbone, tables, (clip,))
 
+    def map_stages(self) -> list[nn.Module]:
+        """Where tokens are places of maps and the class token still has to see them."""
+        return [block.norm1 for block in self.backbone.blocks]
+
+    def as_maps(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Of a square clip, (N, 1 + T * S * S, C) -> (N, C, T, S, S), without the class token."""
+        frames = self.backbone.pos_encoding.temporal_size
+        side = math.isqrt((tokens.shape[1] - 1) // frames)
+        return tokens[:, 1:].mT.unflatten(2, (frames, side, side))
+
 
 def resampled(table: torch.Tensor, old: list[int], new: list[int]) -> torch.Tensor:
     """A table (places, dim) of a grid of `old` sides, interpolated to `new` ones."""
@@ -136,3 +146,7 @@ class Swin3D(Transformer):
     """Video Swin: attention in windows of 8 x 7 x 7 patches, shifted in every second block."""
 
     arch, first_conv, classifier = "swin3d", "patch_embed.proj", "head"
+
+    def as_maps(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(N, T, H, W, C), as its stages pass it on -> (N, C, T, H, W)."""
+        return tokens.movedim(-1, 1)
