@@ -48,7 +48,8 @@ class TorchvisionVideo(nn.Module):
         assert isinstance(variants, tuple)
         if variant not in (None, *variants):
             raise UserError(f"{self.arch} has no variant '{variant}', but {', '.join(variants)}")
-        self.backbone = get_model(variant or variants[0], weights=None, num_classes=num_classes)
+        self.variant = variant or variants[0]
+        self.backbone = get_model(self.variant, weights=None, num_classes=num_classes)
         classifier = self.backbone.get_submodule(self.classifier)
         self.backbone.set_submodule(self.classifier, nn.Identity())
         if in_channels != 3:
