@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 from torchvision.models import get_model
+from torchvision.models.video import mvit
 
 from config import ARCHS, UserError
 from models import layers
@@ -60,13 +61,12 @@ class TorchvisionVideo(nn.Module):
         self.head = classifier[-1] if isinstance(classifier, nn.Sequential) else classifier
 
     def take_channels(self, in_channels: int) -> None:
-        """Replaces the first convolution by a new one for clips of other channels than RGB."""
-        old = self.backbone.get_submodule(self.first_conv)
-        assert isinstance(old, nn.Conv3d) and not isinstance(old.padding, str)
-        shape = (old.out_channels, old.kernel_size, old.stride, old.padding)
-        conv = nn.Conv3d(in_channels, *shape, bias=old.bias is not None)
+        """Makes the first convolution a new one, for clips of other channels than RGB."""
+        conv = self.backbone.get_submodule(self.first_conv)
+        assert isinstance(conv, nn.Conv3d)
+        conv.in_channels = in_channels
+        conv.weight = nn.Parameter(torch.empty(conv.out_channels, in_channels, *conv.kernel_size))
         layers.init_weights(conv)
-        self.backbone.set_submodule(self.first_conv, conv)
 
     def forward_features(self, clip: torch.Tensor) -> torch.Tensor:
         """Features (N, dim) before the head: 512, 768, or of Swin3D-B 1024."""
@@ -112,25 +112,28 @@ class MViT(Transformer):
 
     def forward_features(self, clip: torch.Tensor) -> torch.Tensor:
         """Features (N, 768) of the class token."""
+        assert isinstance(self.backbone, mvit.MViT)
         positions, stride = self.backbone.pos_encoding, self.backbone.conv_proj.stride
-        frames, *sides = (-(-n // step) for n, step in zip(clip.shape[2:], stride, strict=True))
+        frames, rows, columns = (-(-n // s) for n, s in zip(clip.shape[2:], stride, strict=True))
         # v2 has tables of distances in its blocks, which it interpolates itself by these two
-        positions.temporal_size, positions.spatial_size = frames, tuple(sides)
-        tables = {}
-        if positions.temporal_pos is not None:  # v1's, which are of places
-            side = math.isqrt(len(positions.spatial_pos))
+        positions.temporal_size, positions.spatial_size = frames, (rows, columns)
+        time, space, tables = positions.temporal_pos, positions.spatial_pos, {}
+        if time is not None and space is not None:  # v1's, which are of places
+            side = math.isqrt(len(space))
             tables = {
-                "pos_encoding.temporal_pos": resampled(positions.temporal_pos, [-1], [frames]),
-                "pos_encoding.spatial_pos": resampled(positions.spatial_pos, [side, side], sides),
+                "pos_encoding.temporal_pos": resampled(time, [-1], [frames]),
+                "pos_encoding.spatial_pos": resampled(space, [side, side], [rows, columns]),
             }
         return functional_call(self.backbone, tables, (clip,))
 
     def map_stages(self) -> list[nn.Module]:
         """Where tokens are places of maps and the class token still has to see them."""
-        return [block.norm1 for block in self.backbone.blocks]
+        assert isinstance(self.backbone, mvit.MViT)
+        return [block.get_submodule("norm1") for block in self.backbone.blocks]
 
     def as_maps(self, tokens: torch.Tensor) -> torch.Tensor:
         """Of a square clip, (N, 1 + T * S * S, C) -> (N, C, T, S, S), without the class token."""
+        assert isinstance(self.backbone, mvit.MViT)
         frames = self.backbone.pos_encoding.temporal_size
         side = math.isqrt((tokens.shape[1] - 1) // frames)
         return tokens[:, 1:].mT.unflatten(2, (frames, side, side))
