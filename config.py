@@ -217,6 +217,10 @@ class Arch:
     cross_modality: bool = False  # can weights of RGB start other modalities?
 
 
+def torchvision_video(network: str, *variants: str) -> Arch:
+    return Arch(network=network, file="torchvision_video", options={"variant": variants})
+
+
 ARCHS = {
     # Inception-v1 inflated to 3-D (Carreira and Zisserman, 2017)
     "i3d": Arch(network="I3D"),
@@ -246,23 +250,11 @@ ARCHS = {
         cross_modality=True,
     ),
     # 3-D ResNets of 18 layers (Tran et al., 2018)
-    "videoresnet": Arch(
-        network="VideoResNet",
-        file="torchvision_video",
-        options={"variant": ("r2plus1d_18", "r3d_18", "mc3_18")},
-    ),
+    "videoresnet": torchvision_video("VideoResNet", "r2plus1d_18", "r3d_18", "mc3_18"),
     # attention that pools (Fan et al., 2021; Li et al., 2022)
-    "mvit": Arch(
-        network="MViT",
-        file="torchvision_video",
-        options={"variant": ("mvit_v2_s", "mvit_v1_b")},
-    ),
+    "mvit": torchvision_video("MViT", "mvit_v2_s", "mvit_v1_b"),
     # attention in windows (Liu et al., 2022)
-    "swin3d": Arch(
-        network="Swin3D",
-        file="torchvision_video",
-        options={"variant": ("swin3d_t", "swin3d_s", "swin3d_b")},
-    ),
+    "swin3d": torchvision_video("Swin3D", "swin3d_t", "swin3d_s", "swin3d_b"),
 }
 
 
@@ -701,16 +693,9 @@ VIDEORESNET_SCRATCH = Recipe(
 )
 # the authors' VMZ, R(2+1)D-34: 8 times 100,000 clips of UCF101, which are 84 epochs, and 40,000 of
 # HMDB51, 90 epochs; the rate falls after every quarter
-VIDEORESNET_UCF101 = replace(
-    VIDEORESNET_SCRATCH,
-    epochs=84,
-    batch_size=32,
-    lr=1e-4,
-    lr_steps=(21, 42, 63),
-    warmup_epochs=0,
-    weight_decay=5e-3,
-)
-VIDEORESNET_HMDB51 = replace(VIDEORESNET_UCF101, epochs=90, lr=2e-4, lr_steps=(22, 45, 67))
+VMZ = replace(VIDEORESNET_SCRATCH, batch_size=32, warmup_epochs=0, weight_decay=5e-3)
+VIDEORESNET_UCF101 = replace(VMZ, epochs=84, lr=1e-4, lr_steps=(21, 42, 63))
+VIDEORESNET_HMDB51 = replace(VMZ, epochs=90, lr=2e-4, lr_steps=(22, 45, 67))
 # PySlowFast's MVITv2_S_16x4 on Kinetics-400, lr 1e-4 for each 16 clips of 8 x 16; without what it
 # has of CutMix, RandAugment, erasing and repeated augmentation
 MVIT_SCRATCH = Recipe(
@@ -732,36 +717,20 @@ MVIT_SCRATCH = Recipe(
     views=Views(5, 1),
 )
 # PySlowFast's MVITv2_S_16x4 on Something-Something, from Kinetics-400: lr 0.0025 for 16 clips
-MVIT_KINETICS = replace(
+MVIT_SGD: dict[str, Any] = {"optimizer": "sgd", "lr": 0.01, "weight_decay": 1e-4, "clip_grad": 0}
+MVIT_KINETICS = replace(MVIT_SCRATCH, epochs=100, warmup_epochs=3, **MVIT_SGD)
+# nothing published, as the authors start from ImageNet: MViT's steps on Swin's clips
+SWIN_SCRATCH = replace(
     MVIT_SCRATCH,
-    epochs=100,
-    optimizer="sgd",
-    lr=0.01,
-    weight_decay=1e-4,
-    clip_grad=0,
-    warmup_epochs=3,
+    clip_len=32,
+    stride=2,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    views=Views(12, 1),
 )
 # Video Swin's on Something-Something, from Kinetics-400, but for one rate: there the head has 3e-4
 # and all else 3e-5; without RandAugment and erasing
-SWIN_KINETICS = Recipe(
-    clip_len=32,
-    stride=2,
-    crop="resized",
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    dropout=0.5,
-    epochs=60,
-    batch_size=64,
-    optimizer="adamw",
-    lr=1e-4,
-    weight_decay=0.05,
-    schedule="cosine",
-    warmup_epochs=2.5,
-    label_smoothing=0.1,
-    views=Views(12, 1),
-)
-# nothing published, as the authors start from ImageNet: MViT's steps on Swin's clips
-SWIN_SCRATCH = replace(SWIN_KINETICS, epochs=200, lr=4e-4, clip_grad=1, warmup_epochs=30, mixup=0.8)
+SWIN_KINETICS = replace(SWIN_SCRATCH, epochs=60, lr=1e-4, clip_grad=0, warmup_epochs=2.5, mixup=0)
 # found by measuring on two CPU cores: small crops for speed, variety from random starts and crops
 DEMO = Recipe(
     clip_len=8,
@@ -842,10 +811,8 @@ RECIPES: dict[tuple[str, ...], Recipe] = {
     ("videoresnet", "scratch"): VIDEORESNET_SCRATCH,
     ("videoresnet", "kinetics400", "scratch"): VIDEORESNET_SCRATCH,
     ("videoresnet", "kinetics"): VIDEORESNET_UCF101,
-    ("videoresnet", "ucf101", "kinetics"): VIDEORESNET_UCF101,
     ("videoresnet", "hmdb51", "kinetics"): VIDEORESNET_HMDB51,
     ("mvit", "scratch"): MVIT_SCRATCH,
-    ("mvit", "kinetics400", "scratch"): MVIT_SCRATCH,
     ("mvit", "kinetics"): MVIT_KINETICS,  # nothing published on a small set
     ("swin3d", "scratch"): SWIN_SCRATCH,
     ("swin3d", "kinetics"): SWIN_KINETICS,  # nothing published on a small set
