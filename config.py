@@ -204,9 +204,10 @@ class Views:
 
 @dataclass(frozen=True, kw_only=True)
 class Arch:
-    """An architecture; its key in ARCHS is the name of its file in models/."""
+    """An architecture; its key in ARCHS is the name of its file in models/, unless `file` is."""
 
     network: str  # the class in that file
+    file: str | None = None
     # arguments of the class that are options, too: the values there are, or their type
     options: dict[str, tuple[Any, ...] | type] = field(default_factory=dict)
     # what it can see, and the arguments of the class for it
@@ -214,6 +215,10 @@ class Arch:
         default_factory=lambda: {"rgb": {}, "flow": {"in_channels": 2}}
     )
     cross_modality: bool = False  # can weights of RGB start other modalities?
+
+
+def torchvision_video(network: str, *variants: str) -> Arch:
+    return Arch(network=network, file="torchvision_video", options={"variant": variants})
 
 
 ARCHS = {
@@ -244,6 +249,12 @@ ARCHS = {
         modalities={name: {"modality": name} for name in ("rgb", "flow", "rgbdiff")},
         cross_modality=True,
     ),
+    # 3-D ResNets of 18 layers (Tran et al., 2018)
+    "videoresnet": torchvision_video("VideoResNet", "r2plus1d_18", "r3d_18", "mc3_18"),
+    # attention that pools (Fan et al., 2021; Li et al., 2022)
+    "mvit": torchvision_video("MViT", "mvit_v2_s", "mvit_v1_b"),
+    # attention in windows (Liu et al., 2022)
+    "swin3d": torchvision_video("Swin3D", "swin3d_t", "swin3d_s", "swin3d_b"),
 }
 
 
@@ -275,7 +286,7 @@ def typed_arch_args(arch: str, typed: dict[str, Any]) -> dict[str, Any]:
     return arch_args
 
 
-RESIZES = ("short_side", "square")
+RESIZES = ("short_side", "square", "4:3")
 CROPS = ("random", "resized", "corners")
 AVERAGES = ("scores", "logits")
 WEIGHTINGS = ("none", "balanced")
@@ -299,7 +310,9 @@ class Clip:
         metavar="FPS",
     )
     snippet_len: int = option(0, "frames of each segment of the video; 0: consecutive clips", low=0)
-    resize: str = used("short_side", "square: whatever the aspect ratio", choices=RESIZES)
+    resize: str = used(
+        "short_side", "square, 4:3: to it, whatever the aspect ratio", choices=RESIZES
+    )
     crop_size: int = used(224, "what the network sees of a frame", low=1, metavar="PX")
 
     def needs_rates(self) -> bool:
@@ -660,6 +673,64 @@ TSN_KINETICS = replace(
 S3D_SCRATCH = replace(
     I3D_SCRATCH, resize="square", epochs=45, lr_steps=(20, 30, 40), warmup_epochs=10, lr=0.2 / 12
 )
+# torchvision's references/video_classification: lr 0.01 x 64 for 64 x 24 clips of 16 frames at 15
+# fps, every second one of most videos; 45 epochs of 5 clips a video, of which 10 warm up
+VIDEORESNET_SCRATCH = Recipe(
+    clip_len=16,
+    stride=2,
+    resize="4:3",
+    short_side=(128, 128),
+    crop_size=112,
+    mean=(0.43216, 0.394666, 0.37645),
+    std=(0.22803, 0.22145, 0.216989),
+    dropout=0,
+    epochs=225,
+    batch_size=64,
+    lr=0.64 / 24,
+    lr_steps=(100, 150, 200),
+    warmup_epochs=50,
+    views=Views(5, 1),
+)
+# the authors' VMZ, R(2+1)D-34: 8 times 100,000 clips of UCF101, which are 84 epochs, and 40,000 of
+# HMDB51, 90 epochs; the rate falls after every quarter
+VMZ = replace(VIDEORESNET_SCRATCH, batch_size=32, warmup_epochs=0, weight_decay=5e-3)
+VIDEORESNET_UCF101 = replace(VMZ, epochs=84, lr=1e-4, lr_steps=(21, 42, 63))
+VIDEORESNET_HMDB51 = replace(VMZ, epochs=90, lr=2e-4, lr_steps=(22, 45, 67))
+# PySlowFast's MVITv2_S_16x4 on Kinetics-400, lr 1e-4 for each 16 clips of 8 x 16; without what it
+# has of CutMix, RandAugment, erasing and repeated augmentation
+MVIT_SCRATCH = Recipe(
+    clip_len=16,
+    stride=4,
+    crop="resized",
+    mean=(0.45, 0.45, 0.45),
+    std=(0.225, 0.225, 0.225),
+    epochs=200,
+    batch_size=64,
+    optimizer="adamw",
+    lr=4e-4,
+    weight_decay=0.05,
+    clip_grad=1,
+    schedule="cosine",
+    warmup_epochs=30,
+    label_smoothing=0.1,
+    mixup=0.8,
+    views=Views(5, 1),
+)
+# PySlowFast's MVITv2_S_16x4 on Something-Something, from Kinetics-400: lr 0.0025 for 16 clips
+MVIT_SGD: dict[str, Any] = {"optimizer": "sgd", "lr": 0.01, "weight_decay": 1e-4, "clip_grad": 0}
+MVIT_KINETICS = replace(MVIT_SCRATCH, epochs=100, warmup_epochs=3, **MVIT_SGD)
+# nothing published, as the authors start from ImageNet: MViT's steps on Swin's clips
+SWIN_SCRATCH = replace(
+    MVIT_SCRATCH,
+    clip_len=32,
+    stride=2,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    views=Views(12, 1),
+)
+# Video Swin's on Something-Something, from Kinetics-400, but for one rate: there the head has 3e-4
+# and all else 3e-5; without RandAugment and erasing
+SWIN_KINETICS = replace(SWIN_SCRATCH, epochs=60, lr=1e-4, clip_grad=0, warmup_epochs=2.5, mixup=0)
 # found by measuring on two CPU cores: small crops for speed, variety from random starts and crops
 DEMO = Recipe(
     clip_len=8,
@@ -737,6 +808,14 @@ RECIPES: dict[tuple[str, ...], Recipe] = {
     ("tsn", "kinetics400", "imagenet"): TSN_KINETICS,
     ("tsn", "ucf101", "imagenet"): TSN_IMAGENET,
     ("tsn", "hmdb51", "imagenet"): TSN_IMAGENET,
+    ("videoresnet", "scratch"): VIDEORESNET_SCRATCH,
+    ("videoresnet", "kinetics400", "scratch"): VIDEORESNET_SCRATCH,
+    ("videoresnet", "kinetics"): VIDEORESNET_UCF101,
+    ("videoresnet", "hmdb51", "kinetics"): VIDEORESNET_HMDB51,
+    ("mvit", "scratch"): MVIT_SCRATCH,
+    ("mvit", "kinetics"): MVIT_KINETICS,  # nothing published on a small set
+    ("swin3d", "scratch"): SWIN_SCRATCH,
+    ("swin3d", "kinetics"): SWIN_KINETICS,  # nothing published on a small set
     ("any", "demo", "scratch"): DEMO,
     # twice the layers in a row, twice the batch norms: it needs longer until it sees motion
     ("s3d", "demo", "scratch"): replace(DEMO, epochs=30),
@@ -777,6 +856,8 @@ EXPECTED = {
     ("resnet3d", "ucf101", "kinetics"): "95.4 % (ResNet-50, split 1; GluonCV with this recipe)",
     ("resnet3d", "hmdb51", "imagenet"): "48.5 % (ResNet-50, split 1; GluonCV with this recipe)",
     ("resnet3d", "hmdb51", "kinetics"): "70.9 % (ResNet-50, split 1; GluonCV with this recipe)",
+    ("videoresnet", "kinetics400", "scratch"): "67.5 % (R(2+1)D-18, validation set, 5 clips x 1 "
+    "center crop of 16 frames at 15 fps; torchvision)",
     ("tsn", "kinetics400", "imagenet"): "72.8 % (ResNet-50, RGB, validation set, 25 segments x 10 "
     "crops; MMAction2)",
     ("tsn", "ucf101", "imagenet"): "85.7 % (BNInception, RGB, split 1, 25 segments x 10 crops; "
@@ -876,6 +957,10 @@ PROTOCOLS = {  # how papers evaluate
     # arXiv:1608.00859 and the authors' tsn-pytorch: 25 segments, four corners and the center,
     # mirrored, too
     "tsn": Evaluation(views=Views(25, 10), average="logits"),
+    # as torchvision measured its weights: softmax averaged over clips, center crop
+    "videoresnet": Evaluation(views=Views(5, 1)),
+    "mvit": Evaluation(views=Views(5, 1)),
+    "swin3d": Evaluation(views=Views(12, 1)),
     "clip": Evaluation(views=Views(1, 1)),  # one center clip, as validation between epochs
 }
 

@@ -40,7 +40,8 @@ def build_model(
 
 
 def network_class(arch: str) -> type[nn.Module]:
-    return getattr(import_module(f"models.{arch}"), ARCHS[arch].network)
+    entry = ARCHS[arch]
+    return getattr(import_module(f"models.{entry.file or arch}"), entry.network)
 
 
 def arguments_problem(arch: str, arch_args: dict[str, Any]) -> str:

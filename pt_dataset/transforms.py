@@ -85,9 +85,11 @@ def opencv() -> ModuleType | None:
 
 
 def scaled(height: int, width: int, side: int, clip: Preprocessing) -> tuple[int, int]:
-    """Height and width with a short side of `side`, or both if square; none under the crop's."""
+    """Height and width with a short side of `side`, as `clip` resizes; none under the crop's."""
     shorter = min(height, width)
     sides = (height, width) if clip.resize == "square" else (shorter, shorter)
+    if clip.resize == "4:3":
+        sides = (height, width * 3 / 4)
     down, right = side / sides[0], side / sides[1]
     return max(round(height * down), clip.crop_size), max(round(width * right), clip.crop_size)
 

@@ -154,6 +154,12 @@ PUBLISHED = {
     ("tsn", "scratch"): (3, 1, 80, 128, 0.01, (30, 60)),
     ("tsn", "imagenet"): (3, 1, 80, 128, 0.001, (30, 60)),
     ("tsn", "kinetics400", "imagenet"): (3, 1, 100, 256, 0.01, (40, 80)),
+    ("videoresnet", "scratch"): (16, 2, 225, 64, 0.01 * 64 / 24, (100, 150, 200)),
+    ("videoresnet", "kinetics"): (16, 2, 84, 32, 1e-4, (21, 42, 63)),
+    ("videoresnet", "hmdb51", "kinetics"): (16, 2, 90, 32, 2e-4, (22, 45, 67)),
+    ("mvit", "scratch"): (16, 4, 200, 64, 4e-4, ()),
+    ("mvit", "kinetics"): (16, 4, 100, 64, 0.01, ()),
+    ("swin3d", "kinetics"): (32, 2, 60, 64, 1e-4, ()),
 }
 
 
@@ -166,7 +172,7 @@ def test_recipes_are_those_of_their_sources():
     assert (cosine.clip_len, cosine.stride, cosine.epochs, cosine.lr) == (8, 8, 196, 0.1)
     assert (cosine.schedule, cosine.warmup_epochs) == ("cosine", 34)
     clipped = {key for key, recipe in RECIPES.items() if recipe.clip_grad}
-    assert {RECIPES[key].clip_grad for key in clipped} == {40}
+    assert {RECIPES[key].clip_grad for key in clipped} == {40, 1}  # 1: of transformers
     assert {key[:2] for key, recipe in RECIPES.items() if recipe.nesterov} == {
         ("resnet3d", "imagenet"),
         ("resnet3d", "kinetics400"),
@@ -193,6 +199,9 @@ def test_protocols_are_those_of_the_papers():
         "s3d": ("allx1", "logits", False),
         "nonlocal": ("10x3", "scores", True),
         "tsn": ("25x10", "logits", False),
+        "videoresnet": ("5x1", "scores", False),
+        "mvit": ("5x1", "scores", False),
+        "swin3d": ("12x1", "scores", False),
         "clip": ("1x1", "scores", False),
     }
 

@@ -21,7 +21,7 @@ from pt_dataset import make_demo
 from pt_dataset.inputs.windows import Part, clips_within
 from pt_dataset.video_list import Video
 from utils.actions import annotate
-from utils.actions.heatmap import Heat, choose_stage, grad_cam, heat_of, stages
+from utils.actions.heatmap import Heat, as_maps, choose_stage, grad_cam, heat_of, stages
 from utils.actions.network import TrainedNetwork
 from utils.actions.predictions import Prediction, Span
 from utils.classifier import ClipClassifier, Normalize
@@ -40,14 +40,19 @@ def views(num_views, num_frames, size):
     return torch.randint(256, shape, dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+TRANSFORMERS = ["mvit", "swin3d"]  # between their last maps and the head is more than a mean
+
+
+@pytest.mark.parametrize("arch", sorted(ARCHS.keys() - TRANSFORMERS))
 def test_heat_of_a_network_that_averages_is_what_its_head_adds_up(arch):
     """Paper, sec. 3.1: for such networks Grad-CAM is CAM, the head applied to each place."""
     arch_args = {"backbone": "resnet18"} if arch == "tsn" else {}
     model = build_model(arch, 3, **arch_args)
     nn.init.uniform_(model.head.weight)  # or nothing of it may be left above 0
     classifier, clips, kept = classifier_of(model), views(2, 16, 64), []
-    last = stages(model)[-3 if arch == "tsn" else -1]  # before the pool and the removed classifier
+    last = stages(model)[
+        -3 if hasattr(model, "backbone") else -1
+    ]  # before the pool and the removed classifier
     hook = last.register_forward_hook(lambda *call: kept.append(call[-1]))
     with torch.no_grad():
         classifier(clips)
@@ -61,6 +66,26 @@ def test_heat_of_a_network_that_averages_is_what_its_head_adds_up(arch):
         found, expected = found[:, [0, -1]], expected[:, [0, -1]]
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
     assert found.min() > 0
+
+
+@pytest.mark.parametrize("arch", TRANSFORMERS)
+def test_tokens_lie_in_maps_as_their_pixels_in_frames(arch):
+    """What differs from a black clip: frames 4 and 5, rows 16 to 19, columns 40 to 43."""
+    torch.manual_seed(0)
+    classifier, kept = classifier_of(build_model(arch, 3)), []
+    clips = torch.zeros(2, 8, 64, 64, 3, dtype=torch.uint8)
+    clips[1, 4:6, 16:20, 40:44] = 255
+    first = stages(classifier.model)[0]
+    first.register_forward_hook(lambda *call: kept.append(as_maps(classifier.model, call[-1])))
+    with torch.no_grad():
+        classifier(clips)
+    change = (kept[0][1] - kept[0][0]).norm(dim=0)
+    assert change.shape == (4, 16, 16)  # of 2 x 4 x 4 pixels each
+    place = np.unravel_index(int(change.argmax()), change.shape)
+    assert np.abs(np.subtract(place, (2, 4, 10))).max() <= 1  # kernels and windows reach further
+    stage = choose_stage(classifier, (1, 3, 8, 64, 64), torch.device("cpu"))
+    heat = grad_cam(classifier, stage, clips, label=1, num_frames=8)
+    assert heat.shape == (2, 8, 8, 8) and heat.isfinite().all()
 
 
 @pytest.mark.parametrize(

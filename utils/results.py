@@ -78,8 +78,9 @@ def protocol_in_words(evaluation: Evaluation, preprocessing: Preprocessing) -> s
     crops = {1: "1 center crop", 10: "10 crops (5 of them mirrored)"}
     crops_in_words = crops.get(views.crops, f"{views.crops} crops")
     unit = "field of flow" if clip.modality == "flow" else "frame"
-    side = "both sides" if clip.resize == "square" else "short side"
-    pixels = f"{clip.crop_size} px out of {side} {clip.short_side}"
+    side, size = "both sides" if clip.resize == "square" else "short side", clip.short_side
+    resized = f"{size} x {round(size * 4 / 3)}" if clip.resize == "4:3" else f"{side} {size}"
+    pixels = f"{clip.crop_size} px out of {resized}"
     if clip.snippet_len:
         segments = views.clips if views.clips != 1 else clip.clip_len // clip.snippet_len
         return (

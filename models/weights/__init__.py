@@ -40,6 +40,7 @@ class Weights:
     adapt: Callable[[State, Any], State] | None = None
     arch_args: dict = field(default_factory=dict)
     head: tuple[str, ...] = ("head.weight", "head.bias")  # replaced where the class count differs
+    arch: str | None = None  # whose they are, in a file of several architectures
     classes: str = "kinetics400"  # what the labels of its head mean
     preprocessing: Preprocessing
     license: str
@@ -49,8 +50,10 @@ class Weights:
 
 def public_weights(arch: str) -> dict[str, Weights]:
     """The public checkpoints of an architecture, by name."""
-    module = f"models.weights.{arch}"
-    return importlib.import_module(module).WEIGHTS if importlib.util.find_spec(module) else {}
+    file = arch in ARCHS and ARCHS[arch].file or arch
+    module = f"models.weights.{file}"
+    known = importlib.import_module(module).WEIGHTS if importlib.util.find_spec(module) else {}
+    return {name: entry for name, entry in known.items() if entry.arch in (None, arch)}
 
 
 def find(name: str, arch: str, arch_args: dict | None = None) -> Weights:

@@ -19,11 +19,12 @@ def corner_window(
 ) -> Window:
     """Its height and width are shares of the short side, neighbors in `crop_scales` or equal.
 
-    Where frames are resized to squares, they are shares of the side that each is part of.
+    Where frames are resized whatever their aspect ratio, they are shares of the side that each is
+    part of.
 
     Source: GroupMultiScaleCrop of the authors' tsn-pytorch; arXiv:1507.02159 sec. 3.
     """
-    sides = (height, width) if clip.resize == "square" else (min(height, width),) * 2
+    sides = (min(height, width),) * 2 if clip.resize == "short_side" else (height, width)
     scales = list(enumerate(augmentation.crop_scales))
     share = rng.choice([(a, b) for i, a in scales for j, b in scales if abs(i - j) <= 1])
     rows, columns = int(sides[0] * share[0]), int(sides[1] * share[1])

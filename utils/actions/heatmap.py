@@ -114,9 +114,20 @@ def maps_by_frame(maps: torch.Tensor, clips: list[list[int]]) -> dict[int, torch
 
 
 def stages(model: nn.Module) -> list[nn.Module]:
-    """The parts of a network in a row that its last maps come out of; of TSN, of its backbone."""
+    """The parts of a network in a row that its last maps come out of; of TSN, of its backbone.
+
+    A transformer says itself which they are, and how to make maps of its tokens (`as_maps`).
+    """
+    if own := getattr(model, "map_stages", None):
+        return own()
     trunk = getattr(model, "backbone", model)
     return list(getattr(trunk, "features", trunk).children())
+
+
+def as_maps(model: nn.Module, output: torch.Tensor) -> torch.Tensor:
+    """What a stage passes on as (N, K, T, h, w), or as that of a 2-D network is, (N, K, h, w)."""
+    own = getattr(model, "as_maps", None)
+    return own(output) if own else output
 
 
 def choose_stage(
@@ -129,7 +140,8 @@ def choose_stage(
     """
     sizes: dict[nn.Module, int] = {}
 
-    def measure(stage, _, maps):
+    def measure(stage, _, output):
+        maps = as_maps(classifier.model, output)
         sizes[stage] = min(maps.shape[-2:]) if maps.dim() > 3 else 0
 
     hooks = [stage.register_forward_hook(measure) for stage in stages(classifier.model)]
@@ -168,8 +180,9 @@ def grad_cam(
     hook = stage.register_forward_hook(keep)
     logits = classifier(views)[:, label]
     hook.remove()
-    (maps,) = kept  # (V, K, T', h, w), or of a 2-D network (V * segments, K, h, w)
-    (gradient,) = torch.autograd.grad(logits.sum(), maps)
+    both = *kept, *torch.autograd.grad(logits.sum(), kept)
+    # (V, K, T', h, w), or of a 2-D network (V * segments, K, h, w)
+    maps, gradient = (as_maps(classifier.model, one) for one in both)
     places = tuple(range(2, maps.dim()))
     heat = (gradient.mean(dim=places, keepdim=True) * maps).sum(dim=1).relu().detach()
     heat = heat.reshape(len(views), -1, *heat.shape[-2:])

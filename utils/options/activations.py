@@ -24,11 +24,11 @@ def compute_activations_twice(model: nn.Module) -> None:
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
-    """The children of `features` or `backbone`; of a plain row of them, its members."""
+    """The children of `features` or `backbone`; of a plain row or list of them, its members."""
     children = getattr(model, "features", getattr(model, "backbone", model)).children()
     blocks = []
     for child in children:
-        blocks += child.children() if type(child) is nn.Sequential else [child]
+        blocks += child.children() if type(child) in (nn.Sequential, nn.ModuleList) else [child]
     return [block for block in blocks if any(True for _ in block.children())]
 
 
