@@ -154,19 +154,23 @@ PUBLISHED = {
     ("tsn", "scratch"): (3, 1, 80, 128, 0.01, (30, 60)),
     ("tsn", "imagenet"): (3, 1, 80, 128, 0.001, (30, 60)),
     ("tsn", "kinetics400", "imagenet"): (3, 1, 100, 256, 0.01, (40, 80)),
+    ("tsm", "kinetics400", "imagenet"): (8, 1, 50, 128, 0.02, (20, 40)),
+    ("tsm", "ucf101", "kinetics"): (8, 1, 25, 64, 0.001, (10, 20)),
 }
 
 
 def test_recipes_are_those_of_their_sources():
     """And of ResNets, video-nonlocal-net steps as Nesterov does; of TSN, its authors freeze all
-    batch norms but the first where they start from ImageNet, MMAction2 on Kinetics does not."""
+    batch norms but the first where they start from ImageNet, MMAction2 on Kinetics does not; those
+    of TSM do on small sets."""
     names = ("clip_len", "stride", "epochs", "batch_size", "lr", "lr_steps")
     assert {key: tuple(getattr(RECIPES[key], n) for n in names) for key in PUBLISHED} == PUBLISHED
     cosine = RECIPES["resnet3d", "scratch"]  # SlowFast's has no steps
     assert (cosine.clip_len, cosine.stride, cosine.epochs, cosine.lr) == (8, 8, 196, 0.1)
     assert (cosine.schedule, cosine.warmup_epochs) == ("cosine", 34)
     clipped = {key for key, recipe in RECIPES.items() if recipe.clip_grad}
-    assert {RECIPES[key].clip_grad for key in clipped} == {40}
+    assert {RECIPES[key].clip_grad for key in clipped if key[0] != "tsm"} == {40}
+    assert {RECIPES[key].clip_grad for key in clipped if key[0] == "tsm"} == {20}
     assert {key[:2] for key, recipe in RECIPES.items() if recipe.nesterov} == {
         ("resnet3d", "imagenet"),
         ("resnet3d", "kinetics400"),
@@ -177,6 +181,8 @@ def test_recipes_are_those_of_their_sources():
         ("tsn", "kinetics"),
         ("tsn", "ucf101", "imagenet"),
         ("tsn", "hmdb51", "imagenet"),
+        ("tsm", "kinetics"),
+        ("tsm", "ucf101", "kinetics"),
     }
     flow = find_recipe("tsn", "ucf101", "imagenet", "flow")
     assert (flow.clip_len, flow.snippet_len, flow.dropout) == (15, 5, 0.7)

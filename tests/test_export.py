@@ -19,7 +19,7 @@ CLIP = (3, 8, 48, 48)
 ARCH_ARGS = {
     "s3d": {"gating": True},
     "resnet3d": {"non_local": 5},
-    "tsn": {"backbone": "resnet18"},
+    "tsn": {"backbone": "resnet18", "shift": True},
 }
 HAS_ONNX = all(importlib.util.find_spec(name) for name in exporting.PACKAGES[".onnx"])
 ENDINGS = ["pt2", "onnx"] if HAS_ONNX else ["pt2"]

@@ -1,5 +1,6 @@
 """What is trained, evaluated, predicted, extracted and exported sees the same frames."""
 
+import itertools
 import json
 from dataclasses import replace
 from fractions import Fraction
@@ -252,7 +253,9 @@ def test_features_are_those_of_the_crops_of_evaluation(varied_set, monkeypatch):
         replace(CLIP, target_fps=29.97),
         FLOW,
         SEGMENTS,
+        replace(SEGMENTS, fixed_segments=True),
         replace(CLIP, clip_len=24, snippet_len=3),
+        replace(CLIP, clip_len=24, snippet_len=3, fixed_segments=True),
         SPREAD_FLOW,
         STACKED,
     ],
@@ -265,12 +268,12 @@ def test_the_file_beside_an_export_says_which_frames(clip, views):
     for num_frames in (*range(2, 30, 3), 64):
         for fps in (Fraction(30000, 1001), Fraction(10), None):
             found = []
-            for i in range(frames["counts"]["i"]):
-                for j in range(frames["counts"]["j"]):
-                    known = {"num_frames": num_frames, "fps": fps or 0, "i": i, "j": j}
-                    for name, expression in frames["expressions"].items():
-                        known[name] = eval(expression, known)
-                    found.append(known["frame"])
+            for numbers in itertools.product(*map(range, frames["counts"].values())):
+                known = {"num_frames": num_frames, "fps": fps or 0}
+                known |= dict(zip(frames["counts"], numbers, strict=True))
+                for name, expression in frames["expressions"].items():
+                    known[name] = eval(expression, known)
+                found.append(known["frame"])
             video = Video("x", 0, "", num_frames, fps=float(fps) if fps else None)
             clips = sampling.view_indices(video, clip, num_clips)
             assert found == [index for indices in clips for index in indices]

@@ -161,7 +161,8 @@ def choose_preprocessing(opts: Options, start: StartingPoint) -> Preprocessing:
         opts.typed("target_fps") and chosen.snippet_len,
         "--target-fps is for consecutive clips, and the network sees segments",
     )
-    return chosen
+    shifted = network_arguments(opts, start, chosen).get("shift", False)
+    return replace(chosen, fixed_segments=shifted)
 
 
 def recipe_preprocessing(opts: Options) -> Preprocessing:
