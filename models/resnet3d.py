@@ -200,22 +200,20 @@ class ResNet3D(nn.Module):
             pool1=nn.MaxPool3d((pool1_kernel, 3, 3), (pool1_stride, 2, 2), padding),
         )
         non_local_after = ((), *NON_LOCAL.get((depth, non_local), ((), ())), ())
-        pattern, pool2 = (SLOW, False) if inflate == "slow" else (INFLATED, pool2)
         channels = 64
         for i, num_blocks in enumerate(NUM_BLOCKS[depth]):
-            width = 64 * 2**i
+            width, inflated = 64 * 2**i, (SLOW if inflate == "slow" else INFLATED)[i]
             stage = nn.Sequential()
             for j in range(num_blocks):
-                inflated = pattern[i][j % len(pattern[i])]
                 stride = 2 if i > 0 and j == 0 else 1
-                frames = INFLATE[inflate] if inflated else (1, 1)
+                frames = INFLATE[inflate] if inflated[j % len(inflated)] else (1, 1)
                 stage.add_module(f"{j}", Bottleneck(channels, width, stride, frames))
                 channels = 4 * width
                 if j in non_local_after[i]:
                     stage.add_module(f"non_local_{j}", NonLocal(channels, *variant))
             # (N, 256, T, H/4, W/4), (N, 512, T/2, H/8, W/8), ... (N, 2048, T/2, H/32, W/32)
             self.features.add_module(f"res{i + 2}", stage)
-            if i == 0 and pool2:
+            if i == 0 and pool2 and inflate != "slow":
                 self.features.add_module("pool2", nn.MaxPool3d((2, 1, 1)))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(NUM_FEATURES, num_classes)

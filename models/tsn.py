@@ -60,15 +60,22 @@ def shift(x: torch.Tensor, num_segments: int) -> torch.Tensor:
     return torch.cat((later, earlier, rest), dim=1).transpose(1, 2).flatten(0, 1)
 
 
-def shift_blocks(backbone: nn.Module) -> None:
+def shifted(resnet: nn.Module) -> nn.Module:
     """Shifts in the residual branch of every block; of 101 layers and more, of every second."""
-    blocks = [[*stage] for name, stage in backbone.named_children() if name.startswith("layer")]
-    every = 2 if len(blocks[2]) >= 23 else 1
-    for block in (block for stage in blocks for block in stage[::every]):
-        conv = block.conv1
+    children = resnet.named_children()
+    stages = [[*stage.children()] for name, stage in children if name.startswith("layer")]
+    if not stages:
+        known = ", ".join(name for name in BACKBONES if name.startswith("resnet"))
+        raise UserError(f"shift needs the residual blocks of a ResNet; {known} have them")
+    every = 2 if len(stages[2]) >= 23 else 1
+    for block in (block for stage in stages for block in stage[::every]):
+        conv = block.get_submodule("conv1")
+        assert isinstance(conv, nn.Conv2d)
         shape = conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding
-        block.conv1 = ShiftedConv2d(*shape, bias=False)
-        block.conv1.weight = conv.weight
+        ours = ShiftedConv2d(*shape, bias=False)  # pyrefly: ignore[bad-argument-type]
+        ours.weight = conv.weight
+        block.set_submodule("conv1", ours)
+    return resnet
 
 
 class TSN(nn.Module):
@@ -120,16 +127,11 @@ class TSN(nn.Module):
         in_channels = in_channels or CHANNELS[modality]
         if modality == "flow" and in_channels % 2:
             raise UserError(f"flow comes in pairs u, v: in_channels cannot be {in_channels}")
-        if shift and not backbone.startswith("resnet"):
-            known = ", ".join(name for name in BACKBONES if name.startswith("resnet"))
-            raise UserError(f"{backbone} has no residual blocks to shift in; {known} have")
         self.modality, self.consensus, self.top_k = modality, consensus, top_k or 3
         self.shift = shift
 
         # backbone
-        self.backbone = build_backbone(backbone)
-        if shift:
-            shift_blocks(self.backbone)
+        self.backbone = shifted(build_backbone(backbone)) if shift else build_backbone(backbone)
         entry = BACKBONES[backbone]
         if partial_bn and not entry.has_batch_norm:
             known = ", ".join(name for name, other in BACKBONES.items() if other.has_batch_norm)

@@ -475,7 +475,7 @@ def test_one_dropout_alone_is_between_features_and_head(backbone):
         ({"modality": "flow", "in_channels": 3}, "flow comes in pairs"),
         (
             {"backbone": "googlenet", "shift": True},
-            "no residual blocks .* resnet18, .* have",
+            "residual blocks of a ResNet; resnet18, .* have",
         ),
         ({"backbone": "vgg16", "partial_bn": True}, "vgg16 has no batch norm .* vgg16_bn"),
     ],
