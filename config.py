@@ -741,7 +741,7 @@ SMALL = Recipe(
 SMALL_KINETICS = replace(SMALL, epochs=20, lr=1e-4, freeze_bn=True)
 SMALL_IMAGENET = replace(SMALL, lr=3e-4)
 TSN_SMALL: dict[str, Any] = {"arch_args": {"backbone": "resnet18"}}
-TSM_SMALL: dict[str, Any] = {"arch_args": {"backbone": "resnet18", "shift": True}}
+TSM_SMALL: dict[str, Any] = {"clip_len": 8, "arch_args": {"backbone": "resnet18", "shift": True}}
 # in the place of a data set in the tables below: with it, they are looked up for any
 LITTLE_DATA = "--recipe small"
 # (architecture, data set, start) before ("any", data set, start) before (architecture, start)
