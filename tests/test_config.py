@@ -199,6 +199,8 @@ def test_protocols_are_those_of_the_papers():
         "s3d": ("allx1", "logits", False),
         "nonlocal": ("10x3", "scores", True),
         "tsn": ("25x10", "logits", False),
+        "tsm": ("1x10", "logits", False),
+        "tsm_dense": ("10x3", "logits", True),
         "clip": ("1x1", "scores", False),
     }
 
