@@ -231,7 +231,7 @@ ARCHS = {
         network="ResNet3D",
         options={
             "depth": (50, 101, 152),
-            "inflate": ("none", "3x1x1", "3x3x3"),
+            "inflate": ("none", "3x1x1", "3x3x3", "slow"),
             "non_local": (0, 5, 10),
             "non_local_mode": ("embedded_gaussian", "gaussian", "dot_product", "concatenation"),
             "non_local_scale": bool,
@@ -245,6 +245,7 @@ ARCHS = {
             "consensus": ("avg", "max", "topk", "rnn", "cnn"),
             "top_k": int,
             "partial_bn": bool,
+            "shift": bool,
         },
         modalities={name: {"modality": name} for name in ("rgb", "flow", "rgbdiff")},
         cross_modality=True,
@@ -319,6 +320,11 @@ class Clip:
         """Must the rate of every video be known?"""
         return bool(self.target_fps)
 
+    def segments_of_views(self, num_clips: int) -> tuple[int, int]:
+        """Of a network of segments: how many clips of how many; 1 means as many as in training."""
+        num_segments = self.clip_len // self.snippet_len
+        return 1, num_segments if num_clips == 1 else num_clips
+
     def network_input(self) -> tuple[int, int, int, int]:
         """The shape (C, T, S, S) of a clip on its way into the network."""
         channels, frames = 2 if self.modality == "flow" else 3, self.clip_len
@@ -340,6 +346,16 @@ class Preprocessing(Clip):
     std: tuple[float, ...]
     # frames a second of the public weights that these are or come from; None: of no importance
     fps: float | None = None
+    # of a network that would be another one with more of them: several clips are evaluated instead
+    fixed_segments: bool = False
+
+    def segments_of_views(self, num_clips: int) -> tuple[int, int]:
+        clips, num_segments = super().segments_of_views(1 if self.fixed_segments else num_clips)
+        return num_clips if self.fixed_segments else clips, num_segments
+
+    def in_files(self) -> dict[str, Any]:
+        """As what was computed with it notes it; nothing of before there were fixed segments."""
+        return {n: v for n, v in vars(self).items() if n != "fixed_segments" or v}
 
     def needs_rates(self) -> bool:
         """Not where it is by default that a clip has the rate of the weights."""
@@ -669,6 +685,31 @@ TSN_KINETICS = replace(
     weight_decay=1e-4,
     clip_grad=40,
 )
+# the authors' temporal-shift-module on Kinetics-400; all batch norms are trained
+TSM_IMAGENET = replace(
+    TSN_SCRATCH,
+    clip_len=8,
+    dropout=0.5,
+    epochs=50,
+    lr_steps=(20, 40),
+    lr=0.02,
+    weight_decay=1e-4,
+    clip_grad=20,
+    arch_args={"shift": True},
+    views=Views(1, 10),
+    average="logits",
+)
+# theirs on UCF101, from Kinetics
+TSM_UCF101 = replace(
+    TSM_IMAGENET,
+    dropout=0.8,
+    epochs=25,
+    lr_steps=(10, 20),
+    batch_size=64,
+    lr=0.001,
+    weight_decay=5e-4,
+    arch_args={"shift": True, "partial_bn": True},
+)
 # torchvision's S3D on Kinetics-400: lr 0.2 for 12 x 64 clips; square frames, as in the paper
 S3D_SCRATCH = replace(
     I3D_SCRATCH, resize="square", epochs=45, lr_steps=(20, 30, 40), warmup_epochs=10, lr=0.2 / 12
@@ -771,6 +812,7 @@ SMALL = Recipe(
 SMALL_KINETICS = replace(SMALL, epochs=20, lr=1e-4, freeze_bn=True)
 SMALL_IMAGENET = replace(SMALL, lr=3e-4)
 TSN_SMALL: dict[str, Any] = {"arch_args": {"backbone": "resnet18"}}
+TSM_SMALL: dict[str, Any] = {"clip_len": 8, "arch_args": {"backbone": "resnet18", "shift": True}}
 # in the place of a data set in the tables below: with it, they are looked up for any
 LITTLE_DATA = "--recipe small"
 # (architecture, data set, start) before ("any", data set, start) before (architecture, start)
@@ -816,6 +858,11 @@ RECIPES: dict[tuple[str, ...], Recipe] = {
     ("mvit", "kinetics"): MVIT_KINETICS,  # nothing published on a small set
     ("swin3d", "scratch"): SWIN_SCRATCH,
     ("swin3d", "kinetics"): SWIN_KINETICS,  # nothing published on a small set
+    ("tsm", "scratch"): TSM_IMAGENET,  # nothing published
+    ("tsm", "imagenet"): TSM_IMAGENET,
+    ("tsm", "kinetics"): TSM_UCF101,
+    ("tsm", "kinetics400", "imagenet"): TSM_IMAGENET,
+    ("tsm", "ucf101", "kinetics"): TSM_UCF101,
     ("any", "demo", "scratch"): DEMO,
     # twice the layers in a row, twice the batch norms: it needs longer until it sees motion
     ("s3d", "demo", "scratch"): replace(DEMO, epochs=30),
@@ -823,12 +870,18 @@ RECIPES: dict[tuple[str, ...], Recipe] = {
     ("tsn", "demo", "scratch"): replace(
         DEMO, stride=1, snippet_len=1, arch_args={"backbone": "resnet18"}, views=Views(1, 1)
     ),
+    ("tsm", "demo", "scratch"): replace(
+        DEMO, stride=1, snippet_len=1, views=Views(1, 1), **TSM_SMALL
+    ),
     ("any", LITTLE_DATA, "scratch"): SMALL,
     ("any", LITTLE_DATA, "imagenet"): SMALL_IMAGENET,
     ("any", LITTLE_DATA, "kinetics"): SMALL_KINETICS,
     ("tsn", LITTLE_DATA, "scratch"): replace(SMALL, **TSN_SMALL),
     ("tsn", LITTLE_DATA, "imagenet"): replace(SMALL_IMAGENET, **TSN_SMALL),
     ("tsn", LITTLE_DATA, "kinetics"): replace(SMALL_KINETICS, **TSN_SMALL),
+    ("tsm", LITTLE_DATA, "scratch"): replace(SMALL, **TSM_SMALL),
+    ("tsm", LITTLE_DATA, "imagenet"): replace(SMALL_IMAGENET, **TSM_SMALL),
+    ("tsm", LITTLE_DATA, "kinetics"): replace(SMALL_KINETICS, **TSM_SMALL),
 }
 # published accuracy with its protocol; of RGB
 EXPECTED = {
@@ -849,7 +902,7 @@ EXPECTED = {
     ("s3d", "ucf101", "kinetics"): "96.8 % (S3D-G, RGB, mean of 3 splits; a survey's table)",
     ("s3d", "hmdb51", "kinetics"): "75.9 % (S3D-G, RGB, mean of 3 splits; a survey's table)",
     ("resnet3d", "kinetics400", "scratch"): "73.5 %, 74.0 % with 5 non-local blocks (ResNet-50, "
-    "validation set, 10 clips x 3 crops; SlowFast's model zoo)",
+    "validation set, 10 clips x 3 crops; SlowFast's model zoo), 74.8 % with --inflate slow (same)",
     ("resnet3d", "kinetics400", "imagenet"): "73.3 %, 74.9 % with 5 non-local blocks (ResNet-50, "
     "validation set, 10 clips, fully convolutional; arXiv:1711.07971 Table 2f)",
     ("resnet3d", "ucf101", "imagenet"): "83.9 % (ResNet-50, split 1; GluonCV with this recipe)",
@@ -858,12 +911,21 @@ EXPECTED = {
     ("resnet3d", "hmdb51", "kinetics"): "70.9 % (ResNet-50, split 1; GluonCV with this recipe)",
     ("videoresnet", "kinetics400", "scratch"): "67.5 % (R(2+1)D-18, validation set, 5 clips x 1 "
     "center crop of 16 frames at 15 fps; torchvision)",
+    ("tsm", "kinetics400", "imagenet"): "71.2 %, 72.8 % with 10 crops (ResNet-50, RGB, validation "
+    "set, 8 segments; the authors' temporal-shift-module)",
+    (
+        "tsm",
+        "ucf101",
+        "kinetics",
+    ): "95.9 % (ResNet-50, RGB, split 1, 8 segments, 2 clips; an author of TSM)",
     ("tsn", "kinetics400", "imagenet"): "72.8 % (ResNet-50, RGB, validation set, 25 segments x 10 "
     "crops; MMAction2)",
     ("tsn", "ucf101", "imagenet"): "85.7 % (BNInception, RGB, split 1, 25 segments x 10 crops; "
     "arXiv:1608.00859)",
     ("tsn", "hmdb51", "imagenet"): "55.2 % (ResNet-50, RGB, split 1; GluonCV, with another recipe)",
 }
+FLOW_SMALL = {"clip_len": 40, "snippet_len": 5, "mean": (0.5,) * 10, "std": (0.226,) * 10}
+DIFF_SMALL = {"clip_len": 48, "snippet_len": 6}
 # what another modality than RGB changes in a recipe, looked up as that is
 MODALITIES: dict[tuple[str, ...], dict[str, Any]] = {
     ("any", "flow"): {"snippet_len": 0, "mean": (0.5,) * 2, "std": (0.5,) * 2},  # [-1, 1], as I3D's
@@ -876,23 +938,32 @@ MODALITIES: dict[tuple[str, ...], dict[str, Any]] = {
         "std": (0.226,) * 10,
         "dropout": 0.7,
     },
+    ("tsm", "flow"): FLOW_SMALL,
+    ("tsm", "rgbdiff"): DIFF_SMALL,
     # seven segments of six frames, which have five differences
     ("tsn", "rgbdiff"): {"clip_len": 42, "snippet_len": 6, "crop_scales": (1.0, 0.875, 0.75)},
     # single fields, spread as the frames are; of TSN as many segments as of frames
     ("any", LITTLE_DATA, "flow"): {"mean": (0.5,) * 2, "std": (0.5,) * 2},
-    ("tsn", LITTLE_DATA, "flow"): {
-        "clip_len": 40,
-        "snippet_len": 5,
-        "mean": (0.5,) * 10,
-        "std": (0.226,) * 10,
-    },
-    ("tsn", LITTLE_DATA, "rgbdiff"): {"clip_len": 48, "snippet_len": 6},
+    ("tsn", LITTLE_DATA, "flow"): FLOW_SMALL,
+    ("tsn", LITTLE_DATA, "rgbdiff"): DIFF_SMALL,
+    ("tsm", LITTLE_DATA, "flow"): FLOW_SMALL,
+    ("tsm", LITTLE_DATA, "rgbdiff"): DIFF_SMALL,
 }
 
 
 def recipe_data(recipe: str, dataset: str) -> str:
     """What stands for the data set in the keys of recipes, by the value of --recipe."""
     return LITTLE_DATA if recipe == "small" else dataset
+
+
+def recipe_run(options: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What stands for a run in the keys of recipes; a shifted TSN is TSM there."""
+    arch, pretrained = options["arch"], options.get("pretrained")
+    theirs = (options.get("arch_args") or {}).get("shift", (pretrained or "").startswith("tsm_"))
+    if arch == "tsn" and options.get("shift", theirs):
+        arch = "tsm"
+    data = recipe_data(options.get("recipe", "paper"), options["dataset"])
+    return arch, data, start_of(pretrained)
 
 
 def recipe_key(arch: str, dataset: str, start: str) -> tuple[str, ...]:
@@ -961,6 +1032,9 @@ PROTOCOLS = {  # how papers evaluate
     "videoresnet": Evaluation(views=Views(5, 1)),
     "mvit": Evaluation(views=Views(5, 1)),
     "swin3d": Evaluation(views=Views(12, 1)),
+    # the authors' temporal-shift-module: eight segments; or dense, ten times eight of 64 frames
+    "tsm": Evaluation(views=Views(1, 10), average="logits"),
+    "tsm_dense": Evaluation(views=Views(10, 3), average="logits", full_crop=True),
     "clip": Evaluation(views=Views(1, 1)),  # one center clip, as validation between epochs
 }
 

@@ -219,7 +219,7 @@ def resolve(typed: dict[str, Any]) -> Options:
     theirs = {}  # what a checkpoint to start from says of its network
     if not inherited and config.is_checkpoint(typed.get("pretrained")):
         saved = saved_options(typed["pretrained"])
-        theirs = {name: saved[name] for name in ("arch", "modality") if name in saved}
+        theirs = {n: saved[n] for n in ("arch", "modality", "arch_args") if n in saved}
     if "name" in typed:
         inherited.pop("visdom_env", None)  # the page of the run that this one branches off
     protocol = typed.get("protocol")
@@ -337,7 +337,7 @@ def recipe_for(values: dict[str, Any]) -> tuple[tuple[str, ...], Recipe]:
     known = ARCHS[arch].modalities
     among = ", ".join(known)
     refuse(modality not in known, f"--modality {modality} is not for {arch}, but {among}")
-    run = (arch, config.recipe_data(values["recipe"], dataset), config.start_of(pretrained))
+    run = config.recipe_run(values)
     return config.recipe_key(*run), config.find_recipe(*run, modality)
 
 

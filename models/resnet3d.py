@@ -1,6 +1,9 @@
 """ResNet3D: ResNets inflated to 3-D, with non-local blocks (NL I3D); not inflated, it is C2D.
 
+Inflated in its last stages alone, it is the slow pathway of SlowFast (Slow-only).
+
 Paper:   Wang et al., Non-local Neural Networks, CVPR 2018, arXiv:1711.07971
+    Feichtenhofer et al., SlowFast Networks, ICCV 2019, arXiv:1812.03982 (Slow-only)
 Weights: those of the authors, of PyTorchVideo and of MMAction2, which differ in the strides of the
     stem, its pools and the head; and 2-D ones of ImageNet to inflate (weights/resnet3d.py)
 Input:   clips (N, in_channels, T, H, W), normalized; T >= 8, H and W >= 32
@@ -19,8 +22,10 @@ from models.layers import Size
 
 NUM_FEATURES = 2048
 NUM_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # res2 to res5
-INFLATE = {"none": (1, 1), "3x1x1": (3, 1), "3x3x3": (1, 3)}  # frames under conv1 and conv2
+# frames under conv1 and conv2
+INFLATE = {"none": (1, 1), "3x1x1": (3, 1), "3x3x3": (1, 3), "slow": (3, 1)}
 INFLATED = ((1,), (1, 0), (1, 0), (0, 1))  # which blocks of res2 to res5, again and again
+SLOW = ((0,), (0,), (1,), (1,))  # of Slow-only
 NON_LOCAL = {  # the blocks of res3 and of res4 that a non-local block follows
     (50, 5): ((1, 3), (1, 3, 5)),
     (50, 10): ((0, 1, 2, 3), (0, 1, 2, 3, 4, 5)),
@@ -140,7 +145,8 @@ class ResNet3D(nn.Module):
         depth: a key of NUM_BLOCKS.
         inflate: the kernel that spans three frames in the blocks of INFLATED: the first ("3x1x1")
             or the second ("3x3x3") of the block; conv1 then spans five. "none" is C2D, which sees
-            time only in its pools.
+            time only in its pools. "slow" is Slow-only: the first kernel in all blocks of res4 and
+            res5, and neither conv1 nor a pool over time before them.
         non_local: number of non-local blocks, 0, 5 or 10.
         non_local_mode: see NonLocal, as for the next two.
         non_local_scale: off in the paper's formula, on in the authors' code.
@@ -186,7 +192,7 @@ class ResNet3D(nn.Module):
         if not non_local and variant != ("embedded_gaussian", False, "before"):
             raise UserError("resnet3d: non_local_mode, scale and subsample need non_local 5 or 10")
         self.head_window = head_window
-        conv1_kernel = (1 if inflate == "none" else 5, 7, 7)
+        conv1_kernel = (5 if inflate in ("3x1x1", "3x3x3") else 1, 7, 7)
         padding = (0, pool1_padding, pool1_padding)
         self.features = layers.named_sequence(
             stem=ConvBn3d(in_channels, 64, conv1_kernel, (conv1_stride, 2, 2)),
@@ -196,19 +202,18 @@ class ResNet3D(nn.Module):
         non_local_after = ((), *NON_LOCAL.get((depth, non_local), ((), ())), ())
         channels = 64
         for i, num_blocks in enumerate(NUM_BLOCKS[depth]):
-            width = 64 * 2**i
+            width, inflated = 64 * 2**i, (SLOW if inflate == "slow" else INFLATED)[i]
             stage = nn.Sequential()
             for j in range(num_blocks):
-                inflated = INFLATED[i][j % len(INFLATED[i])]
                 stride = 2 if i > 0 and j == 0 else 1
-                frames = INFLATE[inflate] if inflated else (1, 1)
+                frames = INFLATE[inflate] if inflated[j % len(inflated)] else (1, 1)
                 stage.add_module(f"{j}", Bottleneck(channels, width, stride, frames))
                 channels = 4 * width
                 if j in non_local_after[i]:
                     stage.add_module(f"non_local_{j}", NonLocal(channels, *variant))
             # (N, 256, T, H/4, W/4), (N, 512, T/2, H/8, W/8), ... (N, 2048, T/2, H/32, W/32)
             self.features.add_module(f"res{i + 2}", stage)
-            if i == 0 and pool2:
+            if i == 0 and pool2 and inflate != "slow":
                 self.features.add_module("pool2", nn.MaxPool3d((2, 1, 1)))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(NUM_FEATURES, num_classes)

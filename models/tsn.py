@@ -1,10 +1,14 @@
 """TSN: a 2-D network on a few frames from all over the video, and the consensus of its scores.
 
+With `shift` it is TSM, whose frames see their neighbours.
+
 Paper:   Wang et al., Temporal Segment Networks, ECCV 2016, arXiv:1608.00859
-Weights: MMAction2's for Kinetics-400, or the backbone's for ImageNet, which is how the paper starts
-    (weights/tsn.py)
+    Lin et al., TSM: Temporal Shift Module, ICCV 2019, arXiv:1811.08383
+Weights: MMAction2's and of TSM the authors' for Kinetics-400, or the backbone's for ImageNet, which
+    is how the papers start (weights/tsn.py)
 Input:   clips (N, C, T, H, W), normalized as the backbone's weights were, H and W as it takes them
-    (backbones.py); T follows from the number of segments, which is free:
+    (backbones.py); T follows from the number of segments, which is free, but of TSM that of its
+    training:
     rgb      C = 3, one frame a segment, T = segments
     flow     C = 10, T = segments: five consecutive fields as channels u1, v1, ..., u5, v5. TSN's
              are stored from 0 to 255 with no motion at 128: x - 128 for bninception, of [0, 1]
@@ -29,6 +33,51 @@ CONSENSUS = ("avg", "max", "topk", "rnn", "cnn")
 GRU_FEATURES = 512
 
 
+class ShiftedConv2d(nn.Conv2d):
+    """A convolution of frames whose channels are shifted in time first, a part of them each way.
+
+    Its keys are those of a plain one.
+    """
+
+    num_segments = 1  # of each clip in the batch, as TSN sets it
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(shift(input, self.num_segments))
+
+
+def shift(x: torch.Tensor, num_segments: int) -> torch.Tensor:
+    """An eighth of the channels comes from the next frame, one from the last; zeros at the ends.
+
+    (N * segments, C, H, W) -> the same, in the same memory format.
+
+    Source: the authors' temporal-shift-module (ops/temporal_shift.py).
+    """
+    clip = x.unflatten(0, (-1, num_segments)).transpose(1, 2)  # (N, C, T, H, W)
+    eighth = x.shape[1] // 8
+    later, earlier, rest = clip.split((eighth, eighth, x.shape[1] - 2 * eighth), dim=1)
+    later = F.pad(later[:, :, 1:], (0, 0, 0, 0, 0, 1))
+    earlier = F.pad(earlier[:, :, :-1], (0, 0, 0, 0, 1, 0))
+    return torch.cat((later, earlier, rest), dim=1).transpose(1, 2).flatten(0, 1)
+
+
+def shifted(resnet: nn.Module) -> nn.Module:
+    """Shifts in the residual branch of every block; of 101 layers and more, of every second."""
+    children = resnet.named_children()
+    stages = [[*stage.children()] for name, stage in children if name.startswith("layer")]
+    if not stages:
+        known = ", ".join(name for name in BACKBONES if name.startswith("resnet"))
+        raise UserError(f"shift needs the residual blocks of a ResNet; {known} have them")
+    every = 2 if len(stages[2]) >= 23 else 1
+    for block in (block for stage in stages for block in stage[::every]):
+        conv = block.get_submodule("conv1")
+        assert isinstance(conv, nn.Conv2d)
+        shape = conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding
+        ours = ShiftedConv2d(*shape, bias=False)  # pyrefly: ignore[bad-argument-type]
+        ours.weight = conv.weight
+        block.set_submodule("conv1", ours)
+    return resnet
+
+
 class TSN(nn.Module):
     """One stream of a temporal segment network.
 
@@ -50,6 +99,9 @@ class TSN(nn.Module):
         consensus: "avg", "max", "topk", "rnn" or "cnn".
         top_k: how many segments "topk" averages; None: 3.
         partial_bn: see `set_partial_bn`. For fine-tuning from ImageNet on a small set.
+        shift: TSM: each block of the backbone, a ResNet, sees a quarter of its channels as they are
+            in the segments before and after. It sees time, and another number of segments than in
+            training would make it another network.
     """
 
     def __init__(
@@ -63,6 +115,7 @@ class TSN(nn.Module):
         consensus: str = "avg",
         top_k: int | None = None,
         partial_bn: bool = False,
+        shift: bool = False,
     ):
         super().__init__()
         if modality not in CHANNELS:
@@ -75,9 +128,10 @@ class TSN(nn.Module):
         if modality == "flow" and in_channels % 2:
             raise UserError(f"flow comes in pairs u, v: in_channels cannot be {in_channels}")
         self.modality, self.consensus, self.top_k = modality, consensus, top_k or 3
+        self.shift = shift
 
         # backbone
-        self.backbone = build_backbone(backbone)
+        self.backbone = shifted(build_backbone(backbone)) if shift else build_backbone(backbone)
         entry = BACKBONES[backbone]
         if partial_bn and not entry.has_batch_norm:
             known = ", ".join(name for name, other in BACKBONES.items() if other.has_batch_norm)
@@ -129,6 +183,10 @@ class TSN(nn.Module):
 
     def segment_features(self, clip: torch.Tensor) -> torch.Tensor:
         """Features of the backbone, (N, segments, dim)."""
+        num_segments = clip.shape[2] // (DIFF_FRAMES if self.modality == "rgbdiff" else 1)
+        for module in self.backbone.modules():
+            if isinstance(module, ShiftedConv2d):
+                module.num_segments = num_segments
         return self.backbone(self.images(clip)).unflatten(0, (clip.shape[0], -1))
 
     def segment_logits(self, clip: torch.Tensor) -> torch.Tensor:
@@ -193,7 +251,8 @@ class TSN(nn.Module):
         Returns:
             Dicts of `name`, `params`, `lr_mult` and `decay_mult`; none is empty.
 
-        Source: get_optim_policies of the authors' tsn-pytorch.
+        Source: get_optim_policies of the authors' tsn-pytorch, and of temporal-shift-module, where
+        the head, which is new, learns five times as fast.
         """
         flow = self.modality == "flow"
         policies = {  # lr_mult, decay_mult
@@ -202,6 +261,8 @@ class TSN(nn.Module):
             "weight": (1, 1),
             "bias": (2, 0),
             "batch_norm": (1, 0),
+            "head_weight": (5, 1),
+            "head_bias": (10, 0),
         }
         params = {name: [] for name in policies}
         first_conv = self.backbone.get_submodule(self.first_conv)
@@ -212,6 +273,8 @@ class TSN(nn.Module):
                     kind = "batch_norm"
                 elif module is first_conv:
                     kind = f"first_conv_{kind}"
+                elif module is self.head and self.shift:
+                    kind = f"head_{kind}"
                 if parameter.requires_grad:
                     params[kind].append(parameter)
         return [

@@ -3,6 +3,7 @@
 The first two functions choose among those below them by what a clip is.
 """
 
+import math
 import random
 from fractions import Fraction
 from functools import lru_cache
@@ -30,7 +31,8 @@ def train_indices(video: Video, clip: Clip, rng: random.Random) -> list[int]:
 def view_indices(video: Video, clip: Clip, num_clips: int | None) -> list[list[int]]:
     """The frames of the clips of evaluation; None: one clip, the whole video.
 
-    Of segments, one clip with `num_clips` of them, or if that is 1, as many as in training.
+    Of segments, one clip with `num_clips` of them, or if that is 1, as many as in training; or of
+    fixed ones, `num_clips` clips, which take turns at the segments of all.
     """
     num_frames = length(video, clip)
     if not clip.snippet_len:
@@ -38,20 +40,21 @@ def view_indices(video: Video, clip: Clip, num_clips: int | None) -> list[list[i
             return [whole_video(num_frames, clip.clip_len, step(video, clip))]
         return spaced_clips(num_frames, clip.clip_len, step(video, clip), num_clips)
     assert num_clips is not None  # as opts.py and actions/network.py see to
-    num_segments = segments_of_view(clip, num_clips)
-    return [center_segments(num_frames, num_segments, clip.snippet_len)]
-
-
-def segments_of_view(clip: Clip, num_clips: int) -> int:
-    """The segments that a network of segments sees: 1 means as many as in training."""
-    return num_clips if num_clips != 1 else clip.clip_len // clip.snippet_len
+    num_clips, num_segments = clip.segments_of_views(num_clips)
+    frames = center_segments(num_frames, num_clips * num_segments, clip.snippet_len)
+    turns = [i // clip.snippet_len % num_clips for i in range(len(frames))]
+    return [
+        [frame for frame, turn in zip(frames, turns, strict=True) if turn == i]
+        for i in range(num_clips)
+    ]
 
 
 def is_short(video: Video, clip: Clip, num_clips: int | None = 1) -> bool:
     """Is it shorter than a clip, so that it is looped, or segments of it begin at one frame?"""
     if clip.snippet_len:
         assert num_clips is not None  # as above
-        needed = segments_of_view(clip, num_clips) + clip.snippet_len - 1  # a start for each
+        num_segments = math.prod(clip.segments_of_views(num_clips))
+        needed = num_segments + clip.snippet_len - 1  # a start for each
     else:
         needed = span(clip.clip_len, step(video, clip))
     return length(video, clip) < needed

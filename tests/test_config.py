@@ -160,19 +160,24 @@ PUBLISHED = {
     ("mvit", "scratch"): (16, 4, 200, 64, 4e-4, ()),
     ("mvit", "kinetics"): (16, 4, 100, 64, 0.01, ()),
     ("swin3d", "kinetics"): (32, 2, 60, 64, 1e-4, ()),
+    ("tsm", "kinetics400", "imagenet"): (8, 1, 50, 128, 0.02, (20, 40)),
+    ("tsm", "ucf101", "kinetics"): (8, 1, 25, 64, 0.001, (10, 20)),
 }
 
 
 def test_recipes_are_those_of_their_sources():
     """And of ResNets, video-nonlocal-net steps as Nesterov does; of TSN, its authors freeze all
-    batch norms but the first where they start from ImageNet, MMAction2 on Kinetics does not."""
+    batch norms but the first where they start from ImageNet, MMAction2 on Kinetics does not; those
+    of TSM do on small sets."""
     names = ("clip_len", "stride", "epochs", "batch_size", "lr", "lr_steps")
     assert {key: tuple(getattr(RECIPES[key], n) for n in names) for key in PUBLISHED} == PUBLISHED
     cosine = RECIPES["resnet3d", "scratch"]  # SlowFast's has no steps
     assert (cosine.clip_len, cosine.stride, cosine.epochs, cosine.lr) == (8, 8, 196, 0.1)
     assert (cosine.schedule, cosine.warmup_epochs) == ("cosine", 34)
     clipped = {key for key, recipe in RECIPES.items() if recipe.clip_grad}
-    assert {RECIPES[key].clip_grad for key in clipped} == {40, 1}  # 1: of transformers
+    usual = {key for key in clipped if key[0] != "tsm"}
+    assert {RECIPES[key].clip_grad for key in usual} == {40, 1}  # 1: of transformers
+    assert {RECIPES[key].clip_grad for key in clipped if key not in usual} == {20}
     assert {key[:2] for key, recipe in RECIPES.items() if recipe.nesterov} == {
         ("resnet3d", "imagenet"),
         ("resnet3d", "kinetics400"),
@@ -183,6 +188,8 @@ def test_recipes_are_those_of_their_sources():
         ("tsn", "kinetics"),
         ("tsn", "ucf101", "imagenet"),
         ("tsn", "hmdb51", "imagenet"),
+        ("tsm", "kinetics"),
+        ("tsm", "ucf101", "kinetics"),
     }
     flow = find_recipe("tsn", "ucf101", "imagenet", "flow")
     assert (flow.clip_len, flow.snippet_len, flow.dropout) == (15, 5, 0.7)
@@ -202,6 +209,8 @@ def test_protocols_are_those_of_the_papers():
         "videoresnet": ("5x1", "scores", False),
         "mvit": ("5x1", "scores", False),
         "swin3d": ("12x1", "scores", False),
+        "tsm": ("1x10", "logits", False),
+        "tsm_dense": ("10x3", "logits", True),
         "clip": ("1x1", "scores", False),
     }
 

@@ -30,6 +30,8 @@ from utils.scores import Scores, load_scores
 CPU = torch.device("cpu")
 CLIPS = Preprocessing(clip_len=32, stride=2, mean=(0.5,) * 3, std=(0.5,) * 3)
 SEGMENTS = replace(CLIPS, clip_len=3, stride=1, snippet_len=1)
+SHIFTED = replace(SEGMENTS, clip_len=8, fixed_segments=True)
+DENSE = replace(SHIFTED, stride=8, snippet_len=0)
 
 
 class Counting(nn.Module):
@@ -331,6 +333,24 @@ def test_the_picture_shows_where_the_confusions_are(tmp_path, num_classes):
             "25 segments of 1 frame as one input, logits averaged over 10 crops (5 of them "
             "mirrored), 224 px out of short side 256",
         ),
+        (
+            "tsm",
+            SHIFTED,
+            "8 segments of 1 frame as one input, logits averaged over 10 crops",
+        ),
+        ("tsm", DENSE, "1 center clip x 10 crops (5 of them mirrored) of 8"),
+        (
+            "tsm_dense",
+            SHIFTED,
+            "8 segments of 1 frame as one input, logits averaged over 10 clips",
+        ),
+        (
+            "tsm_dense",
+            DENSE,
+            "logits averaged over 10 evenly spaced clips x 3 crops of 8 frames (stride 8), "
+            "256 px out of short side 256",
+        ),
+        ("tsn", SHIFTED, "8 segments of 1 frame as one input, logits averaged over 25 clips x 10 "),
         ("clip", CLIPS, "softmax averaged over 1 center clip x 1 center crop of 32 frames"),
     ],
 )

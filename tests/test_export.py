@@ -19,7 +19,7 @@ CLIP = (3, 8, 48, 48)
 ARCH_ARGS = {
     "s3d": {"gating": True},
     "resnet3d": {"non_local": 5},
-    "tsn": {"backbone": "resnet18"},
+    "tsn": {"backbone": "resnet18", "shift": True},
     "mvit": {"variant": "mvit_v1_b"},  # its tables are resized by us, those of v2 by torchvision
 }
 REPEATED = {  # blocks that are like the one before them

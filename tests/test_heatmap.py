@@ -46,7 +46,7 @@ TRANSFORMERS = ["mvit", "swin3d"]  # between their last maps and the head is mor
 @pytest.mark.parametrize("arch", sorted(ARCHS.keys() - TRANSFORMERS))
 def test_heat_of_a_network_that_averages_is_what_its_head_adds_up(arch):
     """Paper, sec. 3.1: for such networks Grad-CAM is CAM, the head applied to each place."""
-    arch_args = {"backbone": "resnet18"} if arch == "tsn" else {}
+    arch_args = {"backbone": "resnet18", "shift": True} if arch == "tsn" else {}
     model = build_model(arch, 3, **arch_args)
     nn.init.uniform_(model.head.weight)  # or nothing of it may be left above 0
     classifier, clips, kept = classifier_of(model), views(2, 16, 64), []

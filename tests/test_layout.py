@@ -17,11 +17,20 @@ NETWORKS = {
     "s3d with all": ("s3d", {"gating": True, "padding": "same"}),
     "resnet3d": ("resnet3d", {}),
     "resnet3d with all": ("resnet3d", {"head_window": (2, 1, 1), "non_local": 5}),
+    "resnet3d slow": ("resnet3d", {"inflate": "slow"}),
     "tsn": ("tsn", {"backbone": "resnet18"}),
+    "tsn shift": ("tsn", {"backbone": "resnet18", "shift": True}),
     "tsn bninception": ("tsn", {"backbone": "bninception"}),
 }
 # among them is a network for each branch of the code
-BRANCHES = ["i3d", "i3d as if even", "s3d with all", "resnet3d with all", "tsn", "tsn bninception"]
+BRANCHES = [
+    "i3d",
+    "i3d as if even",
+    "s3d with all",
+    "resnet3d with all",
+    "tsn shift",
+    "tsn bninception",
+]
 # torchvision's last pool, and what it pools under all its names
 POOLED = ("backbone.layer4", "backbone.layer4.1", "backbone.layer4.1.relu")
 
@@ -57,7 +66,7 @@ def test_channels_stay_last_forward_and_backward(two_threads, name):
     def watch(layer, inputs, output, path):
         if output.dim() > 3:
             look(f"{path} forward", output)
-            if not path.startswith(POOLED) or name != "tsn":
+            if not path.startswith(POOLED) or name not in ("tsn", "tsn shift"):
                 output.register_hook(lambda gradient: look(f"{path} backward", gradient))
 
     for path, layer in classifier.model.named_modules():

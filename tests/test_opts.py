@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_options_default_to_the_recipe(key):
     arch, dataset, start = key if len(key) == 3 else (key[0], "anything", key[1])
     arch = "i3d" if arch == "any" else arch
-    argv = ["--arch", arch, "--dataset", dataset]
+    argv = ["--arch", *("tsn --shift" if arch == "tsm" else arch).split(), "--dataset", dataset]
     weights = {"scratch": [], "imagenet": ["imagenet"], "kinetics": ["some"]}[start]
     opts = vars(parse_opts(argv + [part for name in weights for part in ("--pretrained", name)]))
     recipe = vars(find_recipe(arch, dataset, start))
@@ -36,7 +36,7 @@ def test_every_architecture_with_a_recipe_has_one_to_start_from_scratch(arch):
 def test_an_accuracy_is_expected_where_a_recipe_is_that_of_the_run(key):
     assert recipe_key(*key) == key
     assert find_recipe(*key).expected == EXPECTED[key]
-    if "flow" in ARCHS[key[0]].modalities:
+    if "flow" in ARCHS[key[0].replace("tsm", "tsn")].modalities:
         assert not find_recipe(*key, "flow").expected
 
 
@@ -389,6 +389,30 @@ def test_resume_auto_finds_the_run_of_the_name(tmp_path, monkeypatch):
 def test_a_recipe_is_looked_up_from_the_particular_to_the_general(run, key):
     assert recipe_key(*run) == key
     assert find_recipe(*run) == RECIPES[key]
+
+
+def test_a_shifted_tsn_has_the_recipes_of_tsm(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved = Path("saved_model/x")
+    saved.mkdir(parents=True)
+    (saved / "options.json").write_text(json.dumps({"arch": "tsn", "arch_args": {"shift": True}}))
+    argv = "--arch tsn --dataset ucf101"
+    for typed, key in {
+        "": "('tsn', 'scratch')",
+        "--shift": "('tsm', 'scratch')",
+        "--no-shift": "('tsn', 'scratch')",
+        "--shift --pretrained imagenet": "('tsm', 'imagenet')",
+        "--shift --pretrained tsn_r50_mmaction2": "('tsm', 'ucf101', 'kinetics')",
+        "--pretrained tsm_r50_mit": "('tsm', 'ucf101', 'kinetics')",
+        "--pretrained saved_model/x/last.pth": "('tsm', 'ucf101', 'kinetics')",
+        "--pretrained saved_model/x/last.pth --no-shift": "('tsn', 'kinetics')",
+        "--shift --recipe small --modality flow": "('tsm', '--recipe small', 'scratch')",
+    }.items():
+        opts = parse_opts(f"{argv} {typed}".split())
+        assert opts.sources["lr"] == f"recipe {key}", typed
+        assert opts.arch_args.get("shift", False) == ("tsm" in key)
+        if "tsm" in key:  # eight segments, of five fields each where they are flow
+            assert opts.clip_len // opts.snippet_len == 8
 
 
 def test_a_network_on_the_demo_set_gets_the_recipe_of_the_demo(toy_arch):

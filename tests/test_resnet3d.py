@@ -12,6 +12,7 @@ import torch
 import torchvision
 from conftest import relative
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from config import UserError
 from models import build_model
@@ -84,6 +85,25 @@ def test_networks_have_the_published_size(arch_args, millions):
     with torch.device("meta"):
         model = ResNet3D(**arch_args)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.04)
+
+
+def test_slow_only_sees_time_in_its_last_stages_alone():
+    with torch.device("meta"):
+        model = ResNet3D(inflate="slow").eval()
+        clip = torch.empty(1, 3, 8, 224, 224)
+        with FlopCounterMode(display=False) as counter:
+            assert model(clip).shape == (1, 400)
+        assert model.features(clip).shape == (1, 2048, 8, 7, 7)
+    assert sum(p.numel() for p in model.parameters()) == 32_454_096
+    assert counter.get_total_flops() / 2e9 == pytest.approx(41.74, abs=0.01)
+    over_time = {
+        name
+        for name, m in model.named_modules()
+        if isinstance(m, nn.Conv3d | nn.MaxPool3d) and m.kernel_size[0] > 1
+    }
+    assert over_time == {
+        f"features.res{i}.{j}.conv1.conv" for i, n in ((4, 6), (5, 3)) for j in range(n)
+    }
 
 
 @pytest.mark.parametrize(
@@ -270,7 +290,10 @@ def test_memory_format_does_not_change_the_logits(non_local_model):
     "arch_args, message",
     [
         ({"depth": 18}, r"no depth 18; there are \[50, 101, 152\]"),
-        ({"inflate": "1x1x3"}, r"no inflate '1x1x3'; there are \['none', '3x1x1', '3x3x3'\]"),
+        (
+            {"inflate": "1x1x3"},
+            r"no inflate '1x1x3'; there are \['none', .* 'slow'\]",
+        ),
         ({"non_local": 4}, r"no number of non-local blocks 4; there are \[0, 5, 10\]"),
         ({"non_local": 5, "non_local_mode": "softmax"}, "no non_local_mode 'softmax'; there are"),
         ({"non_local": 5, "non_local_subsample": "twice"}, "no non_local_subsample 'twice'"),
@@ -520,9 +543,10 @@ def test_tensors_of_mmaction2_are_those_of_the_network():
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_every_entry_builds_its_network_and_tells_what_it_expects(name):
     entry = WEIGHTS[name]
-    with torch.device("meta"):  # the head sees windows of 4 x 7 x 7
+    with torch.device("meta"):  # the head sees one window
         clip = torch.empty(1, 3, entry.preprocessing.clip_len, 224, 224)
-        assert ResNet3D(**entry.arch_args).features(clip).shape[2:] == (4, 7, 7)
+        window = entry.arch_args.get("head_window", (4, 7, 7))
+        assert ResNet3D(**entry.arch_args).features(clip).shape[2:] == window
     has_checksum = not entry.url.startswith("https://dl.fbaipublicfiles.com")
     assert len(entry.sha256) == 8 * has_checksum and entry.sha256 in entry.url
     if said := re.search(r"[_-](8x8|32x2)", entry.url):  # frames x stride

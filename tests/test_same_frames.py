@@ -1,5 +1,6 @@
 """What is trained, evaluated, predicted, extracted and exported sees the same frames."""
 
+import itertools
 import json
 from dataclasses import replace
 from fractions import Fraction
@@ -24,7 +25,13 @@ from utils.actions.export import as_one_input, frames_in_numbers
 from utils.actions.network import choose_evaluation
 from utils.resume import checkpoint_file
 from utils.resume.start import from_checkpoint
-from utils.run import as_evaluated, choose_preprocessing, starting_point
+from utils.run import (
+    StartingPoint,
+    as_evaluated,
+    choose_preprocessing,
+    network_arguments,
+    starting_point,
+)
 
 CPU = ["--device", "cpu", "--workers", "0", "--precision", "fp32"]
 CLASSES = ["a", "b", "c"]
@@ -252,7 +259,9 @@ def test_features_are_those_of_the_crops_of_evaluation(varied_set, monkeypatch):
         replace(CLIP, target_fps=29.97),
         FLOW,
         SEGMENTS,
+        replace(SEGMENTS, fixed_segments=True),
         replace(CLIP, clip_len=24, snippet_len=3),
+        replace(CLIP, clip_len=24, snippet_len=3, fixed_segments=True),
         SPREAD_FLOW,
         STACKED,
     ],
@@ -265,12 +274,12 @@ def test_the_file_beside_an_export_says_which_frames(clip, views):
     for num_frames in (*range(2, 30, 3), 64):
         for fps in (Fraction(30000, 1001), Fraction(10), None):
             found = []
-            for i in range(frames["counts"]["i"]):
-                for j in range(frames["counts"]["j"]):
-                    known = {"num_frames": num_frames, "fps": fps or 0, "i": i, "j": j}
-                    for name, expression in frames["expressions"].items():
-                        known[name] = eval(expression, known)
-                    found.append(known["frame"])
+            for numbers in itertools.product(*map(range, frames["counts"].values())):
+                known = {"num_frames": num_frames, "fps": fps or 0}
+                known |= dict(zip(frames["counts"], numbers, strict=True))
+                for name, expression in frames["expressions"].items():
+                    known[name] = eval(expression, known)
+                found.append(known["frame"])
             video = Video("x", 0, "", num_frames, fps=float(fps) if fps else None)
             clips = sampling.view_indices(video, clip, num_clips)
             assert found == [index for indices in clips for index in indices]
@@ -300,6 +309,8 @@ RATES = {"i3d_rgb_piergiaj": 25, "i3d_flow_piergiaj": 25, "i3d_rgb_hassony2": 25
     "s3d_torchvision": 15,
     "resnet3d_c2d50_pytorchvideo": 30,
     "resnet3d_i3d50_pytorchvideo": 30,
+    "slow_r50_pytorchvideo": 30,
+    "slow_r50_4x16_pytorchvideo": 30,
 }
 
 
@@ -312,6 +323,8 @@ def test_public_weights_are_fed_at_the_rate_that_they_were_trained_at(arch):
             command = f"--arch {arch} --pretrained {name} {command}"
             if "flow" in name and "dataset" in command:
                 command += " --modality flow"
+            if "dense" in name and "dataset" in command:
+                command += " --snippet-len 0"  # as the weights, and not as the recipe has it
             opts = options(command)
             if "--dataset" in command:
                 assert opts.target_fps is None
@@ -381,3 +394,41 @@ def test_short_videos_are_counted_for_every_kind_of_sampling(varied_set, clip, v
     said = words.data_in_words(lists, clip, Views.parse(views))
     assert len(said) == (line is not None)
     assert not line or line in said[0]
+
+
+def test_a_shifted_network_sees_as_many_segments_as_its_weights_did():
+    for typed, segments, views in (
+        ("--pretrained tsm_r50_mmaction2", 8, "1x10"),
+        ("--pretrained tsm_r50_16_mit", 16, "1x10"),
+        ("--pretrained tsn_r50_mmaction2 --shift", 8, "1x10"),
+        ("--pretrained imagenet --shift --views 5x1", 8, "5x1"),
+        ("--shift", 8, "1x10"),
+    ):
+        opts = parse_opts(f"--arch tsn --dataset ucf101 {typed}".split())
+        start = starting_point(opts)
+        clip = choose_preprocessing(opts, start)
+        assert (clip.clip_len, str(opts.views), clip.fixed_segments) == (segments, views, True)
+        assert network_arguments(opts, start, clip)["shift"]
+    plain = parse_opts(
+        ["--arch", "tsn", "--dataset", "ucf101", "--pretrained", "tsn_r50_mmaction2"]
+    )
+    assert not choose_preprocessing(plain, starting_point(plain)).fixed_segments
+
+
+def test_weights_of_a_shifted_network_and_of_another_are_told_apart():
+    """They have the same keys."""
+    opts = parse_opts(
+        ["--arch", "tsn", "--dataset", "x", "--pretrained", "tsm_r50_mit", "--no-shift"]
+    )
+    with pytest.raises(UserError, match="tsm_r50_mit is of a network with --shift: leave that"):
+        choose_preprocessing(opts, starting_point(opts))
+    opts = parse_opts(["--arch", "tsn", "--dataset", "x", "--shift"])
+    start = StartingPoint(arch="tsn", name="x.pth", checkpoint={"epoch": 1})
+    with pytest.raises(UserError, match="x.pth is of a network without --shift: leave that"):
+        choose_preprocessing(opts, start)
+
+
+def test_what_was_computed_before_there_were_fixed_segments_is_still_known():
+    clip = Preprocessing(clip_len=8, mean=(0.0,), std=(1.0,))
+    assert "fixed_segments" not in clip.in_files()
+    assert replace(clip, fixed_segments=True).in_files()["fixed_segments"]

@@ -1,10 +1,12 @@
+import itertools
 import math
 import random
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
-from config import Clip
+from config import Clip, Preprocessing
 from pt_dataset import sampling
 from pt_dataset.sampling import generator, random_clip, spaced_clips
 from pt_dataset.video_list import Video
@@ -149,6 +151,29 @@ def test_segments_follow_the_published_formula(num_segments, snippet_len):
         indices = sampling.center_segments(num_frames, num_segments, snippet_len)
         assert indices[::snippet_len] == starts
         assert 0 <= min(indices) <= max(indices) < num_frames
+
+
+@pytest.mark.parametrize("snippet_len", [1, 5])
+@pytest.mark.parametrize("num_clips", [1, 2, 3, 25])
+def test_fixed_segments_are_evaluated_as_several_clips(num_clips, snippet_len):
+    length = 4 * snippet_len
+    shifted = Preprocessing(
+        clip_len=length, snippet_len=snippet_len, fixed_segments=True, mean=(0.0,), std=(1.0,)
+    )
+    for num_frames in (1, 7, 30, 301):
+        video = Video("x", 0, "", num_frames)
+        clips = sampling.view_indices(video, shifted, num_clips)
+        assert [len(indices) for indices in clips] == [length] * num_clips
+        # all of them together see what TSN sees of that many segments
+        flat = replace(shifted, fixed_segments=False, clip_len=num_clips * length)
+        (together,) = sampling.view_indices(video, flat, 1)
+        assert sorted(itertools.chain(*clips)) == sorted(together)
+        for indices in clips:  # each goes all over the video
+            firsts = indices[::snippet_len]
+            assert firsts == sorted(firsts)
+            assert firsts[-1] - firsts[0] >= 3 * (num_frames - snippet_len) // 4 - 1
+        few = num_frames < 4 * num_clips + snippet_len - 1
+        assert sampling.is_short(video, shifted, num_clips) == few
 
 
 def test_segments_of_no_frames_are_an_error():

@@ -5,12 +5,13 @@ import torch
 import torch.nn.functional as F
 from conftest import relative
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from config import UserError
 from models import build_model
 from models.backbones import BACKBONES, build_backbone
-from models.tsn import CONSENSUS, TSN
-from models.weights import backbones, load_exactly
+from models.tsn import CONSENSUS, TSN, ShiftedConv2d, shift
+from models.weights import backbones, find, load_exactly
 from models.weights.tsn import WEIGHTS, adapt
 
 
@@ -128,6 +129,103 @@ def test_the_rnn_says_its_logits_after_each_segment():
             torch.testing.assert_close(
                 segments[:, i - 1], model(clip[:, :, :i]), rtol=1e-4, atol=1e-5
             )
+
+
+def test_a_shift_takes_channels_of_the_frames_after_and_before():
+    """The authors' formula, one frame after the other."""
+    x = torch.randn(3, 4, 16, 2, 5)  # three clips of four segments
+    expected = x.clone()
+    for t in range(4):
+        expected[:, t, :2] = x[:, t + 1, :2] if t < 3 else 0
+        expected[:, t, 2:4] = x[:, t - 1, 2:4] if t > 0 else 0
+    assert torch.equal(shift(x.flatten(0, 1), 4), expected.flatten(0, 1))
+    last = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    assert torch.equal(shift(last, 4), expected.flatten(0, 1))
+    assert shift(last, 4).is_contiguous(memory_format=torch.channels_last)
+    assert shift(last[:4], 4).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    "backbone, blocks",
+    [
+        ("resnet18", ("11", "11", "11", "11")),
+        ("resnet34", ("111", "1111", "111111", "111")),
+        ("resnet50", ("111", "1111", "111111", "111")),
+        ("resnet101", ("101", "1010", "10101010101010101010101", "101")),
+        ("resnet152", ("101", "10101010", "10" * 18, "101")),
+    ],
+)
+def test_the_first_convolution_of_every_block_is_shifted(backbone, blocks):
+    """Or of every second where there are many."""
+    with torch.device("meta"):
+        shifted, plain = (TSN(backbone=backbone, shift=on) for on in (True, False))
+    found = {name for name, m in shifted.named_modules() if isinstance(m, ShiftedConv2d)}
+    assert found == {
+        f"backbone.layer{i}.{j}.conv1"
+        for i, stage in enumerate(blocks, 1)
+        for j, on in enumerate(stage)
+        if on == "1"
+    }
+    assert list(shifted.state_dict()) == list(plain.state_dict())
+    shapes = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "bias")
+    for name in found:
+        ours, theirs = shifted.get_submodule(name), plain.get_submodule(name)
+        assert [getattr(ours, s) for s in shapes] == [getattr(theirs, s) for s in shapes]
+
+
+def test_a_shifted_network_has_the_published_size_and_cost():
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        model = TSN(shift=True).eval()
+        model(torch.empty(1, 3, 8, 224, 224))
+    assert sum(p.numel() for p in model.parameters()) == 24_327_632
+    assert counter.get_total_flops() / 2e9 == pytest.approx(32.70, abs=0.01)
+
+
+@pytest.mark.parametrize("modality, frames", [("rgb", 4), ("rgbdiff", 24)])
+def test_a_shifted_network_sees_the_order_of_frames_within_each_clip(modality, frames):
+    model = tiny(shift=True, modality=modality).eval()
+    clips = torch.randn(3, 3, frames, 32, 32)
+    with torch.inference_mode():
+        logits = model(clips)
+        assert relative(model(clips.flip(2)), logits) > 1e-3
+        for i in range(3):  # neighbours in a batch are no neighbours in time
+            torch.testing.assert_close(model(clips[i : i + 1])[0], logits[i], rtol=1e-4, atol=1e-5)
+        # the number of segments is that of each clip
+        assert model(torch.cat([clips, clips], dim=2)).shape == (3, 5)
+        assert torch.equal(model(clips), logits)
+    model.train()(clips).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_the_head_of_a_shifted_network_learns_five_times_as_fast():
+    model = tiny(shift=True)
+    of_head = {id(model.head.weight): (5, 1), id(model.head.bias): (10, 0)}
+    for group in model.parameter_groups():
+        for p in group["params"]:
+            known = (group["lr_mult"], group["decay_mult"])
+            assert (group["lr_mult"] >= 5) == (id(p) in of_head)
+            assert of_head.get(id(p), known) == known
+
+
+@pytest.mark.parametrize("name", ["imagenet", "imagenet_resnet50", "tsn_r50_mmaction2"])
+def test_what_saw_no_time_starts_a_shifted_network_of_eight_segments(name):
+    plain = find(name, "tsn", {"backbone": "resnet50"})
+    start = find(name, "tsn", {"backbone": "resnet50", "shift": True})
+    assert (plain.preprocessing.clip_len, start.preprocessing.clip_len) == (3, 8)
+    assert start.preprocessing.fixed_segments and not plain.preprocessing.fixed_segments
+    assert start.arch_args == {"backbone": "resnet50"}  # all batch norms are trained
+    assert (start.url, start.convert) == (plain.url, plain.convert)
+    assert find("tsm_r50_mit", "tsn", {"shift": True}) is WEIGHTS["tsm_r50_mit"]
+
+
+def test_imagenet_weights_start_a_shifted_network(tmp_path):
+    theirs, start = imagenet_file(tmp_path, "resnet18")
+    model = build_model("tsn", 5, shift=True, **start)
+    assert not model.partial_bn
+    assert torch.equal(model.backbone.layer2[0].conv1.weight, theirs["layer2.0.conv1.weight"])
+    clip = torch.randn(1, 3, 4, 32, 32)
+    with torch.inference_mode():
+        assert relative(model.eval()(clip.flip(2)), model(clip)) > 1e-3
 
 
 def first_inputs(model, clip):
@@ -375,6 +473,10 @@ def test_one_dropout_alone_is_between_features_and_head(backbone):
         ({"top_k": 2}, "for the consensus topk"),
         ({"consensus": "topk", "top_k": 0}, "at least 1"),
         ({"modality": "flow", "in_channels": 3}, "flow comes in pairs"),
+        (
+            {"backbone": "googlenet", "shift": True},
+            "residual blocks of a ResNet; resnet18, .* have",
+        ),
         ({"backbone": "vgg16", "partial_bn": True}, "vgg16 has no batch norm .* vgg16_bn"),
     ],
 )

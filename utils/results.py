@@ -82,10 +82,11 @@ def protocol_in_words(evaluation: Evaluation, preprocessing: Preprocessing) -> s
     resized = f"{size} x {round(size * 4 / 3)}" if clip.resize == "4:3" else f"{side} {size}"
     pixels = f"{clip.crop_size} px out of {resized}"
     if clip.snippet_len:
-        segments = views.clips if views.clips != 1 else clip.clip_len // clip.snippet_len
+        num_clips, segments = clip.segments_of_views(views.clips or 1)
+        clips = f"{num_clips} clips x " if num_clips > 1 else ""
         return (
             f"video accuracy, {segments} segments of {plural(clip.snippet_len, unit)} as one "
-            f"input, {averaged} averaged over {crops_in_words}, {pixels}"
+            f"input, {averaged} averaged over {clips}{crops_in_words}, {pixels}"
         )
     clips = {1: "1 center clip", None: "the whole video as 1 clip"}
     clips_in_words = clips.get(views.clips, f"{views.clips} evenly spaced clips")

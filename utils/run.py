@@ -161,7 +161,8 @@ def choose_preprocessing(opts: Options, start: StartingPoint) -> Preprocessing:
         opts.typed("target_fps") and chosen.snippet_len,
         "--target-fps is for consecutive clips, and the network sees segments",
     )
-    return chosen
+    shifted = network_arguments(opts, start, chosen).get("shift", False)
+    return replace(chosen, fixed_segments=shifted)
 
 
 def recipe_preprocessing(opts: Options) -> Preprocessing:
@@ -177,7 +178,12 @@ def network_arguments(
     recipe = opts.arch_args if opts.dropout is None else vars(part(Network, opts)) | opts.arch_args
     typed = {name: value for name, value in recipe.items() if opts.typed(name)}
     modality = ARCHS[start.arch].modalities[preprocessing.modality]
-    return recipe | modality | start.arch_args | typed
+    arguments = recipe | modality | start.arch_args | typed
+    shifted = start.arch_args.get("shift", False)  # no key of the weights tells the two apart
+    other = arguments.get("shift", shifted) != shifted and (shifted or start.checkpoint)
+    which = "with --shift" if shifted else "without --shift"
+    refuse(other, f"{start.name} is of a network {which}: leave that to the weights")
+    return arguments
 
 
 def choose_augmentation(opts: Options, preprocessing: Preprocessing) -> Augmentation:

@@ -132,7 +132,8 @@ def preprocessing_in_words(run: Run) -> list[str]:
         f"preprocessing: {name} {value}, as {run.start.name} was trained; the recipe would have "
         f"{recipe[name]}"
         for name, value in vars(run.preprocessing).items()
-        if name != "fps" and value != recipe[name]  # fps: target_fps says it
+        # fps: target_fps says it
+        if name not in ("fps", "fixed_segments") and value != recipe[name]
     ]
 
 

@@ -46,6 +46,7 @@ class Weights:
     license: str
     source: str  # page that published the file
     accuracy: str  # published, in percent, with its protocol
+    shifted: Any = None  # the entry as a start of a network with `shift`, if that is another one
 
 
 def public_weights(arch: str) -> dict[str, Weights]:
@@ -62,16 +63,19 @@ def find(name: str, arch: str, arch_args: dict | None = None) -> Weights:
     "imagenet" has an entry a depth or backbone, each setting that in its `arch_args`: it is the
     entry of the network that the given `arch_args` ask for, or else that of the paper.
     """
-    entries = public_weights(arch)
+    entries, arch_args = public_weights(arch), arch_args or {}
     if name == "imagenet":
-        for entry in (e for n, e in entries.items() if n.startswith("imagenet")):
+        for other, entry in entries.items():
             sibling = {k: v for k, v in entry.arch_args.items() if k in ("depth", "backbone")}
-            if all((arch_args or {}).get(k, v) == v for k, v in sibling.items()):
-                return entry
+            fits = all(arch_args.get(k, v) == v for k, v in sibling.items())
+            if other.startswith("imagenet") and fits:
+                name = other
+                break
     if name not in entries:
         known = ", ".join(entries) or "none"
         raise UserError(f"no weights '{name}' for {arch}; there are {known}")
-    return entries[name]
+    entry = entries[name]
+    return entry.shifted or entry if arch_args.get("shift") else entry
 
 
 def rename_keys(state: State, rules: dict[str, str]) -> State:

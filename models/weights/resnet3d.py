@@ -1,6 +1,7 @@
 """The public weights of ResNet3D: three releases, and 2-D networks to inflate."""
 
 from config import Preprocessing
+from models.layers import Size
 from models.resnet3d import ResNet3D
 from models.weights import State, Weights, rename_keys
 from models.weights.caffe2 import read_caffe2_pickle
@@ -58,11 +59,14 @@ def convert_mmaction2(state: State) -> State:
 
 def convert_pytorchvideo(state: State) -> State:
     """PyTorchVideo: `blocks.1.res_blocks.0.branch2.norm_a.bias` -> `...res2.0.conv1.bn.bias`."""
+    # blocks.2 is the pool, which Slow-only has not
+    stages = range(1, 5) if "blocks.5.proj.weight" in state else (1, 3, 4, 5)
     rules = {
-        r"^blocks\.6\.proj\.": "head.",
+        rf"^blocks\.{block}\.res_blocks\.": f"features.res{stage}."
+        for stage, block in enumerate(stages, 2)
+    } | {
+        r"^blocks\.\d\.proj\.": "head.",
         r"^blocks\.0\.": "features.stem.",
-        r"^blocks\.1\.res_blocks\.": "features.res2.",  # blocks.2 is the pool
-        r"^blocks\.(\d)\.res_blocks\.": r"features.res\1.",
         r"\.branch2\.(conv|norm)_a\.": r".conv1.\1.",
         r"\.branch2\.(conv|norm)_b\.": r".conv2.\1.",
         r"\.branch2\.(conv|norm)_c\.": r".conv3.\1.",
@@ -105,13 +109,15 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 VIEWS = "Kinetics-400 val, 10 clips x 3 crops of 256"
 
 
-def pytorchvideo(file: str, inflate: str, accuracy: str) -> Weights:
-    """Networks for 8 frames, every eighth at 30 a second: SlowFast's code trained them."""
+def pytorchvideo(
+    file: str, inflate: str, accuracy: str, clip_len: int = 8, window: Size = (4, 7, 7)
+) -> Weights:
+    """Networks for frames of 64, at 30 a second: SlowFast's code trained them."""
     return Weights(
         url=f"https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/{file}",
         convert=convert_pytorchvideo,
-        arch_args={"inflate": inflate, "head_window": (4, 7, 7)},
-        preprocessing=Preprocessing(clip_len=8, stride=8, fps=30, **GRAY),
+        arch_args={"inflate": inflate, "head_window": window},
+        preprocessing=Preprocessing(clip_len=clip_len, stride=64 // clip_len, fps=30, **GRAY),
         license="Apache-2.0",
         source="https://github.com/facebookresearch/pytorchvideo",
         accuracy=f"{accuracy} ({VIEWS}; trained from scratch)",
@@ -182,6 +188,12 @@ def imagenet(depth: int, sha256: str, accuracy: str) -> Weights:
 WEIGHTS = {  # accuracies are top-1 / top-5
     "resnet3d_c2d50_pytorchvideo": pytorchvideo("C2D_8x8_R50.pyth", "none", "71.46 / 89.68"),
     "resnet3d_i3d50_pytorchvideo": pytorchvideo("I3D_8x8_R50.pyth", "3x1x1", "73.27 / 90.70"),
+    "slow_r50_pytorchvideo": pytorchvideo(
+        "SLOW_8x8_R50.pyth", "slow", "74.58 / 91.63", window=(8, 7, 7)
+    ),
+    "slow_r50_4x16_pytorchvideo": pytorchvideo(
+        "SLOW_4x16_R50.pyth", "slow", "72.40 / 90.18", clip_len=4
+    ),
     "resnet3d_i3d50_mmaction2": mmaction2("r50", "e213c223", "73.47 / 91.27"),
     "resnet3d_i3d50_nl_dot_product_mmaction2": mmaction2(
         "r50-nl-dot-product", "8e1f2148", "74.80 / 92.07", "dot_product"

@@ -1,9 +1,10 @@
-"""The public weights of TSN: MMAction2's of Kinetics-400, and those of its backbones as starts."""
+"""The public weights of TSN and TSM, of Kinetics-400, and those of their backbones as starts."""
 
 import logging
 from dataclasses import replace
 from functools import partial
 
+from config import Preprocessing
 from models.backbones import BACKBONES
 from models.tsn import TSN
 from models.weights import State, Weights, backbones, rename_keys
@@ -38,12 +39,19 @@ def adapt(state: State, model: TSN) -> State:
 def convert_mmaction2(state: State) -> State:
     """`backbone.layer1.0.conv1.bn.weight` -> `backbone.layer1.0.bn1.weight`."""
     rules = {
+        r"\.net\.": ".",  # of TSM
         r"^cls_head\.fc_cls\.": "head.",
         r"downsample\.conv\.": "downsample.0.",
         r"downsample\.bn\.": "downsample.1.",
         r"conv(\d)\.conv\.": r"conv\1.",
         r"conv(\d)\.bn\.": r"bn\1.",
     }
+    return rename_keys(state, rules)
+
+
+def convert_mit(state: State) -> State:
+    """The authors': `base_model.layer1.0.conv1.net.weight` -> `backbone.layer1.0.conv1.weight`."""
+    rules = {r"^base_model\.": "backbone.", r"\.net\.": ".", r"^new_fc\.": "head."}
     return rename_keys(state, rules)
 
 
@@ -70,23 +78,87 @@ def imagenet_weights(entry: Weights) -> Weights:
     )
 
 
-WEIGHTS = {
-    "tsn_r50_mmaction2": Weights(
-        url="https://download.openmmlab.com/mmaction/v1.0/recognition/tsn/"
-        "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb/"
-        "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb_20220906-cd10898e.pth",
-        sha256="cd10898e",
+def mmaction2(network: str, variant: str, sha256: str, **entry) -> Weights:
+    name = f"{network}_imagenet-pretrained-r50_{variant}_kinetics400-rgb"
+    return Weights(
+        url="https://download.openmmlab.com/mmaction/v1.0/recognition/"
+        f"{network}/{name}/{name}_{sha256}.pth",
+        sha256=sha256.split("-")[1],
         convert=convert_mmaction2,
         adapt=adapt,
-        arch_args={"backbone": "resnet50"},
-        preprocessing=replace(backbones.IMAGENET, clip_len=3, snippet_len=1),
         license="Apache-2.0",
-        source="https://github.com/open-mmlab/mmaction2/tree/main/configs/recognition/tsn",
-        accuracy="72.83 / 90.65 (Kinetics-400 validation, 25 segments x 10 crops)",
+        source=f"https://github.com/open-mmlab/mmaction2/tree/main/configs/recognition/{network}",
+        **entry,
     )
+
+
+def mit(variant: str, accuracy: str, clip: Preprocessing) -> Weights:
+    return Weights(
+        url="https://hanlab18.mit.edu/projects/tsm/models/"
+        f"TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment{variant}.pth",
+        convert=convert_mit,
+        adapt=adapt,
+        arch_args=SHIFTED,
+        preprocessing=clip,
+        license="MIT",
+        source="https://github.com/mit-han-lab/temporal-shift-module",
+        accuracy=f"{accuracy} (Kinetics-400 validation)",
+    )
+
+
+def start_of_both(entry: Weights) -> Weights:
+    """Of TSN, and of TSM: that has its own number of segments, and trains all batch norms."""
+    arch_args = {name: value for name, value in entry.arch_args.items() if name != "partial_bn"}
+    clip = replace(entry.preprocessing, clip_len=TSM.clip_len, fixed_segments=True)
+    return replace(entry, shifted=replace(entry, arch_args=arch_args, preprocessing=clip))
+
+
+SHIFTED = {"backbone": "resnet50", "shift": True}
+TSM = replace(backbones.IMAGENET, clip_len=8, snippet_len=1, fixed_segments=True)
+# eight of 64 frames in a row
+DENSE = replace(TSM, stride=8, snippet_len=0)
+TEN_CROPS = "(Kinetics-400 validation, 1 clip x 10 crops)"
+WEIGHTS = {  # accuracies are top-1 / top-5, or top-1 alone
+    "tsn_r50_mmaction2": start_of_both(
+        mmaction2(
+            "tsn",
+            "8xb32-1x1x3-100e",
+            "20220906-cd10898e",
+            arch_args={"backbone": "resnet50"},
+            preprocessing=replace(backbones.IMAGENET, clip_len=3, snippet_len=1),
+            accuracy="72.83 / 90.65 (Kinetics-400 validation, 25 segments x 10 crops)",
+        )
+    ),
+    "tsm_r50_mmaction2": mmaction2(
+        "tsm",
+        "8xb16-1x1x8-50e",
+        "20220831-64d69186",
+        arch_args=SHIFTED,
+        preprocessing=TSM,
+        accuracy=f"73.18 / 90.56 {TEN_CROPS}",
+    ),
+    "tsm_r50_16_mmaction2": mmaction2(
+        "tsm",
+        "8xb16-1x1x16-50e",
+        "20220831-042b1748",
+        arch_args=SHIFTED,
+        preprocessing=replace(TSM, clip_len=16),
+        accuracy=f"75.12 / 91.55 {TEN_CROPS}",
+    ),
+    "tsm_r50_dense_mmaction2": mmaction2(
+        "tsm",
+        "8xb16-dense-1x1x8-50e",
+        "20220831-f55d3c2b",
+        arch_args=SHIFTED,
+        preprocessing=DENSE,
+        accuracy=f"73.38 / 90.78 {TEN_CROPS}",
+    ),
+    "tsm_r50_mit": mit("8_e50", "71.2 with 1 crop, 72.8 with 10", TSM),
+    "tsm_r50_16_mit": mit("16_e50", "72.6 with 1 crop, 73.7 with 10", replace(TSM, clip_len=16)),
+    "tsm_r50_dense_mit": mit("8_e100_dense", "74.1 with 10 clips x 3 crops of 256", DENSE),
 }
 # the first one is the paper's, and what "imagenet" means unless another backbone is asked for
 WEIGHTS |= {
-    f"imagenet_{entry.arch_args['name']}": imagenet_weights(entry)
+    f"imagenet_{entry.arch_args['name']}": start_of_both(imagenet_weights(entry))
     for entry in backbones.WEIGHTS.values()
 }

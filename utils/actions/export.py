@@ -19,7 +19,7 @@ from torch import nn
 
 from config import Evaluation, Preprocessing, UserError, Views, try_folder, whole
 from opts import Options
-from pt_dataset.sampling import resampled_stride, segments_of_view
+from pt_dataset.sampling import resampled_stride
 from utils.actions.network import load_network
 from utils.loggers import set_up_console
 from utils.results import protocol_in_words
@@ -58,13 +58,14 @@ def export(opts: Options) -> int:
 def as_one_input(clip: Preprocessing, evaluation: Evaluation) -> tuple[Preprocessing, Evaluation]:
     """The clip that the file takes, always as long, and an evaluation with such clips.
 
-    All segments of an evaluation are one input. A whole video is as long as it is: of it the file
-    sees as many clips as is usual.
+    All segments of an evaluation are one input, but fixed ones. A whole video is as long as it is:
+    of it the file sees as many clips as is usual.
     """
     views = evaluation.views
     if clip.snippet_len:
-        num_segments = segments_of_view(clip, views.clips or 1)
-        clip, views = replace(clip, clip_len=num_segments * clip.snippet_len), Views(1, views.crops)
+        num_clips, num_segments = clip.segments_of_views(views.clips or 1)
+        clip = replace(clip, clip_len=num_segments * clip.snippet_len)
+        views = Views(num_clips, views.crops)
     elif views.clips is None:
         views = Views(Evaluation().views.clips, views.crops)
         log.info(
@@ -81,14 +82,17 @@ def frames_in_numbers(clip: Preprocessing, num_clips: int) -> dict[str, Any]:
     )
     length = {"length": "num_frames - 1" if clip.modality == "flow" else "num_frames"}
     if clip.snippet_len:
-        num_segments = clip.clip_len // clip.snippet_len
+        num_segments, several = clip.clip_len // clip.snippet_len, num_clips > 1
+        number = f"({num_clips} * i + k)" if several else "i"
+        where = "segment number i of the input" + ", which is clip number k" * several
         return {
-            "meaning": about + "of frame number j in segment number i of the input",
-            "counts": {"i": num_segments, "j": clip.snippet_len},
+            "meaning": about + f"of frame number j in {where}",
+            "counts": ({"k": num_clips} if several else {})
+            | {"i": num_segments, "j": clip.snippet_len},
             "expressions": length
             | {
                 "starts": f"max(length - {clip.snippet_len}, 0) + 1",
-                "start": f"(2 * i + 1) * starts // {2 * num_segments}",
+                "start": f"(2 * {number} + 1) * starts // {2 * num_segments * num_clips}",
                 "frame": "min(start + j, length - 1)",
             },
         }

@@ -51,7 +51,7 @@ def extract_features(opts: Options) -> int:
         "step": opts.step or "a window",
         "fps_of_frames": opts.fps,
         "precision": network.precision,
-        "preprocessing": vars(clip),
+        "preprocessing": clip.in_files(),
     }
     if crops > 1:  # folders of one crop do not name it
         settings["crops"] = crops

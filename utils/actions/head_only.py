@@ -106,7 +106,7 @@ def features_of_videos(
     depend_on = {
         "weights": digest_weights(run.model),
         "videos": [(*video[:2], *video[3:]) for video in videos],
-        "preprocessing": vars(run.preprocessing),
+        "preprocessing": run.preprocessing.in_files(),
         "views": [str(opts.views), opts.full_crop],
         "precision": run.precision,
         "on_bad_frame": opts.on_bad_frame,

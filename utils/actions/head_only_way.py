@@ -35,8 +35,9 @@ def seconds_of_features(run: Run, entry: Weights) -> float:
     """What the network of the weights needs for all videos, measured with one view of one."""
     clip, opts = entry.preprocessing, run.opts
     views = VIEWS
-    if clip.snippet_len:  # all of them are one clip
-        clip, views = replace(clip, clip_len=VIEWS * clip.snippet_len), 1
+    if clip.snippet_len:  # all of them may be one clip
+        views, num_segments = clip.segments_of_views(VIEWS)
+        clip = replace(clip, clip_len=num_segments * clip.snippet_len)
     arch_args = ARCHS[opts.arch].modalities[clip.modality] | entry.arch_args
     with torch.random.fork_rng(devices=[]):  # the run draws the same numbers as without
         model = build_model(opts.arch, **arch_args)

@@ -13,9 +13,8 @@ from config import (
     UserError,
     find_recipe,
     in_form,
-    recipe_data,
+    recipe_run,
     refuse,
-    start_of,
 )
 from utils.loggers import read_lines
 
@@ -75,9 +74,7 @@ def differing_options(run_dir: Path) -> list[Differing]:
     options = in_form(Recipe, _options(run_dir))
     if "arch" not in options:
         return []
-    start = start_of(options.get("pretrained"))
-    dataset = recipe_data(options.get("recipe", "paper"), options["dataset"])
-    recipe = find_recipe(options["arch"], dataset, start, options["modality"])
+    recipe = find_recipe(*recipe_run(options), options["modality"])
     usual = {
         f.name: getattr(recipe, f.name, f.default)
         for kind in (Recipe, Machine, Loading)
