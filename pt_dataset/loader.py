@@ -17,7 +17,6 @@ from config import Augmentation, Loading, Preprocessing, UserError, Views, num_c
 from pt_dataset.clip_dataset import Clips, Sample, TrainClips, ViewClips
 from pt_dataset.faults import Faults
 from pt_dataset.processes.memory import fitting
-from pt_dataset.processes.signals import held_back, set_up_worker
 from pt_dataset.sources import is_video_file
 from pt_dataset.video_list import Video
 from pt_dataset.video_lists import VideoLists
@@ -114,8 +113,10 @@ class Loader:
     def __init__(self, clips: Clips, sampler: EpochBatches, loading: Loading, *, training: bool):
         self.clips, self.sampler, self.training = clips, sampler, training
         self.max_bad_share = loading.max_bad_share
-        workers, ahead = loading.workers, None
+        workers, ahead, set_up_worker = loading.workers, None, None
         if workers:
+            from pt_dataset.processes.signals import set_up_worker
+
             largest_share = -(-sampler.batch_size // sampler.shard[1])
             size = largest_share * clips.sample_bytes()
             workers, ahead = fitting(workers, size, 2 * size)  # in use: one, and the next
@@ -181,6 +182,10 @@ def received(batch: "Batch | Sent") -> Batch:
 
 def started(batches: DataLoader) -> Iterator:
     """Its iterator; its processes leave signals to this one."""
+    if not batches.num_workers:
+        return iter(batches)
+    from pt_dataset.processes.signals import held_back
+
     with held_back():
         return iter(batches)
 

@@ -23,6 +23,8 @@ def train_indices(video: Video, clip: Clip, rng: random.Random) -> list[int]:
     """The frames, or fields of flow, of one random clip."""
     num_frames = length(video, clip)
     if clip.snippet_len:
+        from pt_dataset.inputs.segments import random_segments
+
         num_segments = clip.clip_len // clip.snippet_len
         return random_segments(num_frames, num_segments, clip.snippet_len, rng)
     return random_clip(num_frames, clip.clip_len, step(video, clip), rng)
@@ -40,6 +42,8 @@ def view_indices(video: Video, clip: Clip, num_clips: int | None) -> list[list[i
             return [whole_video(num_frames, clip.clip_len, step(video, clip))]
         return spaced_clips(num_frames, clip.clip_len, step(video, clip), num_clips)
     assert num_clips is not None  # as opts.py and actions/network.py see to
+    from pt_dataset.inputs.segments import center_segments
+
     num_clips, num_segments = clip.segments_of_views(num_clips)
     frames = center_segments(num_frames, num_clips * num_segments, clip.snippet_len)
     turns = [i // clip.snippet_len % num_clips for i in range(len(frames))]
@@ -140,43 +144,7 @@ def clip_from(start: int, num_frames: int, clip_len: int, stride: int | Fraction
     return [(start + int(i * stride)) % num_frames for i in range(clip_len)]
 
 
-def random_segments(
-    num_frames: int, num_segments: int, snippet_len: int, rng: random.Random
-) -> list[int]:
-    """`snippet_len` frames in a row of each of `num_segments` equal parts of a video: training.
-
-    The parts of a video with fewer starts than segments share them: neighbours may begin at the
-    same frame, and all of them together reach from the first start to the last.
-
-    Source: the authors' PyTorch code of Temporal Segment Networks, tsn-pytorch (dataset.py), which
-    takes the first snippet for all segments of a short video: a still picture.
-    """
-    fitting = num_starts(num_frames, snippet_len, stride=1)
-    part = fitting // num_segments
-    if part > 0:
-        starts = [i * part + rng.randrange(part) for i in range(num_segments)]
-    else:  # in units of which a part has `fitting` and a start `num_segments`
-        starts = [
-            (i * fitting + rng.randrange(fitting)) // num_segments for i in range(num_segments)
-        ]
-    return snippets(starts, num_frames, snippet_len)
-
-
-def center_segments(num_frames: int, num_segments: int, snippet_len: int) -> list[int]:
-    """The middle snippet of each part of a video, which repeat in a short one: evaluation."""
-    fitting = num_starts(num_frames, snippet_len, stride=1)
-    starts = [(2 * i + 1) * fitting // (2 * num_segments) for i in range(num_segments)]
-    return snippets(starts, num_frames, snippet_len)
-
-
 def nearest(indices: list[int], num_frames: int, bad: set[int]) -> list[int]:
     """The indices with the nearest one that is not `bad`, of two the earlier, for each that is."""
     good = [i for i in range(num_frames) if i not in bad]
     return [min(good, key=lambda i: (abs(i - index), i)) for index in indices]
-
-
-def snippets(starts: list[int], num_frames: int, snippet_len: int) -> list[int]:
-    """The indices of all snippets in a row; behind the end the last frame is repeated."""
-    if num_frames < 1:
-        raise ValueError(f"cannot sample segments from {num_frames} frames")
-    return [min(start + i, num_frames - 1) for start in starts for i in range(snippet_len)]

@@ -4,10 +4,8 @@ A video is a folder of numbered pictures, `archive.zip/folder` with such picture
 the pictures of one video, or a video file. What few data sets need is imported where it is used.
 """
 
-import contextlib
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
@@ -168,21 +166,11 @@ def decoded_pictures(
             message = f"{pictures.name(index)} cannot be decoded: {why}; {MEND}"
             raise BadFrame(message, index) from None
         if frame is not None and picture.shape != frame.shape:
+            from pt_dataset.formats.other_pictures import odd_one
+
             raise odd_one(pictures, indices)
         frame = picture
         yield index, frame
-
-
-def odd_one(pictures: Pictures, indices: list[int]) -> BadFrame:
-    """The error that names the first frame of another size than most of `indices` have."""
-    sizes = {}
-    for index in indices:
-        with contextlib.suppress(OSError, ValueError):  # a broken one has no size
-            sizes[index] = decoded(pictures.read(index), channels=3).shape[:2]
-    usual = Counter(sizes.values()).most_common(1)[0][0]
-    odd = next(index for index, size in sizes.items() if size != usual)
-    words = "{1}x{0}, the other frames {3}x{2}".format(*sizes[odd], *usual)
-    return BadFrame(f"{pictures.name(odd)} is {words}; extract the video again", odd)
 
 
 def decoded(data: bytes, channels: int, out: np.ndarray | None = None) -> np.ndarray:

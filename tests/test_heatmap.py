@@ -17,8 +17,8 @@ from main import main
 from models import build_model
 from models.backbones import BACKBONES
 from opts import resolve
-from pt_dataset import make_demo
 from pt_dataset.inputs.windows import Part, clips_within
+from pt_dataset.listing import demo_videos
 from pt_dataset.video_list import Video
 from utils.actions import annotate
 from utils.actions.heatmap import Heat, as_maps, choose_stage, grad_cam, heat_of, stages
@@ -173,17 +173,17 @@ def video_of(folder, pictures):
 
 
 def test_an_up_clip_is_hot_where_the_shape_moves_and_not_in_the_background(tmp_path, monkeypatch):
-    """The mask is what make_demo draws with a white shape on black."""
-    texture, shares = make_demo.texture, []
+    """The mask is what demo_videos draws with a white shape on black."""
+    texture, shares = demo_videos.texture, []
 
     def mask_texture(rng, size, cells):
         return Image.new("RGB", texture(rng, size, cells).size, "white" if size == 96 else "black")
 
     for seed in range(3):
-        frames = make_demo.render(2, np.random.default_rng(seed))
+        frames = demo_videos.render(2, np.random.default_rng(seed))
         with monkeypatch.context() as patched:
-            patched.setattr(make_demo, "texture", mask_texture)
-            drawn = make_demo.render(2, np.random.default_rng(seed))
+            patched.setattr(demo_videos, "texture", mask_texture)
+            drawn = demo_videos.render(2, np.random.default_rng(seed))
         video = video_of(tmp_path / str(seed), map(np.asarray, frames))
         clip, options = replace(CLIP, stride=2), {"heatmap": "change"}
         heat = heat_in(video, clip, Evaluation(views=Views(3, 1)), **options)

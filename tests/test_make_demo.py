@@ -6,6 +6,7 @@ import pytest
 
 from pt_dataset import make_demo
 from pt_dataset.datalist import read_classes, read_list
+from pt_dataset.listing import demo_videos
 
 
 def digest(folder):
@@ -30,7 +31,7 @@ def test_the_demo_set_is_written_quickly_and_byte_for_byte_the_same(tmp_path, mo
 
 
 def frames_of(label, seed):
-    return [np.asarray(f) for f in make_demo.render(label, np.random.default_rng(seed))]
+    return [np.asarray(f) for f in demo_videos.render(label, np.random.default_rng(seed))]
 
 
 @pytest.mark.parametrize("first", [0, 2, 4, 6])
@@ -50,15 +51,15 @@ def test_the_motions_are_what_their_names_say():
     for seed in range(5):
         centers = {}
         for name in ("left", "up"):
-            frames = np.stack(frames_of(make_demo.CLASSES.index(name), seed)).astype(int)
+            frames = np.stack(frames_of(demo_videos.CLASSES.index(name), seed)).astype(int)
             moving = (np.abs(np.diff(frames, axis=0)).sum(-1) > 30).astype(float)
-            y, x = np.mgrid[: make_demo.SIZE, : make_demo.SIZE]
+            y, x = np.mgrid[: demo_videos.SIZE, : demo_videos.SIZE]
             centers[name] = [((x * m).sum() / m.sum(), (y * m).sum() / m.sum()) for m in moving]
         assert centers["left"][0][0] > centers["left"][-1][0] + 8
         assert centers["up"][0][1] > centers["up"][-1][1] + 8  # rows count downwards
-        radius = [r for _, _, r, _ in make_demo.motion(np.random.default_rng(seed), "growing")]
+        radius = [r for _, _, r, _ in demo_videos.motion(np.random.default_rng(seed), "growing")]
         assert radius == sorted(radius)
-        angle = [a for _, _, _, a in make_demo.motion(np.random.default_rng(seed), "clockwise")]
+        angle = [a for _, _, _, a in demo_videos.motion(np.random.default_rng(seed), "clockwise")]
         assert angle == sorted(angle)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from config import Clip, Preprocessing
 from pt_dataset import sampling
+from pt_dataset.inputs.segments import center_segments, random_segments
 from pt_dataset.sampling import generator, random_clip, spaced_clips
 from pt_dataset.video_list import Video
 
@@ -86,7 +87,7 @@ def test_random_segments_use_every_start_of_their_part(
     rng = random.Random(0)
     seen = [set() for _ in range(num_segments)]
     for _ in range(300):
-        indices = sampling.random_segments(num_frames, num_segments, snippet_len, rng)
+        indices = random_segments(num_frames, num_segments, snippet_len, rng)
         segments = in_segments(indices, num_segments)
         firsts = [segment[0] for segment in segments]
         assert firsts == sorted(firsts)
@@ -121,7 +122,7 @@ def in_segments(indices, num_segments):
 def test_center_segments_take_the_middle_of_each_part(
     num_frames, num_segments, snippet_len, indices
 ):
-    assert sampling.center_segments(num_frames, num_segments, snippet_len) == indices
+    assert center_segments(num_frames, num_segments, snippet_len) == indices
 
 
 @pytest.mark.parametrize("snippet_len", [1, 5])
@@ -131,9 +132,9 @@ def test_segments_of_a_short_video_are_spread_over_all_of_it(snippet_len):
         starts = num_frames - snippet_len + 1
         for segments in range(2, 30):
             of_training = [
-                sampling.random_segments(num_frames, segments, snippet_len, rng) for _ in range(5)
+                random_segments(num_frames, segments, snippet_len, rng) for _ in range(5)
             ]
-            of_evaluation = sampling.center_segments(num_frames, segments, snippet_len)
+            of_evaluation = center_segments(num_frames, segments, snippet_len)
             for indices in (*of_training, of_evaluation):
                 firsts = indices[::snippet_len]
                 assert firsts == sorted(firsts)
@@ -148,7 +149,7 @@ def test_segments_follow_the_published_formula(num_segments, snippet_len):
     for num_frames in range(1, 120):
         part = (num_frames - snippet_len + 1) / num_segments
         starts = [max(math.floor(part / 2 + part * i + 1e-9), 0) for i in range(num_segments)]
-        indices = sampling.center_segments(num_frames, num_segments, snippet_len)
+        indices = center_segments(num_frames, num_segments, snippet_len)
         assert indices[::snippet_len] == starts
         assert 0 <= min(indices) <= max(indices) < num_frames
 
@@ -178,7 +179,7 @@ def test_fixed_segments_are_evaluated_as_several_clips(num_clips, snippet_len):
 
 def test_segments_of_no_frames_are_an_error():
     with pytest.raises(ValueError, match="0 frames"):
-        sampling.center_segments(0, 3, 1)
+        center_segments(0, 3, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
-"""Pictures that are no plain JPEG: PNG and the like, 16 bits, CMYK, or turned by their EXIF."""
+"""Pictures that are no plain JPEG: PNG and the like, 16 bits, CMYK, or turned by their EXIF; and
+those of another size than the others of a video."""
 
 import contextlib
 import io
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 import simplejpeg
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from pt_dataset import sources
 from pt_dataset.sources import JPEG, MAX_PIXELS
 
 
@@ -73,3 +76,15 @@ def eight_bits(image: Image.Image) -> Image.Image:
     if values.min() < 0 or values.max() >= 1 << 16:  # which "I" may have
         raise ValueError("its pixels have 32 bits; write them with 8 or 16")
     return Image.fromarray((values >> 8).astype(np.uint8))
+
+
+def odd_one(pictures: sources.Pictures, indices: list[int]) -> sources.BadFrame:
+    """The error that names the first frame of another size than most of `indices` have."""
+    sizes = {}
+    for index in indices:
+        with contextlib.suppress(OSError, ValueError):  # a broken one has no size
+            sizes[index] = sources.decoded(pictures.read(index), channels=3).shape[:2]
+    usual = Counter(sizes.values()).most_common(1)[0][0]
+    odd = next(index for index, size in sizes.items() if size != usual)
+    words = "{1}x{0}, the other frames {3}x{2}".format(*sizes[odd], *usual)
+    return sources.BadFrame(f"{pictures.name(odd)} is {words}; extract the video again", odd)
