@@ -37,6 +37,7 @@ from utils import distributed
 from utils.interrupt import PREEMPTED, GracefulStop, Stop
 from utils.options.freeze import freeze_norms
 from utils.options.precise_bn import measure_norms
+from utils.options.processes import seed_dropout
 from utils.resume import checkpoint_file
 
 forkserver = multiprocessing.get_context("forkserver")
@@ -186,7 +187,7 @@ def more_of_a_pair():
     distributed.share_buffers(model)
     draws = []
     for trainer.step in (4, 5, 4):
-        trainer.seed_dropout()
+        seed_dropout(trainer.seed, trainer.step)
         draws.append(torch.rand(3))
     stop, seen, status = GracefulStop(), [], None
     try:

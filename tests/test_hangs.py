@@ -34,10 +34,10 @@ from pt_dataset.sources import frames
 from pt_dataset.video_list import Video
 from pt_dataset.video_lists import read_dataset
 from utils import distributed
+from utils.actions.errors import error_in_words
 from utils.interrupt import PREEMPTED, GracefulStop
 from utils.live_page import server
 from utils.options import processes, signs_of_life
-from utils.words import error_in_words
 
 
 def parts_of(root, num_clips=2):

@@ -19,6 +19,7 @@ from utils.options.ema import Ema
 from utils.options.freeze import freeze_norms, freeze_until
 from utils.options.mixup import draw_blend
 from utils.options.precise_bn import measure_norms
+from utils.resume.checkpoint_file import load_state
 from utils.trainer import NonFiniteLoss, Trainer, clip_loss
 
 CPU = torch.device("cpu")
@@ -151,8 +152,8 @@ def test_each_step_has_the_rate_of_its_own_number(batches):
 def test_averaging_may_begin_or_end_where_a_run_goes_on():
     averaged, plain = make_trainer(make_net(), ema=0.9), make_trainer(make_net())
     states = averaged.state_dict(), plain.state_dict()
-    plain.load_state_dict(states[0])
-    averaged.load_state_dict(states[1])
+    load_state(plain, states[0])
+    load_state(averaged, states[1])
     assert averaged.ema is not None and plain.ema is None
 
 
@@ -168,7 +169,7 @@ def test_an_epoch_that_goes_on_from_its_middle_ends_the_same(batches, done):
     model = make_net(seed=5)
     model.load_state_dict(state["model"])
     resumed = make_trainer(model)
-    resumed.load_state_dict(state)
+    load_state(resumed, state)
     metrics = train(resumed, split(*batches))
     assert resumed.step == 2
     for key in ("train/loss", "train/top1", "train/top5", "lr"):
