@@ -236,10 +236,10 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except Exception as error:
-        if not distributed.first_to_fail():
-            sys.exit(1)  # another process has said why
-        from utils.actions.errors import error_in_words
+        from utils.actions.errors import error_in_words, is_said
 
+        if is_said():
+            sys.exit(1)
         sentence = error_in_words(error)
         if sentence is None:
             raise

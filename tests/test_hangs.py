@@ -257,7 +257,7 @@ def take_steps(limits, hangs):
                 if hangs and distributed.rank() == 1 and step == 5:
                     time.sleep(60)
     except RuntimeError as error:
-        if distributed.first_to_fail():
+        if processes.first_to_fail():
             print("error:", error_in_words(error), file=sys.stderr, flush=True)
 
 

@@ -62,15 +62,6 @@ def joined(command: Sequence[str] = ()) -> Iterator[None]:
         yield
 
 
-def first_to_fail() -> bool:
-    """Has no other process failed before? The later ones only lost it, and have nothing to say."""
-    if "RANK" not in os.environ:
-        return True
-    from utils.options import processes
-
-    return processes.first_to_fail()
-
-
 def lost_another(error: Exception) -> bool:
     """Does `error` only say that another process has ended, or does not answer?"""
     return world_size() > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error))

@@ -192,9 +192,7 @@ class Run:
     classifier: nn.Module  # from uint8 clips, wrapped for the devices
     precision: str
     frozen: list[nn.Module]  # parts that keep their weights
-    view_loaders: dict[tuple, Loader] = field(
-        default_factory=dict
-    )  # see utils.build.view_loader_for
+    view_loaders: dict[tuple, Loader] = field(default_factory=dict)  # see build.view_loader_for
     fit: Fit | None = None  # once it was looked for, see utils.build.training_fit
 
     @property

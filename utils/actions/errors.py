@@ -4,8 +4,14 @@ from config import UserError
 from pt_dataset.processes.deaths import death_in_words
 from utils import distributed
 from utils.memory.trial import is_out_of_memory
+from utils.options import processes
 from utils.trainer import NonFiniteLoss
 from utils.words import FINITE
+
+
+def is_said() -> bool:
+    """Has another process failed before? This one only lost it, and has nothing to say."""
+    return not processes.first_to_fail()
 
 
 def error_in_words(error: Exception) -> str | None:
@@ -18,8 +24,6 @@ def error_in_words(error: Exception) -> str | None:
         # one raised in a loader process arrives with that process's traceback before it
         return str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
     if distributed.lost_another(error):
-        from utils.options import processes
-
         return processes.loss_in_words(error)
     if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
         return (

@@ -1,5 +1,6 @@
 """A checkpoint read back: nothing in it is believed that has not been checked."""
 
+import math
 import zipfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,7 +18,7 @@ from config import (
     in_form,
     refuse,
 )
-from utils import distributed
+from utils import averages, distributed
 from utils.checkpoint import KEYS
 from utils.options.fused import fit_moments
 from utils.trainer import Trainer
@@ -252,15 +253,28 @@ def load_state(trainer: Trainer, state: dict[str, Any]) -> None:
     """
     own_groups = trainer.optimizer.state_dict()["param_groups"]
     trainer.optimizer.load_state_dict(state["optimizer"] | {"param_groups": own_groups})
-    trainer.schedule.load_state_dict(state["scheduler"])
+    trainer.schedule.losses = list(state["scheduler"]["losses"])
     if state["scaler"] and trainer.scaler.is_enabled():
         trainer.scaler.load_state_dict(state["scaler"])
     if state["ema"] and trainer.ema:
         trainer.ema.load_state_dict(state["ema"])
     set_rng_state(state["rng"])
     trainer.epoch, trainer.step = state["epoch"], state["step"]
-    trainer.averages.load_state_dict(state["averages"])
+    ours = trainer.averages.total, trainer.averages.recent
+    for sums, values in zip(ours, state["averages"], strict=True):
+        load_sums(sums, values)
     trainer.faults.found |= state["faults"]
+
+
+def load_sums(sums: averages.Sums, state: dict[str, Any]) -> None:
+    if distributed.is_main():  # its sums stand for those of all processes
+        # older checkpoints had these, and no names
+        names = state.get("names", ["loss", "top1", "top5"])
+        saved = dict(zip(names, state["sums"].tolist(), strict=False))
+        # nobody knows the part of a new number that is over: this epoch has no mean of it
+        values = [saved.get(name, math.nan) for name in sums.names]
+        sums.over_clips.copy_(torch.tensor(values, dtype=torch.float64))
+    sums.counts = {name: state[name] for name in sums.counts}
 
 
 def set_rng_state(state: dict[str, Any]) -> None:

@@ -81,7 +81,20 @@ def preprocessing_of_weights(
     # their kernels are averaged over the colors; see models/weights/tsn.py
     asked |= {"modality": opts.modality, "clip_len": opts.clip_len}
     chosen = replace(theirs, **asked | {"snippet_len": opts.snippet_len})
-    return chosen.for_flow() if opts.modality == "flow" else chosen
+    return for_flow(chosen) if opts.modality == "flow" else chosen
+
+
+def for_flow(pixels: Preprocessing) -> Preprocessing:
+    """What a network expects that starts from these weights, of RGB, and sees flow.
+
+    Source: the authors' tsn-pytorch: 128 for pixels of 0 to 255, else 0.5 with the mean
+    deviation of the three colors.
+    """
+    channels = 2 * pixels.snippet_len
+    mean = 128.0 if pixels.value_range == (0.0, 255.0) else 0.5
+    std = round(sum(pixels.std) / len(pixels.std), 3)
+    values = {"mean": (mean,) * channels, "std": (std,) * channels}
+    return replace(pixels, modality="flow", channel_order="RGB", **values)
 
 
 def has_begun(folder: Path) -> bool:
