@@ -189,7 +189,7 @@ def build_saver(run: Run, trainer: Trainer) -> Saver:
         "arch": opts.arch,
         "arch_args": run.arch_args,
         "class_names": run.lists.class_names,
-        "preprocessing": vars(run.preprocessing),
+        "preprocessing": run.preprocessing.in_files(),
         "evaluation": part(Evaluation, opts).plain(),
         "precision": run.precision,
         "choices": run.choices(),
