@@ -361,18 +361,6 @@ class Preprocessing(Clip):
         """Not where it is by default that a clip has the rate of the weights."""
         return super().needs_rates() and self.target_fps != self.fps
 
-    def for_flow(self) -> "Preprocessing":
-        """What a network expects that starts from these weights, of RGB, and sees flow.
-
-        Source: the authors' tsn-pytorch: 128 for pixels of 0 to 255, else 0.5 with the mean
-        deviation of the three colors.
-        """
-        channels = 2 * self.snippet_len
-        mean = 128.0 if self.value_range == (0.0, 255.0) else 0.5
-        std = round(sum(self.std) / len(self.std), 3)
-        pixels = {"mean": (mean,) * channels, "std": (std,) * channels}
-        return replace(self, modality="flow", channel_order="RGB", **pixels)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:

@@ -24,18 +24,19 @@ import sys
 import time
 from importlib import import_module
 
-from opts import WITHOUT_LISTS, Options, answered, parse_opts
+from opts import WITHOUT_LISTS, Options, parse_opts
 
 # --help, --print-config and a wrong option are answered before torch takes its seconds to import
-if __name__ == "__main__" and answered(parse_opts()):
-    sys.exit()
+if __name__ == "__main__" and (asked := parse_opts()).action == "print_config":
+    from utils.actions.print_config import print_config
+
+    sys.exit(print_config(asked))
 
 import torch
 from torch import nn
 
 from config import Curves, Evaluation, Views, flag, part, refuse
 from pt_dataset.loader import Loader
-from pt_dataset.video_lists import check_clips
 from utils import distributed, words
 from utils.build import (
     adapt_network,
@@ -83,11 +84,9 @@ def main(argv: list[str] | None = None) -> int:
         UserError: something that the user can mend.
     """
     opts = parse_opts(argv)
-    if answered(opts):
-        return 0
     several = opts.action in ONE_PROCESS and int(os.environ.get("WORLD_SIZE", 1)) > 1
     refuse(several, f"{flag(opts.action)} runs in one process: python main.py, without torchrun")
-    if opts.action in WITHOUT_LISTS:
+    if opts.action in (*WITHOUT_LISTS, "print_config"):
         return action_named(opts.action)(opts)
     argv = sys.argv[1:] if argv is None else argv
     with distributed.joined(argv), owned_run(opts, argv) as opts:
@@ -122,7 +121,6 @@ def set_up(opts: Options) -> Run:
     # lists of training, validation and test videos
     preprocessing = choose_preprocessing(opts, start)
     lists, data = read_lists(opts, start, preprocessing)
-    check_clips(lists, preprocessing, opts.views.crops)
     say(words.data_in_words(lists, preprocessing, opts.views))
 
     # network
@@ -238,9 +236,11 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except Exception as error:
-        if not distributed.first_to_fail():
-            sys.exit(1)  # another process has said why
-        sentence = words.error_in_words(error)
+        from utils.actions.errors import error_in_words, is_said
+
+        if is_said():
+            sys.exit(1)
+        sentence = error_in_words(error)
         if sentence is None:
             raise
         sys.exit(f"error: {sentence}")

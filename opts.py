@@ -6,7 +6,6 @@ else follows from these fields. Imports no torch.
 
 import argparse
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
 from functools import partial
@@ -395,26 +394,3 @@ def check_run(opts: Options, recipe: Recipe) -> None:
     no_folder = name is not None and (Path(name).name != name or name[:1] in ("", "."))
     refuse(no_folder, f"--name '{name}' is not the name of a folder")
     config.check_augmentation(part(config.Clip, opts), part(config.Augmentation, opts))
-
-
-def answered(opts: Options) -> bool:
-    """Was all that is asked to see the options? Then one process has printed them."""
-    if opts.action == "print_config" and os.environ.get("RANK", "0") == "0":
-        print(config_table(opts))
-    return opts.action == "print_config"
-
-
-def config_table(opts: Options) -> str:
-    """Every option with its value and where that came from, a line each.
-
-    First come those that differ from the recipe, or where it has none, from their defaults.
-    """
-    recipe, values = recipe_for(vars(opts))[1], sorted(opts.values().items())
-    usual = DEFAULTS | vars(recipe) | recipe.arch_args
-    widths = [max(len(str(pair[i])) for pair in values) for i in range(2)]
-    blocks: tuple[list[str], list[str]] = [], []
-    for name, value in values:
-        source = opts.sources[name]
-        as_usual = name in ACTIONS or source == "default" or value == usual.get(name)
-        blocks[as_usual].append(f"{name:{widths[0]}}  {str(value):{widths[1]}}  {source}")
-    return "\n\n".join(map("\n".join, blocks))

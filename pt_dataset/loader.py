@@ -59,12 +59,8 @@ class EpochBatches:
         equal_shares: bool = False,
         shard: tuple[int, int] = (0, 1),
     ):
-        self.num_videos, self.batch_size, self.seed, self.shard = (
-            num_videos,
-            batch_size,
-            seed,
-            shard,
-        )
+        self.num_videos, self.batch_size = num_videos, batch_size
+        self.seed, self.shard = seed, shard
         self.drop_last = drop_last or (equal_shares and num_videos % batch_size % shard[1] > 0)
         # a batch with two videos for each process leaves none with a single one, see `share`
         self.least = 1 if equal_shares else min(batch_size // shard[1], 2)

@@ -26,28 +26,14 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 
-import numpy as np
 from tqdm import tqdm
 
 from config import unfinished
 from locks import owned
 from pt_dataset.datalist import write_list
-from pt_dataset.listing.demo_videos import CLASSES, NUM_FRAMES, render
-from pt_dataset.video_list import Video
+from pt_dataset.listing.demo_videos import CLASSES, write_video
 
 NUM_VIDEOS = {"train": 640, "test": 160}
-
-
-def write_video(folder: Path, part: str, index: int) -> Video:
-    """Writes one video as JPEG frames below `folder`; the same bytes whenever it is called."""
-    label = index % len(CLASSES)
-    # train and test from disjoint seeds
-    rng = np.random.default_rng([list(NUM_VIDEOS).index(part), index])
-    path = folder / "frames" / CLASSES[label] / f"{part}_{index:04d}"
-    path.mkdir(parents=True)
-    for i, frame in enumerate(render(label, rng)):
-        frame.save(path / f"image_{i + 1:05d}.jpg", quality=90)
-    return Video(str(path), label, CLASSES[label], NUM_FRAMES)
 
 
 def write_demo(data_root: Path) -> Path:

@@ -42,15 +42,9 @@ def view_indices(video: Video, clip: Clip, num_clips: int | None) -> list[list[i
             return [whole_video(num_frames, clip.clip_len, step(video, clip))]
         return spaced_clips(num_frames, clip.clip_len, step(video, clip), num_clips)
     assert num_clips is not None  # as opts.py and actions/network.py see to
-    from pt_dataset.inputs.segments import center_segments
+    from pt_dataset.inputs.segments import spaced_segments
 
-    num_clips, num_segments = clip.segments_of_views(num_clips)
-    frames = center_segments(num_frames, num_clips * num_segments, clip.snippet_len)
-    turns = [i // clip.snippet_len % num_clips for i in range(len(frames))]
-    return [
-        [frame for frame, turn in zip(frames, turns, strict=True) if turn == i]
-        for i in range(num_clips)
-    ]
+    return spaced_segments(num_frames, *clip.segments_of_views(num_clips), clip.snippet_len)
 
 
 def is_short(video: Video, clip: Clip, num_clips: int | None = 1) -> bool:

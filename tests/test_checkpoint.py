@@ -90,5 +90,5 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, where, value):
 def test_random_states_come_back():
     state = trainer.rng_state()
     first = torch.rand(3)
-    trainer.set_rng_state(state)
+    checkpoint_file.set_rng_state(state)
     assert torch.equal(torch.rand(3), first)

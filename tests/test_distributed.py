@@ -35,8 +35,10 @@ from pt_dataset.loader import EpochBatches, train_loader, view_loader
 from pt_dataset.video_lists import read_dataset
 from utils import distributed
 from utils.interrupt import PREEMPTED, GracefulStop, Stop
+from utils.options import processes
 from utils.options.freeze import freeze_norms
 from utils.options.precise_bn import measure_norms
+from utils.options.processes import seed_dropout
 from utils.resume import checkpoint_file
 
 forkserver = multiprocessing.get_context("forkserver")
@@ -186,7 +188,7 @@ def more_of_a_pair():
     distributed.share_buffers(model)
     draws = []
     for trainer.step in (4, 5, 4):
-        trainer.seed_dropout()
+        seed_dropout(trainer.seed, trainer.step)
         draws.append(torch.rand(3))
     stop, seen, status = GracefulStop(), [], None
     try:
@@ -302,7 +304,7 @@ def test_one_process_needs_no_other():
     assert distributed.gather("x") == ["x"]
     assert distributed.sizes(3) == [3]
     assert distributed.from_main(lambda: 5) == 5
-    assert distributed.first_to_fail()
+    assert processes.first_to_fail()
 
 
 @pytest.mark.parametrize("rank, local_rank, turn", [(0, 0, 0), (4, 0, 1), (5, 1, 2)])

@@ -16,10 +16,10 @@ from pt_dataset.datalist import read_list
 from pt_dataset.video_list import Video
 from utils import checkpoint, compare
 from utils.actions import export, head_only, network
+from utils.actions.errors import error_in_words
 from utils.loggers import read_lines
 from utils.resume import checkpoint_file
 from utils.scores import Scores, save_scores
-from utils.words import error_in_words
 
 WEIGHTS = {"w": torch.randn(40, 3), "n": torch.tensor(3)}
 MOMENTS = {"step": torch.tensor(2.0), "exp_avg": torch.ones(3), "exp_avg_sq": torch.ones(3)}

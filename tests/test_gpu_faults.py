@@ -119,7 +119,7 @@ def test_a_process_without_clips_lets_recurrent_layers_train():
     trainer = make_trainer(model)
     seen = []
     model.register_forward_hook(lambda m, *_: seen.append((m.norm.training, m.gru.training)))
-    trainer.take_part(torch.zeros(0, 2, 4, 4, 3, dtype=torch.uint8), num_clips=3)
+    processes.take_part(trainer, torch.zeros(0, 2, 4, 4, 3, dtype=torch.uint8), total=3)
     assert seen == [(False, True)]
     assert all(p.grad.abs().max() == 0 for p in model.parameters())
     assert model.norm.training and model.norm.num_batches_tracked == 0

@@ -34,10 +34,10 @@ from pt_dataset.sources import frames
 from pt_dataset.video_list import Video
 from pt_dataset.video_lists import read_dataset
 from utils import distributed
+from utils.actions.errors import error_in_words
 from utils.interrupt import PREEMPTED, GracefulStop
 from utils.live_page import server
 from utils.options import processes, signs_of_life
-from utils.words import error_in_words
 
 
 def parts_of(root, num_clips=2):
@@ -257,7 +257,7 @@ def take_steps(limits, hangs):
                 if hangs and distributed.rank() == 1 and step == 5:
                     time.sleep(60)
     except RuntimeError as error:
-        if distributed.first_to_fail():
+        if processes.first_to_fail():
             print("error:", error_in_words(error), file=sys.stderr, flush=True)
 
 

@@ -22,11 +22,12 @@ from opts import parse_opts
 from pt_dataset.identity import checksum, count_known, hashes, identify
 from pt_dataset.video_list import Video, VideoList
 from tests.fuzz.mutations import changed_arrays
+from utils.actions.errors import error_in_words
 from utils.resume import checkpoint_file
 from utils.resume.same_data import changed_files, differences
 from utils.resume.start import resumed_in_words
 from utils.trainer import NonFiniteLoss
-from utils.words import error_in_words, evaluation_in_words
+from utils.words import evaluation_in_words
 
 SHORT = [word for word in RUN if word not in ("--resume", "auto")] + ["--epochs", "1"]
 

@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = {"main", "opts", "config", "locks", "models", "pt_dataset", "utils"}
 # these join the rooms, and only they import each other
 JOINTS = ("utils.run", "utils.build", "utils.words", "utils.actions", "utils.resume.start")
+JOINTS += ("utils.memory.of_run",)
 FILES = [
     *ROOT.glob("*.py"),
     *(f for d in ("models", "pt_dataset", "utils") for f in (ROOT / d).rglob("*.py")),

@@ -17,8 +17,9 @@ from test_visdom import FakeVisdom, free_port
 from config import Curves, UserError
 from main import main
 from utils import build, curves, loggers
-from utils.live_page import replay
-from utils.mistakes import FILM_SIDE, NUM_CLIPS, Mistakes
+from utils.live_page import replay, run_files
+from utils.mistakes import NUM_CLIPS, Mistakes
+from utils.report.mistake_pictures import FILM_SIDE, films, picture
 
 RUN = Path("saved_model/tsn_tiny_1")
 FP32 = ("--precision", "fp32")  # "auto" would compare precisions first
@@ -48,9 +49,10 @@ def test_mistakes_count_every_video_and_keep_the_surest_errors():
 
 @pytest.mark.parametrize("channels", [3, 2, 10])  # RGB, flow, a stack of five fields of flow
 def test_every_mistake_is_in_the_picture(channels):
-    picture = np.asarray(validated([(0, 1, 0.4), (2, 1, 0.8)], channels=channels).picture())
+    mistakes = validated([(0, 1, 0.4), (2, 1, 0.8)], channels=channels)
+    shown = np.asarray(picture(mistakes))
     frames = {80, 81, 82, 84, 40, 41, 42, 44}  # the gray values of both, and nothing else
-    colors, counts = np.unique(picture[40:130].reshape(-1, 3), axis=0, return_counts=True)
+    colors, counts = np.unique(shown[40:130].reshape(-1, 3), axis=0, return_counts=True)
     large = {tuple(color) for color, count in zip(colors, counts, strict=True) if count > 5000}
     assert large == {(gray,) * 3 for gray in frames}
 
@@ -62,16 +64,16 @@ def test_mistakes_name_their_files_and_move():
         {"path": f"videos/{label}.mp4", "class_name": name, "taken_for": "b", "score": score}
         for label, name, score in ((2, "c", pytest.approx(0.8)), (0, "a", pytest.approx(0.4)))
     ]
-    named = [mistakes.picture()]
+    named = [picture(mistakes)]
     mistakes.surest = [m._replace(name=long) for m in mistakes.surest]
-    named.append(mistakes.picture())
-    shown = [np.asarray(picture.convert("L"))[:36, :408] < 128 for picture in named]
+    named.append(picture(mistakes))
+    shown = [np.asarray(image.convert("L"))[:36, :408] < 128 for image in named]
     lines = [[rows[:18].sum(), rows[18:].sum()] for rows in shown]  # dark pixels of both lines
     assert lines[0][0] == lines[1][0] and 0 < lines[0][1] < lines[1][1]
     assert not shown[1][:, -6:].any()  # the end of a long name fits
-    films = np.asarray(mistakes.films())
-    assert films.shape == (2 * FILM_SIDE, 5 * FILM_SIDE, 3)
-    middles = films[FILM_SIDE // 2 :: FILM_SIDE, FILM_SIDE // 2 :: FILM_SIDE, 0]
+    moving = np.asarray(films(mistakes))
+    assert moving.shape == (2 * FILM_SIDE, 5 * FILM_SIDE, 3)
+    middles = moving[FILM_SIDE // 2 :: FILM_SIDE, FILM_SIDE // 2 :: FILM_SIDE, 0]
     assert middles.tolist() == [[80, 81, 82, 83, 84], [40, 41, 42, 43, 44]]
 
 
@@ -87,9 +89,9 @@ def test_a_resume_drops_a_validation_that_is_done_again(tmp_path):
     files = loggers.ValidationFiles(tmp_path, 0)
     files.log_epoch({"epoch": 2, "step": 20}, validated([(0, 1, 0.5)]))
     loggers.ValidationFiles(tmp_path, 2)
-    assert loggers.read_validation(tmp_path)["confusion"][0] == [0, 1, 0]
+    assert run_files.read_validation(tmp_path)["confusion"][0] == [0, 1, 0]
     loggers.ValidationFiles(tmp_path, 1)
-    assert loggers.read_validation(tmp_path) == {} and not list(tmp_path.iterdir())
+    assert run_files.read_validation(tmp_path) == {} and not list(tmp_path.iterdir())
 
 
 def test_a_validation_without_errors_leaves_no_older_picture(tmp_path):
@@ -98,7 +100,7 @@ def test_a_validation_without_errors_leaves_no_older_picture(tmp_path):
     assert Image.open(tmp_path / "mistakes.jpg").size[0] > 100
     files.log_epoch({"epoch": 2, "step": 20}, validated([(0, 0, 0.5)]))
     assert not (tmp_path / "mistakes.jpg").exists()
-    assert loggers.read_validation(tmp_path)["epoch"] == 2
+    assert run_files.read_validation(tmp_path)["epoch"] == 2
 
 
 @pytest.fixture
@@ -130,7 +132,7 @@ def test_resume_and_replay_draw_the_page_that_the_run_had(in_tiny_set, fake, cap
     assert {message["eid"] for message in live.values()} == {"mine"}
     for name, x in (("train", [0.5, 1, 1.5, 2]), ("validation", [1, 2])):  # nothing at 0
         assert [point[0] for point in fake.curve("loss", name)] == x
-    assert sum(map(sum, loggers.read_validation(RUN)["confusion"])) == 4  # test videos
+    assert sum(map(sum, run_files.read_validation(RUN)["confusion"])) == 4  # test videos
     fake.posts.clear()
     replay.main([str(RUN), "--visdom-port", str(fake.port)])
     assert fake.windows == live

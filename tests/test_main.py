@@ -17,6 +17,7 @@ from config import Preprocessing, UserError
 from main import main
 from opts import parse_opts
 from utils import checkpoint
+from utils.resume.start import for_flow
 from utils.run import choose_augmentation, choose_preprocessing, starting_point
 from utils.words import preprocessing_in_words
 
@@ -122,19 +123,23 @@ def test_networks_train_on_flow(in_tiny_set, argv, channels, protocol):
 
 
 def test_weights_of_rgb_that_start_flow_get_its_pixels():
-    bninception = Preprocessing(
-        clip_len=15,
-        snippet_len=5,
-        channel_order="BGR",
-        value_range=(0.0, 255.0),
-        mean=(104.0, 117.0, 128.0),
-        std=(1.0,) * 3,
-    ).for_flow()
+    bninception = for_flow(
+        Preprocessing(
+            clip_len=15,
+            snippet_len=5,
+            channel_order="BGR",
+            value_range=(0.0, 255.0),
+            mean=(104.0, 117.0, 128.0),
+            std=(1.0,) * 3,
+        )
+    )
     assert (bninception.mean, bninception.std) == ((128.0,) * 10, (1.0,) * 10)
     assert bninception.channel_order == "RGB"  # u and v must not be swapped
-    torchvision = Preprocessing(
-        clip_len=15, snippet_len=5, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
-    ).for_flow()
+    torchvision = for_flow(
+        Preprocessing(
+            clip_len=15, snippet_len=5, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+        )
+    )
     assert (torchvision.mean, torchvision.std) == ((0.5,) * 10, (0.226,) * 10)
 
 

@@ -19,8 +19,9 @@ from pt_dataset.processes import memory
 from tests.conftest import TINY_RUN
 from tests.test_trainer import CPU, classifier_of, make_net, make_trainer
 from utils import words
+from utils.actions.errors import error_in_words
 from utils.actions.plan import quicker_in_words
-from utils.memory import fit
+from utils.memory import fit, of_run
 from utils.memory.fit import Load, fit_on_cpu, fit_views
 from utils.memory.on_cpu import measured
 from utils.memory.on_gpu import largest_that_fits, sizes_to_try
@@ -204,7 +205,7 @@ FULL = "FIND was unable to find an engine to execute this computation"
 )
 def test_what_libraries_say_of_a_full_memory_is_understood(error):
     assert is_out_of_memory(error)
-    assert "the memory does not suffice" in words.error_in_words(error)
+    assert "the memory does not suffice" in error_in_words(error)
 
 
 def test_another_error_is_not_taken_for_a_full_memory():
@@ -336,7 +337,7 @@ def test_views_that_fit_are_fewer_where_less_is_free():
 
 @pytest.fixture
 def not_small(monkeypatch):
-    for module in (utils.build, utils.run):
+    for module in (utils.build, of_run, utils.run):
         monkeypatch.setattr(module, "is_small", lambda *args: False)
 
 

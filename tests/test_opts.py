@@ -11,7 +11,8 @@ import pytest
 
 from config import ARCHS, EXPECTED, RECIPES, USES, Arch, Recipe, find_recipe, recipe_key
 from models.weights import public_weights
-from opts import ACTIONS, GROUPS, OPTIONS, Options, build_parser, config_table, parse_opts
+from opts import ACTIONS, GROUPS, OPTIONS, Options, build_parser, parse_opts
+from utils.actions.print_config import config_table
 
 ROOT = Path(__file__).resolve().parents[1]
 

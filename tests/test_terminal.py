@@ -88,7 +88,7 @@ def test_head_ends_a_command_quietly(command):
     assert (process.returncode, process.stderr) == (0, b"")
 
 
-QUICK = ("assets", "replay")  # import next to nothing
+QUICK = ("assets", "replay", "report")  # import next to nothing
 COMMANDS = [
     path
     for path in (*ROOT.glob("*.py"), *ROOT.glob("pt_dataset/*.py"), *ROOT.glob("utils/**/*.py"))

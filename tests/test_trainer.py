@@ -19,6 +19,7 @@ from utils.options.ema import Ema
 from utils.options.freeze import freeze_norms, freeze_until
 from utils.options.mixup import draw_blend
 from utils.options.precise_bn import measure_norms
+from utils.resume.checkpoint_file import load_state, load_sums
 from utils.trainer import NonFiniteLoss, Trainer, clip_loss
 
 CPU = torch.device("cpu")
@@ -151,8 +152,8 @@ def test_each_step_has_the_rate_of_its_own_number(batches):
 def test_averaging_may_begin_or_end_where_a_run_goes_on():
     averaged, plain = make_trainer(make_net(), ema=0.9), make_trainer(make_net())
     states = averaged.state_dict(), plain.state_dict()
-    plain.load_state_dict(states[0])
-    averaged.load_state_dict(states[1])
+    load_state(plain, states[0])
+    load_state(averaged, states[1])
     assert averaged.ema is not None and plain.ema is None
 
 
@@ -168,7 +169,7 @@ def test_an_epoch_that_goes_on_from_its_middle_ends_the_same(batches, done):
     model = make_net(seed=5)
     model.load_state_dict(state["model"])
     resumed = make_trainer(model)
-    resumed.load_state_dict(state)
+    load_state(resumed, state)
     metrics = train(resumed, split(*batches))
     assert resumed.step == 2
     for key in ("train/loss", "train/top1", "train/top5", "lr"):
@@ -494,10 +495,10 @@ def test_a_number_that_is_new_leaves_the_others_of_a_resumed_epoch_as_they_are()
     saved.over_clips += torch.tensor([6.0, 2.0])
     before = saved.state_dict()
     sums = Sums(["top1", "entropy", "loss"], CPU)
-    sums.load_state_dict(before)
+    load_sums(sums, before)
     assert sums.over_clips[[0, 2]].tolist() == [2, 6]
     assert sums.over_clips[1].isnan()  # nobody knows its part that is over
     del before["names"]  # as older checkpoints are
     older = Sums(["loss", "top1"], CPU)
-    older.load_state_dict(before | {"sums": torch.tensor([6.0, 2.0, 2.0])})
+    load_sums(older, before | {"sums": torch.tensor([6.0, 2.0, 2.0])})
     assert older.over_clips.tolist() == [6, 2]

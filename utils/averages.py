@@ -1,6 +1,5 @@
 """What the steps of an epoch come to: sums over clips, and times."""
 
-import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -49,16 +48,6 @@ class Sums:
     def state_dict(self) -> dict[str, Any]:
         sums = distributed.all_reduce_sum(self.over_clips).cpu()
         return {"sums": sums, "names": list(self.names)} | self.counts
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if distributed.is_main():  # its sums stand for those of all processes
-            # older checkpoints had these, and no names
-            names = state.get("names", ["loss", "top1", "top5"])
-            saved = dict(zip(names, state["sums"].tolist(), strict=False))
-            # nobody knows the part of a new number that is over: this epoch has no mean of it
-            values = [saved.get(name, math.nan) for name in self.names]
-            self.over_clips.copy_(torch.tensor(values, dtype=torch.float64))
-        self.counts = {name: state[name] for name in self.counts}
 
 
 class Averages:
@@ -142,10 +131,6 @@ class Averages:
     def state_dict(self) -> list[dict[str, Any]]:
         """All processes ask for it together."""
         return [self.total.state_dict(), self.recent.state_dict()]
-
-    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
-        for sums, values in zip((self.total, self.recent), state, strict=True):
-            sums.load_state_dict(values)
 
 
 def timed(items: Iterable[T]) -> Iterator[tuple[float, T]]:

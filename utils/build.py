@@ -2,9 +2,7 @@
 
 import contextlib
 import importlib.util
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,7 +11,6 @@ from torch import nn
 from config import Curves, Evaluation, Loading, Optimization, Regularization, UserError, part
 from opts import Options
 from pt_dataset.loader import Batch, Loader, train_loader, view_loader
-from pt_dataset.processes import memory
 from pt_dataset.video_list import Video
 from utils import distributed
 from utils.averages import Averages
@@ -34,8 +31,6 @@ from utils.results import protocol_in_words
 from utils.run import NEW_RUN, Fit, Run, is_small, share_size
 from utils.scores import Scores
 from utils.trainer import Trainer
-
-QUICK = 16 * 2**30  # bytes for `is_small`; a step of more takes so long that one is timed
 
 
 def adapt_network(model: nn.Module, opts: Options) -> tuple[nn.Module, list[nn.Module]]:
@@ -137,32 +132,11 @@ def training_fit(run: Run, loader: Loader) -> Fit:
     opts, share, before = run.opts, share_size(run.opts), run.start.checkpoint
     typed = min(opts.micro_batch, share) if isinstance(opts.micro_batch, int) else None
     shape, kept = run.preprocessing.network_input(), before.get("micro_batch")
-    if is_small(share, shape) or is_small(share, shape, min(free_bytes(run.device) / 2, QUICK)):
+    if is_small(share, shape):
         return Fit(typed or min(kept or share, share))
-    from utils.memory.fit import Load, fit_on_cpu, fit_on_gpu
+    from utils.memory.of_run import fit_training
 
-    channels, frames, height, width = shape
-    workers, ahead = loader.batches.num_workers, loader.batches.prefetch_factor or 0
-    on_cpu = run.device.type == "cpu"
-    load = Load(
-        clip_shape=(frames, height, width, channels),
-        batch_size=opts.batch_size,
-        share=share,
-        batches=workers * ahead + 1 if on_cpu else 2,
-        others=workers * memory.PROCESS if on_cpu else 0,
-        copies={"sgd": 1, "adamw": 2}[opts.optimizer] + (opts.ema > 0),
-        mixup=opts.mixup > 0,
-        before=kept,
-        advise_twice=not (opts.checkpoint_activations or opts.compile or opts.sync_bn),
-    )
-    network = distributed.unwrapped(run.classifier), run.model, load
-    if on_cpu:
-        found = Fit(*fit_on_cpu(*network, typed=typed, free=free_bytes(run.device)))
-    elif typed:
-        found = Fit(typed)
-    else:
-        found = Fit(*fit_on_gpu(*network, run.device, precision=run.precision))
-    return replace(found, clips=distributed.lowest(found.clips))
+    return fit_training(run, loader, typed)
 
 
 def clips_to_try(opts: Options, shape: tuple[int, ...], device: torch.device) -> int:
@@ -171,16 +145,13 @@ def clips_to_try(opts: Options, shape: tuple[int, ...], device: torch.device) ->
     A single layer, with its gradients in two precisions, has a quarter of what a step may have.
     """
     most = opts.micro_batch if isinstance(opts.micro_batch, int) else share_size(opts)
-    while most > 1 and not (is_small(most, shape) or is_small(most, shape, 4 * free_bytes(device))):
+    if is_small(most, shape):
+        return most
+    from utils.memory.of_run import free_bytes
+
+    while most > 1 and not is_small(most, shape, 4 * free_bytes(device)):
         most //= 2
     return most
-
-
-def free_bytes(device: torch.device) -> float:
-    """For this process, where several share a machine."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return memory.free_memory() / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def build_logger(run_dir: Path, step: int, epoch: int, curves: Curves) -> Logger:
@@ -218,7 +189,7 @@ def build_saver(run: Run, trainer: Trainer) -> Saver:
         "arch": opts.arch,
         "arch_args": run.arch_args,
         "class_names": run.lists.class_names,
-        "preprocessing": vars(run.preprocessing),
+        "preprocessing": run.preprocessing.in_files(),
         "evaluation": part(Evaluation, opts).plain(),
         "precision": run.precision,
         "choices": run.choices(),
@@ -344,20 +315,10 @@ def view_batch(run: Run) -> int:
     if run.fit is None:  # nothing is trained
         shape = part(Evaluation, opts).seen_of(run.preprocessing).network_input()
         how = run.device, opts.workers
+        from utils.memory.of_run import views_that_fit
+
         run.fit = Fit(typed or views_that_fit(run.model, shape, share, *how))
     return typed or run.fit.clips
-
-
-def views_that_fit(
-    model: nn.Module, shape: tuple[int, ...], most: int, device: torch.device, workers: int
-) -> int:
-    """How many views (C, T, H, W) a network can be asked about at once, `most` at most."""
-    if is_small(most, shape) or is_small(most, shape, free_bytes(device) / 2):
-        return most
-    from utils.memory.fit import fit_views
-
-    batches = workers * memory.AHEAD + 1 if device.type == "cpu" else 1
-    return fit_views(model, shape, most, free_bytes(device), batches)
 
 
 def full_protocol(run: Run, evaluation: Evaluation, source: str) -> str:

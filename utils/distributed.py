@@ -62,15 +62,6 @@ def joined(command: Sequence[str] = ()) -> Iterator[None]:
         yield
 
 
-def first_to_fail() -> bool:
-    """Has no other process failed before? The later ones only lost it, and have nothing to say."""
-    if "RANK" not in os.environ:
-        return True
-    from utils.options import processes
-
-    return processes.first_to_fail()
-
-
 def lost_another(error: Exception) -> bool:
     """Does `error` only say that another process has ended, or does not answer?"""
     return world_size() > 1 and (isinstance(error, dist.DistError) or "gloo" in str(error))
@@ -86,13 +77,6 @@ def short_waits() -> Iterator[None]:
 
     with processes.short_waits():
         yield
-
-
-def loss_in_words(error: Exception) -> str:
-    """The sentence for an error by which this process lost another one, see `lost_another`."""
-    from utils.options import processes
-
-    return processes.loss_in_words(error)
 
 
 def from_main(make: Callable[[], T]) -> T:
@@ -171,10 +155,6 @@ def highest(value: int) -> int:
     return int(highest_yet)
 
 
-def lowest(value: int) -> int:
-    return -highest(-value)
-
-
 def sizes(size: int) -> list[int]:
     """The sizes that the processes have, in their order; does not wait for a GPU."""
     all_sizes = torch.zeros(world_size(), dtype=torch.long)
@@ -198,11 +178,6 @@ def wrapped(classifier: nn.Module, device: torch.device) -> nn.Module:
 def uses_all_gpus(device: torch.device) -> bool:
     """Does one process share its clips among several GPUs?"""
     return not launched() and device == torch.device("cuda") and torch.cuda.device_count() > 1
-
-
-def unwrapped(classifier: nn.Module) -> nn.Module:
-    """Without the averaging, for what one process does alone."""
-    return classifier.module if isinstance(classifier, DistributedDataParallel) else classifier
 
 
 def gradients_stay(classifier: nn.Module) -> contextlib.AbstractContextManager:

@@ -9,7 +9,6 @@ import json
 import logging
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +126,12 @@ class ValidationFiles(Logger):
     def __init__(self, run_dir: Path, epoch: int):
         """`epoch`: epochs that are done; a validation after more of them goes: it is done again."""
         self.run_dir = run_dir
-        if read_validation(run_dir).get("epoch", 0) > epoch:
-            for name in ("validation.json", *PICTURES):
-                (run_dir / name).unlink(missing_ok=True)
+        if (run_dir / "validation.json").exists():
+            from utils.live_page.run_files import read_validation
+
+            if read_validation(run_dir)["epoch"] > epoch:
+                for name in ("validation.json", *PICTURES):
+                    (run_dir / name).unlink(missing_ok=True)
 
     def log_epoch(self, metrics: Metrics, mistakes: Mistakes) -> None:
         validation = {
@@ -142,10 +144,11 @@ class ValidationFiles(Logger):
             (self.run_dir / name).unlink(missing_ok=True)
         with contextlib.ExitStack() as together:
             if mistakes.surest:
-                pictures = mistakes.picture(), mistakes.films()
-                for name, picture in zip(PICTURES, pictures, strict=True):
+                from utils.report.mistake_pictures import films, picture
+
+                for name, image in zip(PICTURES, (picture(mistakes), films(mistakes)), strict=True):
                     file = together.enter_context(whole(self.run_dir / name))
-                    picture.save(file, "JPEG", quality=90)
+                    image.save(file, "JPEG", quality=90)
             file = together.enter_context(whole(self.run_dir / "validation.json"))
             # in ASCII: the path of a video may hold what no encoding has
             file.write_text(json.dumps(validation) + "\n", encoding="utf-8")
@@ -267,37 +270,3 @@ def history(run_dir: Path) -> list[tuple[Metrics, float]]:
         for m in read_lines(run_dir / "metrics.jsonl", "epoch")
     ]
     return [(m, m["epoch"]) for m in steps] + epochs
-
-
-def read_validation(run_dir: Path) -> dict[str, Any]:
-    """What ValidationFiles wrote; nothing if there is no such file; raises UserError for others."""
-    path = run_dir / "validation.json"
-    if not path.exists():
-        return {}
-    try:
-        found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:  # of text or of JSON
-        raise UserError(f"{path} is damaged ({error}); delete it") from None
-    problem = misfit("it", found, Validation)
-    refuse(problem, f"{path} is damaged: {problem}; delete it")
-    return found
-
-
-@dataclass
-class KnownMistake:
-    """A video that was taken for another class."""
-
-    path: str
-    class_name: str
-    taken_for: str
-    score: float  # of the wrong class, between 0 and 1
-
-
-@dataclass
-class Validation:
-    """The content of validation.json."""
-
-    epoch: int
-    class_names: list[str]
-    confusion: list[list[int]]  # a row of counts for each true class
-    mistakes: list[KnownMistake] = field(default_factory=list)  # not in older files

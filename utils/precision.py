@@ -1,14 +1,9 @@
 """Which precision a run computes in: bfloat16 where it is fast and right."""
 
-import logging
-import warnings
-
 import torch
 from torch import nn
 
 from config import UserError
-
-log = logging.getLogger("video")
 
 
 def choose_precision(
@@ -24,24 +19,22 @@ def choose_precision(
     Raises:
         UserError: the device does not have what was requested.
     """
-    chosen = on_gpu(requested) if device.type == "cuda" else elsewhere(requested, device.type)
+    if device.type == "cuda":
+        from utils.options.gpu_precision import on_gpu
+
+        chosen = on_gpu(requested)
+    else:
+        chosen = elsewhere(requested, device.type)
     if chosen in ("bf16", "fp16") and device.type != "mps":
         from utils.options.half_layers import where_right
 
         chosen = where_right(chosen, model, clip_shape, device)
     if device.type == "cuda":
+        from utils.options.gpu_precision import allow_tf32
+
         # what autocast leaves in float32 may be rounded, too, unless float32 was asked for
         allow_tf32(chosen != "fp32")
     return chosen
-
-
-def on_gpu(requested: str) -> str:
-    if requested not in ("auto", "bf16"):
-        return requested
-    if torch.cuda.is_bf16_supported(including_emulation=False):
-        return "bf16"
-    log.info("precision: float32, because this GPU does not compute in bfloat16")
-    return "fp32"
 
 
 def elsewhere(requested: str, kind: str) -> str:
@@ -51,17 +44,6 @@ def elsewhere(requested: str, kind: str) -> str:
         )
     fast = requested == "auto" and kind == "cpu" and cpu_is_fast_in_bf16()
     return "bf16" if requested == "bf16" or fast else "fp32"
-
-
-def allow_tf32(allowed: bool) -> None:
-    """In products and convolutions.
-
-    By torch's older functions, which set what the newer ones would: torch.compile reads both in
-    some releases, and fails where only the newer ones were used (pytorch/pytorch#166387).
-    """
-    warnings.filterwarnings("ignore", "Please use the new API settings to control TF32")
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def cpu_is_fast_in_bf16() -> bool:

@@ -8,7 +8,7 @@ import contextlib
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,11 @@ from config import (
 )
 from locks import owned
 from models import build_model
-from models.weights import Weights, find, load, load_exactly
+from models.weights import Weights, load, load_exactly
 from opts import Options, parse_opts
-from pt_dataset.datalist import CLASS_FILES, read_classes
 from pt_dataset.identity import Names, count_known, identify
 from pt_dataset.loader import Loader
-from pt_dataset.video_lists import VideoLists, read_dataset
+from pt_dataset.video_lists import VideoLists, check_clips, read_dataset
 from utils import distributed
 from utils.loggers import set_up_console
 
@@ -97,24 +96,10 @@ def starting_point(opts: Options) -> StartingPoint:
 
         return start_from(opts, path)
     if opts.pretrained:
+        from utils.resume.start import from_public_weights
+
         return from_public_weights(opts, opts.pretrained)
     return StartingPoint(arch=opts.arch)
-
-
-def from_public_weights(opts: Options, name: str) -> StartingPoint:
-    entry = find(name, opts.arch, opts.arch_args)
-    names = CLASS_FILES / entry.classes / "classes.txt"
-    return StartingPoint(
-        arch=opts.arch,
-        name=name,
-        words=name,
-        origin=name,
-        arch_args=entry.arch_args,
-        preprocessing=replace(entry.preprocessing, target_fps=entry.preprocessing.fps),
-        class_names=read_classes(names) if names.exists() else None,
-        weights=entry,
-        weights_file=opts.pretrained_file,
-    )
 
 
 def as_evaluated(opts: Options, start: StartingPoint) -> Options:
@@ -134,23 +119,10 @@ def choose_preprocessing(opts: Options, start: StartingPoint) -> Preprocessing:
     Raises:
         UserError: the weights are of another modality, or a crop does not fit into the frame.
     """
-    asked = {f.name: getattr(opts, f.name) for f in fields(Clip) if opts.asked(f.name)}
-    if opts.asked("short_side"):
-        asked["short_side"] = opts.short_side[0]
-    if opts.asked("target_fps"):
-        asked["fps"] = None  # that of the weights no longer matters
-    theirs = start.preprocessing
-    if theirs and opts.modality in (None, theirs.modality):
-        chosen = replace(theirs, **asked)
-    elif theirs and (start.checkpoint or not ARCHS[opts.arch].cross_modality):
-        raise UserError(
-            f"the weights {start.name} are for --modality {theirs.modality}, not for "
-            f"{opts.modality}"
-        )
-    elif theirs:  # their kernels are averaged over the colors; see models/weights/tsn.py
-        asked |= {"modality": opts.modality, "clip_len": opts.clip_len}
-        chosen = replace(theirs, **asked | {"snippet_len": opts.snippet_len})
-        chosen = chosen.for_flow() if opts.modality == "flow" else chosen
+    if start.preprocessing:
+        from utils.resume.start import preprocessing_of_weights
+
+        chosen = preprocessing_of_weights(opts, start, start.preprocessing)
     else:
         chosen = recipe_preprocessing(opts)
     if chosen.crop_size > chosen.short_side:
@@ -220,9 +192,7 @@ class Run:
     classifier: nn.Module  # from uint8 clips, wrapped for the devices
     precision: str
     frozen: list[nn.Module]  # parts that keep their weights
-    view_loaders: dict[tuple, Loader] = field(
-        default_factory=dict
-    )  # see utils.build.view_loader_for
+    view_loaders: dict[tuple, Loader] = field(default_factory=dict)  # see build.view_loader_for
     fit: Fit | None = None  # once it was looked for, see utils.build.training_fit
 
     @property
@@ -341,8 +311,8 @@ def read_lists(
     all processes, and of a training that goes on as it was.
 
     Raises:
-        UserError: a list is missing or wrong, or it has other classes than the checkpoint, or is
-            another one than in its training or in another process.
+        UserError: a list is missing or wrong, or lacks what clips need, or it has other classes
+            than the checkpoint, or is another one than in its training or in another process.
     """
     with distributed.in_turn():  # the first process may write the demo set
         some_missing = opts.on_bad_frame == "skip"
@@ -367,6 +337,7 @@ def read_lists(
         from utils.resume.same_data import check_same_lists
 
         check_same_lists(str(opts.resume), before, data, preprocessing.target_fps is not None)
+    check_clips(lists, preprocessing, opts.views.crops)
     return lists, data
 
 

@@ -65,6 +65,3 @@ class Schedule:
 
     def state_dict(self) -> dict[str, list[float]]:
         return {"losses": list(self.losses)}
-
-    def load_state_dict(self, state: dict[str, list[float]]) -> None:
-        self.losses = list(state["losses"])

@@ -1,7 +1,6 @@
 """Training: the steps of an epoch, and everything that changes with a step."""
 
 import math
-import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
@@ -16,8 +15,9 @@ from utils import distributed
 from utils.averages import Averages, Sums, timed
 from utils.loggers import progress_bar
 from utils.optim import build_optimizer
+from utils.options.class_weights import total_weight
 from utils.options.ema import Ema
-from utils.options.mixup import Mixup, draw_blend
+from utils.options.mixup import Mixup, draw_mixup
 from utils.options.transfer import Transfer
 from utils.results import duration
 from utils.schedule import Schedule
@@ -185,19 +185,23 @@ class Trainer:
         shares = distributed.sizes(len(labels))  # clips that each process has
         lr, num_clips = self.schedule.set_lr(self.step), sum(shares)
         if num_clips:  # else all videos of the batch are bad, and the step passes without one
-            mixup = self.draw_mixup(clips, labels, shares) if self.regularization.mixup else None
-            if len(shares) > 1:
-                self.seed_dropout()
-            total = num_clips if self.class_weights is None else self.total_weight(labels, mixup)
+            mixup = draw_mixup(self, clips, labels, shares) if self.regularization.mixup else None
+            total: int | torch.Tensor = num_clips
+            if self.class_weights is not None:
+                total = total_weight(self.class_weights, labels, mixup)
             self.optimizer.zero_grad()
+            if len(shares) > 1:
+                from utils.options import processes
+
+                processes.seed_dropout(self.seed, self.step)
+                if len(labels) == 0:
+                    processes.take_part(self, clips, total)
             for part in equal_parts(len(labels), self.micro_batch):
                 # DDP adds up the gradients of all processes during a backward pass. Once a step is
                 # enough: until the last part they are added to this process's own.
                 last = part.stop == len(labels)
                 with nullcontext() if last else distributed.gradients_stay(self.classifier):
                     self.backward(self.forward(clips, labels, part, mixup), total)
-            if len(labels) == 0:
-                self.take_part(clips, total)
             self.change_weights()
         self.step += 1
         if self.transfer:
@@ -224,57 +228,14 @@ class Trainer:
         self.averages.add_clips(logits, targets, loss)
         return loss
 
-    def total_weight(self, labels: torch.Tensor, mixup: Mixup | None) -> torch.Tensor:
-        """How many times the clips of the whole batch count together; does not wait for a GPU."""
-        assert self.class_weights is not None
-        total = self.class_weights[labels].sum()
-        if mixup:
-            others = mixup.labels[mixup.partners]
-            total = mixup.share * total + (1 - mixup.share) * self.class_weights[others].sum()
-        return distributed.all_reduce_sum(total)
-
     def backward(self, loss_sum: torch.Tensor, total: int | torch.Tensor) -> None:
         """Adds to the gradients those of `loss_sum`, the part that some of `total` clips have.
 
         A sum divided by the number of all clips, or by their weight, not the mean of these: then
-        parts and shares of
-        any size add up to the mean of the whole batch. The processes average their gradients
-        instead of adding them, which the factor makes up for.
+        parts and shares of any size add up to the mean of the whole batch. The processes average
+        their gradients instead of adding them, which the factor makes up for.
         """
         self.scaler.scale(loss_sum * distributed.world_size() / total).backward()
-
-    def take_part(self, clips: torch.Tensor, total: int | torch.Tensor) -> None:
-        """A gradient of zero from a process without a clip in this batch.
-
-        The others would wait for it without end. In evaluation, so that batch norm does not see
-        the clip that stands in.
-        """
-        self.classifier.eval()
-        for module in self.model.modules():
-            if isinstance(module, nn.RNNBase):  # cuDNN's has no gradient in evaluation
-                module.train()
-        logits = self.classifier(clips.new_zeros(1, *clips.shape[1:]))
-        self.backward(0 * logits.sum(), total)
-        self.to_training()
-
-    def draw_mixup(self, clips: torch.Tensor, labels: torch.Tensor, shares: list[int]) -> Mixup:
-        """The blends of this step; a partner may be in the share of another process."""
-        alpha = self.regularization.mixup
-        share, partners = draw_blend(alpha, sum(shares), self.seed, self.step)
-        first = sum(shares[: distributed.rank()])
-        partners = partners[first : first + len(labels)]
-        if self.transfer:
-            (partners,) = self.transfer.copy(partners)
-        if len(shares) > 1:
-            from utils.options.processes import concatenated
-
-            clips, labels = (concatenated(own, shares) for own in (clips, labels))
-        return Mixup(clips, labels, share, partners)
-
-    def seed_dropout(self) -> None:
-        """Dropout of its own for each process and step, and the same one after a resume."""
-        key = f"{self.seed} dropout {self.step} {distributed.rank()}"
-        torch.manual_seed(random.Random(key).getrandbits(63))
 
     def change_weights(self) -> None:
         """A step of the optimizer along the gradients."""
@@ -343,23 +304,6 @@ class Trainer:
             "faults": self.faults.found,  # of the epoch in hand
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """All of it but the network's own weights, which are there already.
-
-        The optimizer's settings, such as the momentum, are those that this trainer was made with.
-        """
-        own_groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": own_groups})
-        self.schedule.load_state_dict(state["scheduler"])
-        if state["scaler"] and self.scaler.is_enabled():
-            self.scaler.load_state_dict(state["scaler"])
-        if state["ema"] and self.ema:
-            self.ema.load_state_dict(state["ema"])
-        set_rng_state(state["rng"])
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.averages.load_state_dict(state["averages"])
-        self.faults.found |= state["faults"]
-
 
 def equal_parts(count: int, most: int) -> list[slice]:
     """As few slices of `count` as have `most` each at most, all of one size or one more."""
@@ -376,10 +320,3 @@ def rng_state() -> dict[str, Any]:
     if torch.cuda.is_initialized() and distributed.world_size() == 1:
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
-
-
-def set_rng_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["torch"])
-    same_gpus = len(state.get("cuda", [])) == torch.cuda.device_count()
-    if torch.cuda.is_initialized() and same_gpus and distributed.world_size() == 1:
-        torch.cuda.set_rng_state_all(state["cuda"])

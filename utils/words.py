@@ -4,7 +4,6 @@ import errno
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -179,7 +178,7 @@ class Forecast:
         if NUM_TIMED * a_step < LONG or not self.trainer.steps_left:
             return []
         self.ends.clear()
-        return [time_in_words(self.run, self.trainer, a_step)]
+        return [self.in_words(a_step)]
 
     def lines(self) -> list[str]:
         """After a step: the sentence, if this is the one after which it is said."""
@@ -191,25 +190,12 @@ class Forecast:
             return []
         first, *_, last = timed = self.ends[len(self.ends) > 2 :]  # the first step prepares things
         self.ends = []
-        return [time_in_words(self.run, self.trainer, (last - first) / (len(timed) - 1))]
+        return [self.in_words((last - first) / (len(timed) - 1))]
 
+    def in_words(self, a_step: float) -> str:
+        from utils.actions.plan import time_in_words
 
-def time_in_words(run: Run, trainer: Trainer, a_step: float) -> str:
-    """How long the run will take with so many seconds a step, and when that is.
-
-    On a CPU also what takes less, where it is over an hour.
-    """
-    views = len(run.lists.test) * (run.opts.views.clips or 10) * run.opts.views.crops
-    evaluation = views / run.opts.batch_size / 3  # in steps: forward only
-    hours = a_step * (trainer.steps_left + evaluation) / 3600
-    end = datetime.now() + timedelta(hours=hours)
-    day = f"on {end:%A, %d %B %Y} at" if end.date() > datetime.now().date() else "at"
-    line = f"time: about {duration(hours)} to the end of the run, {day} {end:%H:%M}"
-    if hours > 1 and run.device.type == "cpu":
-        from utils.actions.plan import quicker_in_words
-
-        line += quicker_in_words(run, trainer, hours)
-    return line
+        return time_in_words(self.run, self.trainer, a_step)
 
 
 def source_in_words(run: Run, state: dict[str, Any]) -> str:
@@ -254,39 +240,3 @@ def training_errors(folder: Path) -> Iterator[None]:
             f"the disk of {folder} is full; make room there and go on with --resume {last}, which "
             "is whole"
         ) from None
-
-
-def error_in_words(error: Exception) -> str | None:
-    """The sentence for a failure that has one."""
-    if isinstance(error, NonFiniteLoss):
-        return f"{error}; {FINITE}"
-    if isinstance(error, RuntimeError | OSError):
-        from pt_dataset.processes.deaths import death_in_words
-
-        if sentence := death_in_words(error):
-            return sentence
-    if isinstance(error, UserError | OSError):  # such as a file that may not be read
-        # one raised in a loader process arrives with that process's traceback before it
-        return str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
-    if distributed.lost_another(error):
-        return distributed.loss_in_words(error)
-    if isinstance(error, ValueError) and "more than 1 value per channel" in str(error):
-        return (
-            "batch norm cannot train on one clip at a time that is as small as this; take a larger "
-            "--batch-size, --micro-batch, --clip-len or --crop-size"
-        )
-    if isinstance(error, NotImplementedError) and "MPS" in str(error):  # torch names the operation
-        return f"{str(error).splitlines()[0]}; take --device cpu"
-    if "can't start new thread" in str(error):
-        return (
-            "the system allows no more threads; take fewer --workers or a lower OMP_NUM_THREADS, "
-            "or raise the limit (ulimit -u)"
-        )
-    from utils.memory.trial import is_out_of_memory
-
-    if is_out_of_memory(error):
-        return (
-            "the memory does not suffice; take a smaller --batch-size, --micro-batch or "
-            "--view-batch, or fewer --workers"
-        )
-    return None

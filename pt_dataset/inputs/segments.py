@@ -27,6 +27,18 @@ def random_segments(
     return snippets(starts, num_frames, snippet_len)
 
 
+def spaced_segments(
+    num_frames: int, num_clips: int, num_segments: int, snippet_len: int
+) -> list[list[int]]:
+    """`num_clips` clips of `num_segments` each, which take turns at those of all: evaluation."""
+    frames = center_segments(num_frames, num_clips * num_segments, snippet_len)
+    turns = [i // snippet_len % num_clips for i in range(len(frames))]
+    return [
+        [frame for frame, turn in zip(frames, turns, strict=True) if turn == i]
+        for i in range(num_clips)
+    ]
+
+
 def center_segments(num_frames: int, num_segments: int, snippet_len: int) -> list[int]:
     """The middle snippet of each part of a video, which repeat in a short one: evaluation."""
     fitting = num_starts(num_frames, snippet_len, stride=1)

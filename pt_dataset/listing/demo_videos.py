@@ -1,12 +1,16 @@
 """The videos of the demo set: a shape that moves over a background."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from pt_dataset.video_list import Video
+
 CLASSES = ["left", "right", "up", "down", "clockwise", "counter-clockwise", "growing", "shrinking"]
 NUM_FRAMES, SIZE = 24, 64  # frames a video, pixels a side
+PARTS = ("train", "test")
 SPRITE = 96  # pixels of the picture that the moving shape is drawn on
 
 
@@ -68,3 +72,15 @@ def render(label: int, rng: np.random.Generator) -> list[Image.Image]:
         frame.paste(shape, (0, 0), shape)
         frames.append(frame)
     return frames[::-1] if label % 2 else frames
+
+
+def write_video(folder: Path, part: str, index: int) -> Video:
+    """Writes one video as JPEG frames below `folder`; the same bytes whenever it is called."""
+    label = index % len(CLASSES)
+    # train and test from disjoint seeds
+    rng = np.random.default_rng([PARTS.index(part), index])
+    path = folder / "frames" / CLASSES[label] / f"{part}_{index:04d}"
+    path.mkdir(parents=True)
+    for i, frame in enumerate(render(label, rng)):
+        frame.save(path / f"image_{i + 1:05d}.jpg", quality=90)
+    return Video(str(path), label, CLASSES[label], NUM_FRAMES)

@@ -14,10 +14,10 @@ from config import Evaluation, Preprocessing, UserError, Views, in_form, refuse
 from opts import Options, saved_options
 from pt_dataset.inputs.windows import Part, part_loader
 from pt_dataset.video_list import Video
-from utils.build import views_that_fit
 from utils.classifier import ClipClassifier, Normalize
 from utils.evaluator import run_in_chunks
 from utils.interrupt import GracefulStop
+from utils.memory.of_run import views_that_fit
 from utils.precision import choose_precision
 from utils.results import protocol_in_words
 from utils.run import StartingPoint, choose_preprocessing, network_arguments, starting_point

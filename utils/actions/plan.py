@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import torch
 
@@ -76,6 +77,22 @@ def measure(trainer: Trainer, batches: Iterator[tuple]) -> dict[str, float]:
         if step + 1 >= SKIPPED and time.perf_counter() - began > LONG:
             break
     return trainer.read(trainer.averages.total)
+
+
+def time_in_words(run: Run, trainer: Trainer, a_step: float) -> str:
+    """How long the run will take with so many seconds a step, and when that is.
+
+    On a CPU also what takes less, where it is over an hour.
+    """
+    views = len(run.lists.test) * (run.opts.views.clips or 10) * run.opts.views.crops
+    evaluation = views / run.opts.batch_size / 3  # in steps: forward only
+    hours = a_step * (trainer.steps_left + evaluation) / 3600
+    end = datetime.now() + timedelta(hours=hours)
+    day = f"on {end:%A, %d %B %Y} at" if end.date() > datetime.now().date() else "at"
+    line = f"time: about {duration(hours)} to the end of the run, {day} {end:%H:%M}"
+    if hours > 1 and run.device.type == "cpu":
+        line += quicker_in_words(run, trainer, hours)
+    return line
 
 
 def quicker_in_words(run: Run, trainer: Trainer, hours: float) -> str:

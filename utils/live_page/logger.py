@@ -9,8 +9,14 @@ from pathlib import Path
 from utils.curves import CONFUSION, MISTAKES, RUN
 from utils.live_page.page import Page
 from utils.live_page.panes import confusion_pane, picture_pane, tables_pane, text_pane
-from utils.live_page.run_files import Folder, differing_options, read_options, step_names
-from utils.loggers import Logger, history, read_validation
+from utils.live_page.run_files import (
+    Folder,
+    differing_options,
+    read_options,
+    read_validation,
+    step_names,
+)
+from utils.loggers import Logger, history
 from utils.mistakes import Mistakes
 from utils.results import duration
 

@@ -2,7 +2,7 @@
 
 import json
 import socket
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from config import (
     UserError,
     find_recipe,
     in_form,
+    misfit,
     recipe_run,
     refuse,
 )
@@ -39,6 +40,40 @@ class Folder(NamedTuple):
 def step_names(run_dir: Path) -> set[str]:
     """The names of all that the steps of a run have logged."""
     return {name for metrics in read_lines(run_dir / "steps.jsonl") for name in metrics}
+
+
+def read_validation(run_dir: Path) -> dict[str, Any]:
+    """What ValidationFiles wrote; nothing if there is no such file; raises UserError for others."""
+    path = run_dir / "validation.json"
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:  # of text or of JSON
+        raise UserError(f"{path} is damaged ({error}); delete it") from None
+    problem = misfit("it", found, Validation)
+    refuse(problem, f"{path} is damaged: {problem}; delete it")
+    return found
+
+
+@dataclass
+class KnownMistake:
+    """A video that was taken for another class."""
+
+    path: str
+    class_name: str
+    taken_for: str
+    score: float  # of the wrong class, between 0 and 1
+
+
+@dataclass
+class Validation:
+    """The content of validation.json."""
+
+    epoch: int
+    class_names: list[str]
+    confusion: list[list[int]]  # a row of counts for each true class
+    mistakes: list[KnownMistake] = field(default_factory=list)  # not in older files
 
 
 def read_options(run_dir: Path) -> dict[str, Any]:

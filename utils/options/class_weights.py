@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
+from utils import distributed
+from utils.options.mixup import Mixup
+
 
 def balanced_weights(
     labels: torch.Tensor,
@@ -25,3 +28,14 @@ def balanced_weights(
         counts = torch.lerp(counts, mirrored, flip_prob)
     weights = counts.sum() / ((counts > 0).sum() * counts)
     return weights.where(counts > 0, 0.0).float()  # of a class without videos there is no clip
+
+
+def total_weight(
+    class_weights: torch.Tensor, labels: torch.Tensor, mixup: Mixup | None
+) -> torch.Tensor:
+    """How many times the clips of the whole batch count together; does not wait for a GPU."""
+    total = class_weights[labels].sum()
+    if mixup:
+        others = mixup.labels[mixup.partners]
+        total = mixup.share * total + (1 - mixup.share) * class_weights[others].sum()
+    return distributed.all_reduce_sum(total)

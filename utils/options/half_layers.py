@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from utils.precision import allow_tf32
+from utils.options.gpu_precision import allow_tf32
 from utils.report.machine import cpu_name
 
 # relative error of a gradient: bfloat16 keeps 8 bits, so 4e-3 is usual, and a fault is 1 or inf

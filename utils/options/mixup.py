@@ -1,9 +1,14 @@
 """Blends of pairs of clips, with their labels."""
 
 import random
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+
+from utils import distributed
+
+if TYPE_CHECKING:
+    from utils.trainer import Trainer
 
 
 class Blend(NamedTuple):
@@ -42,3 +47,25 @@ def draw_blend(alpha: float, batch_size: int, seed: int, step: int) -> Blend:
     partners = list(range(batch_size))
     rng.shuffle(partners)
     return Blend(max(share, 1 - share), torch.tensor(partners))
+
+
+def draw_mixup(
+    trainer: "Trainer", clips: torch.Tensor, labels: torch.Tensor, shares: list[int]
+) -> Mixup:
+    """The blends of a step; a partner may be in the share of another process.
+
+    Args:
+        clips: of this process, on the device, as are `labels`.
+        shares: how many each process has.
+    """
+    alpha = trainer.regularization.mixup
+    share, partners = draw_blend(alpha, sum(shares), trainer.seed, trainer.step)
+    first = sum(shares[: distributed.rank()])
+    partners = partners[first : first + len(labels)]
+    if trainer.transfer:
+        (partners,) = trainer.transfer.copy(partners)
+    if len(shares) > 1:
+        from utils.options.processes import concatenated
+
+        clips, labels = (concatenated(own, shares) for own in (clips, labels))
+    return Mixup(clips, labels, share, partners)

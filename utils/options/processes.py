@@ -6,6 +6,7 @@ Imported where a launcher has started this process, or where --sync-bn is checke
 import hashlib
 import inspect
 import os
+import random
 import socket
 import time
 import warnings
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -23,6 +24,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from config import UserError
 from utils.options.signs_of_life import GOES_ON, Others
+
+if TYPE_CHECKING:
+    from utils.trainer import Trainer
 
 # for whom the main one alone works, such as while it writes a data set; a process that has ended
 # is noticed at once, and one that is not heard of any more as signs_of_life.py says
@@ -261,3 +265,24 @@ def averaging_gradients(classifier: nn.Module, device: torch.device) -> nn.Modul
         gradient_as_bucket_view=True,  # no second copy of the gradients
         **how,
     )
+
+
+def seed_dropout(seed: int, step: int) -> None:
+    """Dropout of its own for each process and step, and the same one after a resume."""
+    key = f"{seed} dropout {step} {dist.get_rank()}"
+    torch.manual_seed(random.Random(key).getrandbits(63))
+
+
+def take_part(trainer: "Trainer", clips: torch.Tensor, total: int | torch.Tensor) -> None:
+    """A gradient of zero from a process without a clip in this batch.
+
+    The others would wait for it without end. In evaluation, so that batch norm does not see the
+    clip that stands in.
+    """
+    trainer.classifier.eval()
+    for module in trainer.model.modules():
+        if isinstance(module, nn.RNNBase):  # cuDNN's has no gradient in evaluation
+            module.train()
+    logits = trainer.classifier(clips.new_zeros(1, *clips.shape[1:]))
+    trainer.backward(0 * logits.sum(), total)
+    trainer.to_training()

@@ -8,6 +8,7 @@ import numpy as np
 from utils.live_page.run_files import read_options, readable, step_names
 from utils.loggers import Logger
 from utils.mistakes import Mistakes
+from utils.report.mistake_pictures import picture
 
 
 class TensorBoard(Logger):
@@ -31,7 +32,7 @@ class TensorBoard(Logger):
         new = {name: value for name, value in metrics.items() if name not in self.step_names}
         self._add(new, metrics["step"])
         if mistakes.surest:
-            pixels = np.asarray(mistakes.picture())
+            pixels = np.asarray(picture(mistakes))
             self.writer.add_image("mistakes", pixels, metrics["step"], dataformats="HWC")
 
     def _add(self, metrics: dict, step: int) -> None:

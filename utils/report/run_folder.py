@@ -13,8 +13,13 @@ from typing import Any
 from PIL import Image
 
 from config import UserError, misfit, refuse
-from utils.live_page.run_files import Differing, differing_options, read_options
-from utils.loggers import PICTURES, Metrics, history, read_lines, read_validation
+from utils.live_page.run_files import (
+    Differing,
+    differing_options,
+    read_options,
+    read_validation,
+)
+from utils.loggers import PICTURES, Metrics, history, read_lines
 from utils.report.machine import FILE, MachineFacts
 from utils.results import Result, summarize_scores
 from utils.scores import Scores, load_scores
@@ -31,7 +36,7 @@ class RunFolder:
     epochs: list[Metrics]  # metrics.jsonl
     options: dict[str, Any]  # that have a value
     differing: list[Differing]  # those of them that the recipe has otherwise
-    validation: dict[str, Any]  # see utils.loggers.Validation
+    validation: dict[str, Any]  # see live_page/run_files.py
     films: list[tuple[bytes, int]]  # of its mistakes: a JPEG, and how many frames are in it
     machine: dict[str, Any]  # see MachineFacts
     times: list[str]  # of the first and the last line of log.txt
@@ -62,7 +67,7 @@ def read_run(folder: Path) -> RunFolder:
 
 
 def read_films(path: Path, count: int) -> list[tuple[bytes, int]]:
-    """The rows of the picture that `Mistakes.films` makes, none if there is no such file."""
+    """The rows of what `mistake_pictures.films` makes, none if there is no such file."""
     if not (count and path.exists()):
         return []
     try:

@@ -1,5 +1,6 @@
 """A checkpoint read back: nothing in it is believed that has not been checked."""
 
+import math
 import zipfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,6 +18,7 @@ from config import (
     in_form,
     refuse,
 )
+from utils import averages, distributed
 from utils.checkpoint import KEYS
 from utils.options.fused import fit_moments
 from utils.trainer import Trainer
@@ -237,11 +239,49 @@ def go_on(trainer: Trainer, state: dict[str, Any], path: str) -> None:
     problem = optimizer_problem(trainer, state["optimizer"])
     refuse(problem, f"{path} cannot be gone on with: {problem}; start a new run with --name")
     try:
-        trainer.load_state_dict(state)
+        load_state(trainer, state)
         fit_moments(trainer.optimizer)
     except (RuntimeError, TypeError, ValueError, KeyError) as error:  # as torch says it
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is damaged, or of another version ({reason})") from None
+
+
+def load_state(trainer: Trainer, state: dict[str, Any]) -> None:
+    """All of `Trainer.state_dict` but the network's own weights, which are there already.
+
+    The optimizer's settings, such as the momentum, are those that the trainer was made with.
+    """
+    own_groups = trainer.optimizer.state_dict()["param_groups"]
+    trainer.optimizer.load_state_dict(state["optimizer"] | {"param_groups": own_groups})
+    trainer.schedule.losses = list(state["scheduler"]["losses"])
+    if state["scaler"] and trainer.scaler.is_enabled():
+        trainer.scaler.load_state_dict(state["scaler"])
+    if state["ema"] and trainer.ema:
+        trainer.ema.load_state_dict(state["ema"])
+    set_rng_state(state["rng"])
+    trainer.epoch, trainer.step = state["epoch"], state["step"]
+    ours = trainer.averages.total, trainer.averages.recent
+    for sums, values in zip(ours, state["averages"], strict=True):
+        load_sums(sums, values)
+    trainer.faults.found |= state["faults"]
+
+
+def load_sums(sums: averages.Sums, state: dict[str, Any]) -> None:
+    if distributed.is_main():  # its sums stand for those of all processes
+        # older checkpoints had these, and no names
+        names = state.get("names", ["loss", "top1", "top5"])
+        saved = dict(zip(names, state["sums"].tolist(), strict=False))
+        # nobody knows the part of a new number that is over: this epoch has no mean of it
+        values = [saved.get(name, math.nan) for name in sums.names]
+        sums.over_clips.copy_(torch.tensor(values, dtype=torch.float64))
+    sums.counts = {name: state[name] for name in sums.counts}
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    same_gpus = len(state.get("cuda", [])) == torch.cuda.device_count()
+    if torch.cuda.is_initialized() and same_gpus and distributed.world_size() == 1:
+        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def optimizer_problem(trainer: Trainer, saved: dict[str, Any]) -> str:

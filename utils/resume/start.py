@@ -1,14 +1,15 @@
-"""A run, or another one, goes on from a checkpoint."""
+"""What is no start from scratch: public weights, or a checkpoint of this run or another one."""
 
 import logging
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from config import Preprocessing, UserError, flag, refuse
+from config import ARCHS, Clip, Preprocessing, UserError, flag, refuse
 from models import arguments_problem
-from models.weights import Weights
+from models.weights import Weights, find
 from opts import OPTIONS, Options
+from pt_dataset.datalist import CLASS_FILES, read_classes
 from utils import distributed
 from utils.resume import checkpoint_file
 from utils.resume.same_data import changed_files, differences
@@ -39,6 +40,61 @@ def start_from(opts: Options, path: str) -> StartingPoint:
     if goes_on:
         check_resumed(opts, state)
     return from_checkpoint(path, state, goes_on)
+
+
+def from_public_weights(opts: Options, name: str) -> StartingPoint:
+    entry = find(name, opts.arch, opts.arch_args)
+    names = CLASS_FILES / entry.classes / "classes.txt"
+    return StartingPoint(
+        arch=opts.arch,
+        name=name,
+        words=name,
+        origin=name,
+        arch_args=entry.arch_args,
+        preprocessing=replace(entry.preprocessing, target_fps=entry.preprocessing.fps),
+        class_names=read_classes(names) if names.exists() else None,
+        weights=entry,
+        weights_file=opts.pretrained_file,
+    )
+
+
+def preprocessing_of_weights(
+    opts: Options, start: StartingPoint, theirs: Preprocessing
+) -> Preprocessing:
+    """That with which the weights were trained, but for what is asked for.
+
+    Raises:
+        UserError: they are of another modality, and cannot start this one.
+    """
+    asked = {f.name: getattr(opts, f.name) for f in fields(Clip) if opts.asked(f.name)}
+    if opts.asked("short_side"):
+        asked["short_side"] = opts.short_side[0]
+    if opts.asked("target_fps"):
+        asked["fps"] = None  # that of the weights no longer matters
+    if opts.modality in (None, theirs.modality):
+        return replace(theirs, **asked)
+    if start.checkpoint or not ARCHS[opts.arch].cross_modality:
+        raise UserError(
+            f"the weights {start.name} are for --modality {theirs.modality}, not for "
+            f"{opts.modality}"
+        )
+    # their kernels are averaged over the colors; see models/weights/tsn.py
+    asked |= {"modality": opts.modality, "clip_len": opts.clip_len}
+    chosen = replace(theirs, **asked | {"snippet_len": opts.snippet_len})
+    return for_flow(chosen) if opts.modality == "flow" else chosen
+
+
+def for_flow(pixels: Preprocessing) -> Preprocessing:
+    """What a network expects that starts from these weights, of RGB, and sees flow.
+
+    Source: the authors' tsn-pytorch: 128 for pixels of 0 to 255, else 0.5 with the mean
+    deviation of the three colors.
+    """
+    channels = 2 * pixels.snippet_len
+    mean = 128.0 if pixels.value_range == (0.0, 255.0) else 0.5
+    std = round(sum(pixels.std) / len(pixels.std), 3)
+    values = {"mean": (mean,) * channels, "std": (std,) * channels}
+    return replace(pixels, modality="flow", channel_order="RGB", **values)
 
 
 def has_begun(folder: Path) -> bool:
