@@ -1,6 +1,7 @@
 """How many clips the memory has room for: what is free, what a clip takes, and what is said."""
 
 import math
+import re
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -321,6 +322,16 @@ def test_where_no_clip_fits_the_sentence_says_what_would(one_clip_takes):
         choose(1e6)
 
 
+@pytest.mark.parametrize("free", [0.1, 0.15, 0.2, 0.3, 0.5, 0.9])
+def test_nothing_is_said_to_fit_that_does_not(one_clip_takes, free):
+    with pytest.raises(UserError) as error:
+        choose(GB * free)
+    _, fits, ways = str(error.value).partition("what fits: ")
+    needs = [float(number) for number in re.findall(r"\((.*?) GB\)", ways)]
+    assert bool(needs) == bool(fits)
+    assert all(need <= free for need in needs)
+
+
 def test_views_that_fit_are_fewer_where_less_is_free():
     model = make_net().float()
     cost = simulated(model, (3, 8, 32, 32), training=False)
@@ -432,8 +443,8 @@ def test_or_before_the_first_step_where_steps_are_long(monkeypatch):
 @pytest.mark.parametrize(
     "typed, said",
     [
-        # 16 of 64 frames, 88 of 224 px, 40 of 100 epochs
-        ([], "; with --recipe small about 9 min"),
+        # 16 of 64 frames, 96 of 224 px, 80 of 100 epochs
+        ([], "; with --recipe small about 22 min"),
         (["--crop-size", "224"], ""),  # which it cannot do
         (["--recipe", "small"], ""),
     ],
