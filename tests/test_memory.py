@@ -3,7 +3,6 @@
 import math
 import re
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -400,10 +399,11 @@ def test_views_at_once_are_typed_or_as_in_training_or_as_fit(
 # how long it will take
 
 
-def forecast_of(seconds=None, epochs=10, now=datetime(2026, 1, 31, 23, 0), device=CPU):
-    opts = SimpleNamespace(batch_size=4, views=Views(3, 1), micro_batch="auto")
-    lists = SimpleNamespace(test=[0] * 8)
-    run = SimpleNamespace(opts=opts, lists=lists, device=device, fit=utils.run.Fit(4, "", seconds))
+def forecast_of(seconds=None, epochs=10, views="3x1", snippet_len=0, device=CPU):
+    opts = SimpleNamespace(batch_size=4, views=Views.parse(views), micro_batch="auto")
+    clip = Clip(clip_len=3, snippet_len=snippet_len)
+    lists, fit = SimpleNamespace(test=[0] * 8), utils.run.Fit(4, "", seconds)
+    run = SimpleNamespace(opts=opts, lists=lists, device=device, fit=fit, preprocessing=clip)
     trainer = make_trainer(make_net(), steps_per_epoch=100, epochs=epochs)
     trainer.validation_steps = 20.0
     return words.Forecast(run, trainer)
@@ -418,6 +418,16 @@ def test_the_end_is_said_once_after_three_steps(monkeypatch):
     assert [len(lines) for lines in said] == [0, 0, 1, 0, 0]
     # 1000 steps, 10 validations of 20 and the test of 24 views, 2 steps; the first prepares things
     assert "time: about 20 min to the end of the run, " in said[2][0]
+
+
+def test_segments_of_the_evaluation_are_counted_as_parts_of_a_clip(monkeypatch):
+    """Of TSN 25 segments and 10 crops, where a clip of training has 3 segments."""
+    clock = iter([0.0, 9.0, 10.0, 11.0])
+    monkeypatch.setattr(words.time, "perf_counter", lambda: next(clock))
+    forecast = forecast_of(epochs=1, views="25x10", snippet_len=1)
+    (line,) = [line for _ in range(3) for line in forecast.lines()]
+    # 100 steps, the validation of 20, and 8 * 25 / 3 * 10 clips, of which 4 are a third of a step
+    assert "about 3 min to the end" in line
 
 
 def test_or_after_a_minute(monkeypatch):

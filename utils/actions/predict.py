@@ -25,11 +25,11 @@ from pt_dataset.video_list import Video
 from utils.actions import network as networks
 from utils.actions import predictions
 from utils.actions.predictions import Prediction, Span
-from utils.build import views_that_fit
 from utils.classifier import ClipClassifier, Normalize
 from utils.evaluator import average_views, run_in_chunks
 from utils.interrupt import GracefulStop, Stop
 from utils.loggers import set_up_console
+from utils.memory.of_run import views_that_fit
 from utils.results import protocol_in_words
 from utils.run import pick_device
 from utils.words import rates_in_words
