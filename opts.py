@@ -206,7 +206,7 @@ def resolve(typed: dict[str, Any]) -> Options:
     action = next((name for name in reversed(ACTIONS) if name in typed), "train")
     for name in typed:
         check_companions(name, "only_with", typed)
-    if Path(typed.get("resume", "auto")).is_dir():
+    if (resume := typed.get("resume", "auto")) != "auto" and Path(resume).is_dir():
         typed = typed | {"resume": str(Path(typed["resume"], "last.pth"))}
     if action in WITHOUT_LISTS:
         return without_recipe(action, typed)
@@ -328,14 +328,14 @@ def recipe_for(values: dict[str, Any]) -> tuple[tuple[str, ...], Recipe]:
     nameless = values["pretrained_file"] and (not pretrained or config.is_checkpoint(pretrained))
     refuse(nameless, "--pretrained-file needs --pretrained WEIGHTS, which says what the file is")
     path = resume or config.is_checkpoint(pretrained) and pretrained
+    refuse(path and not (arch and dataset or Path(path).is_file()), f"no checkpoint {path}")
     beside = f" (no options.json beside {path})" if path else ""
     refuse(not arch, f"--arch is needed{beside}")
     refuse(not dataset, f"--dataset is needed{beside}")
     path = dataset in (".", "..") or set(dataset) & {"/", "\\"}
     refuse(path, f"--dataset {dataset}: give the name of a folder in --data-root, not a path")
-    known = ARCHS[arch].modalities
-    among = ", ".join(known)
-    refuse(modality not in known, f"--modality {modality} is not for {arch}, but {among}")
+    its = ARCHS[arch].modalities
+    refuse(modality not in its, f"--modality {modality} is not for {arch}, but {', '.join(its)}")
     run = config.recipe_run(values)
     return config.recipe_key(*run), config.find_recipe(*run, modality)
 

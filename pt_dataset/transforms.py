@@ -57,7 +57,9 @@ def resize(
         return cv2.resize(image[:rows, :columns], None, fx=scales[1], fy=scales[0])
     # a contiguous, channels-last view: of others torch makes slower copies. Splitting the rows
     # gives the frame a stride of torch's: NumPy's may be 0 for a single one, and hide that view
-    rows = torch.from_numpy(np.ascontiguousarray(image))
+    rows = torch.from_numpy(
+        np.require(image, requirements=["C", "W"])
+    )  # of read-only ones it warns
     frame = rows.unflatten(0, (1, -1)).permute(0, 3, 1, 2)
     resized = F.interpolate(frame, (height, width), mode="bilinear", antialias=antialias)
     return resized[0].permute(1, 2, 0).numpy()
@@ -68,7 +70,8 @@ def mirror(image: np.ndarray, out: np.ndarray) -> None:
     if cv2 := opencv():
         cv2.flip(image, 1, out)
     else:  # of a channels-last view torch mirrors the last axis much faster than NumPy
-        out[:] = torch.from_numpy(image).permute(2, 0, 1).flip(-1).permute(1, 2, 0)
+        pixels = torch.from_numpy(np.require(image, requirements="W"))
+        out[:] = pixels.permute(2, 0, 1).flip(-1).permute(1, 2, 0)
     if out.shape[-1] == 2:
         out[..., 0] = 255 - out[..., 0]
 

@@ -1,8 +1,8 @@
 """How many clips the memory has room for: what is free, what a clip takes, and what is said."""
 
 import math
+import re
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -321,6 +321,16 @@ def test_where_no_clip_fits_the_sentence_says_what_would(one_clip_takes):
         choose(1e6)
 
 
+@pytest.mark.parametrize("free", [0.1, 0.15, 0.2, 0.3, 0.5, 0.9])
+def test_nothing_is_said_to_fit_that_does_not(one_clip_takes, free):
+    with pytest.raises(UserError) as error:
+        choose(GB * free)
+    _, fits, ways = str(error.value).partition("what fits: ")
+    needs = [float(number) for number in re.findall(r"\((.*?) GB\)", ways)]
+    assert bool(needs) == bool(fits)
+    assert all(need <= free for need in needs)
+
+
 def test_views_that_fit_are_fewer_where_less_is_free():
     model = make_net().float()
     cost = simulated(model, (3, 8, 32, 32), training=False)
@@ -389,10 +399,11 @@ def test_views_at_once_are_typed_or_as_in_training_or_as_fit(
 # how long it will take
 
 
-def forecast_of(seconds=None, epochs=10, now=datetime(2026, 1, 31, 23, 0), device=CPU):
-    opts = SimpleNamespace(batch_size=4, views=Views(3, 1), micro_batch="auto")
-    lists = SimpleNamespace(test=[0] * 8)
-    run = SimpleNamespace(opts=opts, lists=lists, device=device, fit=utils.run.Fit(4, "", seconds))
+def forecast_of(seconds=None, epochs=10, views="3x1", snippet_len=0, device=CPU):
+    opts = SimpleNamespace(batch_size=4, views=Views.parse(views), micro_batch="auto")
+    clip = Clip(clip_len=3, snippet_len=snippet_len)
+    lists, fit = SimpleNamespace(test=[0] * 8), utils.run.Fit(4, "", seconds)
+    run = SimpleNamespace(opts=opts, lists=lists, device=device, fit=fit, preprocessing=clip)
     trainer = make_trainer(make_net(), steps_per_epoch=100, epochs=epochs)
     trainer.validation_steps = 20.0
     return words.Forecast(run, trainer)
@@ -407,6 +418,16 @@ def test_the_end_is_said_once_after_three_steps(monkeypatch):
     assert [len(lines) for lines in said] == [0, 0, 1, 0, 0]
     # 1000 steps, 10 validations of 20 and the test of 24 views, 2 steps; the first prepares things
     assert "time: about 20 min to the end of the run, " in said[2][0]
+
+
+def test_segments_of_the_evaluation_are_counted_as_parts_of_a_clip(monkeypatch):
+    """Of TSN 25 segments and 10 crops, where a clip of training has 3 segments."""
+    clock = iter([0.0, 9.0, 10.0, 11.0])
+    monkeypatch.setattr(words.time, "perf_counter", lambda: next(clock))
+    forecast = forecast_of(epochs=1, views="25x10", snippet_len=1)
+    (line,) = [line for _ in range(3) for line in forecast.lines()]
+    # 100 steps, the validation of 20, and 8 * 25 / 3 * 10 clips, of which 4 are a third of a step
+    assert "about 3 min to the end" in line
 
 
 def test_or_after_a_minute(monkeypatch):
@@ -432,8 +453,8 @@ def test_or_before_the_first_step_where_steps_are_long(monkeypatch):
 @pytest.mark.parametrize(
     "typed, said",
     [
-        # 16 of 64 frames, 88 of 224 px, 40 of 100 epochs
-        ([], "; with --recipe small about 9 min"),
+        # 16 of 64 frames, 96 of 224 px, 80 of 100 epochs
+        ([], "; with --recipe small about 22 min"),
         (["--crop-size", "224"], ""),  # which it cannot do
         (["--recipe", "small"], ""),
     ],

@@ -315,6 +315,28 @@ def test_the_folder_of_a_run_stands_for_its_last_checkpoint(tmp_path, use):
     assert use or opts.epochs == 7
 
 
+@pytest.mark.parametrize("path", ["absent", "absent.pth", "empty"])
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path, monkeypatch, capsys, path):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for option in ("--resume", "--pretrained"):
+        with pytest.raises(SystemExit):
+            parse_opts([option, f"./{path}"])
+        assert f"no checkpoint {path}" in capsys.readouterr().err.replace("./", "")
+    Path("old.pth").touch()
+    with pytest.raises(SystemExit):
+        parse_opts(["--resume", "old.pth"])
+    assert "--arch is needed (no options.json beside old.pth)" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_called_auto_is_no_run(tmp_path, monkeypatch):
+    (tmp_path / "auto").mkdir()
+    monkeypatch.chdir(tmp_path)
+    argv = ["--arch", "i3d", "--dataset", "x"]
+    assert parse_opts(argv).resume is None
+    assert parse_opts([*argv, "--resume", "auto"]).auto
+
+
 def test_print_config_prints_and_ends():
     argv = ["--arch", "i3d", "--dataset", "nowhere", "--print-config", "--batch-size", "32"]
     done = subprocess.run(

@@ -193,6 +193,16 @@ def test_windows_of_a_long_video_give_a_timeline_and_a_picture(untrained, monkey
     assert Path("new/answers/timeline_long.png").stat().st_size > 5000
 
 
+def test_a_video_is_not_written_over(untrained, caplog):
+    video = write_mp4(Path("own.mp4"))
+    Path("link.mp4").symlink_to("own.mp4")
+    before = video.read_bytes()
+    for path in ("own.mp4", "./own.mp4", "link.mp4", str(video.resolve())):
+        with pytest.raises(UserError, match="is the video itself; name another file"):
+            predict(untrained, video, "--annotate", path)
+    assert video.read_bytes() == before
+
+
 def test_frames_without_a_rate_need_one_for_windows(untrained):
     frames = "data/tiny/frames/up/test_1"
     status, rows, _ = predict(untrained, frames, "--sliding-window", "0.5")
@@ -284,7 +294,7 @@ def test_features_are_named_by_the_path_below_what_was_given(
         (["--pretrained", "s3d_kylemin", "--predict", "x"], "--pretrained needs --arch"),
         (["--pretrained", "a/b.pth", "--predict", "x"], "takes a checkpoint with --resume a/b.pth"),
         (["--pretrained", "a.pth", "--pretrained-file", "b"], "needs --pretrained WEIGHTS, which"),
-        (["--pretrained", "a.pth", "--dataset", "x"], "--arch is needed (no options.json beside"),
+        (["--pretrained", "a.pth", "--dataset", "x"], "no checkpoint a.pth"),
         (["--resume", "a", "--gating", "--predict", "x"], "--gating cannot be changed"),
         (["--arch", "i3d", "--dataset", "x", "--probe-time"], "--probe-time goes with --evaluate"),
         (["--arch", "i3d", "--dataset", "x", "--head-only"], "--head-only needs a network"),

@@ -4,10 +4,12 @@ import logging
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import read_table, write_frames
 from PIL import Image
 
@@ -72,7 +74,9 @@ def test_it_leaves_the_program_as_it_is(predict, capfd):
         ("absent.mp4", "absent.mp4: there is no such file or folder"),
         ("videos", "videos holds 3 videos: give a list of them"),
         (np.zeros((4, 40, 40, 3)), r"uint8 .T, H, W, 3. in RGB, and not float64 .4, 40, 40, 3."),
-        (np.zeros((40, 40, 3), np.uint8), r"not uint8 .40, 40, 3."),
+        (np.zeros((40, 40, 3), np.uint8), r"not uint8 .40, 40, 3., .* give np.stack.frames.$"),
+        (torch.zeros(4, 40, 40, 3, requires_grad=True), r"in RGB: Can't call numpy"),
+        ((frame for frame in np.zeros((4, 40, 40, 3), np.uint8)), "in RGB, and not generator$"),
         (np.zeros((0, 40, 40, 3), np.uint8), r"not uint8 .0, 40, 40, 3."),
     ],
 )
@@ -81,12 +85,50 @@ def test_what_is_no_video_is_named(predict, video, sentence):
         predict(video)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [(33, 40), (32, 24)])
+def test_frames_need_not_be_writable_or_in_a_row(predict, size, monkeypatch):
+    frames = np.random.default_rng(0).integers(0, 255, (9, *size, 3), np.uint8)
+    expected = predict(frames)
+    torch.set_warn_always(True)
+    monkeypatch.setattr("pt_dataset.transforms.opencv", lambda: None)  # torch is stricter
+    expected_of_torch = predict(frames)
+    for same in (frames[::-1].copy()[::-1], np.asfortranarray(frames), torch.from_numpy(frames)):
+        assert predict(same) == expected_of_torch
+    frames.setflags(write=False)
+    assert predict(frames) == expected_of_torch
+    monkeypatch.undo()
+    assert predict(frames) == expected
+    torch.set_warn_always(False)
+
+
+@pytest.mark.parametrize("fps", [0, -25, float("nan"), float("inf")])
+def test_a_rate_is_above_zero(predict, fps):
+    with pytest.raises(UserError, match="fps is .* not above 0"):
+        predict(pixels_of("videos/a"), fps=fps)
+
+
+def test_the_rate_may_be_an_option_and_a_fraction(predict, untrained):
+    in_windows = Predictor(untrained, device="cpu", sliding_window=0.3, fps=10)
+    frames = pixels_of("videos/c")
+    assert in_windows(frames) == in_windows(frames, fps=Fraction(10))
+    assert in_windows(frames) != in_windows(frames, fps=20)
+
+
+def test_as_many_views_at_once_as_fit(untrained, monkeypatch):
+    fits = "utils.actions.predict.views_that_fit"
+    monkeypatch.setattr(fits, lambda *_, **how: how["workers"] + 3)
+    assert Predictor(untrained, device="cpu").view_batch == 3
+    assert Predictor(untrained, device="cpu", batch_size=5).view_batch == 5
+
+
 @pytest.mark.parametrize(
     "how, sentence",
     [
         ({"checkpoint": "absent.pth"}, "absent.pth"),
         ({}, "needs --resume CHECKPOINT, or --arch and --pretrained"),
         ({"checkpoint": "x.pth", "size": 3}, "Predictor has no option size"),
+        ({"checkpoint": "x.pth", "annotate": "x.mp4"}, "Predictor has no option annotate"),
         ({"checkpoint": "x.pth", "batch_size": "3"}, "cannot use an option: batch_size is '3'"),
         ({"checkpoint": "x.pth", "lr": 0.1}, "--lr means nothing to --predict"),
         ({"checkpoint": "x.pth", "views": "many"}, "many"),

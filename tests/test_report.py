@@ -157,6 +157,26 @@ def test_an_evaluation_alone_has_a_page_without_a_training(tmp_path):
     assert not [words for words in ("Curves", "Surest", "Options", "speed") if words in page.text]
 
 
+@pytest.mark.parametrize("value", [None, "<script>"])
+def test_what_a_training_did_not_note_is_left_out(tmp_path, value):
+    """Such as the memory, which not every system tells, and what earlier versions did not have."""
+    path = make_run(tmp_path / "run") / "metrics.jsonl"
+    noted = [json.loads(line) for line in path.read_text().splitlines()]
+    needed = dict.fromkeys(noted[-1], value) | {"epoch": 3, "step": 30, "time/step": 0.4}
+    path.write_text(json.dumps(needed) + "\n")
+    page = Page(write_report(path.parent))
+    assert "training steps 30 in" in page.text
+    assert not [word for word in ("speed", "memory", "computing") if word in page.text]
+    path.write_text('{"epoch": 3, "step": 30, "time/step": 0.4}\n')
+    assert Page(write_report(path.parent)).text == page.text
+
+
+def test_a_report_is_of_a_folder(tmp_path):
+    for path in (tmp_path / "absent", make_run(tmp_path / "run") / "scores.npz"):
+        with pytest.raises(UserError, match="is no folder; name that of a run"):
+            write_report(path)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
@@ -164,6 +184,11 @@ def test_an_evaluation_alone_has_a_page_without_a_training(tmp_path):
         ("scores.npz", b"PK", "not the scores.npz of an evaluation"),
         ("metrics.jsonl", b"{]\n", "damaged in line 1"),
         ("options.json", b"[1]", "does not hold the options"),
+        *(
+            ("options.json", json.dumps(OPTIONS | wrong).encode(), "does not hold the options")
+            for wrong in ({"arch": []}, {"split": None}, {"pretrained": 3}, {"arch_args": "x"})
+        ),
+        ("options.json", json.dumps(OPTIONS | {"modality": "x"}).encode(), "i3d with modality x"),
         ("validation.json", b"{}", "validation.json is damaged"),
         ("mistakes_frames.jpg", b"no picture", "mistakes_frames.jpg is damaged"),
         ("machine.json", b'{"device": 3}', "machine.json is damaged"),

@@ -45,8 +45,9 @@ def test_a_run_that_was_killed_in_its_first_step_does_not_block_the_next_one(arg
 def test_a_folder_with_anything_else_is_not_touched(argv, name):
     FOLDER.mkdir(parents=True)
     (FOLDER / name).write_text("mine")
-    with pytest.raises(UserError, match="the run folder saved_model/x exists"):
+    with pytest.raises(UserError, match="the run folder saved_model/x exists") as error:
         main.main(argv)
+    assert ("go on with --resume" in str(error.value)) == (name == "last.pth")
     assert [path.name for path in FOLDER.iterdir()] == [name]
     assert (FOLDER / name).read_text() == "mine"
 

@@ -90,7 +90,7 @@ def windows(names: Iterable[str]) -> dict[str, dict[str, Curve]]:
 def best_epoch(points: Iterable[tuple[dict, float]]) -> tuple[float, float] | None:
     """The epoch of the best validation and its top-1: the first of several, as best.pth keeps."""
     found = [(epoch, values.get("val/top1")) for values, epoch in points]
-    found = [(epoch, top1) for epoch, top1 in found if top1 is not None]
+    found = [(epoch, top1) for epoch, top1 in found if isinstance(top1, int | float)]
     return max(found, key=lambda one: one[1], default=None)
 
 

@@ -286,10 +286,9 @@ def run_folder(opts: Options) -> Path:
     folder = place_of(opts)
     goes_on = opts.auto or opts.action == "plan" or (opts.resume and opts.action != "head_only")
     if not goes_on and distributed.from_main(lambda: is_taken(folder)):
-        raise UserError(
-            f"the run folder {folder} exists; go on with --resume {folder / 'last.pth'}, "
-            "or choose another --name"
-        )
+        last = folder / "last.pth"
+        go_on = f"go on with --resume {last}, or " if last.exists() else "without a last.pth; "
+        raise UserError(f"the run folder {folder} exists; {go_on}choose another --name")
     return folder
 
 

@@ -42,9 +42,10 @@ def plan(run: Run, stop: GracefulStop) -> int:
     steps_left = opts.epochs * len(loader) - trainer.step
     metrics = measure(trainer, stop.between(endless_batches(loader)))
     hours = total_hours(metrics, steps_left, opts.epochs * len(run.lists.validation))
+    memory = f"{metrics['memory_gb']:.1f} GiB, " if "memory_gb" in metrics else ""
     log.info(
         f"plan: about {hours:.2g} hours for {steps_left} steps and the validations between them; "
-        f"{metrics['clips_per_s']:.1f} clips/s, {metrics['memory_gb']:.1f} GiB, "
+        f"{metrics['clips_per_s']:.1f} clips/s, {memory}"
         f"{bottleneck(metrics)}"
         + (quicker_in_words(run, trainer, hours) if hours > 1 and run.device.type == "cpu" else "")
     )
@@ -84,7 +85,11 @@ def time_in_words(run: Run, trainer: Trainer, a_step: float) -> str:
 
     On a CPU also what takes less, where it is over an hour.
     """
-    views = len(run.lists.test) * (run.opts.views.clips or 10) * run.opts.views.crops
+    clips, clip = run.opts.views.clips or 10, run.preprocessing
+    if clip.snippet_len:  # of segments a view has more than a clip of training, or fewer
+        num_clips, segments = clip.segments_of_views(clips)
+        clips = num_clips * segments * clip.snippet_len / clip.clip_len
+    views = len(run.lists.test) * clips * run.opts.views.crops
     evaluation = views / run.opts.batch_size / 3  # in steps: forward only
     hours = a_step * (trainer.steps_left + evaluation) / 3600
     end = datetime.now() + timedelta(hours=hours)

@@ -1,6 +1,7 @@
 """--predict: what happens in videos, as a table, as files, as a timeline, burnt into a video."""
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import fields
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from config import Preprocessing, UserError, in_form, misfit, refuse, try_folder
-from opts import Options, resolve
+from opts import Options, Use, resolve
 from pt_dataset import sampling
 from pt_dataset.clip_dataset import read_views
 from pt_dataset.formats.times import seconds
@@ -28,6 +29,7 @@ from utils.classifier import ClipClassifier, Normalize
 from utils.evaluator import average_views, run_in_chunks
 from utils.interrupt import GracefulStop, Stop
 from utils.loggers import set_up_console
+from utils.memory.of_run import views_that_fit
 from utils.results import protocol_in_words
 from utils.run import pick_device
 from utils.words import rates_in_words
@@ -54,8 +56,11 @@ def predict(opts: Options) -> int:
     problems += unusable
     for line in rates_in_words(network.preprocessing, videos):
         log.info(line)
-    if opts.annotate and len(videos) > 1:
-        raise UserError(f"--annotate writes one video, and there are {len(videos)}; name one")
+    if opts.annotate:
+        number, path = len(videos), os.path.realpath(opts.annotate)
+        refuse(number > 1, f"--annotate writes one video, and there are {number}; name one")
+        itself = path in [os.path.realpath(video.path) for video in videos]
+        refuse(itself, f"--annotate {opts.annotate} is the video itself; name another file")
     found: list[Prediction] = []
     try:
         with GracefulStop() as stop:
@@ -92,7 +97,7 @@ class Predictor:
     Args:
         checkpoint: of a run; None where `options` name public weights.
         **options: those of --predict by name, such as device="cpu", views="10x3", or
-            arch="s3d", pretrained="s3d_torchvision".
+            arch="s3d", pretrained="s3d_torchvision"; none of files.
 
     Raises:
         UserError: the checkpoint or an option is of no use.
@@ -102,8 +107,9 @@ class Predictor:
         start = {} if checkpoint is None else {"resume": os.fspath(checkpoint)}
         typed = in_form(Options, {"predict": ("-",)} | start | options)
         known = {f.name: f for f in fields(Options)}
+        of_command = {f.name for f in fields(Use)} - {"sliding_window", "fps"}
         for name in options:
-            refuse(name not in known, f"Predictor has no option {name}")
+            refuse(name not in known or name in of_command, f"Predictor has no option {name}")
             problem = misfit(name, typed[name], known[name].type, known[name].metadata)
             refuse(problem, f"Predictor cannot use an option: {problem}")
         self.opts = resolve(typed)
@@ -112,6 +118,11 @@ class Predictor:
         pixels = Normalize.matching(self.network.preprocessing)
         classifier = ClipClassifier(self.network.model, pixels, self.network.precision)
         self.classifier = classifier.to(self.network.device).eval()
+        self.view_batch = self.opts.batch_size
+        if not self.opts.typed("batch_size"):
+            shape = self.network.preprocessing.network_input()
+            how = {"device": self.network.device, "workers": 0}
+            self.view_batch = views_that_fit(self.network.model, shape, self.view_batch, **how)
 
     def __call__(
         self, video: Source | list[Source], fps: float | None = None
@@ -132,6 +143,8 @@ class Predictor:
     def probabilities(self, source: Source, fps: float | None) -> dict[str, float]:
         """Of the classes of one video, by name, the best one first."""
         clip, evaluation = self.network.preprocessing, self.network.evaluation
+        fps = self.opts.fps if fps is None else float(fps)  # from a Fraction, as of PyAV, too
+        refuse(fps is not None and not 0 < fps < math.inf, f"fps is {fps}, and not above 0")
         frames, problems = None, []
         if isinstance(source, str | os.PathLike):
             found, problems = videos_at([os.fspath(source)], clip.modality, fps)
@@ -145,8 +158,8 @@ class Predictor:
         scores = []
         for part in parts_of_video(videos[0], self.network, self.opts):
             views = views_of_part(part, frames, clip, evaluation.views.crops)
-            device, batch_size = self.network.device, self.opts.batch_size
-            logits = run_in_chunks(self.classifier, views, device, batch_size).cpu()
+            device, size = self.network.device, self.view_batch
+            logits = run_in_chunks(self.classifier, views, device, size).cpu()
             logits = networks.finite(part.video, logits)
             if isinstance(logits, str):
                 raise UserError(logits)
@@ -158,13 +171,15 @@ class Predictor:
 
 def as_frames(video: Any) -> np.ndarray:
     """Raises UserError for anything but uint8 (T, H, W, 3)."""
-    frames = np.asarray(video)
+    is_video = "a video is a path, or its frames as uint8 (T, H, W, 3) in RGB"
+    try:
+        frames = np.asarray(video)
+    except (TypeError, ValueError, RuntimeError) as error:  # such as of a tensor on a GPU
+        raise UserError(f"{is_video}: {error}") from None
     fits = frames.dtype == np.uint8 and frames.ndim == 4 and frames.shape[3] == 3 and frames.size
-    refuse(
-        not fits,
-        "a video is a path, or its frames as uint8 (T, H, W, 3) in RGB, and not "
-        f"{frames.dtype} {frames.shape}",
-    )
+    what = type(video).__name__ if frames.dtype == object else f"{frames.dtype} {frames.shape}"
+    stack = ", and a list is one of videos: give np.stack(frames)" * (frames.ndim == 3)
+    refuse(not fits, f"{is_video}, and not {what}{stack}")
     return frames
 
 

@@ -4,20 +4,34 @@ import json
 import socket
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from config import (
+    ARCHS,
     Loading,
     Machine,
     Recipe,
     UserError,
     find_recipe,
+    first_misfit,
     in_form,
     misfit,
     recipe_run,
     refuse,
 )
 from utils.loggers import read_lines
+
+# what the recipe of a run depends on, and the values of those that had no such option
+WHICH = {
+    "arch": str,
+    "dataset": str,
+    "split": int,
+    "pretrained": str | None,
+    "recipe": Literal["paper", "small"],
+    "modality": str,
+    "arch_args": dict,
+}
+EARLIER = {"pretrained": None, "recipe": "paper", "modality": "rgb", "arch_args": {}}
 
 
 class Folder(NamedTuple):
@@ -89,6 +103,14 @@ def _options(run_dir: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:  # of text or of JSON
         raise UserError(f"{path} cannot be read: {error}") from None
     refuse(not isinstance(found, dict), f"{path} does not hold the options of a run")
+    if "arch" not in found:
+        return found
+    found = EARLIER | found
+    arch, modality = found["arch"], found["modality"]
+    problem = first_misfit((name, found.get(name), form) for name, form in WHICH.items())
+    if not problem and (arch not in ARCHS or modality not in ARCHS[arch].modalities):
+        problem = f"{arch} with modality {modality} is not known"
+    refuse(problem, f"{path} does not hold the options of a run: {problem}")
     return found
 
 
@@ -117,7 +139,7 @@ def differing_options(run_dir: Path) -> list[Differing]:
         # what a resumed run has anew is a matter of the machine
         if "help" in f.metadata and f.metadata.get("resumed") != "own"
     }
-    arch_args = options.get("arch_args", {})
+    arch_args = options["arch_args"]
     usual |= dict.fromkeys(arch_args) | recipe.arch_args
     known = {name: value for name, value in (options | arch_args).items() if name in usual}
     return [Differing(n, v, usual[n]) for n, v in known.items() if v != usual[n]]

@@ -163,12 +163,13 @@ def too_large(model: nn.Module, load: Load, free: float, times: float) -> str:
         fits = need <= USED * free  # of those the one that saves least, for it changes least
         found.append((not fits, len(typed), -need if fits else need, " ".join(typed)))
     now, *ways = found
-    best = sorted(ways)[:3]
+    fitting = [way for way in ways if not way[0]]
+    best = sorted(fitting or ways)[:3]
     best_in_words = ", ".join(f"{name} ({gb(abs(need))})" for _, _, need, name in best)
     return (
         "the memory does not suffice for a step of a single clip: with the batches that are read "
         f"meanwhile it takes about {gb(abs(now[2]))}, and {gb(free)} are free; "
-        + ("still too much: " if best[0][0] else "what fits: ")
+        + ("what fits: " if fitting else "still too much: ")
         + best_in_words
     )
 

@@ -30,7 +30,7 @@ def percent(value: float | None) -> str:
 def heading(run: RunFolder) -> Markup:
     """What was trained on what."""
     options = run.options
-    if not options:
+    if "arch" not in options:
         return tag("p", f"{len(run.scores.class_names)} classes", class_="about")
     start = options.get("pretrained", "scratch")
     what = f"{options['arch']} on {options['dataset']}, split {options['split']}, from {start}"
@@ -255,9 +255,12 @@ def machine_rows(run: RunFolder) -> Iterator[tuple[str, str]]:
         yield "training steps", f"{newest['step']:g} in {duration(hours)}"
         parts = {"data": "waiting for data", "copy": "copying", "compute": "computing"}
         for name, words in parts.items():
-            yield words, f"{100 * newest[f'time/{name}'] / newest['time/step']:.0f} % of the time"
-        yield "speed", f"{newest['clips_per_s']:.1f} clips/s"
-        yield "memory", f"{newest['memory_gb']:.1f} GiB at most"
+            if (seconds := newest.get(f"time/{name}")) is not None:
+                yield words, f"{100 * seconds / newest['time/step']:.0f} % of the time"
+        if "clips_per_s" in newest:
+            yield "speed", f"{newest['clips_per_s']:.1f} clips/s"
+        if "memory_gb" in newest:  # not every system says it
+            yield "memory", f"{newest['memory_gb']:.1f} GiB at most"
     for name, value in run.machine.items():
         if value is not None:
             yield (

@@ -33,7 +33,7 @@ class RunFolder:
     scores: Scores
     result: Result
     points: list[tuple[Metrics, float]]  # of the curves, each with its epoch
-    epochs: list[Metrics]  # metrics.jsonl
+    epochs: list[Metrics]  # the numbers of metrics.jsonl
     options: dict[str, Any]  # that have a value
     differing: list[Differing]  # those of them that the recipe has otherwise
     validation: dict[str, Any]  # see live_page/run_files.py
@@ -44,6 +44,7 @@ class RunFolder:
 
 def read_run(folder: Path) -> RunFolder:
     """Raises UserError if it has no scores, or a file is damaged."""
+    refuse(not folder.is_dir(), f"{folder} is no folder; name that of a run, such as saved_model/A")
     if not (folder / "scores.npz").exists():
         raise UserError(
             f"{folder} has no scores.npz, which an evaluation writes at the end of a run; "
@@ -56,7 +57,10 @@ def read_run(folder: Path) -> RunFolder:
         scores=scores,
         result=summarize_scores(scores),
         points=history(folder),
-        epochs=read_lines(folder / "metrics.jsonl", "epoch", "step", "time/step"),
+        epochs=[
+            {name: value for name, value in line.items() if isinstance(value, int | float)}
+            for line in read_lines(folder / "metrics.jsonl", "epoch", "step", "time/step")
+        ],
         options=options,
         differing=differing_options(folder) if options else [],
         validation=validation,

@@ -18,7 +18,7 @@ from utils.trainer import Trainer
 
 # in its folder
 BEFORE_THE_FIRST_STEP = {"options.json", "log.txt", "steps.jsonl", "metrics.jsonl", "tensorboard"}
-BEFORE_THE_FIRST_STEP |= {"last.pth"}
+BEFORE_THE_FIRST_STEP |= {"last.pth", "machine.json"}
 log = logging.getLogger("video")
 
 
