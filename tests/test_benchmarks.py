@@ -15,6 +15,7 @@ from config import UserError
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if "__main__" in path.read_text())
+SCRIPTS.remove("gpu_checks")  # which gpu.py calls
 
 
 ASK = """
