@@ -28,8 +28,7 @@ from multiprocessing import get_context
 
 from tqdm import tqdm
 
-from config import unfinished
-from locks import owned
+from config import owned, unfinished
 from pt_dataset.datalist import write_list
 from pt_dataset.listing.demo_videos import CLASSES, write_video
 

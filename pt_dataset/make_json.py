@@ -34,8 +34,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 
-from config import DATASETS, Parser, UserError, whole
-from locks import owned
+from config import DATASETS, Parser, UserError, owned, whole
 from pt_dataset.datalist import HALF_REPLACED, any_case, list_text
 from pt_dataset.listing import annotated_sets, known_sets
 from pt_dataset.listing.find_videos import (

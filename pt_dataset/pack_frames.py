@@ -28,8 +28,7 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
-from config import Parser, UserError, remove_unfinished, whole
-from locks import owned
+from config import Parser, UserError, owned, remove_unfinished, whole
 from pt_dataset.formats.frame_names import by_kind, has_frames, in_order
 from pt_dataset.listing.folders import LONGEST_NAME, walk
 from pt_dataset.listing.made_from import sampled
@@ -117,7 +116,7 @@ def pack_videos(
     """Writes a zip for each folder that has none yet; returns how many, and how many have one.
 
     `problems` gets a sentence for each that cannot have one, or has that of other frames. What the
-    owner of `out` that was `killed`, see locks.owned, left unfinished is removed.
+    owner of `out` that was `killed`, see config.owned, left unfinished is removed.
     """
     todo, num_before = [], 0
     for path, names in folders:

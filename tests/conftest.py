@@ -16,8 +16,7 @@ import torch
 from PIL import Image
 
 from benchmarks import structure
-from config import Preprocessing
-from locks import owned
+from config import Preprocessing, owned
 from main import main
 from models import build_model
 from utils import checkpoint

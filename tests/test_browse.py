@@ -117,7 +117,6 @@ def test_a_field_and_a_function_are_an_augmentation(tiny_set):
     code = tiny_set / "code"
     code.mkdir()
     shutil.copytree(ROOT / "pt_dataset", code / "pt_dataset")
-    shutil.copy(ROOT / "locks.py", code)
     text = (ROOT / "config.py").read_text()
     others = "    short_side: tuple[int, int] = used("
     assert text.count(others) == 1

@@ -16,7 +16,7 @@ ENTERED_ALL_THE_SAME = {
 SAYING = {"info", "warning", "error", "print"}
 # where sentences are made, beside the commands, the actions and the options
 SPEAKERS = {
-    "locks.py": "who holds a lock, or that a disk knows none, and it alone knows",
+    "config.py": "who holds a lock, or that a disk knows none, and it alone knows",
     "utils/words.py": "of a run",
     "utils/results.py": "of an evaluation",
     "utils/precision.py": "why it is not the precision that was asked for, and it alone knows",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = {"main", "opts", "config", "locks", "models", "pt_dataset", "utils"}
+OURS = {"main", "opts", "config", "models", "pt_dataset", "utils"}
 # these join the rooms, and only they import each other
 JOINTS = ("utils.run", "utils.build", "utils.words", "utils.actions", "utils.resume.start")
 JOINTS += ("utils.memory.of_run",)
@@ -44,8 +44,8 @@ def test_a_room_imports_config_and_itself(file):
     if module == "main" or joins(module):
         return
     room = module.split(".")[0]
-    allowed = {"opts": {"config"}, "locks": {"config"}, "config": set()}
-    anywhere = {"config", "locks", room}
+    allowed = {"opts": {"config"}, "config": set()}
+    anywhere = {"config", room}
     assert imported_roots(file) & OURS <= allowed.get(room, anywhere)
 
 
@@ -58,7 +58,7 @@ def test_only_main_and_the_joints_import_joints(file):
 
 def test_opts_and_config_import_nothing_slow():
     slow = {"torch", "torchvision", "numpy", "PIL", "av", "matplotlib"}
-    for name in ("opts.py", "config.py", "locks.py"):
+    for name in ("opts.py", "config.py"):
         assert not set(imported_roots(ROOT / name)) & slow
 
 

@@ -14,8 +14,7 @@ import pytest
 from conftest import TINY_RUN, write_frames
 
 import utils.run
-from config import UserError, unfinished, whole
-from locks import owned
+from config import UserError, owned, unfinished, whole
 from main import main
 from models import weights
 from models.weights.i3d import WEIGHTS
@@ -26,8 +25,7 @@ from pt_dataset.video_list import Video
 ROOT = Path(__file__).resolve().parents[1]
 HOLD = """
 import os, sys, time
-from config import unfinished
-from locks import owned
+from config import owned, unfinished
 from pathlib import Path
 path = Path(sys.argv[1])
 with owned(path, inside=sys.argv[2] == "inside"):
@@ -121,7 +119,7 @@ def test_of_many_that_want_it_one_has_it_at_a_time(tmp_path):
     """Though each owner removes the file of the lock, on which others wait already."""
     code = """
 import os, sys
-from locks import owned
+from config import owned
 for _ in range(40):
     with owned(sys.argv[1], wait=60):
         os.mkdir(sys.argv[1] + ".held")

@@ -27,12 +27,12 @@ from config import (
     UserError,
     in_form,
     is_checkpoint,
+    owned,
     part,
     refuse,
     try_folder,
     whole,
 )
-from locks import owned
 from models import build_model
 from models.weights import Weights, load, load_exactly
 from opts import Options, parse_opts

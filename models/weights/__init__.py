@@ -20,8 +20,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from config import ARCHS, Preprocessing, UserError
-from locks import owned
+from config import ARCHS, Preprocessing, UserError, owned
 
 State = dict[str, torch.Tensor]
 FOLDER = Path(__file__).resolve().parents[2] / "pretrained"

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from config import MARK, UserError, remove_unfinished, unfinished, whole
-from locks import owned
+from config import MARK, UserError, owned, remove_unfinished, unfinished, whole
 from pt_dataset.listing.made_from import Source, add_note, are_same, read_notes, take_note
 from pt_dataset.listing.pool import run_jobs
 

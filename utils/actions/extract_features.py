@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from config import Clip, UserError, remove_unfinished, whole
-from locks import owned
+from config import Clip, UserError, owned, remove_unfinished, whole
 from opts import Options
 from pt_dataset import sampling
 from pt_dataset.formats.times import seconds

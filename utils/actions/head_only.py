@@ -13,8 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from config import RUNS, Evaluation, Optimization, UserError, part, refuse
-from locks import owned
+from config import RUNS, Evaluation, Optimization, UserError, owned, part, refuse
 from pt_dataset.listing.made_from import Note, Source, are_same, take_notes
 from pt_dataset.loader import Batch
 from pt_dataset.video_list import Video

@@ -32,8 +32,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from config import UserError, refuse
-from locks import try_lock
+from config import UserError, refuse, try_lock
 from utils.live_page import assets
 
 HOST, PORT = "127.0.0.1", 8097  # anyone who reaches the server can write to it, see door.py
