@@ -58,14 +58,22 @@ def step_names(run_dir: Path) -> set[str]:
 
 def read_validation(run_dir: Path) -> dict[str, Any]:
     """What ValidationFiles wrote; nothing if there is no such file; raises UserError for others."""
-    path = run_dir / "validation.json"
+    return read_form(run_dir / "validation.json", Validation)
+
+
+def read_form(path: Path, kind: type) -> dict[str, Any]:
+    """A JSON file of the form of a dataclass; nothing if there is no such file.
+
+    Raises:
+        UserError: it is damaged.
+    """
     if not path.exists():
         return {}
     try:
         found = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:  # of text or of JSON
         raise UserError(f"{path} is damaged ({error}); delete it") from None
-    problem = misfit("it", found, Validation)
+    problem = misfit("it", found, kind)
     refuse(problem, f"{path} is damaged: {problem}; delete it")
     return found
 

@@ -4,7 +4,6 @@ What a folder does not have is left out, but for the scores, without which there
 """
 
 import io
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,11 @@ from typing import Any
 
 from PIL import Image
 
-from config import UserError, misfit, refuse
+from config import UserError, refuse
 from utils.live_page.run_files import (
     Differing,
     differing_options,
+    read_form,
     read_options,
     read_validation,
 )
@@ -88,15 +88,7 @@ def read_films(path: Path, count: int) -> list[tuple[bytes, int]]:
 
 def read_machine(path: Path) -> dict[str, Any]:
     """What `write_machine` wrote; nothing if there is no such file."""
-    if not path.exists():
-        return {}
-    try:
-        found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:  # of text or of JSON
-        raise UserError(f"{path} is damaged ({error}); delete it") from None
-    problem = misfit("it", found, MachineFacts)
-    refuse(problem, f"{path} is damaged: {problem}; delete it")
-    return found
+    return read_form(path, MachineFacts)
 
 
 def read_times(path: Path) -> list[str]:
