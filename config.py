@@ -221,6 +221,9 @@ class Arch:
     cross_modality: bool = False  # can weights of RGB start other modalities?
 
 
+SLOWFAST = "slowfast_r50_8x8", "slowfast_r50_4x16", "slowfast_r101_8x8", "slowfast_r101_16x8"
+
+
 def torchvision_video(network: str, *variants: str) -> Arch:
     return Arch(network=network, file="torchvision_video", options={"variant": variants})
 
@@ -241,6 +244,8 @@ ARCHS = {
             "non_local_scale": bool,
         },
     ),
+    # two 3-D ResNets, one of few frames and a thin one of all (Feichtenhofer et al., 2019)
+    "slowfast": Arch(network="SlowFast", options={"variant": SLOWFAST}),
     # 2-D network on segments of a video (Wang et al., 2016)
     "tsn": Arch(
         network="TSN",
@@ -650,6 +655,8 @@ RESNET_UCF101 = replace(
     RESNET_IMAGENET, epochs=50, lr_steps=(20, 40), lr=0.001, clip_grad=40, nesterov=False
 )
 RESNET_HMDB51 = replace(RESNET_UCF101, epochs=35, lr_steps=(15, 25), lr=0.01)
+# the authors' SLOWFAST_8x8_R50 and 4x16 on Kinetics-400; Nesterov is the default of their code
+SLOWFAST_SCRATCH = replace(RESNET_SCRATCH, clip_len=32, stride=2, nesterov=True)
 # the authors' tsn-pytorch on UCF101: corner crops of four scales, 25 segments x 10 crops
 TSN_SCRATCH = Recipe(
     clip_len=3,
@@ -836,6 +843,10 @@ RECIPES: dict[tuple[str, ...], Recipe] = {
     ("resnet3d", "ucf101", "kinetics"): RESNET_UCF101,
     ("resnet3d", "hmdb51", "imagenet"): RESNET_HMDB51,
     ("resnet3d", "hmdb51", "kinetics"): RESNET_HMDB51,
+    ("slowfast", "scratch"): SLOWFAST_SCRATCH,
+    ("slowfast", "kinetics400", "scratch"): SLOWFAST_SCRATCH,
+    ("slowfast", "kinetics"): RESNET_UCF101,  # nothing published on a small set
+    ("slowfast", "hmdb51", "kinetics"): RESNET_HMDB51,
     ("tsn", "scratch"): TSN_SCRATCH,
     ("tsn", "imagenet"): TSN_IMAGENET,
     ("tsn", "kinetics"): TSN_IMAGENET,  # nothing published: the rate of fine-tuning at least
@@ -901,6 +912,8 @@ EXPECTED = {
     ("resnet3d", "ucf101", "kinetics"): "95.4 % (ResNet-50, split 1; GluonCV with this recipe)",
     ("resnet3d", "hmdb51", "imagenet"): "48.5 % (ResNet-50, split 1; GluonCV with this recipe)",
     ("resnet3d", "hmdb51", "kinetics"): "70.9 % (ResNet-50, split 1; GluonCV with this recipe)",
+    ("slowfast", "kinetics400", "scratch"): "77.0 %, 75.6 % with --variant slowfast_r50_4x16 "
+    "(validation set, 10 clips x 3 crops; SlowFast's model zoo)",
     ("videoresnet", "kinetics400", "scratch"): "67.5 % (R(2+1)D-18, validation set, 5 clips x 1 "
     "center crop of 16 frames at 15 fps; torchvision)",
     ("tsm", "kinetics400", "imagenet"): "71.2 %, 72.8 % with 10 crops (ResNet-50, RGB, validation "
@@ -1017,6 +1030,7 @@ PROTOCOLS = {  # how papers evaluate
     # arXiv:1711.07971 sec. 4.1: 10 clips at short side 256, softmax averaged; the whole frame as
     # three crops of 256 x 256, as in the authors' code
     "nonlocal": Evaluation(views=Views(10, 3), full_crop=True),
+    "slowfast": Evaluation(views=Views(10, 3), full_crop=True),  # arXiv:1812.03982 sec. 4, the same
     # arXiv:1608.00859 and the authors' tsn-pytorch: 25 segments, four corners and the center,
     # mirrored, too
     "tsn": Evaluation(views=Views(25, 10), average="logits"),

@@ -35,6 +35,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "resnet3d c2d": lambda: build_model("resnet3d", inflate="none"),
     "resnet3d i3d": lambda: build_model("resnet3d"),
     "resnet3d i3d nl5": lambda: build_model("resnet3d", non_local=5),
+    "slowfast": lambda: build_model("slowfast"),
     "torchvision r3d_18": lambda: torchvision.models.video.r3d_18(),
     "tsn resnet50": lambda: build_model("tsn", backbone="resnet50"),
 }

@@ -151,6 +151,8 @@ PUBLISHED = {
     ("resnet3d", "imagenet"): (32, 2, 104, 64, 0.01, (39, 78)),
     ("resnet3d", "kinetics"): (32, 2, 50, 64, 0.001, (20, 40)),
     ("resnet3d", "hmdb51", "kinetics"): (32, 2, 35, 64, 0.01, (15, 25)),
+    ("slowfast", "scratch"): (32, 2, 196, 64, 0.1, ()),
+    ("slowfast", "kinetics"): (32, 2, 50, 64, 0.001, (20, 40)),
     ("tsn", "scratch"): (3, 1, 80, 128, 0.01, (30, 60)),
     ("tsn", "imagenet"): (3, 1, 80, 128, 0.001, (30, 60)),
     ("tsn", "kinetics400", "imagenet"): (3, 1, 100, 256, 0.01, (40, 80)),
@@ -166,7 +168,7 @@ PUBLISHED = {
 
 
 def test_recipes_are_those_of_their_sources():
-    """And of ResNets, video-nonlocal-net steps as Nesterov does; of TSN, its authors freeze all
+    """And of ResNets, video-nonlocal-net steps as Nesterov does, and so does SlowFast; of TSN, its authors freeze all
     batch norms but the first where they start from ImageNet, MMAction2 on Kinetics does not; those
     of TSM do on small sets."""
     names = ("clip_len", "stride", "epochs", "batch_size", "lr", "lr_steps")
@@ -181,6 +183,8 @@ def test_recipes_are_those_of_their_sources():
     assert {key[:2] for key, recipe in RECIPES.items() if recipe.nesterov} == {
         ("resnet3d", "imagenet"),
         ("resnet3d", "kinetics400"),
+        ("slowfast", "scratch"),
+        ("slowfast", "kinetics400"),
     }
     frozen = {key for key, recipe in RECIPES.items() if recipe.arch_args.get("partial_bn")}
     assert frozen == {
@@ -205,6 +209,7 @@ def test_protocols_are_those_of_the_papers():
         "i3d": ("allx1", "logits", False),
         "s3d": ("allx1", "logits", False),
         "nonlocal": ("10x3", "scores", True),
+        "slowfast": ("10x3", "scores", True),
         "tsn": ("25x10", "logits", False),
         "videoresnet": ("5x1", "scores", False),
         "mvit": ("5x1", "scores", False),

@@ -18,6 +18,7 @@ NETWORKS = {
     "resnet3d": ("resnet3d", {}),
     "resnet3d with all": ("resnet3d", {"head_window": (2, 1, 1), "non_local": 5}),
     "resnet3d slow": ("resnet3d", {"inflate": "slow"}),
+    "slowfast": ("slowfast", {}),
     "tsn": ("tsn", {"backbone": "resnet18"}),
     "tsn shift": ("tsn", {"backbone": "resnet18", "shift": True}),
     "tsn bninception": ("tsn", {"backbone": "bninception"}),
@@ -64,7 +65,8 @@ def test_channels_stay_last_forward_and_backward(two_threads, name):
             wrong.append((what, tuple(tensor.shape), tensor.stride()))
 
     def watch(layer, inputs, output, path):
-        if output.dim() > 3:
+        # of two pathways, the layers of each are looked at
+        if torch.is_tensor(output) and output.dim() > 3:
             look(f"{path} forward", output)
             if not path.startswith(POOLED) or name not in ("tsn", "tsn shift"):
                 output.register_hook(lambda gradient: look(f"{path} backward", gradient))

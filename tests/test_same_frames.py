@@ -16,6 +16,7 @@ from config import Clip, Evaluation, Preprocessing, UserError, Views, part
 from main import main
 from models import build_model
 from models.weights import public_weights
+from models.weights.slowfast import WEIGHTS as SLOWFAST
 from opts import parse_opts
 from pt_dataset import sampling
 from pt_dataset.video_list import Video
@@ -311,10 +312,11 @@ RATES = {"i3d_rgb_piergiaj": 25, "i3d_flow_piergiaj": 25, "i3d_rgb_hassony2": 25
     "resnet3d_i3d50_pytorchvideo": 30,
     "slow_r50_pytorchvideo": 30,
     "slow_r50_4x16_pytorchvideo": 30,
+    **dict.fromkeys(SLOWFAST, 30),
 }
 
 
-@pytest.mark.parametrize("arch", ["i3d", "s3d", "resnet3d", "tsn"])
+@pytest.mark.parametrize("arch", ["i3d", "s3d", "resnet3d", "slowfast", "tsn"])
 def test_public_weights_are_fed_at_the_rate_that_they_were_trained_at(arch):
     for name, entry in public_weights(arch).items():
         rate = RATES.get(name)

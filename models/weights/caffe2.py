@@ -10,6 +10,15 @@ from config import UserError
 from models.weights import State
 from models.weights.files import check_form
 
+LEFT_OUT = ("lr", "model_iter", "_momentum")  # of the training that made a file
+ENDINGS = {  # of keys, once a layer has the name `LAYER.conv`, and its batch norm `LAYER.bn`
+    r"\.bn_": ".bn.",
+    r"\.[ws]$": ".weight",
+    r"\.b$": ".bias",
+    r"\.rm$": ".running_mean",
+    r"\.riv$": ".running_var",  # not the inverse, whatever the name says
+}
+
 
 class ArrayUnpickler(pickle.Unpickler):
     """Reads numpy arrays in plain containers; whatever else a pickle names is refused.
@@ -33,13 +42,17 @@ class ArrayUnpickler(pickle.Unpickler):
 
 
 def read_caffe2_pickle(path: Path) -> State:
-    """The arrays in a file of Caffe2, a pickle of Python 2, without running what it says."""
+    """The network in a file of Caffe2, a pickle of Python 2, without running what it says."""
     check_form(path)
     try:
         with open(path, "rb") as file:
             blobs = ArrayUnpickler(file, encoding="latin1").load()["blobs"]
         arrays = {name: value for name, value in blobs.items() if isinstance(value, np.ndarray)}
-        return {name: torch.from_numpy(value.astype(np.float32)) for name, value in arrays.items()}
+        return {
+            name: torch.from_numpy(value.astype(np.float32))
+            for name, value in arrays.items()
+            if not name.endswith(LEFT_OUT)
+        }
     except UserError as error:
         raise UserError(f"{path} is not safe to read: {error}") from None
     except Exception as error:  # a file that is no pickle can end in almost any

@@ -4,7 +4,7 @@ from config import Preprocessing
 from models.layers import Size
 from models.resnet3d import ResNet3D
 from models.weights import State, Weights, rename_keys
-from models.weights.caffe2 import read_caffe2_pickle
+from models.weights.caffe2 import ENDINGS, read_caffe2_pickle
 
 # of all releases on layers of torchvision's names: `layer1.0.downsample.` -> `res2.0.shortcut.`
 LAYERS = {
@@ -88,14 +88,8 @@ def convert_caffe2(state: State) -> State:
         r"^nonlocal_conv(\d)_(\d+)_(out_)?": r"features.res\1.non_local_\2.out.",
         r"^pred_": "head.",
         r"\.(stem|shortcut|conv\d|out)\.([wb])$": r".\1.conv.\2",
-        r"\.bn_": ".bn.",
-        r"\.[ws]$": ".weight",
-        r"\.b$": ".bias",
-        r"\.rm$": ".running_mean",
-        r"\.riv$": ".running_var",  # not the inverse, whatever the name says
     }
-    left_out = ("lr", "model_iter", "_momentum")  # of their training
-    converted = rename_keys({k: v for k, v in state.items() if not k.endswith(left_out)}, rules)
+    converted = rename_keys(state, rules | ENDINGS)
     for key in [key for key in converted if key.endswith(".out.conv.bias")]:
         mean = key.replace(".conv.bias", ".bn.running_mean")
         if mean in converted:  # batch norm takes away what a bias before it adds
