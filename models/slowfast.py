@@ -7,6 +7,7 @@ Input:   clips (N, in_channels, T, H, W), normalized; any T, H and W: the frames
 Output:  logits (N, num_classes)
 """
 
+from operator import index
 from typing import NamedTuple
 
 import torch
@@ -107,7 +108,8 @@ class SlowFast(nn.Module):
 
     def forward_features(self, clip: torch.Tensor) -> torch.Tensor:
         """Features (N, 2304) before the head, the slow ones first, averaged over the clip."""
-        frames = slow_frames(clip.shape[2], self.alpha).to(clip.device)
+        # index: compiled for clips of any length, it would be a symbol
+        frames = slow_frames(index(clip.shape[2]), self.alpha).to(clip.device)
         # along the second dimension, of the third one the copy would not have channels last
         slow = clip.movedim(1, -1)[:, frames].movedim(-1, 1)
         maps = self.features((slow, clip))
@@ -119,8 +121,11 @@ class SlowFast(nn.Module):
 
     def map_stages(self) -> list[nn.Module]:
         """Whose maps --heatmap takes: those of the slow pathway, most of what the head sees."""
-        stem, *stages = self.features.children()
-        return [stem.get_submodule("slow"), *(stage[-1].slow for stage in stages)]
+        pathways = [
+            [m.slow for m in stage.modules() if isinstance(m, TwoPathways)]
+            for stage in self.features
+        ]
+        return [slow[-1] for slow in pathways]
 
 
 @torch.compiler.assume_constant_result  # compiled, float32 would be rounded in another way

@@ -168,9 +168,9 @@ PUBLISHED = {
 
 
 def test_recipes_are_those_of_their_sources():
-    """And of ResNets, video-nonlocal-net steps as Nesterov does, and so does SlowFast; of TSN, its authors freeze all
-    batch norms but the first where they start from ImageNet, MMAction2 on Kinetics does not; those
-    of TSM do on small sets."""
+    """And of ResNets, video-nonlocal-net and SlowFast step as Nesterov does; of TSN, its authors
+    freeze all batch norms but the first where they start from ImageNet, MMAction2 on Kinetics does
+    not; those of TSM do on small sets."""
     names = ("clip_len", "stride", "epochs", "batch_size", "lr", "lr_steps")
     assert {key: tuple(getattr(RECIPES[key], n) for n in names) for key in PUBLISHED} == PUBLISHED
     cosine = RECIPES["resnet3d", "scratch"]  # SlowFast's has no steps

@@ -12,12 +12,12 @@ from models.weights import public_weights
 
 ENTRIES = {name: arch for arch in (*ARCHS, "backbones") for name in public_weights(arch)}
 # proved in other ways, as those of ImageNet are: torchvision's networks are at hand, i3d_spatial is
-# no network of others, Caffe2's files are written and read back in test_resnet3d.py, and of SlowFast
-# test_slowfast.py has the rest
+# no network of others, and Caffe2's files are written and read back in test_resnet3d.py
 PROVED_ELSEWHERE = ("_torchvision", "i3d_spatial", "_nlnet")
-PROVED_ELSEWHERE += ("slowfast_r50_4x16_pyslowfast",)
-PROVED_ELSEWHERE += ("slowfast_r101_8x8_pytorchvideo", "slowfast_r101_16x8_pytorchvideo")
-KEYS_ALONE = ("slowfast_r50_8x8_pyslowfast",)  # what tells it from a network that sees all clips
+PROVED_ELSEWHERE += tuple(f"slowfast_{v}_pytorchvideo" for v in ("r101_8x8", "r101_16x8"))
+PROVED_ELSEWHERE += ("slowfast_r50_4x16_pyslowfast",)  # the three of them in test_slowfast.py
+# whose network computes the logits of another format, too, and is told by its keys alone
+OTHER_KEYS = ("slowfast_r50_8x8_pyslowfast",)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def compare_with_golden(model, name):
     theirs = golden.logits
     assert theirs.keys() == clips.keys()
     ours = {}
-    if name in KEYS_ALONE:
+    if name in OTHER_KEYS:  # one clip says so, and seconds are saved
         clips = {"clip": clip}
     for key, x in clips.items():
         with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from operator import index
 
 import numpy as np
 import pytest
@@ -27,25 +28,23 @@ def networks():
 
 
 @pytest.mark.parametrize(
-    "variant, frames, size, parameters, multiply_adds",
+    "variant, size, parameters, multiply_adds",
     [
-        ("slowfast_r50_8x8", 32, 256, 34_566_488, 65.71),
-        ("slowfast_r50_4x16", 32, 224, 34_480_216, 27.64),
-        # PyTorchVideo's model zoo, which rounds, and counts a little more of all but the above
-        ("slowfast_r101_8x8", 32, 256, 62.83e6, 127.2),
-        ("slowfast_r101_16x8", 64, 256, 53.77e6, 215.6),
+        ("slowfast_r50_8x8", 256, 34_566_488, 65.71),
+        ("slowfast_r50_4x16", 224, 34_480_216, 27.64),
+        ("slowfast_r101_8x8", None, 62_830_000, None),
+        ("slowfast_r101_16x8", None, 53_770_000, None),
     ],
 )
-def test_variants_have_the_published_size(
-    networks, variant, frames, size, parameters, multiply_adds
-):
-    model, clip = networks[variant], torch.empty(1, 3, frames, size, size, device="meta")
-    rounded = 0 if isinstance(parameters, int) else -4
+def test_variants_have_the_published_size(networks, variant, size, parameters, multiply_adds):
+    """In millions, with two digits, of those of PyTorchVideo's model zoo."""
+    model = networks[variant]
+    rounded = -4 if size is None else 0
     assert round(sum(p.numel() for p in model.parameters()), rounded) == parameters
-    with FlopCounterMode(display=False) as counter:
-        assert model(clip).shape == (1, 400)
-    tolerance = 0.015 if rounded else 2e-4
-    assert counter.get_total_flops() / 2e9 == pytest.approx(multiply_adds, rel=tolerance)
+    if size:
+        with FlopCounterMode(display=False) as counter:
+            assert model(torch.empty(1, 3, 32, size, size, device="meta")).shape == (1, 400)
+        assert counter.get_total_flops() / 2e9 == pytest.approx(multiply_adds, abs=5e-3)
 
 
 def test_the_variants_are_those_that_can_be_chosen():
@@ -83,7 +82,7 @@ def test_every_length_and_size_will_do(networks, variant, shape):
 
 def test_compiled_it_takes_the_same_frames():
     def slow(clip):
-        return clip[:, :, slow_frames(clip.shape[2], 4)]
+        return clip[:, :, slow_frames(index(clip.shape[2]), 4)]
 
     torch._dynamo.reset()
     compiled = torch.compile(slow, fullgraph=True, backend="eager")

@@ -1,4 +1,7 @@
-"""The public weights of SlowFast: PyTorchVideo's and PySlowFast's own, of Kinetics-400."""
+"""The public weights of SlowFast: PyTorchVideo's and PySlowFast's own, of Kinetics-400.
+
+None of ImageNet: no 2-D network is as thin as the fast pathway, and the authors start without.
+"""
 
 import re
 from dataclasses import replace
