@@ -80,6 +80,17 @@ def test_every_length_and_size_will_do(networks, variant, shape):
     assert model(clip).shape == (2, 400)
 
 
+def test_the_frames_of_both_pathways_keep_channels_last(networks):
+    """Or the first convolution would copy them."""
+    clip = torch.empty(2, 3, 16, 32, 32, device="meta").to(memory_format=torch.channels_last_3d)
+    model, seen = networks["slowfast_r50_8x8"], []
+    hook = model.features.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[0]))
+    model(clip)
+    hook.remove()
+    assert [maps.shape[2] for maps in seen] == [4, 16]
+    assert all(maps.is_contiguous(memory_format=torch.channels_last_3d) for maps in seen)
+
+
 def test_compiled_it_takes_the_same_frames():
     def slow(clip):
         return clip[:, :, slow_frames(index(clip.shape[2]), 4)]
