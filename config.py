@@ -254,6 +254,8 @@ ARCHS = {
         modalities={name: {"modality": name} for name in ("rgb", "flow", "rgbdiff")},
         cross_modality=True,
     ),
+    # ResNet of bottlenecks with space and time apart (Tran et al., 2018)
+    "r2plus1d": Arch(network="R2Plus1D"),
     # small, with depthwise convolutions (Feichtenhofer, 2020)
     "x3d": Arch(network="X3D", options={"variant": ("x3d_xs", "x3d_s", "x3d_m", "x3d_l")}),
     # 3-D ResNets of 18 layers (Tran et al., 2018)
@@ -848,6 +850,9 @@ RECIPES: dict[tuple[str, ...], Recipe] = {
     ("resnet3d", "ucf101", "kinetics"): RESNET_UCF101,
     ("resnet3d", "hmdb51", "imagenet"): RESNET_HMDB51,
     ("resnet3d", "hmdb51", "kinetics"): RESNET_HMDB51,
+    # PyTorchVideo's, and on a small set, of which nothing is published, the steps of ResNet3D
+    ("r2plus1d", "scratch"): replace(RESNET_SCRATCH, clip_len=16, stride=4),
+    ("r2plus1d", "kinetics"): replace(RESNET_UCF101, clip_len=16, stride=4),
     ("x3d", "scratch"): X3D_SCRATCH,
     ("x3d", "kinetics400", "scratch"): X3D_SCRATCH,
     **{
