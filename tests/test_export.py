@@ -23,6 +23,8 @@ ARCH_ARGS = {
     "mvit": {"variant": "mvit_v1_b"},  # its tables are resized by us, those of v2 by torchvision
 }
 REPEATED = {  # blocks that are like the one before them
+    "r2plus1d": ("features.res4", slice(2, None)),
+    "x3d": ("features.res4", slice(2, None)),
     "mvit": ("backbone.blocks", slice(5, 13)),
     "swin3d": ("backbone.features.4", slice(2, None)),
 }
