@@ -259,6 +259,10 @@ ARCHS = {
         modalities={name: {"modality": name} for name in ("rgb", "flow", "rgbdiff")},
         cross_modality=True,
     ),
+    # ResNet of bottlenecks with space and time apart (Tran et al., 2018)
+    "r2plus1d": Arch(network="R2Plus1D"),
+    # small, with depthwise convolutions (Feichtenhofer, 2020)
+    "x3d": Arch(network="X3D", options={"variant": ("x3d_xs", "x3d_s", "x3d_m", "x3d_l")}),
     # 3-D ResNets of 18 layers (Tran et al., 2018)
     "videoresnet": torchvision_video("VideoResNet", "r2plus1d_18", "r3d_18", "mc3_18"),
     # attention that pools (Fan et al., 2021; Li et al., 2022)
@@ -657,6 +661,16 @@ RESNET_UCF101 = replace(
 RESNET_HMDB51 = replace(RESNET_UCF101, epochs=35, lr_steps=(15, 25), lr=0.01)
 # the authors' SLOWFAST_8x8_R50 and 4x16 on Kinetics-400; Nesterov is the default of their code
 SLOWFAST_SCRATCH = replace(RESNET_SCRATCH, clip_len=32, stride=2, nesterov=True)
+# PySlowFast's X3D_M on Kinetics-400, and what its other sizes have in another way
+X3D_STEPS: dict[str, Any] = {"epochs": 300, "warmup_epochs": 35, "weight_decay": 5e-5}
+X3D_CLIPS: dict[str, Any] = {"clip_len": 16, "stride": 5, "arch_args": {"variant": "x3d_m"}}
+X3D_SCRATCH = replace(RESNET_SCRATCH, batch_size=128, nesterov=True, **X3D_STEPS, **X3D_CLIPS)
+X3D_SIZES: dict[str, dict[str, Any]] = {
+    "x3d_xs": {"clip_len": 4, "stride": 12, "short_side": (182, 228), "crop_size": 160},
+    "x3d_s": {"clip_len": 13, "stride": 6, "short_side": (182, 228), "crop_size": 160},
+    "x3d_l": {"short_side": (356, 446), "crop_size": 312, "epochs": 256}
+    | {"batch_size": 64, "lr": 0.05},
+}
 # the authors' tsn-pytorch on UCF101: corner crops of four scales, 25 segments x 10 crops
 TSN_SCRATCH = Recipe(
     clip_len=3,
@@ -847,6 +861,16 @@ RECIPES: dict[tuple[str, ...], Recipe] = {
     ("slowfast", "kinetics400", "scratch"): SLOWFAST_SCRATCH,
     ("slowfast", "kinetics"): RESNET_UCF101,  # nothing published on a small set
     ("slowfast", "hmdb51", "kinetics"): RESNET_HMDB51,
+    # PyTorchVideo's, and on a small set, of which nothing is published, the steps of ResNet3D
+    ("r2plus1d", "scratch"): replace(RESNET_SCRATCH, clip_len=16, stride=4),
+    ("r2plus1d", "kinetics"): replace(RESNET_UCF101, clip_len=16, stride=4),
+    ("x3d", "scratch"): X3D_SCRATCH,
+    ("x3d", "kinetics400", "scratch"): X3D_SCRATCH,
+    **{
+        (name, "scratch"): replace(X3D_SCRATCH, **size, arch_args={"variant": name})
+        for name, size in X3D_SIZES.items()
+    },
+    ("x3d", "kinetics"): replace(RESNET_UCF101, **X3D_CLIPS),  # nothing published on a small set
     ("tsn", "scratch"): TSN_SCRATCH,
     ("tsn", "imagenet"): TSN_IMAGENET,
     ("tsn", "kinetics"): TSN_IMAGENET,  # nothing published: the rate of fine-tuning at least
@@ -914,6 +938,8 @@ EXPECTED = {
     ("resnet3d", "hmdb51", "kinetics"): "70.9 % (ResNet-50, split 1; GluonCV with this recipe)",
     ("slowfast", "kinetics400", "scratch"): "77.0 %, 75.6 % with --variant slowfast_r50_4x16 "
     "(validation set, 10 clips x 3 crops; SlowFast's model zoo)",
+    ("x3d", "kinetics400", "scratch"): "76.2 % (X3D-M, validation set, 10 clips x 3 crops; "
+    "PySlowFast's model zoo)",
     ("videoresnet", "kinetics400", "scratch"): "67.5 % (R(2+1)D-18, validation set, 5 clips x 1 "
     "center crop of 16 frames at 15 fps; torchvision)",
     ("tsm", "kinetics400", "imagenet"): "71.2 %, 72.8 % with 10 crops (ResNet-50, RGB, validation "
@@ -962,13 +988,18 @@ def recipe_data(recipe: str, dataset: str) -> str:
 
 
 def recipe_run(options: Mapping[str, Any]) -> tuple[str, str, str]:
-    """What stands for a run in the keys of recipes; a shifted TSN is TSM there."""
+    """What stands for a run in the keys of recipes; there, a shifted TSN is TSM, and a variant
+    that has a recipe of its own is an architecture."""
     arch, pretrained = options["arch"], options.get("pretrained")
-    theirs = (options.get("arch_args") or {}).get("shift", (pretrained or "").startswith("tsm_"))
+    arch_args, start = options.get("arch_args") or {}, start_of(pretrained)
+    theirs = arch_args.get("shift", (pretrained or "").startswith("tsm_"))
     if arch == "tsn" and options.get("shift", theirs):
         arch = "tsm"
+    variant = options.get("variant", arch_args.get("variant"))
+    if (variant, start) in RECIPES:
+        arch = variant
     data = recipe_data(options.get("recipe", "paper"), options["dataset"])
-    return arch, data, start_of(pretrained)
+    return arch, data, start
 
 
 def recipe_key(arch: str, dataset: str, start: str) -> tuple[str, ...]:
@@ -1031,6 +1062,7 @@ PROTOCOLS = {  # how papers evaluate
     # three crops of 256 x 256, as in the authors' code
     "nonlocal": Evaluation(views=Views(10, 3), full_crop=True),
     "slowfast": Evaluation(views=Views(10, 3), full_crop=True),  # arXiv:1812.03982 sec. 4, the same
+    "x3d": Evaluation(views=Views(10, 3), full_crop=True),  # the same, in PySlowFast
     # arXiv:1608.00859 and the authors' tsn-pytorch: 25 segments, four corners and the center,
     # mirrored, too
     "tsn": Evaluation(views=Views(25, 10), average="logits"),

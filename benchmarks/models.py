@@ -37,6 +37,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "resnet3d i3d nl5": lambda: build_model("resnet3d", non_local=5),
     "slowfast": lambda: build_model("slowfast"),
     "torchvision r3d_18": lambda: torchvision.models.video.r3d_18(),
+    "x3d m": lambda: build_model("x3d"),
     "tsn resnet50": lambda: build_model("tsn", backbone="resnet50"),
 }
 # with AMX, oneDNN takes minutes for the gradient of r3d_18 in bfloat16

@@ -156,6 +156,12 @@ PUBLISHED = {
     ("tsn", "scratch"): (3, 1, 80, 128, 0.01, (30, 60)),
     ("tsn", "imagenet"): (3, 1, 80, 128, 0.001, (30, 60)),
     ("tsn", "kinetics400", "imagenet"): (3, 1, 100, 256, 0.01, (40, 80)),
+    ("r2plus1d", "scratch"): (16, 4, 196, 64, 0.1, ()),
+    ("r2plus1d", "kinetics"): (16, 4, 50, 64, 0.001, (20, 40)),
+    ("x3d", "scratch"): (16, 5, 300, 128, 0.1, ()),
+    ("x3d_xs", "scratch"): (4, 12, 300, 128, 0.1, ()),
+    ("x3d_s", "scratch"): (13, 6, 300, 128, 0.1, ()),
+    ("x3d_l", "scratch"): (16, 5, 256, 64, 0.05, ()),
     ("videoresnet", "scratch"): (16, 2, 225, 64, 0.01 * 64 / 24, (100, 150, 200)),
     ("videoresnet", "kinetics"): (16, 2, 84, 32, 1e-4, (21, 42, 63)),
     ("videoresnet", "hmdb51", "kinetics"): (16, 2, 90, 32, 2e-4, (22, 45, 67)),
@@ -185,6 +191,8 @@ def test_recipes_are_those_of_their_sources():
         ("resnet3d", "kinetics400"),
         ("slowfast", "scratch"),
         ("slowfast", "kinetics400"),
+        *((name, "scratch") for name in ("x3d", "x3d_xs", "x3d_s", "x3d_l")),
+        ("x3d", "kinetics400"),
     }
     frozen = {key for key, recipe in RECIPES.items() if recipe.arch_args.get("partial_bn")}
     assert frozen == {
@@ -210,6 +218,7 @@ def test_protocols_are_those_of_the_papers():
         "s3d": ("allx1", "logits", False),
         "nonlocal": ("10x3", "scores", True),
         "slowfast": ("10x3", "scores", True),
+        "x3d": ("10x3", "scores", True),
         "tsn": ("25x10", "logits", False),
         "videoresnet": ("5x1", "scores", False),
         "mvit": ("5x1", "scores", False),

@@ -24,6 +24,8 @@ ARCH_ARGS = {
 }
 REPEATED = {  # blocks that are like the one before them
     "slowfast": ("features.res4", slice(2, None)),
+    "r2plus1d": ("features.res4", slice(2, None)),
+    "x3d": ("features.res4", slice(2, None)),
     "mvit": ("backbone.blocks", slice(5, 13)),
     "swin3d": ("backbone.features.4", slice(2, None)),
 }

@@ -19,6 +19,8 @@ NETWORKS = {
     "resnet3d with all": ("resnet3d", {"head_window": (2, 1, 1), "non_local": 5}),
     "resnet3d slow": ("resnet3d", {"inflate": "slow"}),
     "slowfast": ("slowfast", {}),
+    "r2plus1d": ("r2plus1d", {}),
+    "x3d": ("x3d", {}),
     "tsn": ("tsn", {"backbone": "resnet18"}),
     "tsn shift": ("tsn", {"backbone": "resnet18", "shift": True}),
     "tsn bninception": ("tsn", {"backbone": "bninception"}),

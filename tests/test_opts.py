@@ -21,7 +21,10 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_options_default_to_the_recipe(key):
     arch, dataset, start = key if len(key) == 3 else (key[0], "anything", key[1])
     arch = "i3d" if arch == "any" else arch
-    argv = ["--arch", *("tsn --shift" if arch == "tsm" else arch).split(), "--dataset", dataset]
+    named = {"tsm": "tsn --shift"}.get(arch, arch)
+    if arch.startswith("x3d_"):
+        named = f"x3d --variant {arch}"
+    argv = ["--arch", *named.split(), "--dataset", dataset]
     weights = {"scratch": [], "imagenet": ["imagenet"], "kinetics": ["some"]}[start]
     opts = vars(parse_opts(argv + [part for name in weights for part in ("--pretrained", name)]))
     recipe = vars(find_recipe(arch, dataset, start))

@@ -313,10 +313,12 @@ RATES = {"i3d_rgb_piergiaj": 25, "i3d_flow_piergiaj": 25, "i3d_rgb_hassony2": 25
     "slow_r50_pytorchvideo": 30,
     "slow_r50_4x16_pytorchvideo": 30,
     **dict.fromkeys(SLOWFAST, 30),
+    "r2plus1d_r50_pytorchvideo": 30,
+    **dict.fromkeys(public_weights("x3d"), 30),
 }
 
 
-@pytest.mark.parametrize("arch", ["i3d", "s3d", "resnet3d", "slowfast", "tsn"])
+@pytest.mark.parametrize("arch", ["i3d", "s3d", "resnet3d", "slowfast", "tsn", "x3d", "r2plus1d"])
 def test_public_weights_are_fed_at_the_rate_that_they_were_trained_at(arch):
     for name, entry in public_weights(arch).items():
         rate = RATES.get(name)
