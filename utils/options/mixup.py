@@ -98,7 +98,8 @@ def draw_mixup(
     cut = settings.cutmix and not (settings.mixup and rng.random() < 0.5)
     alpha = settings.cutmix if cut else settings.mixup
     share, partners = draw_blend(alpha, sum(shares), trainer.seed, trainer.step)
-    box, share = draw_box(share, *clips.shape[2:4], rng) if cut else (None, share)
+    _, _, height, width, _ = clips.shape
+    box, share = draw_box(share, height, width, rng) if cut else (None, share)
     first = sum(shares[: distributed.rank()])
     partners = partners[first : first + len(labels)]
     if trainer.transfer:
