@@ -224,8 +224,8 @@ class Arch:
 SLOWFAST = "slowfast_r50_8x8", "slowfast_r50_4x16", "slowfast_r101_8x8", "slowfast_r101_16x8"
 
 
-def torchvision_video(network: str, *variants: str) -> Arch:
-    return Arch(network=network, file="torchvision_video", options={"variant": variants})
+def torchvision_video(network: str, *variants: str, **options: type) -> Arch:
+    return Arch(network=network, file="torchvision_video", options={"variant": variants, **options})
 
 
 ARCHS = {
@@ -266,9 +266,9 @@ ARCHS = {
     # 3-D ResNets of 18 layers (Tran et al., 2018)
     "videoresnet": torchvision_video("VideoResNet", "r2plus1d_18", "r3d_18", "mc3_18"),
     # attention that pools (Fan et al., 2021; Li et al., 2022)
-    "mvit": torchvision_video("MViT", "mvit_v2_s", "mvit_v1_b"),
+    "mvit": torchvision_video("MViT", "mvit_v2_s", "mvit_v1_b", drop_path=float),
     # attention in windows (Liu et al., 2022)
-    "swin3d": torchvision_video("Swin3D", "swin3d_t", "swin3d_s", "swin3d_b"),
+    "swin3d": torchvision_video("Swin3D", "swin3d_t", "swin3d_s", "swin3d_b", drop_path=float),
 }
 
 
@@ -302,6 +302,7 @@ def typed_arch_args(arch: str, typed: dict[str, Any]) -> dict[str, Any]:
 
 RESIZES = ("short_side", "square", "4:3")
 CROPS = ("random", "resized", "corners")
+AUGMENTS = ("none", "randaugment", "trivialaugment")
 AVERAGES = ("scores", "logits")
 WEIGHTINGS = ("none", "balanced")
 
@@ -411,6 +412,15 @@ class Augmentation:
         "the most that each changes; hue in turns of the color wheel, 0.5 at most",
         metavar=("BRIGHTNESS", "CONTRAST", "SATURATION", "HUE"),
     )
+    augment: str = option("none", "vary colors and places of a clip", choices=AUGMENTS)
+    rand_augment: tuple[int, int] = option(
+        (2, 9), "--augment randaugment: operations, magnitude", low=1, high=30, metavar=("N", "M")
+    )
+    erasing: float = share(0, "of the clips get a rectangle of noise", metavar="P")
+
+    @property
+    def changes_pixels(self) -> bool:
+        return any(self.color_jitter) or self.augment != "none" or self.erasing > 0
 
 
 def check_augmentation(clip: Clip, augmentation: Augmentation) -> None:
@@ -425,8 +435,8 @@ def check_augmentation(clip: Clip, augmentation: Augmentation) -> None:
     for name in ("crop_area", "crop_ratio"):
         low, high = getattr(augmentation, name)
         refuse(low > high, f"{flag(name)} takes the lowest, then the highest")
-    on_flow = any(jitter) and clip.modality == "flow"
-    refuse(on_flow, "--color-jitter is for RGB frames, not for flow")
+    on_flow = augmentation.changes_pixels and clip.modality == "flow"
+    refuse(on_flow, "--color-jitter, --augment and --erasing are for RGB frames, not for flow")
     refuse(jitter[3] > 0.5, "--color-jitter: the hue changes by half a turn, 0.5, at most")
 
 
@@ -444,6 +454,7 @@ class Optimization:
 
     epochs: int = option(help="times that each training video is seen", low=1)
     batch_size: int = fixed(help="clips a step, over all devices", low=1, also_with=USES)
+    repeats: int = fixed(1, "clips of each video in an epoch, all of them in one batch", low=1)
     optimizer: str = fixed("sgd", "what makes steps of gradients", choices=("sgd", "adamw"))
     lr: float = option(help="learning rate at this batch size; a recipe's is scaled to it", low=0)
     momentum: float = share(0.9, "of SGD")
@@ -469,6 +480,13 @@ class Optimization:
     warmup_epochs: float = option(
         0, "lr rises linearly from near zero in so many", low=0, metavar="N"
     )
+    layer_decay: float = option(
+        1,
+        "lr times it for each layer below the head; 1: one for all",
+        low=0.01,
+        high=1,
+        metavar="G",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -485,6 +503,7 @@ class Regularization:
     )
     label_smoothing: float = share(0, "share of each label that goes to all classes", metavar="P")
     mixup: float = option(0, "blend pairs of clips; 0: none", low=0, metavar="ALPHA")
+    cutmix: float = option(0, "or paste a part of one into the other", low=0, metavar="ALPHA")
     freeze: str | None = option(
         None, "train only what follows this stage of the network", metavar="STAGE"
     )
@@ -750,29 +769,40 @@ VIDEORESNET_SCRATCH = Recipe(
 VMZ = replace(VIDEORESNET_SCRATCH, batch_size=32, warmup_epochs=0, weight_decay=5e-3)
 VIDEORESNET_UCF101 = replace(VMZ, epochs=84, lr=1e-4, lr_steps=(21, 42, 63))
 VIDEORESNET_HMDB51 = replace(VMZ, epochs=90, lr=2e-4, lr_steps=(22, 45, 67))
-# PySlowFast's MVITv2_S_16x4 on Kinetics-400, lr 1e-4 for each 16 clips of 8 x 16; without what it
-# has of CutMix, RandAugment, erasing and repeated augmentation
+# PySlowFast's MVITv2_S_16x4 on Kinetics-400, lr 1e-4 for each 16 videos, which are 32 clips; of its
+# four operations each is done half of the times, and their magnitude is 7 of 10
 MVIT_SCRATCH = Recipe(
     clip_len=16,
     stride=4,
     crop="resized",
+    augment="randaugment",
+    rand_augment=(2, 21),
+    erasing=0.25,
     mean=(0.45, 0.45, 0.45),
     std=(0.225, 0.225, 0.225),
     epochs=200,
     batch_size=64,
+    repeats=2,
     optimizer="adamw",
-    lr=4e-4,
+    lr=2e-4,
     weight_decay=0.05,
     clip_grad=1,
     schedule="cosine",
     warmup_epochs=30,
     label_smoothing=0.1,
     mixup=0.8,
+    cutmix=1,
     views=Views(5, 1),
 )
 # PySlowFast's MVITv2_S_16x4 on Something-Something, from Kinetics-400: lr 0.0025 for 16 clips
 MVIT_SGD: dict[str, Any] = {"optimizer": "sgd", "lr": 0.01, "weight_decay": 1e-4, "clip_grad": 0}
-MVIT_KINETICS = replace(MVIT_SCRATCH, epochs=100, warmup_epochs=3, **MVIT_SGD)
+MVIT_SSV2 = replace(
+    MVIT_SCRATCH, epochs=100, warmup_epochs=3, repeats=1, arch_args={"drop_path": 0.4}, **MVIT_SGD
+)
+# VideoMAE's on UCF101, lr 2.5e-4 for 128 videos of two clips, from another transformer without
+# labels: start from it, since nothing is published of these networks on a small set
+ON_LITTLE: dict[str, Any] = {"epochs": 100, "warmup_epochs": 5, "lr": 6.25e-5, "layer_decay": 0.7}
+MVIT_KINETICS = replace(MVIT_SCRATCH, clip_grad=0, **ON_LITTLE)
 # nothing published, as the authors start from ImageNet: MViT's steps on Swin's clips
 SWIN_SCRATCH = replace(
     MVIT_SCRATCH,
@@ -783,8 +813,10 @@ SWIN_SCRATCH = replace(
     views=Views(12, 1),
 )
 # Video Swin's on Something-Something, from Kinetics-400, but for one rate: there the head has 3e-4
-# and all else 3e-5; without RandAugment and erasing
-SWIN_KINETICS = replace(SWIN_SCRATCH, epochs=60, lr=1e-4, clip_grad=0, warmup_epochs=2.5, mixup=0)
+# and all else 3e-5
+SWIN_SSV2 = replace(SWIN_SCRATCH, epochs=60, lr=1e-4, clip_grad=0, warmup_epochs=2.5, mixup=0)
+SWIN_SSV2 = replace(SWIN_SSV2, cutmix=0, rand_augment=(4, 7), repeats=1)
+SWIN_KINETICS = replace(SWIN_SCRATCH, clip_grad=0, **ON_LITTLE)
 # found by measuring on two CPU cores: small crops for speed, variety from random starts and crops
 DEMO = Recipe(
     clip_len=8,
@@ -882,9 +914,11 @@ RECIPES: dict[tuple[str, ...], Recipe] = {
     ("videoresnet", "kinetics"): VIDEORESNET_UCF101,
     ("videoresnet", "hmdb51", "kinetics"): VIDEORESNET_HMDB51,
     ("mvit", "scratch"): MVIT_SCRATCH,
-    ("mvit", "kinetics"): MVIT_KINETICS,  # nothing published on a small set
+    ("mvit", "kinetics"): MVIT_KINETICS,
+    ("mvit", "ssv2", "kinetics"): MVIT_SSV2,
     ("swin3d", "scratch"): SWIN_SCRATCH,
-    ("swin3d", "kinetics"): SWIN_KINETICS,  # nothing published on a small set
+    ("swin3d", "kinetics"): SWIN_KINETICS,
+    ("swin3d", "ssv2", "kinetics"): SWIN_SSV2,
     ("tsm", "scratch"): TSM_IMAGENET,  # nothing published
     ("tsm", "imagenet"): TSM_IMAGENET,
     ("tsm", "kinetics"): TSM_UCF101,
@@ -959,7 +993,8 @@ FLOW_SMALL = {"clip_len": 40, "snippet_len": 5, "mean": (0.5,) * 10, "std": (0.2
 DIFF_SMALL = {"clip_len": 48, "snippet_len": 6}
 # what another modality than RGB changes in a recipe, looked up as that is
 MODALITIES: dict[tuple[str, ...], dict[str, Any]] = {
-    ("any", "flow"): {"snippet_len": 0, "mean": (0.5,) * 2, "std": (0.5,) * 2},  # [-1, 1], as I3D's
+    ("any", "flow"): {"snippet_len": 0, "mean": (0.5,) * 2, "std": (0.5,) * 2}  # [-1, 1], as I3D's
+    | {"augment": "none", "erasing": 0.0},
     # tsn-pytorch's: five fields a segment, fewer scales, and 0.226 is the mean of ImageNet's std
     ("tsn", "flow"): {
         "clip_len": 15,

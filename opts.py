@@ -243,7 +243,7 @@ def resolve(typed: dict[str, Any]) -> Options:
         values["name"] = default_name(values)
     if values["workers"] is None:
         values["workers"] = config.default_workers()
-    arch_args = recipe.arch_args | inherited.get("arch_args", {})
+    arch_args = inherited.get("arch_args", recipe.arch_args)
     values["arch_args"] = arch_args | config.typed_arch_args(values["arch"], typed)
     both = {name: (inherited[name], typed[name]) for name in typed if name in inherited}
     opts = Options(
@@ -314,7 +314,8 @@ def saved_options(checkpoint: str) -> dict[str, Any]:
     arch_args = values.get("arch_args", {})
     problem = problem or config.misfit("arch_args", arch_args, config.architecture())
     refuse(problem, f"{path} does not hold the options of a run: {problem}")
-    return {"recipe": "paper"} | values  # earlier versions had no other
+    none = {"augment": "none", "erasing": 0.0, "repeats": 1, "cutmix": 0.0, "layer_decay": 1.0}
+    return {"recipe": "paper"} | none | values  # earlier versions had no other
 
 
 def recipe_for(values: dict[str, Any]) -> tuple[tuple[str, ...], Recipe]:
@@ -383,6 +384,8 @@ def check_run(opts: Options, recipe: Recipe) -> None:
         "left out would keep the others waiting: choose one, or --on-bad-frame nearest",
     )
     refuse(opts.nesterov and opts.momentum == 0, "--nesterov needs a --momentum above 0")
+    apart = opts.batch_size % opts.repeats
+    refuse(apart, f"--batch-size {opts.batch_size} is no multiple of --repeats {opts.repeats}")
     refuse(opts.ema == 1, "--ema 1 would never leave the first weights; 0.999 is usual")
     other = modality != "rgb" and opts.snippet_len != length
     refuse(other, f"--modality {modality} of {opts.arch} needs --snippet-len {length}")

@@ -16,8 +16,9 @@ from torch import nn
 from torch.func import functional_call
 from torchvision.models import get_model
 from torchvision.models.video import mvit
+from torchvision.ops import StochasticDepth
 
-from config import ARCHS, UserError
+from config import ARCHS, UserError, refuse
 from models import layers
 
 
@@ -83,7 +84,30 @@ class VideoResNet(TorchvisionVideo):
 
 
 class Transformer(TorchvisionVideo):
-    """A network of layer norms."""
+    """A network of layer norms, whose residual branches are left out at random in training.
+
+    Args:
+        drop_path: how often the last block's are, of each clip; it rises from 0 at the first
+            block. None: torchvision's, 0.2 for MViT and 0.1 for Swin.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 400,
+        in_channels: int = 3,
+        dropout: float = 0.0,
+        bn_momentum: float = 0.1,
+        variant: str | None = None,
+        drop_path: float | None = None,
+    ):
+        wrong = drop_path is not None and not 0 <= drop_path <= 1
+        refuse(wrong, f"--drop-path {drop_path} is no probability: give one between 0 and 1")
+        super().__init__(num_classes, in_channels, dropout, bn_momentum, variant)
+        if drop_path is not None:
+            paths = [m for m in self.modules() if isinstance(m, StochasticDepth)]
+            last = paths[-1].p
+            for path in paths:
+                path.p *= drop_path / last
 
     def parameter_groups(self) -> list[dict]:
         """The trainable parameters, for an optimizer that multiplies its settings.

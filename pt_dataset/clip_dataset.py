@@ -49,16 +49,17 @@ class Clips(Dataset, ABC):
 
     def sample(self, epoch: int, index: int, out: np.ndarray | None = None) -> Sample:
         """The sample; its clip is in `out` where that is given, unless something made a new one."""
-        video, fault = self.videos[index], None
+        place, fault = index % len(self.videos), None  # beyond the last: other clips of the same
+        video = self.videos[place]
         bad: set[int] = set()
         # each try finds one bad frame more, and the clip may then need another one that is bad, too
         while len(bad) < sampling.length(video, self.clip):
             try:
-                return Sample(*self.make(video, epoch, index, bad, out), index, fault)
+                return Sample(*self.make(video, epoch, index, bad, out), place, fault)
             except UserError as error:
                 fault = fault or str(error)
                 if self.on_bad_frame == "skip":
-                    return Sample(None, video.label, index, fault)
+                    return Sample(None, video.label, place, fault)
                 if self.on_bad_frame == "stop" or not isinstance(error, BadFrame):
                     raise
                 assert error.index is not None  # which only errors of other processes lack
@@ -136,6 +137,10 @@ class TrainClips(Clips):
             crops(frame, [pixels[first]])
             pixels[others] = pixels[first]
         seen = as_seen(torch.from_numpy(pixels), self.clip)
+        if augmentation.changes_pixels:
+            from pt_dataset.augmentations.of_clips import changed
+
+            seen = changed(seen, augmentation, self.flipped_labels, rng)
         for augment in transforms.CLIP_AUGMENTATIONS:
             seen = augment(seen, augmentation, rng)
         return seen, label

@@ -44,6 +44,8 @@ class EpochBatches:
         batch_size: of the whole batch, of which this process takes its share; there are as many
             batches in each process, and some shares are empty.
         seed: shuffles each epoch in another way; None: list order.
+        repeats: clips of each video, of which `batch_size` is a multiple, so that they are in one
+            batch; beside its own index each has others, by `num_videos` higher.
         drop_last: leaves out a last batch that is not full.
         equal_shares: leaves it out where not all processes would have as many videos of it.
         shard: rank of this process, and how many there are.
@@ -54,26 +56,28 @@ class EpochBatches:
         num_videos: int,
         batch_size: int,
         seed: int | None = None,
+        repeats: int = 1,
         *,
         drop_last: bool = False,
         equal_shares: bool = False,
         shard: tuple[int, int] = (0, 1),
     ):
-        self.num_videos, self.batch_size = num_videos, batch_size
-        self.seed, self.shard = seed, shard
-        self.drop_last = drop_last or (equal_shares and num_videos % batch_size % shard[1] > 0)
+        self.num_videos, self.num_clips = num_videos, num_videos * repeats
+        self.batch_size, self.seed, self.shard = batch_size, seed, shard
+        self.drop_last = drop_last or (equal_shares and self.num_clips % batch_size % shard[1] > 0)
         # a batch with two videos for each process leaves none with a single one, see `share`
         self.least = 1 if equal_shares else min(batch_size // shard[1], 2)
         self.epoch = self.start = 0
         self.slots: Slots | None = None
 
     def __len__(self) -> int:
-        return (self.num_videos + (0 if self.drop_last else self.batch_size - 1)) // self.batch_size
+        return (self.num_clips + (0 if self.drop_last else self.batch_size - 1)) // self.batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = list(range(self.num_videos))
         if self.seed is not None:
             random.Random(f"{self.seed} {self.epoch}").shuffle(order)
+        order = [i for video in order for i in range(video, self.num_clips, self.num_videos)]
         if self.slots:
             self.slots.start()
         for i in range(self.start, len(self)):
@@ -194,24 +198,24 @@ def train_loader(
     *,
     batch_size: int,
     seed: int,
+    repeats: int = 1,
     shard: tuple[int, int] = (0, 1),
     equal_shares: bool = False,
 ) -> Loader:
     """Batches of one random clip of each training video: uint8 (N, T, S, S, C), labels, indices.
 
     One clip is left out where the last batch would hold only that one, which batch norm cannot
-    train on; the order is random, so it is another one each time. `shard` and `equal_shares` are
-    those of EpochBatches.
+    train on; the order is random, so it is another one each time. `repeats`, `shard` and
+    `equal_shares` are those of EpochBatches.
 
     Raises:
         UserError: there are too few videos, or there is no room for a batch that waits.
     """
     labels, policy = lists.flipped_labels(), loading.on_bad_frame
     clips = TrainClips(lists.train, clip, augmentation, labels, seed, policy)
-    single = batch_size > 1 and len(clips) % batch_size == 1
-    batches = EpochBatches(
-        len(clips), batch_size, seed, drop_last=single, equal_shares=equal_shares, shard=shard
-    )
+    single = batch_size > 1 and len(clips) * repeats % batch_size == 1
+    how = {"drop_last": single, "equal_shares": equal_shares, "shard": shard}
+    batches = EpochBatches(len(clips), batch_size, seed, repeats, **how)
     if not len(batches):
         raise UserError(
             f"{lists.train_list}: {len(clips)} training videos make no batch of {batch_size} to "

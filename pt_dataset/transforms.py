@@ -9,8 +9,7 @@ a function here, decorated with `clip_augmentation`.
 
 import functools
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -146,7 +145,7 @@ CLIP_AUGMENTATIONS: list[ClipAugmentation] = []  # in the order in which they ar
 
 
 def clip_augmentation(function: ClipAugmentation) -> ClipAugmentation:
-    """Applies a function to each clip of training, after the crop and the flip.
+    """Applies a function to each clip of training, after the crop, the flip and augmentations/.
 
     It gets the clip, uint8 (T, S, S, C), all augmentations that are asked for, and the generator of
     this clip, its only source of chance: so a run can be repeated and go on. Switched off it must
@@ -154,29 +153,6 @@ def clip_augmentation(function: ClipAugmentation) -> ClipAugmentation:
     """
     CLIP_AUGMENTATIONS.append(function)
     return function
-
-
-@clip_augmentation
-def color_jitter(
-    clip: torch.Tensor, augmentation: Augmentation, rng: random.Random
-) -> torch.Tensor:
-    """Changes brightness, contrast, saturation and hue in random order: torchvision's."""
-    if not any(augmentation.color_jitter):
-        return clip
-    from torchvision.transforms import v2  # here, since it takes as long as torch
-
-    with torch_draws_from(rng):
-        jittered = v2.ColorJitter(*augmentation.color_jitter)(clip.permute(0, 3, 1, 2))
-    return jittered.permute(0, 2, 3, 1).contiguous()
-
-
-@contextmanager
-def torch_draws_from(rng: random.Random) -> Iterator[None]:
-    """Inside, torch's own generator starts from `rng`; outside, it is what it was before."""
-    with torch.random.fork_rng(devices=[]):
-        # not torch.manual_seed, which would seed the GPUs, too
-        torch.default_generator.manual_seed(rng.getrandbits(63))
-        yield
 
 
 def flow_channels(fields: torch.Tensor, snippet_len: int) -> torch.Tensor:

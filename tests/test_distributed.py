@@ -43,7 +43,7 @@ from utils.resume import checkpoint_file
 
 forkserver = multiprocessing.get_context("forkserver")
 STEPS = 21
-OPTIONS = {"clip_grad": 0.5, "label_smoothing": 0.1, "mixup": 0.4}
+OPTIONS = {"clip_grad": 0.5, "label_smoothing": 0.1, "mixup": 0.4, "cutmix": 1.0}
 
 
 def free_port():
@@ -233,7 +233,7 @@ def assert_close(a, b, tolerance):
 
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(pair):
-    """Uneven shares, an empty one, micro-batches, mixup and clipping included."""
+    """Uneven shares, an empty one, micro-batches, mixup, CutMix and clipping included."""
     first, second, alone = pair
     assert_close(first["gradients"], alone["gradients"], 1e-12)
     assert_close(first["weights"], alone["weights"], 1e-9)

@@ -26,6 +26,7 @@ from torchvision.transforms.v2 import functional as tvf
 from config import DATASETS, Augmentation, DatasetSpec, Loading, Preprocessing, UserError, Views
 from pt_dataset import loader as loader_module
 from pt_dataset import sampling, transforms
+from pt_dataset.augmentations.of_clips import color_jitter
 from pt_dataset.clip_dataset import TrainClips
 from pt_dataset.formats.flow import read_flow
 from pt_dataset.loader import train_loader, view_loader
@@ -399,7 +400,7 @@ def plain_clip(video, clip, augmentation, seed, epoch, index):
     if clip.snippet_len:  # fields of a segment side by side, as channels
         fields = cut.split(clip.snippet_len)
         cut = torch.stack([torch.cat(list(segment), dim=-1) for segment in fields])
-    return transforms.color_jitter(cut, augmentation, rng)
+    return color_jitter(cut, augmentation, rng)
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,9 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits(in_set_of_24):
 
 
 def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_to_the_same_bits(in_tiny_set, monkeypatch):
-    argv = [*RUN, *ALL_AT_ONCE, "--epochs", "2", "--log-every", "1", "--batch-size", "2"]
+    argv = [*RUN, *ALL_AT_ONCE, "--epochs", "2", "--log-every", "1"]
+    argv += ["--batch-size", "4", "--repeats", "2", "--cutmix", "1", "--layer-decay", "0.7"]
+    argv += ["--augment", "randaugment", "--erasing", "0.5"]
     assert main.main([*argv, "--name", "whole"]) == 0
     step, state = Trainer.train_batch, Path("saved_model/stopped/last.pth")
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model, get_model_weights
+from torchvision.ops import StochasticDepth
 
-from config import ARCHS, VIDEORESNET_SCRATCH, Evaluation, UserError, Views
+from config import ARCHS, VIDEORESNET_SCRATCH, Evaluation, Optimization, UserError, Views
 from models import build_model
 from models.torchvision_video import resampled
 from models.weights import load_exactly
@@ -19,8 +20,9 @@ from pt_dataset.datalist import CLASS_FILES, read_classes
 from pt_dataset.sampling import view_indices
 from pt_dataset.transforms import training_crop, view_crops
 from pt_dataset.video_list import Video
-from utils.optim import parameter_groups
+from utils.optim import build_optimizer, parameter_groups
 from utils.options.activations import compute_activations_twice
+from utils.options.layer_decay import layers
 from utils.results import protocol_in_words
 from utils.run import choose_preprocessing, starting_point
 
@@ -150,6 +152,61 @@ def test_vectors_and_tables_of_transformers_do_not_decay(arch):
     assert decayed | free == set(names.values()) and not decayed & free
     assert "head.weight" in decayed and {"head.bias", "backbone.norm.weight"} <= free
     assert not any("position_bias" in name for name in decayed)
+
+
+@pytest.mark.parametrize("arch, usual", [("mvit", 0.2), ("swin3d", 0.1)])
+def test_paths_are_dropped_as_often_as_asked(arch, usual):
+    with torch.device("meta"):
+        models = [build_model(arch, 3, drop_path=p) for p in (None, 0.6)]
+    found = [[m.p for m in net.modules() if isinstance(m, StochasticDepth)] for net in models]
+    for last, shares in zip((usual, 0.6), found, strict=True):
+        count = len(shares) - 1
+        assert shares == pytest.approx([last * i / count for i in range(count + 1)])
+    with pytest.raises(UserError, match="--drop-path 1.5 is no probability"):
+        build_model(arch, 3, drop_path=1.5)
+
+
+def test_without_dropped_paths_training_is_evaluation_to_the_bit():
+    model = build_model("mvit", 3, drop_path=0.0)
+    clip = torch.randn(2, 3, 2, 32, 32)
+    assert torch.equal(model.train()(clip), model.eval()(clip))
+
+
+@pytest.mark.parametrize(
+    "arch, count, names",
+    [
+        # the patches, then sixteen blocks, the last with the norm behind it
+        ("mvit", 17, {0: "conv_proj", 1: "blocks.0.", 16: "blocks.15.", -1: "norm."}),
+        # the patches, then 2 + 2 + 6 + 2 blocks and what halves the maps between them
+        (
+            "swin3d",
+            16,
+            {0: "patch_embed", 1: "features.0.0.", 3: "features.1.", 15: "features.6.1."},
+        ),
+        ("videoresnet", 9, {0: "stem", 1: "layer1.0", 2: "layer1.1", 8: "layer4.1"}),
+    ],
+)
+def test_layers_are_the_blocks_in_their_order(arch, count, names):
+    with torch.device("meta"):
+        model = build_model(arch, 3)
+    found = layers(model)
+    assert len(found) == count
+    all_names = {p: name for name, p in model.named_parameters()}
+    for number, name in names.items():
+        assert any(all_names[p].startswith(f"backbone.{name}") for p in found[number])
+    in_layers = {all_names[p] for layer in found for p in layer}
+    assert set(all_names.values()) - in_layers == {"head.weight", "head.bias"}
+    rates = {
+        all_names[p]: group["initial_lr"]
+        for group in build_optimizer(
+            model, Optimization(epochs=1, batch_size=1, lr=1, layer_decay=0.5)
+        ).param_groups
+        for p in group["params"]
+    }
+    assert all(
+        rates[all_names[p]] == 0.5 ** (count - i) for i, layer in enumerate(found) for p in layer
+    )
+    assert rates["head.weight"] == rates["head.bias"] == 1
 
 
 def test_activations_of_a_list_of_blocks_are_computed_twice_alike():

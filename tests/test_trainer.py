@@ -2,6 +2,7 @@
 
 import copy
 import math
+import random
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from utils.optim import build_optimizer
 from utils.options.activations import compute_activations_twice
 from utils.options.ema import Ema
 from utils.options.freeze import freeze_norms, freeze_until
-from utils.options.mixup import draw_blend
+from utils.options.mixup import draw_blend, draw_box, draw_mixup
 from utils.options.precise_bn import measure_norms
 from utils.resume.checkpoint_file import load_state, load_sums
 from utils.trainer import NonFiniteLoss, Trainer, clip_loss
@@ -99,14 +100,14 @@ def train(trainer, batches, log_every=1):
 
 
 @pytest.mark.parametrize("micro_batch", [1, 3, 5, 7])
-@pytest.mark.parametrize("mixup", [0, 0.4])
-def test_micro_batches_add_up_to_the_whole_batch(batches, micro_batch, mixup):
+@pytest.mark.parametrize("joined", [{}, {"mixup": 0.4}, {"cutmix": 1.0}])
+def test_micro_batches_add_up_to_the_whole_batch(batches, micro_batch, joined):
     """Uneven ones and a shorter last batch, too, with batch norm's statistics fixed."""
     weights, metrics = [], []
     for size in (8, micro_batch):
         model = make_net()
         frozen = freeze_norms(model)
-        options = {"clip_grad": 0.5, "mixup": mixup, "label_smoothing": 0.1, "frozen": frozen}
+        options = {"clip_grad": 0.5, "label_smoothing": 0.1, "frozen": frozen} | joined
         trainer = make_trainer(model, micro_batch=size, **options)
         metrics.append(train(trainer, split(*batches)))
         weights.append(model.state_dict())
@@ -400,6 +401,79 @@ def test_a_blend_is_a_function_of_seed_and_step_and_mostly_its_own_clip():
     assert all(0.5 <= blend.share <= 1 for blend in blends)
     assert all(sorted(blend.partners.tolist()) == list(range(8)) for blend in blends)
     assert len({tuple(blend.partners.tolist()) for blend in blends}) == 20
+
+
+@pytest.mark.parametrize("step", range(8))
+def test_cutmix_weighs_labels_by_the_pixels_that_a_clip_keeps(step):
+    """Clip i is of gray level i, so that each pixel says whose it is."""
+    trainer = make_trainer(make_net(), cutmix=1.0)
+    trainer.step = step
+    clips = torch.arange(8, dtype=torch.uint8).view(8, 1, 1, 1, 1).repeat(1, 3, 12, 20, 3)
+    labels = torch.arange(8)
+    mixup = draw_mixup(trainer, clips, labels, [8])
+    joined, others = mixup.blend(clips[2:7], slice(2, 7))
+    assert joined.dtype == torch.uint8
+    assert torch.equal(clips, torch.arange(8).view(8, 1, 1, 1, 1).expand(clips.shape))
+    assert torch.equal(others, mixup.partners[2:7])
+    assert (joined == joined[:, :1, :, :, :1]).all()  # one box for all frames and colors
+    for i, (clip, other) in enumerate(zip(joined, others, strict=True), 2):
+        own = (clip == i).float().mean().item()
+        assert own == pytest.approx(mixup.share if other != i else 1, abs=1e-6)
+        assert ((clip == i) | (clip == other)).all()
+
+
+def test_boxes_of_cutmix_are_of_any_size_and_place_and_half_of_the_frame_at_most_is_lost():
+    rng, kept, first = random.Random(0), set(), set()
+    for i in range(300):
+        box, share = draw_box(0.5 + i / 600, 12, 20, rng)
+        area = (box.rows.stop - box.rows.start) * (box.columns.stop - box.columns.start) / 240
+        assert share == (area if box.own else 1 - area) >= 0.5
+        kept.add(box.own)
+        first.add((box.rows.start, box.columns.start))
+    assert kept == {True, False}
+    assert len(first) > 50
+
+
+def test_cutmix_with_mixup_takes_its_turn_and_leaves_the_blends_as_they_were(batches):
+    both, alone = (make_trainer(make_net(), mixup=0.4, cutmix=c) for c in (1.0, 0))
+    cut = 0
+    for both.step in range(40):
+        alone.step = both.step
+        found, expected = (draw_mixup(t, *(b[:8] for b in batches), [8]) for t in (both, alone))
+        cut += found.box is not None
+        if found.box is None:
+            assert found.share == expected.share
+            assert torch.equal(found.partners, expected.partners)
+    assert 10 < cut < 30
+
+
+def test_cutmix_is_the_loss_of_soft_labels(batches):
+    clips, labels = batches[0][:8], batches[1][:8]
+    trainer = make_trainer(make_net(), lr=0, cutmix=1.0, label_smoothing=0.2, micro_batch=3)
+    trainer.classifier.eval()
+    trainer.train_batch(clips, labels)
+    trainer.step = 0
+    joined, others = draw_mixup(trainer, clips, labels, [8]).blend(clips, slice(0, 8))
+    share = draw_mixup(trainer, clips, labels, [8]).share
+    one_hot = nn.functional.one_hot(torch.stack([labels, others]), 6).double()
+    soft = share * one_hot[0] + (1 - share) * one_hot[1]
+    expected = cross_entropy(trainer.classifier(joined), soft, label_smoothing=0.2).item()
+    assert trainer.averages.total.over_clips[0].item() / 8 == pytest.approx(expected, rel=1e-6)
+
+
+def test_rates_fall_by_the_layer(batches):
+    """The head has the rate itself, res2 half of it, the stem a quarter."""
+    model = make_net()
+    expected = {"head": 0.1, "features.res2": 0.05, "features.stem": 0.025}
+    for decay_norm in True, False:
+        settings = settings_of(layer_decay=0.5, decay_norm=decay_norm)
+        optimizer = build_optimizer(model, settings)
+        assert optimizer.param_groups[0]["initial_lr"] == 0.1  # which is the one that is logged
+        rates = {p: g["initial_lr"] for g in optimizer.param_groups for p in g["params"]}
+        for name, parameter in model.named_parameters():
+            assert rates[parameter] == expected[name.rsplit(".", 2 if "." in name[5:] else 1)[0]]
+    plain = build_optimizer(model, settings_of())
+    assert len(plain.param_groups) == 1
 
 
 def test_label_smoothing_takes_its_share_from_the_label():

@@ -12,9 +12,9 @@ from torchvision.transforms.v2 import functional as tvf
 
 from config import Augmentation, Preprocessing
 from pt_dataset import transforms
+from pt_dataset.augmentations.of_clips import color_jitter
 from pt_dataset.clip_dataset import TrainClips
 from pt_dataset.transforms import (
-    color_jitter,
     flow_channels,
     mirror,
     resize,

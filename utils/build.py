@@ -60,6 +60,7 @@ def training_loader(run: Run) -> Loader:
         part(Loading, opts),
         batch_size=opts.batch_size,
         seed=opts.seed,
+        repeats=opts.repeats,
         shard=(distributed.rank(), distributed.world_size()),
         equal_shares=opts.sync_bn,
     )

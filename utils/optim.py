@@ -18,6 +18,10 @@ def build_optimizer(model: nn.Module, settings: Optimization) -> torch.optim.Opt
     groups = parameter_groups(model, settings.decay_norm)
     if not groups:
         raise UserError("--freeze leaves nothing to train: name an earlier stage")
+    if settings.layer_decay != 1:
+        from utils.options.layer_decay import by_layer
+
+        groups = by_layer(groups, model, settings.layer_decay)
     for group in groups:
         set_rates(group, settings)
     fused = next(model.parameters()).is_cuda

@@ -185,7 +185,8 @@ class Trainer:
         shares = distributed.sizes(len(labels))  # clips that each process has
         lr, num_clips = self.schedule.set_lr(self.step), sum(shares)
         if num_clips:  # else all videos of the batch are bad, and the step passes without one
-            mixup = draw_mixup(self, clips, labels, shares) if self.regularization.mixup else None
+            joined = self.regularization.mixup or self.regularization.cutmix
+            mixup = draw_mixup(self, clips, labels, shares) if joined else None
             total: int | torch.Tensor = num_clips
             if self.class_weights is not None:
                 total = total_weight(self.class_weights, labels, mixup)

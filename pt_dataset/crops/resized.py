@@ -5,7 +5,8 @@ import random
 import torch
 
 from config import Augmentation, Preprocessing
-from pt_dataset.transforms import Window, torch_draws_from
+from pt_dataset.augmentations.draws import torch_draws_from
+from pt_dataset.transforms import Window
 
 
 def any_window(

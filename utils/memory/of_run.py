@@ -32,7 +32,7 @@ def fit_training(run: Run, loader: Loader, typed: int | None) -> Fit:
         batches=workers * ahead + 1 if on_cpu else 2,
         others=workers * memory.PROCESS if on_cpu else 0,
         copies={"sgd": 1, "adamw": 2}[opts.optimizer] + (opts.ema > 0),
-        mixup=opts.mixup > 0,
+        mixup=opts.mixup > 0 or opts.cutmix > 0,
         before=kept,
         advise_twice=not (opts.checkpoint_activations or opts.compile or opts.sync_bn),
     )

@@ -6,16 +6,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from config import UserError
 
 
+def stages(model: nn.Module) -> dict[str, nn.Module]:
+    """The named children of `features`, or of `backbone`, in their order."""
+    return dict(getattr(model, "features", getattr(model, "backbone", model)).named_children())
+
+
 def freeze_until(model: nn.Module, stage: str) -> list[nn.Module]:
     """Fixes the weights of all stages up to and including `stage`; returns those stages.
 
-    Stages are the named children of `features`, or of the 2-D `backbone`. Their batch norm must
-    stay in evaluation, too, after each call of `train()`.
+    Their batch norm must stay in evaluation, too, after each call of `train()`.
     """
-    stages = dict(getattr(model, "features", getattr(model, "backbone", model)).named_children())
-    if stage not in stages:
-        raise UserError(f"--freeze {stage}: the network's stages are {', '.join(stages)}")
-    frozen = list(stages.values())[: list(stages).index(stage) + 1]
+    known = stages(model)
+    if stage not in known:
+        raise UserError(f"--freeze {stage}: the network's stages are {', '.join(known)}")
+    frozen = list(known.values())[: list(known).index(stage) + 1]
     for module in frozen:
         module.requires_grad_(False)
     return frozen
