@@ -455,6 +455,7 @@ def test_or_before_the_first_step_where_steps_are_long(monkeypatch):
     [
         # 16 of 64 frames, 96 of 224 px, 80 of 100 epochs
         ([], "; with --recipe small about 22 min"),
+        (["--arch", "s3d", "--gating"], "; with --recipe small about 49 min"),  # of 45 epochs
         (["--crop-size", "224"], ""),  # which it cannot do
         (["--recipe", "small"], ""),
     ],
