@@ -29,13 +29,16 @@ DEMO = [
     *("--crop-size", "32", "--short-side", "32", "--views", "1x1"),
 ]
 # main.py on a demo set of few videos; it writes the functions of ours between the command and the
-# first call of the network into the file HOPS
+# first call of the network into the file HOPS, and the lines executed into LINES
 RUN = """
-import runpy, sys, traceback
+import json, runpy, sys, traceback
+import coverage
+from torch import nn  # while nothing is traced, which takes twice the time
 root = sys.argv.pop(1)
 sys.argv[0] = f"{root}/main.py"
 sys.path.insert(0, root)
-from torch import nn
+trace = coverage.Coverage(data_file=None, source=[root])
+trace.start()
 from pt_dataset import make_demo
 make_demo.NUM_VIDEOS = {"train": 32, "test": 8}
 call = nn.Module.__call__
@@ -48,7 +51,13 @@ def told(module, *args, **kwargs):
         nn.Module.__call__ = call
     return call(module, *args, **kwargs)
 nn.Module.__call__ = told
-runpy.run_path(sys.argv[0], run_name="__main__")
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    trace.stop()
+    data = trace.get_data()
+    with open("LINES", "w") as file:
+        json.dump({name: data.lines(name) for name in data.measured_files()}, file)
 """
 
 
@@ -107,18 +116,13 @@ def watched_run(root: Path = ROOT) -> tuple[dict[Path, set[int]], int]:
     """The lines that a run of main.py executes, by file, and the calls from the command to the
     network, on the way of one training step; in a new folder."""
     with tempfile.TemporaryDirectory() as folder:
-        data, script = Path(folder) / "coverage", Path(folder) / "run.py"
+        script = Path(folder) / "run.py"
         script.write_text(RUN)
-        command = [sys.executable, "-m", "coverage", "run", f"--data-file={data}"]
-        command += [f"--source={root}", str(script), str(root), *DEMO]
+        command = [sys.executable, str(script), str(root), *DEMO]
         env = os.environ | {"COVERAGE_CORE": "ctrace"}
         subprocess.run(command, check=True, cwd=folder, env=env, capture_output=True)
-        report = ["-m", "coverage", "json", f"--data-file={data}", "-o", f"{data}.json", "-q"]
-        subprocess.run([sys.executable, *report], check=True, cwd=folder, capture_output=True)
-        files = json.loads(Path(f"{data}.json").read_text())["files"]
-        lines = {
-            (Path(folder) / name).resolve(): set(f["executed_lines"]) for name, f in files.items()
-        }
+        found = json.loads(Path(folder, "LINES").read_text())
+        lines = {Path(name): set(executed) for name, executed in found.items()}
         return lines, len(Path(folder, "HOPS").read_text().split()) - 1  # without the command
 
 

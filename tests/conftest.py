@@ -218,14 +218,17 @@ def read_table(path):
     return rows, [{name: float(score) for name, score in kind.items() if name} for kind in kinds]
 
 
-@pytest.fixture
-def untrained(in_tiny_set):
-    """A checkpoint of a small TSN, alone in a folder."""
+def write_untrained(folder):
     preprocessing = Preprocessing(
         clip_len=3, snippet_len=1, short_side=36, crop_size=32, mean=(0.5,) * 3, std=(0.5,) * 3
     )
-    path, arch_args = in_tiny_set / "alone" / "net.pth", {"backbone": "resnet18", "modality": "rgb"}
-    return write_checkpoint(path, "tsn", preprocessing, **arch_args)
+    write_checkpoint(folder / "net.pth", "tsn", preprocessing, backbone="resnet18", modality="rgb")
+
+
+@pytest.fixture
+def untrained(once, in_tiny_set):
+    """A checkpoint of a small TSN, alone in a folder."""
+    return shutil.copytree(once("untrained", write_untrained), in_tiny_set / "alone") / "net.pth"
 
 
 def relative(a, b):

@@ -1,15 +1,20 @@
 """The benchmarks: what they share, and that each runs; their figures are no matter of tests."""
 
 import argparse
+import multiprocessing
+import os
+import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from test_visdom import free_port
 from torch import nn
 
-from benchmarks import growth, latency, loader, models, results
+from benchmarks import growth, latency, loader, models, points, results
 from benchmarks.apart import apart, megabytes_since, peak_megabytes, private_megabytes
 from config import UserError
 
@@ -18,23 +23,24 @@ SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if "__main__" in path
 SCRIPTS.remove("gpu_checks")  # which gpu.py calls
 
 
-ASK = """
-import os, runpy, sys, torch, torchvision
-for script in {scripts}:
-    pid = os.fork()
-    if not pid:
-        sys.argv, sys.path[0] = [script, "--help"], os.path.dirname(script)
-        runpy.run_path(script, run_name="__main__")
-    assert os.waitpid(pid, 0)[1] == 0, script
-"""
+def small_network():
+    layers = nn.Conv3d(3, 64, 3, padding=1), nn.BatchNorm3d(64), nn.AdaptiveAvgPool3d(1)
+    network = nn.Sequential(*layers, nn.Flatten())
+    network.head = nn.Linear(64, 400)
+    return network
 
 
-def run(script, *options):
-    """What a benchmark prints."""
-    command = [sys.executable, str(FOLDER / f"{script}.py"), *options]
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def help_of(script):
+    """As a new process says it that is called from another folder: nothing of ours is imported."""
+    os.chdir("/")
+    root = str(FOLDER.parent)
+    sys.path[:] = [str(FOLDER), *(path for path in sys.path if path not in ("", root))]
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        if file.startswith(root) and "site-packages" not in file:
+            del sys.modules[name]
+    sys.argv = [f"{script}.py", "--help"]
+    runpy.run_path(str(FOLDER / f"{script}.py"), run_name="__main__")
 
 
 @pytest.fixture
@@ -50,13 +56,15 @@ def run_here(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_every_benchmark_says_how_it_is_called():
-    """Each is called as a script, from any folder, in a fork of a process that has torch."""
-    code = ASK.format(scripts=[str(FOLDER / f"{script}.py") for script in SCRIPTS])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
-    assert done.returncode == 0, done.stderr
-    for script in SCRIPTS:
-        assert f"{script}.py [-h]" in done.stdout
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_benchmark_says_how_it_is_called(script, capfd):
+    """As a script, from any folder, in a fork of this process, which has what is not ours."""
+    process = multiprocessing.get_context("fork").Process(target=help_of, args=(script,))
+    process.start()
+    process.join()
+    said = capfd.readouterr()
+    assert process.exitcode == 0, said.err
+    assert f"{script}.py [-h]" in said.out
 
 
 # what they share
@@ -163,9 +171,24 @@ def test_a_slope_is_that_of_the_upper_half_alone():
     assert growth.slope(sizes[:2], [3, 6]) == pytest.approx(1)
 
 
+@pytest.fixture
+def here(monkeypatch):
+    """Points of curves are measured in this process, with a network that takes no time; only lists
+    are not, whose loader has the only process that their point may have."""
+
+    def run(function, *args, threads):
+        return apart(function, *args) if function is points.list_cost else function(*args)
+
+    monkeypatch.setattr(growth, "apart", run)
+    for name in ("i3d", "resnet3d i3d nl5"):
+        monkeypatch.setitem(models.NETWORKS, name, small_network)
+    monkeypatch.setattr(points, "build_model", lambda arch: small_network())
+    monkeypatch.setattr(points, "together", lambda calls: [1.0] * len(calls))  # see below
+
+
 @pytest.mark.slow
-def test_growth_measures_draws_and_saves(tmp_path):
-    printed = run("growth", "--quick", "--threads", "1", "--save", str(tmp_path))
+def test_growth_measures_draws_and_saves(tmp_path, run_here, here):
+    printed = run_here(growth, "--quick", "--threads", "1", "--save", str(tmp_path))
     found = results.last("growth", tmp_path)
     assert results.table(found["rows"]) in printed
     rows = {(row["grows"], row["of"], row["measured"]): row for row in found["rows"]}
@@ -177,9 +200,6 @@ def test_growth_measures_draws_and_saves(tmp_path):
                 assert row["sizes"] == sizes
                 assert len(row["values"]) == len(sizes)
                 assert min(row["values"]) > 0
-    # so small, memory has parts that do not grow
-    short, long = rows["frames of a clip", "resnet3d i3d nl5", "MB"]["values"]
-    assert short + 20 < long
     # the promise about long lists: a process of the loader does not copy them
     of_lists = rows["entries of a list", "training list", "MB a worker"]["values"]
     assert max(of_lists) - of_lists[0] < 50
@@ -190,14 +210,33 @@ def test_growth_measures_draws_and_saves(tmp_path):
         assert path.stat().st_size < 60_000
 
 
+def test_a_run_of_two_processes_is_compared_with_two_runs(monkeypatch):
+    started = []
+
+    def together(calls):
+        started.append([variables.get("RANK") for _, variables, *_ in calls])
+        return [2.0, 3.0] if len(started) == 1 else [4.0, 5.0]
+
+    monkeypatch.setattr(points, "together", together)
+    assert points.processes_cost(2, 64, 1) == {"clips/s": 4 / 5, "efficiency": 3 / 5}
+    assert started == [[None, None], [0, 1]]
+
+
+@pytest.mark.slow
+def test_a_step_of_one_among_several_processes_is_timed():
+    """In one that is all of them."""
+    of_launcher = {"WORLD_SIZE": 1, "RANK": 0, "LOCAL_RANK": 0}
+    of_launcher |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    assert apart(points.seconds_a_step, of_launcher, 32, 1) > 0
+
+
 # latency
 
 
 @pytest.mark.slow
 def test_latency_compares_the_ways_to_run_a_network(tmp_path, run_here, monkeypatch):
-    network = nn.Sequential(nn.Conv3d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten())
-    # a small one: that all of ours can be exported is shown elsewhere
-    monkeypatch.setitem(models.NETWORKS, "i3d", lambda: network)
+    for name in ("i3d", "torchvision r3d_18"):  # that ours can be exported is shown elsewhere
+        monkeypatch.setitem(models.NETWORKS, name, small_network)
     printed = run_here(latency, "--quick", "--only", "i3d", "--save", str(tmp_path))
     found = results.last("latency", tmp_path)
     assert results.table(found["rows"]) in printed
@@ -250,19 +289,24 @@ def test_what_cannot_be_measured_here_is_said(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_result_of_models_has_a_row_for_each_way(tmp_path, run_here):
+def test_a_result_of_models_has_a_row_for_each_way(tmp_path, run_here, monkeypatch):
+    monkeypatch.setitem(models.NETWORKS, "s3d", small_network)  # not where memory is measured
     options = ["--only", "s3d", "--crop-size", "64", "--clip-len", "8", "--repeats", "1"]
     run_here(models, *options, "--device", "cpu", "--save", str(tmp_path))
     rows = results.last("models", tmp_path)["rows"]
     assert {row["memory"] for row in rows} == {"contiguous", "channels last"}
-    assert all(row["step s"] > 0 and row["MB"] > 0 for row in rows)
+    assert all(row["step s"] > 0 and row["MB"] > 20 for row in rows)
     assert (rows[0]["forward ratio"], rows[0]["step ratio"]) == (1, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The image decoding")  # it is one of those compared
 def test_a_result_of_loader_has_a_row_for_each_way(tmp_path, run_here, monkeypatch):
-    monkeypatch.setattr(loader, "CLIPS_A_CORE", 4)
+    small = {"CLIPS_A_CORE": 4, "NUM_FRAMES": 8, "CLIP": replace(loader.CLIP, clip_len=8)}
+    for name, value in (small | {"LONG": 60}).items():
+        monkeypatch.setattr(loader, name, value)
+    monkeypatch.setattr(loader.lists_of, "__defaults__", (1, 8))
+    monkeypatch.setattr(loader.items, "__defaults__", (loader.PLAIN, 8))
     run_here(loader, "--repeats", "1", "--workers", "1", "--save", str(tmp_path))
     rows = {row["what"]: row for row in results.last("loader", tmp_path)["rows"]}
     assert all(row["frames/s"] > 0 for row in rows.values())

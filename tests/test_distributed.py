@@ -24,9 +24,11 @@ from test_resume import (  # noqa: F401
     assert_same_run,
     in_set_of_24,
     lines,
+    start,
     wait_for,
 )
 from test_trainer import CPU, Net, make_net, make_trainer, train
+from torch.distributed import run as elastic
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 import main
@@ -467,33 +469,30 @@ def test_two_processes_make_one_run_and_count_seven_of_seven_videos(in_set_of_7)
     assert validated["val/top1"] == pytest.approx(100 * hits)  # the same views, 1x1
 
 
+def run_torchrun(*argv):
+    """torchrun, whose workers are forks of it: they need not import torch anew."""
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)
+    said = os.open("said_all.txt", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    elastic.main(["--run-path", "--start-method=fork", *argv])
+
+
 @pytest.mark.slow
 def test_a_killed_worker_is_started_again_and_the_run_goes_on_to_the_same_bits(
     in_set_of_24,  # noqa: F811
-    torchrun,
 ):
     argv = [*RUN, "--epochs", "1", "--checkpoint-steps", "2", "--log-every", "1", "--ema", "0.9"]
     whole = start_ranks(run_main, [*argv, "--name", "whole"])
     assert finish(whole) == [0, 0], said()
-    process = torchrun(*TWO, "--max-restarts=1", MAIN, *argv, "--name", "killed")
-    deadline = time.monotonic() + 60
-    while len(lines("killed")) < 3:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(worker_of(process.pid, rank=1), signal.SIGKILL)
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, out
+    agent = start(*TWO, "--max-restarts=1", MAIN, *argv, "--name", "killed", target=run_torchrun)
+    wait_for(agent, lambda: len(lines("killed")) >= 3)
+    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)  # the second of two
+    assert finish([agent]) == [0], said()
     assert "resumed at step" in Path("saved_model/killed/log.txt").read_text()
     assert_same_run("killed", "whole")
-
-
-def worker_of(pid, rank):
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    for child in children:
-        if f"\0RANK={rank}\0".encode() in b"\0" + Path(f"/proc/{child}/environ").read_bytes():
-            return int(child)
-    raise AssertionError(children)
 
 
 @pytest.mark.slow

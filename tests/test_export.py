@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,21 @@ ARCH_ARGS = {
     "tsn": {"backbone": "resnet18", "shift": True},
     "mvit": {"variant": "mvit_v1_b"},  # its tables are resized by us, those of v2 by torchvision
 }
-REPEATED = {  # blocks that are like the one before them
-    "slowfast": ("features.res4", slice(2, None)),
-    "r2plus1d": ("features.res4", slice(2, None)),
-    "x3d": ("features.res4", slice(2, None)),
-    "mvit": ("backbone.blocks", slice(5, 13)),
-    "swin3d": ("backbone.features.4", slice(2, None)),
+# blocks that are like others of the network, and how many features it has without them
+REPEATED = {
+    "i3d": (r"features\.mixed_(3c|4.|5.)", 256),
+    "s3d": (r"features\.mixed_(3c|4.|5.)", 256),
+    "resnet3d": (
+        r"features\.(res2\.2|res3\.(2|3|non_local_3)|res4\.([2-5]|non_local_[35])|res5\..)",
+        1024,
+    ),
+    "slowfast": (r"features\.res\d\.[1-9]", 2304),
+    "r2plus1d": (r"features\.res\d\.[1-9]", 2048),
+    "x3d": (r"features\.res\d\.([2-9]|1\d)", 2048),
+    "videoresnet": (r"backbone\.layer[2-4]\.1", 512),
+    "tsn": (r"backbone\.layer[2-4]\.1", 512),
+    "mvit": (r"backbone\.blocks\.([4-9]|1[0-25])", 768),
+    "swin3d": (r"backbone\.features\.([26]\.1|4\.[1-9])", 768),
 }
 HAS_ONNX = all(importlib.util.find_spec(name) for name in exporting.PACKAGES[".onnx"])
 ENDINGS = ["pt2", "onnx"] if HAS_ONNX else ["pt2"]
@@ -98,15 +108,24 @@ def test_a_checkpoint_is_exported_with_what_it_knows(untrained, capsys):
     assert "for batches of 1, 2 and 3 clips" in capsys.readouterr().out
 
 
+def shortened(model, pattern, num_features):
+    """The network without some blocks: all of them would take a minute and say no more."""
+    for name, _ in list(model.named_modules()):
+        if re.fullmatch(pattern, name):
+            parent, _, child = name.rpartition(".")
+            delattr(model.get_submodule(parent), child)
+    model.head = nn.Linear(num_features, 5)
+    return model
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_architecture_is_exported(tmp_path, arch, monkeypatch):
     """To every format, from one trace, which takes longest."""
     torch.manual_seed(0)
     model = build_model(arch, 5, **ARCH_ARGS.get(arch, {})).eval()
-    if arch in REPEATED:  # they would take a minute, and one of them says as much
-        stage, blocks = REPEATED[arch]
-        del model.get_submodule(stage)[blocks]
+    if arch in REPEATED:
+        model = shortened(model, *REPEATED[arch])
     program = torch.export.export(
         model, (torch.randn(2, *CLIP),), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},)
     )

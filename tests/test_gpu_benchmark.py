@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 from torch.autograd import DeviceType
 
-from benchmarks import gpu, gpu_checks
+from benchmarks import gpu, gpu_checks, loader
+from models import build_model
 
 ROOT = Path(__file__).resolve().parents[1]
 BEST = "bf16, channels last"
@@ -31,6 +34,24 @@ def rows_of(tmp_path, capsys):
         return rows, found[0]["options"]
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch):
+    """Each trains in a moment; one is of torch alone."""
+
+    def of_torch():
+        layers = nn.Conv3d(3, 8, 3), nn.BatchNorm3d(8), nn.AdaptiveAvgPool3d(1), nn.Flatten()
+        network = nn.Sequential(*layers)
+        network.head = nn.Linear(8, gpu.NUM_CLASSES)
+        return network
+
+    builds = {
+        "torchvision r3d_18": of_torch,
+        "tsn": lambda: build_model("tsn", backbone="resnet18"),
+    }
+    for name, build in builds.items():
+        monkeypatch.setitem(gpu.NETWORKS, name, replace(gpu.NETWORKS[name], build=build))
 
 
 def test_training_measures_every_way_of_every_network(rows_of):
@@ -56,7 +77,9 @@ def test_a_profile_names_the_largest_kernels(rows_of):
 
 
 @pytest.mark.filterwarnings("ignore:The image decoding")  # it is one of those compared
-def test_loading_compares_the_sources_of_clips(rows_of):
+def test_loading_compares_the_sources_of_clips(rows_of, monkeypatch):
+    monkeypatch.setattr(loader, "NUM_FRAMES", 8)  # as many as the clips have
+    monkeypatch.setattr(loader.lists_of, "__defaults__", (1, 8))
     rows, _ = rows_of("loading", "--only", "tsn")
     assert [row["source"] for row in rows] == [
         "frames",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import test_resume
 import torch
-from conftest import TINY_RUN, add_flow
+from conftest import SMALL_RUN, TINY_RUN, add_flow
 
 from config import Preprocessing, UserError
 from main import main
@@ -320,7 +320,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(trai
 
 
 def test_ctrl_c_saves_a_checkpoint_that_goes_on(in_tiny_set):
-    argv = [*TINY_RUN, "--epochs", "2000", "--workers", "2"]
+    argv = [*SMALL_RUN, "--name", RUN.name, "--epochs", "2000", "--workers", "2"]
     process = test_resume.start(argv, target=test_resume.run_script)
     metrics = RUN / "metrics.jsonl"
     test_resume.wait_for(process, lambda: metrics.exists() and metrics.read_text())

@@ -16,7 +16,7 @@ from config import Clip, UserError, Views, part
 from main import main
 from opts import parse_opts
 from pt_dataset.processes import memory
-from tests.conftest import TINY_RUN
+from tests.conftest import SMALL_RUN
 from tests.test_trainer import CPU, classifier_of, make_net, make_trainer
 from utils import words
 from utils.actions.errors import error_in_words
@@ -361,7 +361,7 @@ def test_a_run_that_goes_on_keeps_its_micro_batches(in_tiny_set, monkeypatch, no
 
     monkeypatch.setattr(fit, "fit_on_cpu", chosen)
     monkeypatch.setattr(fit, "fit_views", lambda *args: 1)
-    assert main([*TINY_RUN, "--batch-size", "4", "--name", "kept", "--epochs", "1"]) == 0
+    assert main([*SMALL_RUN, "--batch-size", "4", "--name", "kept", "--epochs", "1"]) == 0
     log, last = Path("saved_model/kept/log.txt"), "saved_model/kept/last.pth"
     assert "micro-batches of 2 clips at most, since a clip is large: gradients" in log.read_text()
     assert torch.load(last, weights_only=True)["micro_batch"] == 2
@@ -455,6 +455,7 @@ def test_or_before_the_first_step_where_steps_are_long(monkeypatch):
     [
         # 16 of 64 frames, 96 of 224 px, 80 of 100 epochs
         ([], "; with --recipe small about 22 min"),
+        (["--arch", "s3d", "--gating"], "; with --recipe small about 49 min"),  # of 45 epochs
         (["--crop-size", "224"], ""),  # which it cannot do
         (["--recipe", "small"], ""),
     ],

@@ -106,7 +106,7 @@ def quicker_in_words(run: Run, trainer: Trainer, hours: float) -> str:
     By the arithmetic of both: work that a CPU does as fast for small clips as for large ones.
     """
     opts = run.opts
-    typed = {name: getattr(opts, name) for name in opts.sources if opts.typed(name)}
+    typed = {name: value for name, value in opts.values().items() if opts.typed(name)}
     try:
         other = resolve(typed | {"recipe": "small"})
     except UserError:  # it does not go with what is typed
