@@ -112,7 +112,7 @@ def test_the_same_videos_in_another_folder_are_the_same():
         ),
         (
             {"labels": np.array([1, 1, 1])},
-            "do not agree on the classes of 1 videos: data/v1 is 'down' in the one and 'up'",
+            "do not agree on the classes of 1 video: data/v1 is 'down' in the one and 'up'",
         ),
         ({"average": "logits"}, "rgb.npz holds averaged scores and flow.npz logits"),
     ],

@@ -89,7 +89,7 @@ def test_a_zip_a_video_goes_on_where_it_stopped(tmp_path, frames, capsys):
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.zip")}
     capsys.readouterr()
     assert pack_frames.main([str(frames), "--per-video", str(out)]) == 0
-    assert "1 videos packed, 3 packed before" in capsys.readouterr().out
+    assert "1 video packed, 3 packed before" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in before} == before
     same_frames(f"{out}/flat.zip", frames / "flat")
     assert not list(out.rglob(".*"))
