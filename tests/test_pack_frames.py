@@ -127,7 +127,7 @@ def test_mistakes_are_one_sentence(tmp_path, frames, capsys):
         ("frames", "taken.zip", "exists; remove it"),
         ("frames", "out", "does not end in .zip; for a zip a video add --per-video"),
         ("frames", "frames", "is FRAMES itself"),
-        ("frames", "taken.zip/a.zip", "File exists; nothing was written"),
+        ("frames", "taken.zip/a.zip", "taken.zip is a file; name a folder"),
     ):
         assert pack_frames.main([str(tmp_path / src), str(tmp_path / out)]) == 1
         error = capsys.readouterr().err.splitlines()[-1]
