@@ -14,6 +14,7 @@ import os
 import re
 import reprlib
 import shutil
+import signal
 import socket
 import stat
 import sys
@@ -48,7 +49,14 @@ from typing import (
 )
 
 USES = ("predict", "extract_features", "export")  # what a trained network is good for
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+# exit statuses: after Ctrl-C, as shells have it, and after the signals that a scheduler or a closed
+# terminal sends, EX_TEMPFAIL of sysexits.h; Windows does not have all
+INTERRUPTED, PREEMPTED = 130, 75
+STATUS: dict[int, int] = {signal.SIGINT: INTERRUPTED} | {
+    getattr(signal, name): PREEMPTED
+    for name in ("SIGTERM", "SIGUSR1", "SIGHUP")
+    if hasattr(signal, name)
+}
 RUNS = Path("saved_model")  # folder of all runs, below the working folder
 # UCF101: v_Biking_g01_c02 is a clip of the first group of Biking, of one recording; numbers start
 # anew in each class
@@ -114,6 +122,12 @@ used = partial(option, also_with=USES)  # also of what is done with a trained ne
 own = partial(option, resumed="own")  # a run that goes on does not inherit it
 fixed = partial(option, resumed="fixed")  # nor can it have another one
 share = partial(option, low=0, high=1)
+
+
+def plural(count: int, unit: str) -> str:
+    """`3 frames`, `2 other files`, or of `field of flow`, `3 fields of flow`."""
+    noun, of, rest = unit.partition(" of ")
+    return f"{count} {noun}{'' if count == 1 else 'es' if noun[-1] == 's' else 's'}{of}{rest}"
 
 
 def flag(name: str) -> str:
@@ -857,6 +871,7 @@ SMALL = Recipe(
 SMALL_KINETICS = replace(SMALL, epochs=20, lr=1e-4, freeze_bn=True)
 SMALL_IMAGENET = replace(SMALL, lr=3e-4)
 TSN_SMALL: dict[str, Any] = {"arch_args": {"backbone": "resnet18"}}
+TSN_SMALL_IMAGENET: dict[str, Any] = {"arch_args": {"backbone": "resnet18", "partial_bn": True}}
 TSM_SMALL: dict[str, Any] = {"clip_len": 8, "arch_args": {"backbone": "resnet18", "shift": True}}
 # in the place of a data set in the tables below: with it, they are looked up for any
 LITTLE_DATA = "--recipe small"
@@ -938,7 +953,7 @@ RECIPES: dict[tuple[str, ...], Recipe] = {
     ("any", LITTLE_DATA, "imagenet"): SMALL_IMAGENET,
     ("any", LITTLE_DATA, "kinetics"): SMALL_KINETICS,
     ("tsn", LITTLE_DATA, "scratch"): replace(SMALL, **TSN_SMALL),
-    ("tsn", LITTLE_DATA, "imagenet"): replace(SMALL_IMAGENET, **TSN_SMALL),
+    ("tsn", LITTLE_DATA, "imagenet"): replace(SMALL_IMAGENET, **TSN_SMALL_IMAGENET),
     ("tsn", LITTLE_DATA, "kinetics"): replace(SMALL_KINETICS, **TSN_SMALL),
     ("tsm", LITTLE_DATA, "scratch"): replace(SMALL, **TSM_SMALL),
     ("tsm", LITTLE_DATA, "imagenet"): replace(SMALL_IMAGENET, **TSM_SMALL),
@@ -1228,11 +1243,18 @@ class Terminal(io.FileIO):
             return len(data)
 
 
-def as_command() -> None:
+def as_command(signals: Iterable[int] = ()) -> None:
     """From here on no terminal ends this program, and Ctrl-C ends it without a traceback.
 
     For the first lines of a command: Ctrl-C may come while its modules are imported.
+
+    Args:
+        signals: that end it with their STATUS, too, until something else is made of them.
     """
+    # one of several processes may wait for the others where no handler is called
+    for signum in () if "RANK" in os.environ else signals:
+        if signal.getsignal(signum) == signal.SIG_DFL:
+            signal.signal(signum, lambda signum, _: sys.exit(STATUS[signum]))
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)  # None where it was closed before the start
         if stream is not getattr(sys, f"__{name}__"):
@@ -1263,8 +1285,12 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
 
     A reader finds the old file or the new one at any moment, even if the machine stops. Of several
     entered in an ExitStack, none is replaced before all are written.
+
+    Raises:
+        UserError: there is a folder of that name.
     """
     path = Path(path)
+    refuse(path.is_dir(), f"{path} is a folder; name a file")
     temporary = unfinished(path)
     try:
         yield temporary
@@ -1281,8 +1307,9 @@ def try_folder(folder: Path, option: str, num_bytes: int = 1_000_000) -> None:
     Raises:
         UserError: it cannot; `option` chooses another place.
     """
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    refuse(there.is_file(), f"{there} is a file, and no folder; choose another {option}")
     try:
-        there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(bytes(num_bytes))
             file.flush()
@@ -1332,10 +1359,11 @@ def owned(path: str | os.PathLike, wait: float = 0, inside: bool = False) -> Ite
         inside: the hidden file is in the folder, which is made, and not beside it.
 
     Raises:
-        UserError: another process has it for longer than that.
+        UserError: another process has it for longer than that, or a file is where its folder goes.
     """
     real = Path(os.path.realpath(path))
     lock = real / ".lock" if inside else beside(real, "lock")
+    refuse(lock.parent.is_file(), f"{lock.parent} is a file; name a folder")
     with contextlib.ExitStack() as stack:
         before = ""
         try:

@@ -12,10 +12,10 @@ python main.py --resume saved_model/i3d_ucf101_1/last.pth --predict clip.mp4
 python main.py --arch i3d --dataset ucf101 --pretrained i3d_rgb_piergiaj --head-only
 """
 
-from config import as_command
+from config import STATUS, as_command
 
 if __name__ == "__main__":
-    as_command()
+    as_command(STATUS)
 
 import contextlib
 import logging
@@ -30,7 +30,8 @@ from opts import WITHOUT_LISTS, Options, parse_opts
 if __name__ == "__main__" and (asked := parse_opts()).action == "print_config":
     from utils.actions.print_config import print_config
 
-    sys.exit(print_config(asked))
+    if not (asked.resume or asked.pretrained):  # whose weights have a say
+        sys.exit(print_config(asked))
 
 import torch
 from torch import nn

@@ -45,7 +45,7 @@ class Start:
 
     pretrained: str | None = fixed(
         None,
-        "public weights by name, downloaded to pretrained/, or a checkpoint of yours to start from",
+        "public weights by name, downloaded to pretrained/, or a checkpoint or run of yours",
         metavar="WEIGHTS",
         also_with=USES,
     )
@@ -206,8 +206,11 @@ def resolve(typed: dict[str, Any]) -> Options:
     action = next((name for name in reversed(ACTIONS) if name in typed), "train")
     for name in typed:
         check_companions(name, "only_with", typed)
-    if (resume := typed.get("resume", "auto")) != "auto" and Path(resume).is_dir():
-        typed = typed | {"resume": str(Path(typed["resume"], "last.pth"))}
+    for name in ("resume", "pretrained"):
+        path = typed.get(name, "auto")  # which is no folder, nor is the name of public weights
+        is_path = config.is_checkpoint(path) or (name == "resume" and path != "auto")
+        if is_path and Path(path).is_dir():
+            typed = typed | {name: str(Path(path, "last.pth"))}
     if action in WITHOUT_LISTS:
         return without_recipe(action, typed)
     typed = one_or_more_splits(typed)

@@ -8,7 +8,7 @@ Input:   images (N, 3, H, W), normalized as the weights were trained; H and W >=
 Output:  logits (N, num_classes)
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +74,7 @@ class MixedHalf(Branches):
 class BNInception(nn.Module):
     """Inception-v2: Inception-v1 with batch norm and two 3x3 in place of the 5x5."""
 
-    def __init__(self, num_classes: int = 1000):
+    def __init__(self, num_classes: int):
         super().__init__()
         self.features = named_sequence(
             conv_1=ConvBnRelu2d(3, 64, 7, stride=2),  # (N, 64, H/2, W/2)
@@ -107,12 +107,11 @@ class Backbone:
     num_features: int  # inputs of the classifier
     classifier: str = "fc"  # the last layer
     first_conv: str = "conv1"
-    has_batch_norm: bool = True
     build_args: dict = field(default_factory=dict)  # of torchvision's function
 
 
 NO_AUX = {"aux_logits": False, "init_weights": True}
-VGG = Backbone(4096, classifier="classifier.6", first_conv="features.0", has_batch_norm=False)
+VGG = Backbone(4096, classifier="classifier.6", first_conv="features.0")
 BACKBONES = {
     "resnet18": Backbone(512),
     "resnet34": Backbone(512),
@@ -120,9 +119,9 @@ BACKBONES = {
     "resnet101": Backbone(2048),
     "resnet152": Backbone(2048),
     "vgg16": VGG,
-    "vgg16_bn": replace(VGG, has_batch_norm=True),
+    "vgg16_bn": VGG,
     "vgg19": VGG,
-    "vgg19_bn": replace(VGG, has_batch_norm=True),
+    "vgg19_bn": VGG,
     "inception_v3": Backbone(2048, first_conv="Conv2d_1a_3x3.conv", build_args=NO_AUX),
     "googlenet": Backbone(1024, first_conv="conv1.conv", build_args=NO_AUX),
     "bninception": Backbone(1024, classifier="head", first_conv="features.conv_1.conv"),

@@ -133,9 +133,6 @@ class TSN(nn.Module):
         # backbone
         self.backbone = shifted(build_backbone(backbone)) if shift else build_backbone(backbone)
         entry = BACKBONES[backbone]
-        if partial_bn and not entry.has_batch_norm:
-            known = ", ".join(name for name, other in BACKBONES.items() if other.has_batch_norm)
-            raise UserError(f"{backbone} has no batch norm for partial_bn; {known} have")
         self.backbone.set_submodule(entry.classifier, nn.Identity())
         dropouts = [m for m in self.backbone.modules() if isinstance(m, nn.Dropout)]
         if dropouts:

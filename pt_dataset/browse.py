@@ -37,6 +37,7 @@ from config import (
     find_recipe,
     in_form,
     part,
+    plural,
     recipe_data,
 )
 
@@ -148,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
             raise UserError(f"--{name} must be at least 1")
     rows = training_rows(args, chosen_recipe(args))
     draw_rows(rows, args["columns"], args["out"])
-    print(f"{len(rows)} training clips of {args['dataset']}: {args['out']}")
+    print(f"{plural(len(rows), 'training clip')} of {args['dataset']}: {args['out']}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from config import Parser, UserError, group_of, whole
+from config import Parser, UserError, group_of, plural, whole
 from pt_dataset.datalist import (
     HALF_REPLACED,
     entry_problem,
@@ -193,7 +193,7 @@ def check_entries(data: DataList) -> None:
         if earlier != i:
             data.add_finding("duplicate", f"{video.path} is entry {earlier}, too", i)
         if 0 < data.num_frames.get(i, 0) < FEW_FRAMES:
-            few = f"has {data.num_frames[i]} frames: clips loop them, and segments share them"
+            few = f"has {plural(data.num_frames[i], 'frame')}: clips loop, and segments share them"
             data.add_finding("few frames", f"{video.path} {few}", i)
         if with_flow and video.flow_path is None:
             data.add_finding("no flow", f"{video.path} has no flow_path, others have", i)
@@ -262,19 +262,21 @@ def print_summary(lists: list[DataList], sample: int | None) -> None:
     """One line a list, then one row for each kind of finding with the first few."""
     frames = "every one" if sample is None else f"{sample} of each video (--decode: all)"
     num_videos = sum(len(data.videos) for data in lists)
-    print(f"{num_videos} videos checked: frames counted, {frames} decoded")
+    print(f"{plural(num_videos, 'video')} checked: frames counted, {frames} decoded")
     for data in lists:
         if data.videos:
             sizes = class_sizes(data)
             numbers = " / ".join(f"{number:g}" for number in balance(sizes))
             print(
-                f"{data.path}: {len(data.videos)} videos, {sum(map(bool, sizes))} of {len(sizes)} "
-                f"classes; least / median / most of a class: {numbers}\n"
+                f"{data.path}: {plural(len(data.videos), 'video')}, {sum(map(bool, sizes))} of "
+                f"{len(sizes)} classes; least / median / most of a class: {numbers}\n"
                 f"    compared with {data.compared_with or 'no list of the other side of a split'}"
             )
     firsts = count_first_numbers(lists)
     if firsts:
-        counts = [f"{first} ({count} videos)" for first, count in list(firsts.items())[:5]]
+        counts = [
+            f"{first} ({plural(count, 'video')})" for first, count in list(firsts.items())[:5]
+        ]
         print(f"frames are numbered from {', '.join(counts)}")
     print_findings([finding for data in lists for finding in data.findings])
     for data in lists:
@@ -398,7 +400,7 @@ def check_lists(
         for data in loaded:
             write_fixed(data)
     severities = Counter(KINDS[finding.kind] for data in loaded for finding in data.findings)
-    print(f"{severities['error']} errors, {severities['warning']} warnings")
+    print(", ".join(plural(severities[kind], kind) for kind in ("error", "warning")))
     return 1 if severities["error"] else 0
 
 

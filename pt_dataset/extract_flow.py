@@ -30,7 +30,7 @@ import shlex
 import numpy as np
 import simplejpeg
 
-from config import Parser, UserError
+from config import Parser, UserError, plural
 from pt_dataset.formats.frame_names import FRAME_NAME, by_kind
 from pt_dataset.formats.measure import count_frames
 from pt_dataset.formats.zip_frames import zip_videos
@@ -117,7 +117,7 @@ def compute_flows(*, src: Path, dst: Path, bound: float, quality: int, workers: 
     if Path() in frame_folders:
         raise UserError(f"{src} has frames in it; name the folder that has the folders of frames")
     if not videos + frame_folders:
-        raise UserError(f"{src} has no frames or videos in it ({num_others} other files)")
+        raise UserError(f"{src} has no frames or videos in it ({plural(num_others, 'other file')})")
     filled = fill_folders(
         write_flow,
         result_folders(videos, frame_folders),
@@ -132,9 +132,9 @@ def compute_flows(*, src: Path, dst: Path, bound: float, quality: int, workers: 
     for why in broken:
         print(f"no flow: {why}", file=sys.stderr)
     print(
-        f"flow of {filled.num_done} videos computed ({filled.total} fields)"
+        f"flow of {plural(filled.num_done, 'video')} computed ({plural(filled.total, 'field')})"
         f"{filled.again_in_words()}, {filled.num_before} finished before, {len(broken)} without "
-        f"flow, {num_others} other files ignored"
+        f"flow, {plural(num_others, 'other file')} ignored"
     )
     if filled.num_before + filled.num_done:
         words = shlex.join(["folder", "NAME", str(src), "--flow", str(dst)])

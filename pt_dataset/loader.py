@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from config import Augmentation, Loading, Preprocessing, UserError, Views, num_cores
+from config import Augmentation, Loading, Preprocessing, UserError, Views, num_cores, plural
 from pt_dataset.clip_dataset import Clips, Sample, TrainClips, ViewClips
 from pt_dataset.faults import Faults
 from pt_dataset.processes.memory import fitting
@@ -218,8 +218,8 @@ def train_loader(
     batches = EpochBatches(len(clips), batch_size, seed, repeats, **how)
     if not len(batches):
         raise UserError(
-            f"{lists.train_list}: {len(clips)} training videos make no batch of {batch_size} to "
-            "train on: add videos, or take a smaller --batch-size"
+            f"{lists.train_list}: {plural(len(clips), 'training video')} cannot make a batch of "
+            f"{batch_size} to train on: add videos, or take a smaller --batch-size"
         )
     return Loader(clips, batches, loading, training=True)
 

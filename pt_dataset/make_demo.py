@@ -66,15 +66,23 @@ def write_demo_to(folder: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> int:
+    from pt_dataset.listing.pool import exit_status
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--data-root", type=Path, default=Path("videos_dataset"), help="folder of the data sets"
     )
-    print(f"demo data set: {write_demo(parser.parse_args().data_root)}")
+    data_root = parser.parse_args(argv).data_root
+    return exit_status(say_where, data_root, "nothing was written", data_root=data_root)
+
+
+def say_where(data_root: Path) -> int:
+    print(f"demo data set: {write_demo(data_root)}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -34,7 +34,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 
-from config import DATASETS, Parser, UserError, owned, whole
+from config import DATASETS, Parser, UserError, owned, plural, whole
 from pt_dataset.datalist import HALF_REPLACED, any_case, list_text
 from pt_dataset.listing import annotated_sets, known_sets
 from pt_dataset.listing.find_videos import (
@@ -243,7 +243,7 @@ def list_known_set(
     num_others = len(names) - len(wanted)
     if not wanted:
         raise UserError(
-            f"none of the {num_others} videos below {source} is one of {name}'s; looked for "
+            f"none of {plural(num_others, 'video')} below {source} is one of {name}'s; looked for "
             f"{LOOKED_FOR[name]}"
         )
     videos, problems = listed, []
@@ -263,7 +263,7 @@ def list_known_set(
         )
     print_flow(videos[video] for video in wanted & videos.keys())
     if num_others:
-        print(f"{num_others} other videos are on no list")
+        print(f"on no list: {plural(num_others, 'other video')}")
     print(f"lists: in {folder}, split by {plan.split_by}")
     if official:
         print(f"labels: 0 to {len(classes) - 1}, in the order of {official.order}")

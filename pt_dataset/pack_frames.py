@@ -28,7 +28,7 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
-from config import Parser, UserError, owned, remove_unfinished, whole
+from config import Parser, UserError, owned, plural, remove_unfinished, whole
 from pt_dataset.formats.frame_names import by_kind, has_frames, in_order
 from pt_dataset.listing.folders import LONGEST_NAME, walk
 from pt_dataset.listing.made_from import sampled
@@ -160,8 +160,8 @@ def pack_folders(*, frames: Path, out: Path, per_video: bool) -> int:
         print(f"left out: {problem}", file=sys.stderr)
     num_frames = sum(len(names) for _, names in folders)
     print(
-        f"{num_packed} videos packed, {num_before} packed before "
-        f"({num_frames} frames in all), {len(problems)} left out"
+        f"{plural(num_packed, 'video')} packed, {num_before} packed before "
+        f"({plural(num_frames, 'frame')} in all), {len(problems)} left out"
     )
     print(f"next: python pt_dataset/make_json.py folder NAME {shlex.quote(str(out))}")
     return 1 if problems else 0

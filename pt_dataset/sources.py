@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import simplejpeg
 
-from config import UserError
+from config import UserError, plural
 from pt_dataset.formats.frame_folder import FolderFrames
 
 VIDEO_NAME = re.compile(
@@ -118,8 +118,8 @@ def frames(
         pictures = open_frames(video, any_numbers=True)
         if num_frames > len(pictures):
             raise UserError(
-                f"{video}: the list says {num_frames} frames, the folder has {len(pictures)}; "
-                "write the list again with pt_dataset/make_json.py"
+                f"{video}: the list says {plural(num_frames, 'frame')}, the folder has "
+                f"{len(pictures)}; write the list again with pt_dataset/make_json.py"
             )
         decoded = decoded_pictures(pictures, list(places), channels=3)
     for index, frame in decoded:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from config import DATASETS, Clip, DatasetSpec, UserError, refuse
+from config import DATASETS, Clip, DatasetSpec, UserError, plural, refuse
 from pt_dataset import make_demo
 from pt_dataset.datalist import HALF_REPLACED, provide_classes, read_classes, read_list
 from pt_dataset.sources import exists
@@ -133,7 +133,7 @@ def check_sides(paths: list[Path], train: VideoList, test: VideoList) -> None:
     both = [path for path in test.paths() if os.path.abspath(path) in trained_on]
     if both:
         raise UserError(
-            f"{len(both)} videos of {paths[1]} are in {paths[0].name}, too, the first is "
+            f"{paths[0].name} has {plural(len(both), 'video')} of {paths[1]}, the first is "
             f"{both[0]}; write the lists again, or remove each from one of them"
         )
     if len(set(train.labels.tolist())) < 2:

@@ -88,7 +88,7 @@ def test_labels_and_lists_are_those_of_the_official_files(name, capsys):
     assert read(name, "test") == {videos[2]: (classes[1], 1)}
     out = capsys.readouterr().out
     assert "trainlist01: 2 of the official 2 videos are there, of 2 of the 2 classes" in out
-    assert "2 other videos are on no list" in out
+    assert "on no list: 2 other videos" in out
     assert "labels: 0 to 1, in the order of " in out
 
 

@@ -13,14 +13,13 @@ import torch
 from conftest import SMALL_RUN, TINY_RUN, add_flow, write_frames
 from test_loader import CLIP, FLOW, flipping
 
-from config import Loading, UserError, Views
+from config import PREEMPTED, Loading, UserError, Views
 from main import main
 from pt_dataset import sampling
 from pt_dataset.loader import train_loader, view_loader
 from pt_dataset.sources import BadFrame, read_frames
 from pt_dataset.video_lists import read_dataset
 from utils.distributed import sharing_faults
-from utils.interrupt import PREEMPTED
 from utils.resume import checkpoint_file
 from utils.trainer import Trainer
 

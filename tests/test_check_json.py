@@ -198,7 +198,7 @@ def test_every_planted_fault_is_named_and_nothing_else(tmp_path, capsys):
         "label 1, but 'run' is class 0",
         "trainlist01.json entry 20: the entry has no 'class_name'",
         "24 videos, 2 of 3 classes; least / median / most of a class: 0 / 2 / 21",
-        "frames are numbered from 0 (1 videos), 1 (22 videos), 7 (1 videos)",
+        "frames are numbered from 0 (1 video), 1 (22 videos), 7 (1 video)",
         "frame 4 is missing",
     ):
         assert words in out

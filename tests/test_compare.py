@@ -183,7 +183,7 @@ def test_groups_may_turn_an_improvement_into_chance(write, capsys):
         ("person", "--group-regex person finds nothing in 'v0'"),
         ("v1", "finds groups, but none in 'v0'"),
         ("v(1)?", "finds groups, but none in 'v0'"),
-        ("v", "the 10 videos are one group"),
+        ("v", "10 videos in one group"),
     ],
 )
 def test_groups_that_cannot_be_are_refused(write, regex, message):

@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 
 from config import (
+    LITTLE_DATA,
     PROTOCOLS,
     RECIPES,
     Augmentation,
@@ -202,6 +203,7 @@ def test_recipes_are_those_of_their_sources():
         ("tsn", "kinetics"),
         ("tsn", "ucf101", "imagenet"),
         ("tsn", "hmdb51", "imagenet"),
+        ("tsn", LITTLE_DATA, "imagenet"),
         ("tsm", "kinetics"),
         ("tsm", "ucf101", "kinetics"),
     }

@@ -32,11 +32,11 @@ from torch.distributed import run as elastic
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 import main
-from config import INTERRUPTED, Loading, UserError, Views
+from config import INTERRUPTED, PREEMPTED, Loading, UserError, Views
 from pt_dataset.loader import EpochBatches, train_loader, view_loader
 from pt_dataset.video_lists import read_dataset
 from utils import distributed
-from utils.interrupt import PREEMPTED, GracefulStop, Stop
+from utils.interrupt import GracefulStop, Stop
 from utils.options import processes
 from utils.options.freeze import freeze_norms
 from utils.options.precise_bn import measure_norms

@@ -110,7 +110,7 @@ def test_a_whole_tree_gets_flow_and_what_has_none_is_named(tmp_path):
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "flow of 2 videos computed (3 fields), 0 finished before, 4 without" in done.stdout
-    assert "1 other files ignored" in done.stdout
+    assert "1 other file ignored" in done.stdout
     lines = [line for line in done.stderr.splitlines() if line.startswith("no flow: ")]
     for line, message in zip(
         lines,

@@ -351,7 +351,7 @@ def test_mistakes_are_one_sentence(tmp_path, capsys):
     write_video(tmp_path / "videos" / "a.avi", count=1)
     for src, dst, message in (
         ("nowhere", "dst", "is no folder"),
-        ("src", "dst", "has no videos in it (1 other files)"),
+        ("src", "dst", "has no videos in it (1 other file)"),
         ("videos", "videos", "is SRC itself"),
         ("videos", "src/notes.txt/dst", "Not a directory"),
     ):

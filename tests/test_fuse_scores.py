@@ -59,6 +59,7 @@ def test_videos_that_were_left_out_are_counted(files, capsys):
     assert out.count("on 3 videos (2 skipped)") == 2  # of RGB, and of both
     assert json.loads(Path("fused/result.json").read_text())["num_skipped"] == 2
     assert load_scores(Path("fused/scores.npz")).num_skipped == 2
+    assert load_scores(Path("fused")).num_skipped == 2  # its folder stands for it
 
 
 def test_scores_written_before_that_was_counted_can_be_read(files):
@@ -112,7 +113,7 @@ def test_the_same_videos_in_another_folder_are_the_same():
         ),
         (
             {"labels": np.array([1, 1, 1])},
-            "do not agree on the classes of 1 videos: data/v1 is 'down' in the one and 'up'",
+            "do not agree on the classes of 1 video: data/v1 is 'down' in the one and 'up'",
         ),
         ({"average": "logits"}, "rgb.npz holds averaged scores and flow.npz logits"),
     ],
@@ -140,7 +141,7 @@ def test_videos_of_which_one_file_has_more_are_refused(files):
         (["empty.npz", "flow.npz"], "empty.npz is not the scores.npz of an evaluation"),
         (["array.npy", "flow.npz"], "array.npy is not the scores.npz of an evaluation"),
         (["old.npz", "flow.npz"], "old.npz is not the scores.npz of an evaluation"),
-        ([".", "flow.npz"], "is not the scores.npz of an evaluation"),
+        ([".", "flow.npz"], "no file scores.npz"),
         (["rgb.npz", "flow.npz", "--weights", "0", "0"], "--weights must be two numbers"),
         (["rgb.npz", "flow.npz", "--weights", "1", "-1"], "--weights must be two numbers"),
         (["rgb.npz", "flow.npz", "--weights", "1", "nan"], "--weights must be two numbers"),

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from test_distributed import start_ranks
 from test_loader import CLIP, make_train_loader
 
-from config import Loading, UserError, Views
+from config import PREEMPTED, Loading, UserError, Views
 from pt_dataset import identity, pack_frames
 from pt_dataset.formats.flow import flow_fields
 from pt_dataset.formats.measure import measure
@@ -35,7 +35,7 @@ from pt_dataset.video_list import Video
 from pt_dataset.video_lists import read_dataset
 from utils import distributed
 from utils.actions.errors import error_in_words
-from utils.interrupt import PREEMPTED, GracefulStop
+from utils.interrupt import GracefulStop
 from utils.live_page import server
 from utils.options import processes, signs_of_life
 

@@ -91,7 +91,7 @@ def test_a_video_on_both_sides_is_refused(tiny_set):
     path = tiny_set / "tiny" / "testlist01.json"
     train = json.loads(path.with_name("trainlist01.json").read_text())
     path.write_text(json.dumps([*json.loads(path.read_text()), *train[:2]]))
-    message = "2 videos of .*testlist01.json are in trainlist01.json, too, the first is .*train_0"
+    message = "trainlist01.json has 2 videos of .*testlist01.json, the first is .*train_0"
     with pytest.raises(UserError, match=message):
         read_dataset("tiny", tiny_set)
     entries = [v | {"path": str(tiny_set / "tiny/../tiny" / v["path"])} for v in train[:2]]

@@ -173,7 +173,7 @@ def test_a_video_that_makes_no_batch_to_train_on_is_refused(tiny_set):
     lists = read_dataset("tiny", tiny_set)
     alone = replace(lists, train=lists.train[:1])  # as --val-groups may leave it
     how = {"batch_size": 3, "seed": 0, "shard": (0, 1), "equal_shares": False}
-    with pytest.raises(UserError, match="list01.json: 1 training videos make no batch of 3 to"):
+    with pytest.raises(UserError, match="list01.json: 1 training video cannot make a batch of 3"):
         train_loader(alone, CLIP, AUGMENTED, Loading(workers=0), **how)
     assert len(train_loader(alone, CLIP, AUGMENTED, Loading(workers=0), **how | {"batch_size": 1}))
 

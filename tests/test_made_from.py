@@ -115,7 +115,7 @@ def test_frames_of_an_earlier_version_are_kept_and_it_is_said(tmp_path, in_proce
     capsys.readouterr()
     assert frames_of(src, dst) == 0
     printed = capsys.readouterr().out
-    assert "1 results in" in printed and "whether it has changed was not checked" in printed
+    assert "whether the video has changed was not checked for 1 result in" in printed
     assert "2 finished before" in printed
     shutil.rmtree(dst / "b")
     assert frames_of(src, dst) == 0  # the line that was cut off does not take this one with it
@@ -189,7 +189,7 @@ def test_flow_is_computed_again_where_frames_are_others(tmp_path, in_process, ca
         os.utime(path, (1, 1))
     assert "2 finished before" in flow()
     write_frames(frames / "b", 4, size=(24, 26))
-    assert "flow of 1 videos computed (3 fields), 1 of them again" in flow()
+    assert "flow of 1 video computed (3 fields), 1 of them again" in flow()
     (frames / "a" / "image_00004.jpg").unlink()
     assert "(2 fields), 1 of them again" in flow()
     assert len(list((dst / "a").glob("flow_x_*"))) == 2
@@ -214,7 +214,7 @@ def test_a_zip_of_other_frames_is_named_and_stays(tmp_path, capsys):
     assert (tmp_path / "out" / "a.zip").read_bytes() == before
     (tmp_path / "out" / "a.zip").unlink()
     assert pack_frames.main(argv) == 1
-    assert "1 videos packed, 1 packed before" in capsys.readouterr().out
+    assert "1 video packed, 1 packed before" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("scheme", ["{}.jpg", "{}.bmp"])
@@ -268,7 +268,7 @@ def test_features_are_computed_again_where_the_video_is_another(untrained, capsy
     printed = features()
     assert "1 of 3 videos are done already" in printed
     assert "2 have changed, or their files are damaged" in printed
-    assert "1 files of features are of an earlier version" in printed
+    assert "not checked for 1 file of an earlier version" in printed
     assert json.loads(str(np.load("out/b.npz")["source"]))["num_frames"] == 9
     assert "3 of 3 videos are done already" in features()
 
@@ -352,7 +352,7 @@ def test_what_may_not_be_read_is_one_sentence_and_the_rest_is_done(
     (src / "locked").mkdir()
     assert frames_of(src, dst) == 1
     printed = capsys.readouterr()
-    assert "1 videos extracted (3 frames), 0 finished before, 2 broken" in printed.out
+    assert "1 video extracted (3 frames), 0 finished before, 2 broken" in printed.out
     for path in ("locked", "c/locked.avi"):
         assert f"broken: {src / path}: Permission denied\n" in printed.err
 

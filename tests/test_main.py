@@ -15,10 +15,19 @@ from conftest import SMALL_RUN, TINY_RUN, add_flow
 
 from config import Preprocessing, UserError
 from main import main
+from models import build_model
 from opts import parse_opts
 from utils import checkpoint
+from utils.actions.print_config import config_table, of_weights
 from utils.resume.start import for_flow
-from utils.run import choose_augmentation, choose_preprocessing, starting_point
+from utils.run import (
+    StartingPoint,
+    choose_augmentation,
+    choose_preprocessing,
+    network_arguments,
+    recipe_preprocessing,
+    starting_point,
+)
 from utils.words import preprocessing_in_words
 
 RUN = Path("saved_model/i3d_tiny_1")
@@ -397,6 +406,71 @@ def test_what_weights_expect_comes_before_the_recipe(typed, crop_size, sides):
     run = SimpleNamespace(opts=opts, start=start, preprocessing=preprocessing)
     sentence = "preprocessing: mean (0.5, 0.5, 0.5), as imagenet was trained"
     assert any(line.startswith(sentence) for line in preprocessing_in_words(run))
+
+
+def test_a_plan_of_a_run_that_is_done_is_that(trained, capsys):
+    assert main(["--resume", str(RUN), "--plan", "--data-root", "data", "--workers", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "all epochs of this run (--epochs 2) are done; --epochs N goes on" in out
+    assert "plan:" not in out
+
+
+@pytest.mark.parametrize(
+    "argv, clip, partial_bn",
+    [  # weights of pictures have no clip, and none says how another run trains
+        ("i3d --dataset kinetics400 --pretrained imagenet", (32, 2, 0), None),
+        ("i3d --dataset ucf101 --pretrained imagenet", (64, 1, 0), None),
+        ("resnet3d --dataset ucf101 --pretrained imagenet", (32, 2, 0), None),
+        ("resnet3d --dataset ucf101 --pretrained imagenet --stride 4", (32, 4, 0), None),
+        ("tsn --dataset kinetics400 --pretrained imagenet", (3, 1, 1), None),
+        ("tsn --dataset ucf101 --pretrained imagenet", (3, 1, 1), True),
+        ("tsn --dataset ucf101 --pretrained imagenet --backbone vgg16", (3, 1, 1), True),
+        ("tsn --dataset x --pretrained imagenet --recipe small", (16, 1, 1), True),
+        ("tsn --dataset x --pretrained imagenet --shift --backbone resnet50", (8, 1, 1), None),
+        ("tsn --dataset x --pretrained imagenet --modality flow", (15, 1, 5), True),
+        # those of videos have one, which is the network's own
+        ("resnet3d --dataset ucf101 --pretrained resnet3d_i3d50_pytorchvideo", (8, 8, 0), None),
+        ("tsn --dataset ucf101 --pretrained tsm_r50_16_mit", (16, 1, 1), True),
+    ],
+)
+def test_what_a_recipe_says_and_what_weights_say(argv, clip, partial_bn):
+    opts = parse_opts(["--arch", *argv.split()])
+    start = starting_point(opts)
+    chosen = choose_preprocessing(opts, start)
+    assert (chosen.clip_len, chosen.stride, chosen.snippet_len) == clip
+    arguments = network_arguments(opts, start, chosen)
+    assert arguments.get("partial_bn") == partial_bn
+    with torch.device("meta"):
+        assert getattr(build_model(opts.arch, 2, **arguments), "partial_bn", None) == (
+            bool(partial_bn) if opts.arch == "tsn" else None
+        )
+
+
+def test_a_new_run_from_a_checkpoint_is_trained_as_its_recipe_says():
+    opts = parse_opts(["--arch", "tsn", "--dataset", "kinetics400", "--pretrained", "a/best.pth"])
+    theirs = {"backbone": "resnet18", "dropout": 0.1, "bn_momentum": 0.5, "partial_bn": False}
+    start = StartingPoint(arch="tsn", arch_args=theirs)
+    clip = recipe_preprocessing(opts)
+    assert network_arguments(opts, start, clip) == {
+        "backbone": "resnet18",
+        "dropout": 0.8,
+        "bn_momentum": 0.1,
+        "partial_bn": True,
+        "modality": "rgb",
+    }
+    same = StartingPoint(arch="tsn", arch_args=theirs, checkpoint={"arch": "tsn"})
+    assert network_arguments(opts, same, clip) == theirs | {"modality": "rgb"}
+
+
+def test_print_config_has_the_values_of_weights():
+    name = "resnet3d_i3d50_pytorchvideo"
+    argv = ["--arch", "resnet3d", "--dataset", "ucf101", "--pretrained", name, "--print-config"]
+    first, _ = config_table(of_weights(parse_opts([*argv, "--crop-size", "112"]))).split("\n\n")
+    found = {row[0]: (" ".join(row[1:-1]), row[-1]) for row in map(str.split, first.splitlines())}
+    assert found["clip_len"] == ("8", name)
+    assert found["target_fps"] == ("30", name)
+    assert found["crop_size"] == ("112 command", "line")
+    assert "lr" not in found
 
 
 def test_multipliers_of_a_network_reach_the_optimizer(in_tiny_set, monkeypatch):

@@ -206,8 +206,8 @@ def test_a_split_file_decides(frames, capsys, start):
     assert paths("train") == ["a/v00", "b/v1.2"]
     assert paths("test") == ["a/v01", "a/v02"]
     out = capsys.readouterr().out
-    assert "\n1 lines of split.csv name a video that FRAMES does not have" in f"\n{out}"
-    assert "warning: 1 videos are not in split.csv, so in no list" in out
+    assert "\nFRAMES lacks the video of 1 line of split.csv" in f"\n{out}"
+    assert "warning: not in split.csv, so in no list: 1 video\n" in out
 
 
 def test_videos_are_listed_as_they_are(shared, frames):
@@ -251,7 +251,7 @@ def test_lines_of_a_file_of_labels_without_a_video_are_counted(frames, capsys):
     frames.parent.joinpath("labels.csv").write_text("video,label\na/v1,x\nv2,y\nv3,y\n")
     listed = read_label_file(Path("labels.csv"), ["a/v1", "a/v2"])
     assert listed.labels == {"a/v1": "x", "a/v2": "y"}
-    assert capsys.readouterr().out.startswith("1 lines of labels.csv name a video")
+    assert capsys.readouterr().out.startswith("FRAMES lacks the video of 1 line of labels.csv")
 
 
 def test_a_zip_a_video_is_listed_and_a_broken_one_named(frames, capsys):
@@ -298,7 +298,9 @@ def test_lists_of_tsn_and_mmaction2_decide_on_split_and_labels(frames, line, cap
     assert paths("train") == ["caf\u00e9 'au' lait/v1", "run/v 1"]
     assert paths("test") == ["run/v2"]
     assert read_classes(Path("videos_dataset/mine/classes.txt")) == ["caf\u00e9 'au' lait", "run"]
-    assert capsys.readouterr().out.startswith("1 lines of train.txt and val.txt name a video")
+    assert capsys.readouterr().out.startswith(
+        "FRAMES lacks the video of 1 line of train.txt and val.txt"
+    )
 
 
 def test_a_class_file_names_the_labels_of_lists(frames):
@@ -411,7 +413,7 @@ def test_damaged_folders_are_named_and_the_others_listed(frames, capsys):
         "a/empty: no frames and no video in this folder",
         "a/gap: frame 3 is missing",
         "a/mixed: frames of different names",
-        "a/notes: no frames and no video among its 1 files",
+        "a/notes: no frames and no video, but 1 other file",
         "a/video/x.mp4",
         "/b: no frames and no video",
     )
@@ -423,9 +425,9 @@ def test_damaged_folders_are_named_and_the_others_listed(frames, capsys):
     [
         (
             [],
-            "frames is no folder and no zip; FRAMES has folders of numbered pictures, video files",
+            "frames is no folder and no zip; it should have folders of numbered pictures",
         ),
-        (["a/x.txt"], "frames/a: no frames and no video among its 1 files); FRAMES needs a folder"),
+        (["a/x.txt"], "frames/a: no frames and no video, but 1 other file); FRAMES needs a folder"),
         (["v1/001.jpg"], "frames/v1 is a video where a class should be"),
         (["001.jpg"], "frames is a video where a class should be"),
         (["x.mp4"], "frames/x.mp4 is a video where a class should be"),

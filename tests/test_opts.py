@@ -316,6 +316,11 @@ def test_the_folder_of_a_run_stands_for_its_last_checkpoint(tmp_path, use):
     opts = parse_opts(["--resume", f"{tmp_path}/", *use])
     assert opts.resume == str(tmp_path / "last.pth")
     assert use or opts.epochs == 7
+    if not use:  # which goes on with nothing, and keeps the architecture alone
+        (tmp_path / "last.pth").touch()
+        opts = parse_opts(["--pretrained", str(tmp_path), "--dataset", "x"])
+        assert (opts.pretrained, opts.arch) == (str(tmp_path / "last.pth"), "i3d")
+        assert opts.epochs != 7
 
 
 @pytest.mark.parametrize("path", ["absent", "absent.pth", "empty"])
@@ -338,6 +343,8 @@ def test_a_folder_that_is_called_auto_is_no_run(tmp_path, monkeypatch):
     argv = ["--arch", "i3d", "--dataset", "x"]
     assert parse_opts(argv).resume is None
     assert parse_opts([*argv, "--resume", "auto"]).auto
+    (tmp_path / "imagenet").mkdir()
+    assert parse_opts([*argv, "--pretrained", "imagenet"]).pretrained == "imagenet"
 
 
 def test_print_config_prints_and_ends():

@@ -14,12 +14,19 @@ import pytest
 from conftest import TINY_RUN, write_frames
 
 import utils.run
-from config import UserError, owned, unfinished, whole
+from config import UserError, owned, try_folder, unfinished, whole
 from main import main
 from models import weights
 from models.weights.i3d import WEIGHTS
 from opts import parse_opts
-from pt_dataset import extract_flow, make_demo, make_json, pack_frames
+from pt_dataset import (
+    extract_flow,
+    extract_frames,
+    make_demo,
+    make_json,
+    pack_frames,
+    shrink_videos,
+)
 from pt_dataset.video_list import Video
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -195,6 +202,39 @@ for _ in range(150):
         looks += 1
     assert [writer.wait() for writer in writers] == [0, 0]
     assert names(tmp_path) == ["last.pth"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [make_demo.main, "--data-root", "file"],
+        [extract_frames.main, "src", "file"],
+        [extract_flow.main, "src", "file"],
+        [shrink_videos.main, "src", "file"],
+        [pack_frames.main, "--per-video", "src", "file"],
+    ],
+    ids=lambda command: command[0].__module__.rpartition(".")[2],
+)
+def test_a_file_is_no_folder_to_fill(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    write_frames(tmp_path / "src" / "v", 2)
+    (tmp_path / "src" / "v.mp4").touch()
+    (tmp_path / "file").write_text("mine")
+    tool, *argv = command
+    assert tool(argv) == 1
+    assert capsys.readouterr().err.strip() == f"error: {tmp_path / 'file'} is a file; name a folder"
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_is_no_file_to_write(tmp_path):
+    (tmp_path / "out.json").mkdir()
+    sentence = "out.json is a folder; name a file"
+    with pytest.raises(UserError, match=sentence), whole(tmp_path / "out.json"):
+        raise AssertionError("nothing is to be written")
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match="file is a file, and no folder; choose another --out"):
+            try_folder(folder, "--out")
 
 
 def test_threads_have_names_of_their_own(tmp_path):

@@ -89,7 +89,7 @@ def test_a_zip_a_video_goes_on_where_it_stopped(tmp_path, frames, capsys):
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.zip")}
     capsys.readouterr()
     assert pack_frames.main([str(frames), "--per-video", str(out)]) == 0
-    assert "1 videos packed, 3 packed before" in capsys.readouterr().out
+    assert "1 video packed, 3 packed before" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in before} == before
     same_frames(f"{out}/flat.zip", frames / "flat")
     assert not list(out.rglob(".*"))
@@ -127,7 +127,7 @@ def test_mistakes_are_one_sentence(tmp_path, frames, capsys):
         ("frames", "taken.zip", "exists; remove it"),
         ("frames", "out", "does not end in .zip; for a zip a video add --per-video"),
         ("frames", "frames", "is FRAMES itself"),
-        ("frames", "taken.zip/a.zip", "File exists; nothing was written"),
+        ("frames", "taken.zip/a.zip", "taken.zip is a file; name a folder"),
     ):
         assert pack_frames.main([str(tmp_path / src), str(tmp_path / out)]) == 1
         error = capsys.readouterr().err.splitlines()[-1]

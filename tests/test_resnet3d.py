@@ -524,7 +524,7 @@ def test_blobs_of_another_network_are_listed(tmp_path):
     path.write_bytes(
         pickle.dumps({"blobs": {"fc": np.ones(2), "nonlocal_conv3_1_out_b": np.ones(3)}}, 2)
     )
-    with pytest.raises(UserError, match="are missing .* and 2 are left over"):
+    with pytest.raises(UserError, match="missing .* and 2 left over"):
         build_model("resnet3d", weights="resnet3d_i3d50_nlnet", weights_file=str(path))
 
 

@@ -17,8 +17,7 @@ import pytest
 import torch
 
 import main
-from config import INTERRUPTED, UserError
-from utils.interrupt import PREEMPTED
+from config import INTERRUPTED, PREEMPTED, UserError
 from utils.loggers import JsonLines, read_lines
 from utils.resume import checkpoint_file
 from utils.trainer import Trainer

@@ -16,7 +16,7 @@ import config
 from main import main
 from pt_dataset.loader import started
 from pt_dataset.processes.signals import FOR_MAIN, set_up_worker
-from utils.interrupt import PREEMPTED, GracefulStop, Stop
+from utils.interrupt import GracefulStop, Stop
 from utils.loggers import progress_bar, set_up_console
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,24 +94,59 @@ COMMANDS = [
     for path in (*ROOT.glob("*.py"), *ROOT.glob("pt_dataset/*.py"), *ROOT.glob("utils/**/*.py"))
     if '__name__ == "__main__"' in path.read_text() and path.stem not in QUICK
 ]
-AT_CTRL_C = """
-import signal, sys
+AT_IMPORTS = """
+import os, signal, sys
 
-class CtrlC:
+class AtImports:
     def find_spec(self, name, path=None, target=None):
         if name in ("opts", "numpy", "simplejpeg", "torch", "tqdm", "utils.live_page"):
-            signal.raise_signal(signal.SIGINT)
+            os.kill(os.getpid(), signal.{signal})
 
-sys.meta_path.insert(0, CtrlC())
+sys.meta_path.insert(0, AtImports())
 """
+
+
+def stopped_at_imports(path, folder, signum):
+    (folder / "sitecustomize.py").write_text(AT_IMPORTS.format(signal=signum))
+    env = os.environ | {"PYTHONPATH": str(folder)}
+    process = subprocess.run([sys.executable, path], env=env, cwd=folder, capture_output=True)
+    return process.returncode, process.stdout, process.stderr
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
 def test_ctrl_c_while_modules_are_imported_is_no_traceback(path, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(AT_CTRL_C)
-    env = os.environ | {"PYTHONPATH": str(tmp_path)}
-    process = subprocess.run([sys.executable, path], env=env, cwd=tmp_path, capture_output=True)
-    assert (process.returncode, process.stdout, process.stderr) == (config.INTERRUPTED, b"", b"")
+    assert stopped_at_imports(path, tmp_path, "SIGINT") == (config.INTERRUPTED, b"", b"")
+
+
+@pytest.mark.parametrize("signum", ["SIGTERM", "SIGUSR1", "SIGHUP"])
+def test_a_scheduler_that_stops_a_run_before_its_first_step_starts_it_again(tmp_path, signum):
+    found = stopped_at_imports(ROOT / "main.py", tmp_path, signum)
+    assert found == (config.PREEMPTED, b"", b"")
+
+
+def test_a_second_sigterm_ends_what_hangs():
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # as of main.py
+    try:
+        with GracefulStop():
+            signal.raise_signal(signal.SIGTERM)
+            assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    "count, unit, words",
+    [
+        (1, "frame", "1 frame"),
+        (0, "frame", "0 frames"),
+        (2, "other file", "2 other files"),
+        (1, "field of flow", "1 field of flow"),
+        (3, "field of flow", "3 fields of flow"),
+        (2, "other class", "2 other classes"),
+    ],
+)
+def test_one_is_no_plural(count, unit, words):
+    assert config.plural(count, unit) == words
 
 
 @pytest.mark.parametrize("ignored", [False, True])
@@ -126,7 +161,7 @@ def test_a_closed_terminal_stops_a_run_unless_that_is_ignored(ignored):
             else:
                 with pytest.raises(Stop, match="stopped by SIGHUP") as request:
                     stop.check()
-                assert request.value.status == PREEMPTED
+                assert request.value.status == config.PREEMPTED
     finally:
         signal.signal(signal.SIGHUP, before)
 

@@ -316,11 +316,11 @@ def test_packed_videos_are_one_sentence(tree, capsys):
     with tarfile.open("videos.tar.gz", "w:gz") as archive:
         archive.add("frames")
     error = refused(capsys, frames="videos.zip")
-    assert "no frames in this zip, but 1 videos, which cannot be read packed; unpack it" in error
+    assert "no frames in this zip, but 1 video, which cannot be read packed; unpack it" in error
     error = refused(capsys, frames="videos.tar.gz")
     assert "videos.tar.gz cannot be read packed; unpack it first" in error
     (path, why), *others = paths.videos_at(["videos.zip"])[1]
-    assert "1 videos, which cannot be read packed; unpack it first" in why and not others
+    assert "1 video, which cannot be read packed; unpack it first" in why and not others
     Path("videos.tar.gz").rename("frames/a/more.tar")
     assert make("--val-fraction", 0.5) == 1
     assert "no video is left" in capsys.readouterr().err

@@ -5,6 +5,8 @@ The same frame comes out the same, or is refused, however it is asked for.
 
 import json
 import random
+from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -195,6 +197,15 @@ def test_joined_transport_streams_go_on_in_time(tmp_path):
     assert measure(str(path)) == (40, 30, {})
     (tmp_path / "out").mkdir()
     assert extract_frames.write_frames(path, tmp_path / "out", AS_STORED | {"fps": "10"})[0] == 14
+
+
+def test_two_frames_of_one_time_move_no_other(monkeypatch):
+    frames = [(SimpleNamespace(pts=pts, duration=1), None) for pts in (0, 1, 1, 2)]
+    stream = SimpleNamespace(average_rate=Fraction(1), time_base=Fraction(1))
+    monkeypatch.setattr(video_file, "video_stream", lambda container: stream)
+    monkeypatch.setattr(video_file, "judged_frames", lambda container, packets: frames)
+    container = SimpleNamespace(format=SimpleNamespace(name="mp4"), demux=lambda stream: None)
+    assert [time for time, _ in video_file.timed_frames(container)] == [0, 1, 1, 2, 3]
 
 
 def test_a_transport_stream_that_lost_a_packet_has_its_frames(tmp_path):

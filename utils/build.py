@@ -75,9 +75,9 @@ def build_trainer(run: Run, loader: Loader) -> Trainer:
     opts, before = run.opts, run.start.checkpoint
     if before and before["steps_per_epoch"] != len(loader):
         raise UserError(
-            f"{opts.resume} was trained with {before['steps_per_epoch']} steps an epoch, "
-            f"and now there are {len(loader)}: --batch-size or the training list has changed; "
-            f"{NEW_RUN.format(opts.resume)}"
+            f"{opts.resume} was trained with another number of steps an epoch, "
+            f"{before['steps_per_epoch']} and not {len(loader)}: --batch-size or the training list "
+            f"has changed; {NEW_RUN.format(opts.resume)}"
         )
     num_classes, clip_len = len(run.lists.class_names), run.preprocessing.clip_len
     run.fit = run.fit or training_fit(run, loader)

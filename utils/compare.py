@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from config import Parser, UserError, group_of
+from config import Parser, UserError, group_of, plural
 from utils.scores import Scores, load_scores
 
 NUM_DRAWS = 10_000
@@ -128,7 +128,7 @@ def aligned(a: Scores, b: Scores, path_a: Path | str, path_b: Path | str) -> Sco
     if len(wrong):
         first = wrong[0]
         raise UserError(
-            f"{path_a} and {path_b} do not agree on the classes of {len(wrong)} videos: "
+            f"{path_a} and {path_b} do not agree on the classes of {plural(len(wrong), 'video')}: "
             f"{a.names[first]} is '{a.class_names[a.labels[first]]}' in the one and "
             f"'{a.class_names[b.labels[first]]}' in the other"
         )
@@ -238,7 +238,7 @@ def compare_sides(
         raise UserError(f"--group-regex {regex.pattern} finds nothing in '{a.names[0]}'")
     num_groups = len(set(groups or a.names))
     if num_groups < 2:
-        raise UserError(f"the {len(a.names)} videos are one group, which has no spread")
+        raise UserError(f"{plural(len(a.names), 'video')} in one group: that has no spread")
     test = f"exact p over {num_groups} groups" if groups else "McNemar's exact p"
     return compare_runs(a, b, groups), test
 
@@ -297,8 +297,8 @@ def main(argv: list[str] | None = None) -> None:
     low, high = found.interval
     print(f"B - A: {found.difference:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}")
     print(
-        f"only A right {found.only_a}, only B right {found.only_b} of {len(a.names)} videos: "
-        f"{test} = {found.p:.2g}"
+        f"only A right {found.only_a}, only B right {found.only_b} of "
+        f"{plural(len(a.names), 'video')}: {test} = {found.p:.2g}"
     )
     print(conclusion(found, name_a, name_b))
 

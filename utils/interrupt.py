@@ -5,15 +5,11 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from config import INTERRUPTED
+from config import STATUS
 from utils import distributed
 
 T = TypeVar("T")
-# after the others, which a scheduler or a closed terminal sends; EX_TEMPFAIL of sysexits.h
-PREEMPTED = 75
-STATUS: dict[int, int] = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: PREEMPTED}
-HANGUP = getattr(signal, "SIGHUP", None)  # Windows has neither
-STATUS |= {s: PREEMPTED for s in (HANGUP, getattr(signal, "SIGUSR1", None)) if s}
+HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 
 
 class Stop(Exception):
@@ -50,8 +46,9 @@ class GracefulStop:
 
     def _request(self, signum, frame) -> None:
         self.requested = signum
-        # of a closed terminal, shell and system both send one
-        again = signal.SIG_IGN if signum == HANGUP else self.previous[signum]
+        # of a closed terminal, shell and system both send one; SIGTERM may have to end what hangs
+        others = {HANGUP: signal.SIG_IGN, signal.SIGTERM: signal.SIG_DFL}
+        again = others.get(signum, self.previous[signum])
         signal.signal(signum, again)
 
     def check(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 import torch
 
-from config import Evaluation, Preprocessing, UserError, whole
+from config import Evaluation, Preprocessing, UserError, plural, whole
 from utils import confusion
 from utils.metrics import majority, mean_class_accuracy, num_correct, top_k, wilson_interval
 from utils.scores import Scores, save_scores
@@ -97,12 +97,6 @@ def protocol_in_words(evaluation: Evaluation, preprocessing: Preprocessing) -> s
         f"video accuracy, {averaged} averaged over {clips_in_words} x {crops_in_words}{frames} "
         f"(stride {clip.stride}{rate}), {pixels}"
     )
-
-
-def plural(count: int, unit: str) -> str:
-    """`3 frames`, or of `field of flow`, `3 fields of flow`."""
-    noun, *rest = unit.split(" ", 1)
-    return " ".join([str(count), noun if count == 1 else noun + "s", *rest])
 
 
 def duration(hours: float) -> str:

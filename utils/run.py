@@ -46,6 +46,8 @@ TRAINING = ("train", "plan")  # actions that go on with a run
 GRACE = 30  # seconds for an owner to end, as long as schedulers give to a job that they stop
 EASILY = 2**30  # bytes that each machine has for a step
 MOST_OF_A_CLIP = 200  # times its values in floats: more than any network keeps of it in a step
+# arguments of a network that are a recipe's, and no part of what its weights are
+TRAINED_WITH = ("dropout", "bn_momentum", "partial_bn")
 NEW_RUN = "--pretrained {} with another --name starts a new run from its weights"
 
 
@@ -150,7 +152,10 @@ def network_arguments(
     recipe = opts.arch_args if opts.dropout is None else vars(part(Network, opts)) | opts.arch_args
     typed = {name: value for name, value in recipe.items() if opts.typed(name)}
     modality = ARCHS[start.arch].modalities[preprocessing.modality]
-    arguments = recipe | modality | start.arch_args | typed
+    theirs = start.arch_args
+    if not start.checkpoint:  # a new run, for which it does not count how they were trained
+        theirs = {name: value for name, value in theirs.items() if name not in TRAINED_WITH}
+    arguments = recipe | modality | theirs | typed
     shifted = start.arch_args.get("shift", False)  # no key of the weights tells the two apart
     other = arguments.get("shift", shifted) != shifted and (shifted or start.checkpoint)
     which = "with --shift" if shifted else "without --shift"

@@ -45,7 +45,12 @@ def save_scores(path: Path, scores: Scores) -> None:
 
 
 def load_scores(path: Path) -> Scores:
-    """Raises UserError if there is no such file, or one of something else, or a damaged one."""
+    """Those in a file, or in the folder of a run.
+
+    Raises:
+        UserError: there is no such file, or one of something else, or a damaged one.
+    """
+    path = path / "scores.npz" if path.is_dir() else path
     try:
         content = path.read_bytes()
         # numpy compares the checksum of an array only if it reads the array to its end

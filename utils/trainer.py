@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from config import Optimization, Regularization
+from config import Optimization, Regularization, plural
 from utils import distributed
 from utils.averages import Averages, Sums, timed
 from utils.loggers import progress_bar
@@ -265,8 +265,8 @@ class Trainer:
         metrics = self.averages.metrics(sums)
         if not math.isfinite(metrics["train/loss"]):
             raise NonFiniteLoss(
-                f"the loss is {metrics['train/loss']} at step {self.step}, or in one of the "
-                f"{sums.counts['steps']} steps up to it"
+                f"the loss is {metrics['train/loss']} at step {self.step}, or in one of "
+                f"{plural(sums.counts['steps'], 'step')} up to it"
             )
         return metrics
 

@@ -8,12 +8,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from config import Preprocessing, UserError, Views
+from config import Preprocessing, UserError, Views, plural
 from pt_dataset.sampling import is_short
 from pt_dataset.video_list import Video
 from pt_dataset.video_lists import VideoLists
 from utils import distributed
-from utils.results import duration, plural
+from utils.results import duration
 from utils.run import Run, recipe_preprocessing, share_size
 from utils.trainer import NonFiniteLoss, Trainer
 
@@ -34,8 +34,8 @@ def run_in_words(run: Run, trainer: Trainer) -> list[str]:
     lines += preprocessing_in_words(run) + [
         f"{opts.arch}: {million:.2f} M parameters, "
         f"{run.start.origin or opts.pretrained or 'from an unknown start'}; "
-        f"{opts.dataset}: {len(lists.train)} training and {len(lists.test)} test videos in "
-        f"{len(lists.class_names)} classes (chance {100 / len(lists.class_names):.1f} %); "
+        f"{opts.dataset}: {len(lists.train)} training and {plural(len(lists.test), 'test video')} "
+        f"in {len(lists.class_names)} classes (chance {100 / len(lists.class_names):.1f} %); "
         f"{plural(opts.epochs, 'epoch')} of {plural(trainer.steps_per_epoch, 'step')} of "
         f"{plural(opts.batch_size, 'clip')} "
         f"on {run.device.type} in {run.precision}"
@@ -78,7 +78,7 @@ def data_in_words(lists: VideoLists, clip: Preprocessing, views: Views) -> list[
     lines = []
     if lists.num_remapped:
         lines.append(
-            f"labels: {lists.num_remapped} entries disagreed with classes.txt and now follow it"
+            f"labels that disagreed with classes.txt and now follow it: {lists.num_remapped}"
         )
     sides = {"training": (lists.train, 1), "test": (lists.test, views.clips)}
     short = {
@@ -202,7 +202,7 @@ def source_in_words(run: Run, state: dict[str, Any]) -> str:
     """Which weights are evaluated, and what of the test videos they have seen."""
     number, total = run.num_trained_on, len(run.lists.test)
     known = "an unknown number" if number is None else str(number or "none")
-    return f"{weights_in_words(state)}; trained on {known} of the {total} test videos"
+    return f"{weights_in_words(state)}; trained on {known} of the {plural(total, 'test video')}"
 
 
 def weights_in_words(state: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from config import ARCHS, Preprocessing, UserError, owned
+from config import ARCHS, Preprocessing, UserError, owned, plural
 
 State = dict[str, torch.Tensor]
 FOLDER = Path(__file__).resolve().parents[2] / "pretrained"
@@ -134,9 +134,9 @@ def load_exactly(model: nn.Module, state: State) -> None:
     missing, left_over = sorted(ours.keys() - state.keys()), sorted(state.keys() - ours.keys())
     if missing or left_over:
         raise UserError(
-            f"these weights are not of this network: {len(missing)} tensors are missing "
+            f"these weights are not of this network: {plural(len(missing), 'tensor')} missing "
             f"({', '.join(missing[:3])} ...) "
-            f"and {len(left_over)} are left over ({', '.join(left_over[:3])} ...)"
+            f"and {len(left_over)} left over ({', '.join(left_over[:3])} ...)"
         )
     for key, value in state.items():
         if value.shape != ours[key].shape:

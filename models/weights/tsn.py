@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 
 from config import Preprocessing
-from models.backbones import BACKBONES
 from models.tsn import TSN
 from models.weights import State, Weights, backbones, rename_keys
 
@@ -67,12 +66,11 @@ def convert_backbone(state: State, entry: Weights) -> State:
 def imagenet_weights(entry: Weights) -> Weights:
     """The start from a backbone's ImageNet weights."""
     name = entry.arch_args["name"]
-    partial_bn = {"partial_bn": True} if BACKBONES[name].has_batch_norm else {}
     return replace(
         entry,
         convert=partial(convert_backbone, entry=entry),
         adapt=adapt,
-        arch_args={"backbone": name} | partial_bn,
+        arch_args={"backbone": name},
         head=("head.weight", "head.bias"),
         preprocessing=replace(entry.preprocessing, clip_len=3, snippet_len=1),
     )
@@ -107,10 +105,9 @@ def mit(variant: str, accuracy: str, clip: Preprocessing) -> Weights:
 
 
 def start_of_both(entry: Weights) -> Weights:
-    """Of TSN, and of TSM: that has its own number of segments, and trains all batch norms."""
-    arch_args = {name: value for name, value in entry.arch_args.items() if name != "partial_bn"}
+    """Of TSN, and of TSM, which has its own number of segments."""
     clip = replace(entry.preprocessing, clip_len=TSM.clip_len, fixed_segments=True)
-    return replace(entry, shifted=replace(entry, arch_args=arch_args, preprocessing=clip))
+    return replace(entry, shifted=replace(entry, preprocessing=clip))
 
 
 SHIFTED = {"backbone": "resnet50", "shift": True}

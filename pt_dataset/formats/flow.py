@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from config import UserError
+from config import UserError, plural
 from pt_dataset.formats.frame_names import FLOW_PREFIXES
 from pt_dataset.sources import Pictures, decoded_pictures, open_frames, places_of, stacked
 
@@ -20,7 +20,9 @@ def open_flow(flow: str) -> list[Pictures]:
     else:
         u, v = (open_frames(flow, prefix) for prefix in FLOW_PREFIXES)
     if len(u) != len(v):
-        raise UserError(f"{flow}: {len(u)} pictures of u, {len(v)} of v; extract the flow again")
+        raise UserError(
+            f"{flow}: {plural(len(u), 'picture of u')}, {len(v)} of v; extract the flow again"
+        )
     return [u, v]
 
 
@@ -46,8 +48,8 @@ def flow_fields(
     pictures, places = open_flow(flow), places_of(indices)
     if num_frames - 1 > len(pictures[0]):
         raise UserError(
-            f"{flow}: {len(pictures[0])} fields of flow where the list says {num_frames} frames, "
-            f"which have {num_frames - 1} between them; extract the flow again"
+            f"{flow}: {plural(len(pictures[0]), 'field of flow')} where the list says {num_frames} "
+            f"frames, which have {num_frames - 1} between them; extract the flow again"
         )
     field = None
     of_both = (decoded_pictures(one, list(places), channels=1) for one in pictures)

@@ -5,7 +5,7 @@ from collections import Counter
 from fractions import Fraction
 from itertools import pairwise
 
-from config import UserError
+from config import UserError, plural
 from pt_dataset.formats.frame_names import FRAME_NAME, TAILED_NAME, EmptyVideo, FrameGap
 
 DELAY = re.compile(r"_delay-\d+(\.\d+)?s")  # how long the frame of a GIF is shown
@@ -55,7 +55,8 @@ def frame_numbers(names: list[str], folder: str) -> list[int] | list[Fraction]:
 
 
 def different_names(folder: str, odd: str, num_others: int) -> UserError:
+    others = plural(num_others, "other")
     return UserError(
-        f"{folder}: frames of different names, {odd} is not named like {num_others} others; keep "
-        "one kind, and remove what is no frame"
+        f"{folder}: frames of different names, {odd} is not named like {others}; keep one kind, "
+        "and remove what is no frame"
     )

@@ -18,7 +18,7 @@ from av.stream import Disposition
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
-from config import UserError, open_regular
+from config import UserError, open_regular, plural
 from pt_dataset.formats.measure import Measured
 from pt_dataset.sources import MEND, BadFrame
 
@@ -356,7 +356,7 @@ def first_frames(
         for count, (_, frame) in enumerate(timed_frames(container)):
             if frame is None:
                 raise UserError(
-                    f"{path}: the list says {num_frames} frames, the video has {count}; "
+                    f"{path}: the list says {plural(num_frames, 'frame')}, the video has {count}; "
                     "write the list again with pt_dataset/make_json.py"
                 )
             if isinstance(frame, str):

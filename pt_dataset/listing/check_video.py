@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from config import UserError
+from config import UserError, plural
 from pt_dataset.formats.flow import count_flow, read_flow
 from pt_dataset.formats.frame_folder import frame_names
 from pt_dataset.formats.frame_names import FRAME_NAME, EmptyVideo, FrameGap
@@ -48,7 +48,7 @@ def check_video(video: Video, sample: int | None, any_numbers: bool = False) -> 
     num_frames, problems, first = measured.num_frames, [], first_number(video.path)
     if video.num_frames != num_frames:
         kind = "too few frames" if num_frames < video.num_frames else "too many frames"
-        message = f"{video.path}: {num_frames} frames, the list says {video.num_frames}"
+        message = f"{video.path}: {plural(num_frames, 'frame')}, the list says {video.num_frames}"
         problems.append(Problem(kind, message))
     if first is not None and first > 1:
         message = f"{video.path}: its first frame has the number {first}; is its beginning lost?"
@@ -83,7 +83,8 @@ def check_flow(flow: str, num_frames: int, sample: int | None) -> list[Problem]:
     problems = check_pictures(flow, count, sample, is_flow=True)
     if count != num_frames - 1:
         kind = "too little flow" if count < num_frames - 1 else "too much flow"
-        message = f"{flow}: {count} fields for {num_frames} frames; there should be one fewer"
+        frames = plural(num_frames, "frame")
+        message = f"{flow}: {plural(count, 'field')} for {frames}; there should be one fewer"
         problems.append(Problem(kind, message))
     return problems
 

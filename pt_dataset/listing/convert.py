@@ -5,7 +5,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from config import UserError
+from config import UserError, plural
+from pt_dataset.listing.find_videos import PACKED
 from pt_dataset.listing.folders import (
     LONGEST_NAME,
     Writer,
@@ -49,9 +50,8 @@ def convert_videos(
     """
     src, dst = src.absolute(), dst.absolute()  # FFmpeg takes a mere a:b.mp4 for a URL
     if not src.is_dir():
-        why = (
-            "unpack it first" if src.is_file() else "SRC has the videos in it, or a folder a class"
-        )
+        packed = PACKED.fullmatch(src.name) or src.suffix.lower() == ".zip"
+        why = "unpack it first" if packed else "SRC has the videos in it, or a folder a class"
         raise UserError(f"{src} is no folder; {why}")
     if os.path.realpath(src) == os.path.realpath(dst):
         raise UserError(f"{dst} is SRC itself; name another folder for the {what}")
@@ -60,7 +60,7 @@ def convert_videos(
     videos = sorted(path.relative_to(src) for path in files if VIDEO_NAME.fullmatch(path.name))
     num_others = len(files) - len(videos)
     if not videos:
-        raise UserError(f"{src} has no videos in it ({num_others} other files)")
+        raise UserError(f"{src} has no videos in it ({plural(num_others, 'other file')})")
     results = result_files(videos, suffix, broken) if suffix else result_folders(videos)
     filled = fill_folders(
         write, results, settings, src=src, dst=dst, tool=tool, what=what, workers=workers
@@ -72,9 +72,9 @@ def convert_videos(
         print(f"damaged: {why}; the files of these frames are empty", file=sys.stderr)
     damaged = f", {len(filled.damaged)} of them damaged" if filled.damaged else ""
     print(
-        f"{filled.num_done} videos {done} ({filled.total} frames){filled.again_in_words()}"
-        f"{damaged}, {filled.num_before} finished before, {len(broken)} broken, {num_others} other "
-        "files ignored"
+        f"{plural(filled.num_done, 'video')} {done} ({plural(filled.total, 'frame')})"
+        f"{filled.again_in_words()}{damaged}, {filled.num_before} finished before, "
+        f"{len(broken)} broken, {plural(num_others, 'other file')} ignored"
     )
     if filled.num_before + filled.num_done:
         print(f"next: python pt_dataset/make_json.py folder NAME {shlex.quote(str(dst))}")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from config import UserError, refuse
+from config import UserError, plural, refuse
 from pt_dataset.formats.flow import count_flow
 from pt_dataset.formats.frame_names import FLOW_PREFIXES, FRAME_NAME, TAILED_NAME
 from pt_dataset.formats.measure import Measured, measure
@@ -68,7 +68,7 @@ def find_videos(frames: Path) -> Found:
         _drop_shared_folder(found)
     else:
         refuse(PACKED.fullmatch(frames.name), f"{frames} cannot be read packed; unpack it first")
-        raise UserError(f"{frames} is no folder and no zip; FRAMES has {FORMS} in it")
+        raise UserError(f"{frames} is no folder and no zip; it should have {FORMS} in it")
     return found
 
 
@@ -113,7 +113,7 @@ def _add_folder(folder: str, name: str, above: frozenset, found: Found) -> None:
     if not (content.has_flow or content.folders or videos or zips or packed):
         why = f"{folder}: no frames and no video"
         if content.files:
-            found.others.append(f"{why} among its {len(content.files)} files")
+            found.others.append(f"{why}, but {plural(len(content.files), 'other file')}")
         else:
             found.problems.append(f"{why} in this folder")
 
@@ -162,7 +162,7 @@ def _add_zip(path: str, name: str, found: Found) -> None:
         return
     if not members and not flow:
         videos = [name for name in others if VIDEO_NAME.fullmatch(name)]
-        why = f"{len(videos)} videos, which cannot be read packed; unpack it first"
+        why = f"{plural(len(videos), 'video')}, which cannot be read packed; unpack it first"
         found.problems.append(f"{path}: no frames in this zip{', but ' + why if videos else ''}")
     for member in flow:
         found.flow_paths[_join(name, member)] = _join(path, member)
@@ -297,5 +297,6 @@ def measure_video(
     except UserError as error:
         return video, f"the flow of {name}: {error}"
     if fields < count - 1:
-        return video, f"the flow of {name}: {flow_path}: flow of {fields + 1} frames, of {count}"
+        frames = plural(fields + 1, "frame")
+        return video, f"the flow of {name}: {flow_path}: flow of {frames}, of {count}"
     return video._replace(flow_path=flow_path), said

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from config import MARK, UserError, owned, remove_unfinished, unfinished, whole
+from config import MARK, UserError, owned, plural, remove_unfinished, unfinished, whole
 from pt_dataset.listing.made_from import Source, add_note, are_same, read_notes, take_note
 from pt_dataset.listing.pool import run_jobs
 
@@ -168,9 +168,9 @@ def videos_of_others(
     noted = [video for video in finished if str(results[video]) in earlier]
     if len(noted) < len(finished):
         print(
-            f"{len(finished) - len(noted)} results in {notes.parent} have no note of their video "
-            f"in {notes.name}, as earlier versions wrote none: whether it has changed was not "
-            "checked"
+            "whether the video has changed was not checked for "
+            f"{plural(len(finished) - len(noted), 'result')} in {notes.parent}, of which "
+            f"{notes.name} has no note, as earlier versions wrote none"
         )
     pairs = [(Source(str(src / video)), earlier[str(results[video])]) for video in noted]
     return {video for video, same in zip(noted, are_same(pairs), strict=True) if not same}

@@ -2,7 +2,7 @@
 
 import re
 
-from config import UCF_NAME, UserError, group_of
+from config import UCF_NAME, UserError, group_of, plural
 from pt_dataset.video_list import VideoList
 
 
@@ -36,8 +36,8 @@ def hold_out(videos: VideoList, num_groups: int) -> tuple[VideoList, VideoList, 
     names = sorted(set(numbers))
     if num_groups >= len(names):
         raise UserError(
-            f"--val-groups {num_groups} leaves nothing to train on: the list has {len(names)} "
-            "groups"
+            f"--val-groups {num_groups} leaves nothing to train on: the list has "
+            f"{plural(len(names), 'group')}"
         )
     held = names[-num_groups:]
     pairs = list(zip(videos, numbers, strict=True))

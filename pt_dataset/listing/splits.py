@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from config import UserError
+from config import UserError, plural
 from pt_dataset.listing.find_videos import Names, find_video
 from pt_dataset.listing.known_sets import SIDES, read_csv
 
@@ -128,6 +128,7 @@ def report_split(source: str, num_found: int, num_missing: int, videos: Collecti
         example = next(iter(videos))
         raise UserError(f"{source} names no video of FRAMES, where a path is like {example}")
     if num_missing:
-        print(f"{num_missing} lines of {source} name a video that FRAMES does not have")
+        print(f"FRAMES lacks the video of {plural(num_missing, 'line')} of {source}")
     if num_found < len(videos):
-        print(f"warning: {len(videos) - num_found} videos are not in {source}, so in no list")
+        others = plural(len(videos) - num_found, "video")
+        print(f"warning: not in {source}, so in no list: {others}")

@@ -90,6 +90,16 @@ def put_json(path, values):
     path.write_text(json.dumps(values))
 
 
+def put_arrays(path, values):
+    arrays = {}
+    for name, value in values.items():
+        try:
+            arrays[str(name)] = np.asarray(value)
+        except ValueError:  # rows of different lengths
+            arrays[str(name)] = np.array(value, dtype=object)
+    np.savez(path, **arrays)
+
+
 ENTRIES = [
     {"path": v.path, "class_name": v.class_name, "label": v.label, "num_frames": 9, "fps": 25.0}
     for v in VIDEOS
@@ -229,7 +239,7 @@ KINDS = {
             name: getattr(SCORES, name) for name in ("scores", "labels", "names", "class_names")
         }
         | {"average": "scores", "protocol": "one clip"},
-        put=lambda path, arrays: np.savez(path, **{str(k): v for k, v in arrays.items()}),
+        put=put_arrays,
     ),
     "features": Kind(
         at("features.pt", lambda path: head_only.save_features(path, FEATURES, None)),

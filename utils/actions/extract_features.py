@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from config import Clip, UserError, owned, remove_unfinished, whole
+from config import Clip, UserError, owned, plural, remove_unfinished, whole
 from opts import Options
 from pt_dataset import sampling
 from pt_dataset.formats.times import seconds
@@ -137,8 +137,8 @@ def videos_left(videos: list[Video], paths: dict[str, Path], modality: str) -> l
         log.info(f"{num_changed} have changed, or their files are damaged: they are done again")
     if num_unknown:
         log.info(
-            f"{num_unknown} files of features are of an earlier version, which took no note of "
-            "the video: whether it has changed was not checked"
+            f"whether the video has changed was not checked for {plural(num_unknown, 'file')} of "
+            "an earlier version, which took no note of it"
         )
     return left
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import torch
 
-from config import Clip, UserError, part
+from config import Clip, UserError, part, plural
 from opts import resolve
 from pt_dataset.loader import Loader
 from utils import distributed
@@ -37,14 +37,15 @@ def plan(run: Run, stop: GracefulStop) -> int:
     trainer = build_trainer(run, loader)
     known = Forecast(run, trainer).before()  # where steps are long, from a few clips
     say(run_in_words(run, trainer) + known)
-    if known:
-        return 0
     steps_left = opts.epochs * len(loader) - trainer.step
+    if known or steps_left <= 0:  # which is said, too
+        return 0
     metrics = measure(trainer, stop.between(endless_batches(loader)))
     hours = total_hours(metrics, steps_left, opts.epochs * len(run.lists.validation))
     memory = f"{metrics['memory_gb']:.1f} GiB, " if "memory_gb" in metrics else ""
     log.info(
-        f"plan: about {hours:.2g} hours for {steps_left} steps and the validations between them; "
+        f"plan: about {duration(hours)} for {plural(steps_left, 'step')} and the validations "
+        "between them; "
         f"{metrics['clips_per_s']:.1f} clips/s, {memory}"
         f"{bottleneck(metrics)}"
         + (quicker_in_words(run, trainer, hours) if hours > 1 and run.device.type == "cpu" else "")

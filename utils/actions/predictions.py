@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from config import UserError, whole
+from config import UserError, plural, whole
 
 FILE = "predictions.csv"
 NUM_BEST = 5
@@ -63,7 +63,7 @@ def nearest_window(prediction: Prediction, seconds: float) -> int:
 def prediction_in_words(prediction: Prediction, class_names: list[str]) -> str:
     """The best classes of a video with bars, and of its windows the best one, a line each."""
     seconds = f", {prediction.num_frames / prediction.fps:.1f} s" if prediction.fps else ""
-    lines = [f"{prediction.path} ({prediction.num_frames} frames{seconds})"]
+    lines = [f"{prediction.path} ({plural(prediction.num_frames, 'frame')}{seconds})"]
     best = best_classes(prediction.scores, class_names)
     width = max(len(name) for name, _ in best)
     for name, score in best:

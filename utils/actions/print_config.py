@@ -1,15 +1,43 @@
-"""--print-config: every option, its value and where that came from. Imports no torch."""
+"""--print-config: every option, its value and where that came from."""
 
 import os
+from dataclasses import replace
 
+from config import ARCHS
 from opts import ACTIONS, DEFAULTS, Options, recipe_for
 
 
 def print_config(opts: Options) -> int:
     """One of the processes prints them."""
     if os.environ.get("RANK", "0") == "0":
-        print(config_table(opts))
+        print(config_table(of_weights(opts) if opts.resume or opts.pretrained else opts))
     return 0
+
+
+def of_weights(opts: Options) -> Options:
+    """The options as the run will have them, whose weights bring some of their own.
+
+    Raises:
+        UserError: there are no such weights, or they do not go with what is asked for.
+    """
+    from utils.run import (  # all else needs no torch
+        as_evaluated,
+        choose_augmentation,
+        choose_preprocessing,
+        network_arguments,
+        starting_point,
+    )
+
+    start = starting_point(opts)
+    opts = as_evaluated(opts, start)
+    clip = choose_preprocessing(opts, start)
+    arguments = network_arguments(opts, start, clip)
+    arch_args = {n: v for n, v in arguments.items() if n in ARCHS[start.arch].options}
+    sides = choose_augmentation(opts, clip).short_side
+    chosen = vars(clip) | arguments | {"short_side": sides, "arch_args": arch_args}
+    ours = vars(opts)
+    theirs = {n: v for n, v in chosen.items() if n in opts.sources and ours.get(n, v) != v}
+    return replace(opts, **theirs, sources=opts.sources | dict.fromkeys(theirs, str(start.name)))
 
 
 def config_table(opts: Options) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from config import Evaluation, UserError, part, whole
+from config import Evaluation, UserError, part, plural, whole
 from pt_dataset.inputs.orders import ORDERS
 from utils.build import score
 from utils.interrupt import GracefulStop
@@ -96,7 +96,11 @@ def draw_orders(result: dict[str, Any], path: Path) -> None:
     bars.bar_label(drawn, fmt="%.1f")
     bars.axhline(result["chance"], color="0.4", ls=":", label="chance")
     bars.legend()
-    bars.set(ylabel="top-1 (%)", ylim=(0, 110), title=f"{result['num_videos']} videos, all classes")
+    bars.set(
+        ylabel="top-1 (%)",
+        ylim=(0, 110),
+        title=f"{plural(result['num_videos'], 'video')}, all classes",
+    )
     bars.set_xticks(range(len(orders)), [f"{order}\n({MEANING[order]})" for order in orders])
     values = [[row[order] for order in orders] for row in classes.values()]
     rows.imshow(values, vmin=0, vmax=100, cmap="Blues", aspect="auto")

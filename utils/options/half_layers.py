@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from config import plural
 from utils.options.gpu_precision import allow_tf32
 from utils.report.machine import cpu_name
 
@@ -35,8 +36,8 @@ def where_right(
         return precision
     log.info(
         f"precision: float32, because {name_of(dtype)} gives wrong gradients on this "
-        f"{'GPU' if device.type == 'cuda' else 'CPU'} in {len(wrong)} convolution shapes of this "
-        f"network, {wrong[0]} the first"
+        f"{'GPU' if device.type == 'cuda' else 'CPU'} in "
+        f"{plural(len(wrong), 'convolution shape of this network')}, {wrong[0]} the first"
     )
     return "fp32"
 
@@ -76,8 +77,8 @@ def wrong_layers(
     if device.type == "cuda":
         allow_tf32(False)  # float32 is what it is compared with
     log.info(
-        f"precision: comparing {kind} with float32 on {len(convs)} convolution shapes, once on "
-        "this machine"
+        f"precision: comparing {kind} with float32 on {plural(len(convs), 'convolution shape')}, "
+        "once on this machine"
     )
     wrong = [
         f"{conv[0]} of {conv[1]} with {conv[2]}"

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 
+from config import plural
 from utils.checkpoint import Saver
 
 log = logging.getLogger("video")
@@ -14,8 +15,8 @@ def epochs_with_patience(epochs: range, saver: Saver, patience: int) -> Iterator
         if saver.waited >= patience:
             log.info(
                 f"the training ends after epoch {epoch} of {epochs.stop}: the best top-1 of the "
-                f"validation, {saver.best:.1f} %, is {saver.waited} epochs old (--patience "
-                f"{patience}); best.pth has the weights of epoch {epoch - saver.waited}"
+                f"validation, {saver.best:.1f} %, is {plural(saver.waited, 'epoch')} old "
+                f"(--patience {patience}); best.pth has the weights of epoch {epoch - saver.waited}"
             )
             return
         yield epoch

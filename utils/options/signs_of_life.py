@@ -17,7 +17,7 @@ import time
 
 import torch.distributed as dist
 
-from utils.interrupt import STATUS
+from config import STATUS
 
 BEAT = 5.0  # seconds between two signs
 TICK = 1.0  # seconds between two looks

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from config import plural
 from utils import curves
 from utils.confusion import confusion_matrix
 from utils.live_page.run_files import as_typed, readable
@@ -141,7 +142,7 @@ def classes_part(run: RunFolder) -> Markup:
     head = ["class", "0 to 100 %", "right", "videos", "most often taken for"]
     parts = [table("Accuracy of each class", head, rows[:MAX_ROWS], class_="classes")]
     if rest := rows[MAX_ROWS:]:
-        parts.append(folded(f"The other {len(rest)} classes", table("The others", head, rest)))
+        parts.append(folded(plural(len(rest), "other class"), table("The others", head, rest)))
     about = "The hardest first. The thin line is the 95 % interval."
     return section("Classes", *parts, about=about)
 
@@ -213,7 +214,7 @@ def mistakes_part(run: RunFolder) -> Markup:
     for mistake, (jpeg, frames) in zip(mistakes, run.films, strict=True):
         source = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
         true, taken_for = mistake["class_name"], mistake["taken_for"]
-        words = f"{frames} frames of {mistake['path']}, in the order of time"
+        words = f"{plural(frames, 'frame')} of {mistake['path']}, in the order of time"
         seconds = max(SECONDS_A_FRAME * frames, 1.2)
         style = f"--frames:{frames};--seconds:{seconds:.2f}s"
         film = tag("div", tag("img", src=source, alt=words, style=style), class_="film", tabindex=0)

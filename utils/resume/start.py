@@ -64,12 +64,15 @@ def from_public_weights(opts: Options, name: str) -> StartingPoint:
 def preprocessing_of_weights(
     opts: Options, start: StartingPoint, theirs: Preprocessing
 ) -> Preprocessing:
-    """That with which the weights were trained, but for what is asked for.
+    """That with which the weights were trained, but for what is asked for, or only a recipe has.
 
     Raises:
         UserError: they are of another modality, and cannot start this one.
     """
     asked = {f.name: getattr(opts, f.name) for f in fields(Clip) if opts.asked(f.name)}
+    if opts.clip_len and start.weights and start.weights.classes == "imagenet":  # they saw no clips
+        clip = {"clip_len": opts.clip_len, "stride": opts.stride}
+        theirs = replace(theirs, **clip, snippet_len=opts.snippet_len)
     if opts.asked("short_side"):
         asked["short_side"] = opts.short_side[0]
     if opts.asked("target_fps"):
