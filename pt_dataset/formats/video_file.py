@@ -7,7 +7,7 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import dropwhile
 from typing import Any, NamedTuple
@@ -25,9 +25,6 @@ from pt_dataset.sources import MEND, BadFrame
 # metadata may be in any encoding; PyAV before 19 raises UnicodeDecodeError unless it is told so
 _OLD = int(av.__version__.split(".")[0]) < 19
 ANY_ENCODING: dict[str, Any] = {"metadata_errors": "ignore"} if _OLD else {}
-# Decoders that know of a frame whether any builds on it. Of HEVC, those of a higher layer may; from
-# AV1's, others do not come out.
-SAY_WHAT_BUILDS = {"h264", "mpeg4"}
 CUT_OFF = Fraction(95, 100)  # of the duration in the header; a shorter file is not complete
 
 
@@ -297,51 +294,28 @@ def seek_frames(path: str, stamps: Stamps, wanted: list[int]) -> Iterator[tuple[
         for group in np.split(np.arange(len(wanted)), seeks):
             numbers = {int(stamps.shown[wanted[i]]): wanted[i] for i in group}
             key = int(stamps.keys[key_of[group[0]]])
-            for frame in frames_from(container, stream, key, numbers):
+            for frame in frames_from(container, stream, key, max(numbers)):
                 if frame.pts in numbers:
                     yield numbers[frame.pts], to_picture(frame)
 
 
 def frames_from(
-    container: av.container.InputContainer,
-    stream: av.VideoStream,
-    key: int,
-    wanted: Collection[int],
+    container: av.container.InputContainer, stream: av.VideoStream, key: int, last: int
 ) -> Iterator[av.VideoFrame]:
-    """Frames from the key frame shown at `key` to the last of those `wanted`, as they are shown.
+    """Frames from the key frame shown at `key` to the one shown at `last`, as they are shown.
 
-    Of others, those on which no frame builds are left out. They end where the file is damaged.
-
-    Args:
-        wanted: the times at which they are shown, in the units of the stream.
+    They end where the file is damaged.
     """
-    last = max(wanted)
     with contextlib.suppress(av.FFmpegError):
         container.seek(key, stream=stream)
         # a seek may stop before it
         packets = dropwhile(lambda packet: packet.pts != key, container.demux(stream))
-        for frame, why in judged_frames(container, without_idle(packets, stream, wanted)):
+        for frame, why in judged_frames(container, packets):
             if why:
                 return
             yield frame
             if frame.pts is not None and frame.pts >= last:
                 return
-
-
-def without_idle(
-    packets: Iterator[av.Packet], stream: av.VideoStream, wanted: Collection[int]
-) -> Iterator[av.Packet]:
-    """The packets, before each of which the decoder learns whether its frame is `wanted`.
-
-    One that is not, and on which no other frame builds, is not decoded: of usual H.264, half of
-    those between a key frame and the clip.
-    """
-    decoder = stream.codec_context
-    for packet in packets:
-        is_idle = packet.pts is not None and packet.pts not in wanted
-        if decoder.name in SAY_WHAT_BUILDS:
-            decoder.skip_frame = "NONREF" if is_idle else "DEFAULT"
-        yield packet
 
 
 def first_frames(
