@@ -22,6 +22,7 @@ from pt_dataset.transforms import training_crop, view_crops
 from pt_dataset.video_list import Video
 from utils.optim import build_optimizer, parameter_groups
 from utils.options.activations import compute_activations_twice
+from utils.options.freeze import freeze_until
 from utils.options.layer_decay import layers
 from utils.results import protocol_in_words
 from utils.run import choose_preprocessing, starting_point
@@ -230,3 +231,17 @@ def test_flow_has_a_first_convolution_of_its_own(arch):
     logits = model(torch.randn(2, 2, 2, 32, 32))
     logits.sum().backward()
     assert logits.shape == (2, 3)
+
+
+@pytest.mark.parametrize("arch, stage", [("mvit", "blocks.9"), ("swin3d", "features.4.3")])
+def test_a_part_of_the_blocks_can_be_frozen(arch, stage):
+    with torch.device("meta"):
+        model = build_model(arch, 3)
+    frozen, trained = freeze_until(model, stage), model.backbone.get_submodule(stage)
+    named = [(name.removeprefix("backbone."), p) for name, p in model.named_parameters()]
+    fixed = [name for name, parameter in named if not parameter.requires_grad]
+    assert fixed == [name for name, _ in named[: len(fixed)]]  # all up to there, in order
+    assert fixed[-1].startswith(f"{stage}.") and trained in frozen
+    assert not any(module is model.backbone.get_submodule(stage.split(".")[0]) for module in frozen)
+    with pytest.raises(UserError, match=rf"{stage.split('.')[0]}.*; \w+\.0 is the first of a row"):
+        freeze_until(model, "blocks.99")
