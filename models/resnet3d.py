@@ -6,7 +6,7 @@ Paper:   Wang et al., Non-local Neural Networks, CVPR 2018, arXiv:1711.07971
     Feichtenhofer et al., SlowFast Networks, ICCV 2019, arXiv:1812.03982 (Slow-only)
 Weights: those of the authors, of PyTorchVideo and of MMAction2, which differ in the strides of the
     stem, its pools and the head; and 2-D ones of ImageNet to inflate (weights/resnet3d.py)
-Input:   clips (N, in_channels, T, H, W), normalized; T >= 8, H and W >= 32
+Input:   clips (N, in_channels, T, H, W), normalized; `least` says how short and small they may be
 Output:  logits (N, num_classes)
 """
 
@@ -192,6 +192,13 @@ class ResNet3D(nn.Module):
         if not non_local and variant != ("embedded_gaussian", False, "before"):
             raise UserError("resnet3d: non_local_mode, scale and subsample need non_local 5 or 10")
         self.head_window = head_window
+        # the least that the pools leave something of: pool1, pool2, those of non-local blocks
+        halves = pool2 and inflate != "slow"
+        frames = (pool1_kernel + halves * pool1_stride - 1) * conv1_stride + 1
+        side = 1 if pool1_padding else 5
+        if non_local and non_local_subsample != "none":
+            side += 16
+        self.least = frames, side
         conv1_kernel = (5 if inflate in ("3x1x1", "3x3x3") else 1, 7, 7)
         padding = (0, pool1_padding, pool1_padding)
         self.features = layers.named_sequence(
@@ -213,7 +220,7 @@ class ResNet3D(nn.Module):
                     stage.add_module(f"non_local_{j}", NonLocal(channels, *variant))
             # (N, 256, T, H/4, W/4), (N, 512, T/2, H/8, W/8), ... (N, 2048, T/2, H/32, W/32)
             self.features.add_module(f"res{i + 2}", stage)
-            if i == 0 and pool2 and inflate != "slow":
+            if i == 0 and halves:
                 self.features.add_module("pool2", nn.MaxPool3d((2, 1, 1)))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(NUM_FEATURES, num_classes)
@@ -223,6 +230,7 @@ class ResNet3D(nn.Module):
 
     def forward_features(self, clip: torch.Tensor) -> torch.Tensor:
         """Features (N, 2048) before the head, averaged over the clip."""
+        layers.refuse_small(clip, *self.least)
         x = self.features(clip)
         if self.head_window is None:
             return layers.mean_over_positions(x)

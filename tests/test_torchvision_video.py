@@ -25,6 +25,7 @@ from utils.options.activations import compute_activations_twice
 from utils.options.freeze import freeze_until
 from utils.options.layer_decay import layers
 from utils.results import protocol_in_words
+from utils.resume import checkpoint_file
 from utils.run import choose_preprocessing, starting_point
 
 VARIANTS = {variant: arch for arch in ARCHITECTURES for variant in ARCHS[arch].options["variant"]}
@@ -245,3 +246,18 @@ def test_a_part_of_the_blocks_can_be_frozen(arch, stage):
     assert not any(module is model.backbone.get_submodule(stage.split(".")[0]) for module in frozen)
     with pytest.raises(UserError, match=rf"{stage.split('.')[0]}.*; \w+\.0 is the first of a row"):
         freeze_until(model, "blocks.99")
+
+
+@pytest.mark.parametrize(
+    "saved, typed", [({}, "mvit_v1_b"), ({"variant": "mvit_v1_b"}, "mvit_v2_s")]
+)
+def test_a_checkpoint_of_another_variant_is_named(saved, typed, monkeypatch):
+    """The first one is what a run has that was not asked for any."""
+    state = {"arch": "mvit", "arch_args": saved}
+    monkeypatch.setattr(checkpoint_file, "load", lambda *_: state)
+    other = {"mvit_v1_b": "mvit_v2_s", "mvit_v2_s": "mvit_v1_b"}[typed]
+    argv = ["--arch", "mvit", "--dataset", "x", "--variant", typed]
+    for start in "--pretrained", "--resume":
+        opts = parse_opts([*argv, start, "a/last.pth"])
+        with pytest.raises(UserError, match=f"a/last.pth is of {other}: leave --variant to the"):
+            starting_point(opts)
