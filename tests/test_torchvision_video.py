@@ -261,3 +261,20 @@ def test_a_checkpoint_of_another_variant_is_named(saved, typed, monkeypatch):
         opts = parse_opts([*argv, start, "a/last.pth"])
         with pytest.raises(UserError, match=f"a/last.pth is of {other}: leave --variant to the"):
             starting_point(opts)
+
+
+@pytest.mark.parametrize("variant", ARCHS["mvit"].options["variant"])
+def test_clips_of_two_sizes_may_be_in_the_network_at_once(variant):
+    """As threads have it that share one; here the second clip comes in the middle of the first."""
+    torch.manual_seed(0)
+    model = build_model("mvit", 3, variant=variant).eval()
+    clip, other = torch.randn(1, 3, 4, 32, 32), torch.randn(1, 3, 7, 48, 40)
+    with torch.inference_mode():
+        alone, hooks = [model(clip), model(other)], []
+
+        def interrupt(*_):
+            hooks.pop().remove()
+            assert torch.equal(model(other), alone[1])
+
+        hooks.append(model.backbone.conv_proj.register_forward_pre_hook(interrupt))
+        assert torch.equal(model(clip), alone[0]) and not hooks
