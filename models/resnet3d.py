@@ -11,6 +11,7 @@ Output:  logits (N, num_classes)
 """
 
 from collections.abc import Collection
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -192,13 +193,6 @@ class ResNet3D(nn.Module):
         if not non_local and variant != ("embedded_gaussian", False, "before"):
             raise UserError("resnet3d: non_local_mode, scale and subsample need non_local 5 or 10")
         self.head_window = head_window
-        # the least that the pools leave something of: pool1, pool2, those of non-local blocks
-        halves = pool2 and inflate != "slow"
-        frames = (pool1_kernel + halves * pool1_stride - 1) * conv1_stride + 1
-        side = 1 if pool1_padding else 5
-        if non_local and non_local_subsample != "none":
-            side += 16
-        self.least = frames, side
         conv1_kernel = (5 if inflate in ("3x1x1", "3x3x3") else 1, 7, 7)
         padding = (0, pool1_padding, pool1_padding)
         self.features = layers.named_sequence(
@@ -220,8 +214,9 @@ class ResNet3D(nn.Module):
                     stage.add_module(f"non_local_{j}", NonLocal(channels, *variant))
             # (N, 256, T, H/4, W/4), (N, 512, T/2, H/8, W/8), ... (N, 2048, T/2, H/32, W/32)
             self.features.add_module(f"res{i + 2}", stage)
-            if i == 0 and halves:
+            if i == 0 and pool2 and inflate != "slow":
                 self.features.add_module("pool2", nn.MaxPool3d((2, 1, 1)))
+        self.least = least_clip(self.features, conv1_stride)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(NUM_FEATURES, num_classes)
         layers.init_weights(self)
@@ -239,6 +234,17 @@ class ResNet3D(nn.Module):
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
         # the head is linear: the mean of the logits of all windows is the logits of their mean
         return self.head(self.dropout(self.forward_features(clip)))
+
+
+def least_clip(features: nn.Module, conv1_stride: int) -> tuple[int, int]:
+    """Frames and pixels of which the pools leave something."""
+    pool1: Any = features.get_submodule("pool1")
+    frames, side = pool1.kernel_size[0], 1 if pool1.padding[1] else 5
+    if hasattr(features, "pool2"):  # takes two frames of pool1
+        frames += pool1.stride[0]
+    # half of the size that is left in res4, a sixteenth
+    halved = any(isinstance(m, NonLocal) and m.subsample != "none" for m in features.modules())
+    return (frames - 1) * conv1_stride + 1, side + 16 * halved
 
 
 def start_as_identity(model: nn.Module) -> None:

@@ -152,7 +152,7 @@ class MViT(Transformer):
         """The class token before them, (N, 1 + T * H * W, C); of v1, all know their places."""
         positions = self.backbone.get_submodule("pos_encoding")
         assert isinstance(positions, mvit.PositionalEncoding)
-        token = positions.class_token.expand(len(tokens), 1, -1)
+        token = positions.class_token.expand(tokens.shape[0], 1, -1)
         tokens = torch.cat((token, tokens), dim=1)
         time, space, place = positions.temporal_pos, positions.spatial_pos, positions.class_pos
         if time is None or space is None or place is None:
