@@ -946,8 +946,9 @@ RECIPES: dict[tuple[str, ...], Recipe] = {
     ("tsn", "demo", "scratch"): replace(
         DEMO, stride=1, snippet_len=1, arch_args={"backbone": "resnet18"}, views=Views(1, 1)
     ),
+    # sees motion only after the eighth epoch
     ("tsm", "demo", "scratch"): replace(
-        DEMO, stride=1, snippet_len=1, views=Views(1, 1), **TSM_SMALL
+        DEMO, epochs=20, stride=1, snippet_len=1, views=Views(1, 1), **TSM_SMALL
     ),
     ("any", LITTLE_DATA, "scratch"): SMALL,
     ("any", LITTLE_DATA, "imagenet"): SMALL_IMAGENET,

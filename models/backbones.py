@@ -3,8 +3,8 @@
 Paper:   Ioffe and Szegedy, Batch Normalization, ICML 2015, arXiv:1502.03167 (BNInception)
 Weights: ImageNet (weights/backbones.py); torchvision's first ones, and a PyTorch port of the Caffe
     BNInception of TSN's authors, which has biases in its convolutions and pools with ceil_mode
-Input:   images (N, 3, H, W), normalized as the weights were trained; H and W >= 32, of
-    inception_v3 >= 75
+Input:   images (N, 3, H, W), normalized as the weights were trained; how small H and W may be
+    stands in BACKBONES
 Output:  logits (N, num_classes)
 """
 
@@ -107,11 +107,12 @@ class Backbone:
     num_features: int  # inputs of the classifier
     classifier: str = "fc"  # the last layer
     first_conv: str = "conv1"
+    least_side: int = 1  # of an image, in pixels
     build_args: dict = field(default_factory=dict)  # of torchvision's function
 
 
 NO_AUX = {"aux_logits": False, "init_weights": True}
-VGG = Backbone(4096, classifier="classifier.6", first_conv="features.0")
+VGG = Backbone(4096, classifier="classifier.6", first_conv="features.0", least_side=32)
 BACKBONES = {
     "resnet18": Backbone(512),
     "resnet34": Backbone(512),
@@ -122,9 +123,13 @@ BACKBONES = {
     "vgg16_bn": VGG,
     "vgg19": VGG,
     "vgg19_bn": VGG,
-    "inception_v3": Backbone(2048, first_conv="Conv2d_1a_3x3.conv", build_args=NO_AUX),
-    "googlenet": Backbone(1024, first_conv="conv1.conv", build_args=NO_AUX),
-    "bninception": Backbone(1024, classifier="head", first_conv="features.conv_1.conv"),
+    "inception_v3": Backbone(
+        2048, first_conv="Conv2d_1a_3x3.conv", build_args=NO_AUX, least_side=75
+    ),
+    "googlenet": Backbone(1024, first_conv="conv1.conv", build_args=NO_AUX, least_side=15),
+    "bninception": Backbone(
+        1024, classifier="head", first_conv="features.conv_1.conv", least_side=7
+    ),
 }
 
 

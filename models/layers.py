@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from config import refuse
+
 Pair = tuple[int, int]
 Size = tuple[int, int, int]  # frames, rows, columns
 
@@ -51,6 +53,17 @@ class BatchNorm3d(nn.BatchNorm3d):
 def relu(x: torch.Tensor) -> torch.Tensor:
     """In place where no gradient is wanted: of a view, as the one above, autograd would copy it."""
     return F.relu(x, inplace=not torch.is_grad_enabled())
+
+
+def refuse_small(clip: torch.Tensor, frames: int, side: int) -> None:
+    """Raises UserError if a clip (N, C, T, H, W) is shorter or smaller, so that pools run dry."""
+    _, _, num_frames, *sides = clip.shape
+    least = f"{frames} frame{'s' * (frames > 1)} and {side} px"
+    refuse(
+        num_frames < frames or min(sides) < side,
+        f"this network takes clips of at least {least}, and this one has {num_frames} of "
+        f"{min(sides)} px: take a larger --clip-len or --crop-size",
+    )
 
 
 def named_sequence(**layers: nn.Module) -> nn.Sequential:

@@ -6,11 +6,12 @@ Paper:   Wang et al., Non-local Neural Networks, CVPR 2018, arXiv:1711.07971
     Feichtenhofer et al., SlowFast Networks, ICCV 2019, arXiv:1812.03982 (Slow-only)
 Weights: those of the authors, of PyTorchVideo and of MMAction2, which differ in the strides of the
     stem, its pools and the head; and 2-D ones of ImageNet to inflate (weights/resnet3d.py)
-Input:   clips (N, in_channels, T, H, W), normalized; T >= 8, H and W >= 32
+Input:   clips (N, in_channels, T, H, W), normalized; `least` says how short and small they may be
 Output:  logits (N, num_classes)
 """
 
 from collections.abc import Collection
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -215,6 +216,7 @@ class ResNet3D(nn.Module):
             self.features.add_module(f"res{i + 2}", stage)
             if i == 0 and pool2 and inflate != "slow":
                 self.features.add_module("pool2", nn.MaxPool3d((2, 1, 1)))
+        self.least = least_clip(self.features, conv1_stride)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(NUM_FEATURES, num_classes)
         layers.init_weights(self)
@@ -223,6 +225,7 @@ class ResNet3D(nn.Module):
 
     def forward_features(self, clip: torch.Tensor) -> torch.Tensor:
         """Features (N, 2048) before the head, averaged over the clip."""
+        layers.refuse_small(clip, *self.least)
         x = self.features(clip)
         if self.head_window is None:
             return layers.mean_over_positions(x)
@@ -231,6 +234,17 @@ class ResNet3D(nn.Module):
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
         # the head is linear: the mean of the logits of all windows is the logits of their mean
         return self.head(self.dropout(self.forward_features(clip)))
+
+
+def least_clip(features: nn.Module, conv1_stride: int) -> tuple[int, int]:
+    """Frames and pixels of which the pools leave something."""
+    pool1: Any = features.get_submodule("pool1")
+    frames, side = pool1.kernel_size[0], 1 if pool1.padding[1] else 5
+    if hasattr(features, "pool2"):  # takes two frames of pool1
+        frames += pool1.stride[0]
+    # half of the size that is left in res4, a sixteenth
+    halved = any(isinstance(m, NonLocal) and m.subsample != "none" for m in features.modules())
+    return (frames - 1) * conv1_stride + 1, side + 16 * halved
 
 
 def start_as_identity(model: nn.Module) -> None:

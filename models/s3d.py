@@ -3,7 +3,7 @@
 Paper:   Xie et al., Rethinking Spatiotemporal Feature Learning, ECCV 2018, arXiv:1712.04851
 Weights: two public PyTorch releases, whose padding and head are the defaults here, and the spatial
     filters of I3D as a start (weights/s3d.py)
-Input:   clips (N, in_channels, T, H, W), normalized; T >= 8, H and W >= 32
+Input:   clips (N, in_channels, T, H, W), normalized; `least` says how short and small they may be
 Output:  logits (N, num_classes)
 """
 
@@ -150,6 +150,7 @@ class S3D(nn.Module):
         if padding not in ("symmetric", "same"):
             raise UserError(f"padding is '{padding}'; it can be 'symmetric' or 'same'")
         self.whole_frame = whole_frame
+        self.least = (5, 17) if padding == "symmetric" else (1, 1)  # frames and pixels, for pool_5a
         self.features = layers.named_sequence(
             conv_1a=SpaceTimeConv3d(in_channels, 64, 7, 2, padding),  # (N, 64, T/2, H/2, W/2)
             pool_2a=max_pool((1, 3, 3), (1, 2, 2), padding),
@@ -178,6 +179,7 @@ class S3D(nn.Module):
 
     def forward_features(self, clip: torch.Tensor) -> torch.Tensor:
         """Features (N, 1024) before the head, averaged over the clip."""
+        layers.refuse_small(clip, *self.least)
         # no copy where the clip is a view of frames of pixels, as the loaders have it; max-pools of
         # contiguous memory take ten times as long on a CPU
         x = self.features(clip.contiguous(memory_format=torch.channels_last_3d))

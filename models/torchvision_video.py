@@ -13,7 +13,6 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.func import functional_call
 from torchvision.models import get_model
 from torchvision.models.video import mvit
 from torchvision.ops import StochasticDepth
@@ -135,20 +134,33 @@ class MViT(Transformer):
     arch, first_conv, classifier = "mvit", "conv_proj", "head"
 
     def forward_features(self, clip: torch.Tensor) -> torch.Tensor:
-        """Features (N, 768) of the class token."""
+        """Features (N, 768) of the class token.
+
+        torchvision's own forward but for the size of the clip, which that reads from the module:
+        threads that share it may have clips of several sizes.
+        """
         assert isinstance(self.backbone, mvit.MViT)
-        positions, stride = self.backbone.pos_encoding, self.backbone.conv_proj.stride
-        frames, rows, columns = (-(-n // s) for n, s in zip(clip.shape[2:], stride, strict=True))
-        # v2 has tables of distances in its blocks, which it interpolates itself by these two
-        positions.temporal_size, positions.spatial_size = frames, (rows, columns)
-        time, space, tables = positions.temporal_pos, positions.spatial_pos, {}
-        if time is not None and space is not None:  # v1's, which are of places
-            side = math.isqrt(len(space))
-            tables = {
-                "pos_encoding.temporal_pos": resampled(time, [-1], [frames]),
-                "pos_encoding.spatial_pos": resampled(space, [side, side], [rows, columns]),
-            }
-        return functional_call(self.backbone, tables, (clip,))
+        maps = self.backbone.conv_proj(clip)
+        sizes = tuple(maps.shape[2:])
+        self.num_frames = sizes[0]  # for `as_maps`
+        tokens = self.with_positions(maps.flatten(2).mT, sizes)
+        for block in self.backbone.blocks:  # v2's interpolate their tables of distances
+            tokens, sizes = block(tokens, sizes)
+        return self.backbone.norm(tokens)[:, 0]
+
+    def with_positions(self, tokens: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
+        """The class token before them, (N, 1 + T * H * W, C); of v1, all know their places."""
+        positions = self.backbone.get_submodule("pos_encoding")
+        assert isinstance(positions, mvit.PositionalEncoding)
+        token = positions.class_token.expand(tokens.shape[0], 1, -1)
+        tokens = torch.cat((token, tokens), dim=1)
+        time, space, place = positions.temporal_pos, positions.spatial_pos, positions.class_pos
+        if time is None or space is None or place is None:
+            return tokens
+        side, (frames, *image) = math.isqrt(len(space)), sizes
+        time, space = resampled(time, [-1], [frames]), resampled(space, [side, side], image)
+        places = (time[:, None] + space).flatten(0, 1)
+        return tokens + torch.cat((place[None], places))
 
     def map_stages(self) -> list[nn.Module]:
         """Where tokens are places of maps and the class token still has to see them."""
@@ -157,10 +169,8 @@ class MViT(Transformer):
 
     def as_maps(self, tokens: torch.Tensor) -> torch.Tensor:
         """Of a square clip, (N, 1 + T * S * S, C) -> (N, C, T, S, S), without the class token."""
-        assert isinstance(self.backbone, mvit.MViT)
-        frames = self.backbone.pos_encoding.temporal_size
-        side = math.isqrt((tokens.shape[1] - 1) // frames)
-        return tokens[:, 1:].mT.unflatten(2, (frames, side, side))
+        side = math.isqrt((tokens.shape[1] - 1) // self.num_frames)
+        return tokens[:, 1:].mT.unflatten(2, (self.num_frames, side, side))
 
 
 def resampled(table: torch.Tensor, old: list[int], new: list[int]) -> torch.Tensor:

@@ -25,7 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from config import UserError
 from models.backbones import BACKBONES, build_backbone
-from models.layers import init_weights
+from models.layers import init_weights, refuse_small
 
 CHANNELS = {"rgb": 3, "flow": 10, "rgbdiff": 3}  # of a clip, by modality
 DIFF_FRAMES = 6  # of a segment of rgbdiff
@@ -137,7 +137,7 @@ class TSN(nn.Module):
         dropouts = [m for m in self.backbone.modules() if isinstance(m, nn.Dropout)]
         if dropouts:
             dropouts[-1].p = 0.0  # ours would come on top of it
-        self.first_conv = entry.first_conv
+        self.first_conv, self.least_side = entry.first_conv, entry.least_side
         conv = self.backbone.get_submodule(self.first_conv)
         assert isinstance(conv, nn.Conv2d)
         channels = in_channels * (DIFF_FRAMES - 1) if modality == "rgbdiff" else in_channels
@@ -180,6 +180,7 @@ class TSN(nn.Module):
 
     def segment_features(self, clip: torch.Tensor) -> torch.Tensor:
         """Features of the backbone, (N, segments, dim)."""
+        refuse_small(clip, 1, self.least_side)
         num_segments = clip.shape[2] // (DIFF_FRAMES if self.modality == "rgbdiff" else 1)
         for module in self.backbone.modules():
             if isinstance(module, ShiftedConv2d):

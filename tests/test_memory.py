@@ -458,6 +458,8 @@ def test_or_before_the_first_step_where_steps_are_long(monkeypatch):
         (["--arch", "s3d", "--gating"], "; with --recipe small about 49 min"),  # of 45 epochs
         (["--crop-size", "224"], ""),  # which it cannot do
         (["--recipe", "small"], ""),
+        # an option of the network: 8 frames in both, 96 of 224 px, 80 in the place of 50 epochs
+        (["--arch", "tsn", "--shift"], "; with --recipe small about 2.9 h"),
     ],
 )
 def test_what_takes_less_is_named_with_its_time(typed, said):

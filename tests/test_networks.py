@@ -56,6 +56,30 @@ def test_usual_and_odd_sizes_give_logits(arch):
             assert model(torch.empty(2, 3, frames, size, size)).shape == (2, 5)
 
 
+@pytest.mark.parametrize(
+    "arch, arch_args, frames, side",
+    [
+        ("resnet3d", {"inflate": "none"}, 2, 1),
+        ("resnet3d", {"non_local": 5}, 2, 17),
+        ("resnet3d", {"conv1_stride": 2, "pool1_kernel": 3, "pool1_stride": 2}, 9, 1),
+        ("resnet3d", {"pool1_padding": 0, "pool2": False, "non_local": 5}, 1, 21),
+        ("s3d", {}, 5, 17),
+        ("tsn", {"backbone": "vgg16"}, 1, 32),
+        ("tsn", {"backbone": "inception_v3"}, 1, 75),
+        ("tsn", {"backbone": "googlenet"}, 1, 15),
+    ],
+)
+def test_of_a_clip_too_short_or_too_small_it_is_said_what_works(arch, arch_args, frames, side):
+    with torch.device("meta"):
+        model = build_model(arch, 5, **arch_args).eval()
+        assert model(torch.empty(1, 3, frames, side, side + 1)).shape == (1, 5)
+        least = f"takes clips of at least {frames} frames? and {side} px"
+        for shape in (frames - 1, side, side), (frames, side + 9, side - 1):
+            if 0 not in shape:
+                with pytest.raises(UserError, match=f"{least}, and this one has {shape[0]} of"):
+                    model(torch.empty(1, 3, *shape))
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_option_of_an_architecture_is_an_argument_of_its_network(arch):
     for name, values in ARCHS[arch].options.items():

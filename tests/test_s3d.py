@@ -136,7 +136,7 @@ def test_a_padding_that_does_not_exist_is_an_error():
 
 def test_the_head_averages_windows_or_whole_frames():
     model = S3D(num_classes=5)
-    model.features = nn.Identity()
+    model.features, model.least = nn.Identity(), (1, 1)
     x = torch.randn(1, 1024, 3, 9, 8)
     windows = [x[:, :, :, y : y + 7, z : z + 7] for y in range(3) for z in range(2)]
     steps = torch.tensor([0.25, 0.5, 0.25]).view(1, 1, 3)  # two windows of two: 0, 1 and 1, 2

@@ -22,8 +22,10 @@ from pt_dataset.transforms import training_crop, view_crops
 from pt_dataset.video_list import Video
 from utils.optim import build_optimizer, parameter_groups
 from utils.options.activations import compute_activations_twice
+from utils.options.freeze import freeze_until
 from utils.options.layer_decay import layers
 from utils.results import protocol_in_words
+from utils.resume import checkpoint_file
 from utils.run import choose_preprocessing, starting_point
 
 VARIANTS = {variant: arch for arch in ARCHITECTURES for variant in ARCHS[arch].options["variant"]}
@@ -230,3 +232,49 @@ def test_flow_has_a_first_convolution_of_its_own(arch):
     logits = model(torch.randn(2, 2, 2, 32, 32))
     logits.sum().backward()
     assert logits.shape == (2, 3)
+
+
+@pytest.mark.parametrize("arch, stage", [("mvit", "blocks.9"), ("swin3d", "features.4.3")])
+def test_a_part_of_the_blocks_can_be_frozen(arch, stage):
+    with torch.device("meta"):
+        model = build_model(arch, 3)
+    frozen, trained = freeze_until(model, stage), model.backbone.get_submodule(stage)
+    named = [(name.removeprefix("backbone."), p) for name, p in model.named_parameters()]
+    fixed = [name for name, parameter in named if not parameter.requires_grad]
+    assert fixed == [name for name, _ in named[: len(fixed)]]  # all up to there, in order
+    assert fixed[-1].startswith(f"{stage}.") and trained in frozen
+    assert not any(module is model.backbone.get_submodule(stage.split(".")[0]) for module in frozen)
+    with pytest.raises(UserError, match=rf"{stage.split('.')[0]}.*; \w+\.0 is the first of a row"):
+        freeze_until(model, "blocks.99")
+
+
+@pytest.mark.parametrize(
+    "saved, typed", [({}, "mvit_v1_b"), ({"variant": "mvit_v1_b"}, "mvit_v2_s")]
+)
+def test_a_checkpoint_of_another_variant_is_named(saved, typed, monkeypatch):
+    """The first one is what a run has that was not asked for any."""
+    state = {"arch": "mvit", "arch_args": saved}
+    monkeypatch.setattr(checkpoint_file, "load", lambda *_: state)
+    other = {"mvit_v1_b": "mvit_v2_s", "mvit_v2_s": "mvit_v1_b"}[typed]
+    argv = ["--arch", "mvit", "--dataset", "x", "--variant", typed]
+    for start in "--pretrained", "--resume":
+        opts = parse_opts([*argv, start, "a/last.pth"])
+        with pytest.raises(UserError, match=f"a/last.pth is of {other}: leave --variant to the"):
+            starting_point(opts)
+
+
+@pytest.mark.parametrize("variant", ARCHS["mvit"].options["variant"])
+def test_clips_of_two_sizes_may_be_in_the_network_at_once(variant):
+    """As threads have it that share one; here the second clip comes in the middle of the first."""
+    torch.manual_seed(0)
+    model = build_model("mvit", 3, variant=variant).eval()
+    clip, other = torch.randn(1, 3, 4, 32, 32), torch.randn(1, 3, 7, 48, 40)
+    with torch.inference_mode():
+        alone, hooks = [model(clip), model(other)], []
+
+        def interrupt(*_):
+            hooks.pop().remove()
+            assert torch.equal(model(other), alone[1])
+
+        hooks.append(model.backbone.conv_proj.register_forward_pre_hook(interrupt))
+        assert torch.equal(model(clip), alone[0]) and not hooks

@@ -191,7 +191,7 @@ def check_window(network: networks.TrainedNetwork, window: int, videos: list[Vid
     try:
         meta = copy.deepcopy(network.model).to("meta")
         meta(torch.empty((1, channels, frames, *size), device="meta"))
-    except RuntimeError as error:
+    except (RuntimeError, UserError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"--window {window} is too short for {network.start.arch}: {reason}"

@@ -1,5 +1,7 @@
 """Parts of a network that stay as they are."""
 
+from collections.abc import Iterator, Mapping
+
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -16,13 +18,29 @@ def freeze_until(model: nn.Module, stage: str) -> list[nn.Module]:
 
     Their batch norm must stay in evaluation, too, after each call of `train()`.
     """
-    known = stages(model)
+    whole = stages(model)
+    known = dict(with_members(whole))
     if stage not in known:
-        raise UserError(f"--freeze {stage}: the network's stages are {', '.join(known)}")
-    frozen = list(known.values())[: list(known).index(stage) + 1]
+        members = [f"; {name} is the first of a row" for name in known if name not in whole][:1]
+        raise UserError(
+            f"--freeze {stage}: the network's stages are {', '.join(whole)}{''.join(members)}"
+        )
+    names = list(known)[: list(known).index(stage) + 1]
+    frozen = [known[name] for name in names if not stage.startswith(f"{name}.")]
     for module in frozen:
         module.requires_grad_(False)
     return frozen
+
+
+def with_members(parts: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:
+    """Parts by name; behind what is a row come its members, such as "layer2.0".
+
+    Transformers have nearly all of their weights in one row.
+    """
+    for name, part in parts.items():
+        yield name, part
+        if type(part) in (nn.Sequential, nn.ModuleList):
+            yield from with_members({f"{name}.{i}": one for i, one in part.named_children()})
 
 
 def freeze_norms(model: nn.Module) -> list[nn.Module]:

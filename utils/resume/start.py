@@ -35,8 +35,9 @@ def start_from(opts: Options, path: str) -> StartingPoint:
         raise UserError(f"{path} is a checkpoint of {state['arch']}, not of {opts.arch}")
     problem = arguments_problem(state["arch"], state["arch_args"])
     refuse(problem, f"{path} is damaged, or of another version: arch_args: {problem}")
-    theirs, arch_args = state["arch_args"].get("variant"), opts.arch_args
-    other = theirs and opts.typed("variant") and arch_args["variant"] != theirs
+    first, *_ = ARCHS[state["arch"]].options.get("variant", (None,))
+    theirs, arch_args = state["arch_args"].get("variant", first), opts.arch_args
+    other = opts.typed("variant") and arch_args["variant"] != theirs
     refuse(other, f"{path} is of {theirs}: leave --variant to the checkpoint")
     if not opts.resume or opts.action == "head_only":
         return from_weights_of(path, state)
