@@ -12,11 +12,12 @@ from conftest import write_frames
 from golden import kinetics_entries
 from PIL import Image
 
-from config import RECIPES, Augmentation, Loading, Preprocessing
+from config import Augmentation, Loading, Preprocessing
 from pt_dataset import check_json
 from pt_dataset.datalist import CLASS_FILES, HALF_REPLACED, read_list
 from pt_dataset.loader import train_loader
 from pt_dataset.video_lists import read_dataset
+from recipes import RECIPES
 
 TOOL = [sys.executable, str(Path(check_json.__file__))]
 CLASSES = ["run", "walk"]
