@@ -14,6 +14,7 @@ from typing import Any
 
 import config
 from config import ARCHS, PROTOCOLS, USES, Recipe, UserError, fixed, flag, option, own, part, refuse
+from recipes import LITTLE_DATA, find_recipe, recipe_key, recipe_run
 
 WITHOUT_LISTS = (*USES, "list_weights")  # actions that need no data set
 TYPED = "command line"  # as the source of a value
@@ -167,7 +168,7 @@ class Options(
 
     def asked(self, name: str) -> bool:
         """Is it typed, or of a recipe that is? Then what the run starts from has no say in it."""
-        of_recipe = config.LITTLE_DATA in self.sources.get(name, "")
+        of_recipe = LITTLE_DATA in self.sources.get(name, "")
         return self.typed(name) or (of_recipe and not self.resume)
 
     def values(self) -> dict[str, Any]:
@@ -181,7 +182,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="main.py",
         usage=f"python main.py --arch {{{','.join(ARCHS)}}} --dataset NAME [options]",
         description="Train or evaluate a video classifier.",
-        epilog="The recipe, in config.py, depends on architecture, data set, start and modality; "
+        epilog="The recipe, in recipes/, depends on architecture, data set, start and modality; "
         "a run that --resume continues keeps its options. --print-config prints all of them.",
         allow_abbrev=False,
     )
@@ -340,8 +341,8 @@ def recipe_for(values: dict[str, Any]) -> tuple[tuple[str, ...], Recipe]:
     refuse(path, f"--dataset {dataset}: give the name of a folder in --data-root, not a path")
     its = ARCHS[arch].modalities
     refuse(modality not in its, f"--modality {modality} is not for {arch}, but {', '.join(its)}")
-    run = config.recipe_run(values)
-    return config.recipe_key(*run), config.find_recipe(*run, modality)
+    run = recipe_run(values)
+    return recipe_key(*run), find_recipe(*run, modality)
 
 
 def check_companions(name: str, fact: str, asked: Iterable[str]) -> None:

@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import results
 from benchmarks.apart import clock
 from benchmarks.models import prepared
-from config import UserError, find_recipe
+from config import UserError
+from recipes import find_recipe
 from utils.actions import export
 from utils.options.compile import compiled
 

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("models", "pt_dataset", "utils")
+ROOMS = ("models", "recipes", "pt_dataset", "utils")
 LONG = 60  # lines of a function
 # what only the page needs that a run leaves about itself; its steps need none of it
 AFTERWARDS = ("utils/report", "utils/live_page/run_files.py")
@@ -94,7 +94,7 @@ def enters(function: ast.FunctionDef, executed: set[int]) -> bool:
 
 @dataclass(frozen=True)
 class Entered:
-    """What a run executed of a file of which it entered a function."""
+    """What a run executed of a file of which it entered a function, or that has tables alone."""
 
     path: Path
     num_lines: int  # all of the file
@@ -102,10 +102,11 @@ class Entered:
 
 
 def lines_entered(path: Path, executed: set[int]) -> Entered | None:
-    """None where nothing but the top level was executed."""
+    """None where nothing but the top level was executed, unless there is nothing else."""
     found = functions(path)
     left = [f for f in found if not enters(f, executed)]
-    if len(left) == len(found):
+    has_tables = executed and not found and num_lines(path)
+    if len(left) == len(found) and not has_tables:
         return None
     lines = {line for function in left for line in span(function)}
     return Entered(path, num_lines(path), num_lines(path) - len(lines))
@@ -184,7 +185,7 @@ def option_names() -> set[str]:
 def count_annotations(word: str, root: Path = ROOT) -> int:
     """How often `word[` stands in main.py, pt_dataset and utils."""
     files = [
-        p for p in product_files(root) if p.relative_to(root).parts[0] in ("main.py", *ROOMS[1:])
+        p for p in product_files(root) if p.relative_to(root).parts[0] in ("main.py", *ROOMS[2:])
     ]
     return sum(path.read_text(encoding="utf-8").count(f"{word}[") for path in files)
 

@@ -34,12 +34,11 @@ from config import (
     UserError,
     add_options,
     check_augmentation,
-    find_recipe,
     in_form,
     part,
     plural,
-    recipe_data,
 )
+from recipes import find_recipe, recipe_data
 
 INCHES = 1.4  # a side of a picture
 

@@ -74,7 +74,7 @@ KINDS = {
 MENDED = {"too few frames", "too many frames", "wrong label"}  # by --fix
 KEPT = {"group in train and test"}  # by --fix, too: choosing another split is up to the user
 SIDE = re.compile(r"train|test|val(?:idation)?", re.IGNORECASE)  # in the name of a list
-FEW_FRAMES = 8  # fewer are shorter than the clips of every recipe of consecutive frames
+FEW_FRAMES = 8  # of consecutive frames, no recipe has fewer but that of x3d_xs
 VIDEOS_A_JOB = 16
 EXAMPLES = 3  # of each kind, in the summary
 

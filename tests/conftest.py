@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import pkgutil
 import shutil
 import tempfile
 import zlib
@@ -15,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+import recipes
 from benchmarks import structure
 from config import Preprocessing, owned
 from main import main
@@ -24,6 +26,9 @@ from utils import checkpoint
 # two threads for steps this small wait for each other longer than they work
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+# all recipes, and not only those of the runs before
+for _, name, _ in pkgutil.iter_modules(recipes.__path__):
+    recipes.load(name)
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

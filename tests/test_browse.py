@@ -116,7 +116,8 @@ def test_a_field_and_a_function_are_an_augmentation(tiny_set):
     """In a copy of the code, as somebody would write it who adds one."""
     code = tiny_set / "code"
     code.mkdir()
-    shutil.copytree(ROOT / "pt_dataset", code / "pt_dataset")
+    for room in ("pt_dataset", "recipes"):
+        shutil.copytree(ROOT / room, code / room)
     text = (ROOT / "config.py").read_text()
     others = "    short_side: tuple[int, int] = used("
     assert text.count(others) == 1

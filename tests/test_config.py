@@ -8,9 +8,7 @@ from typing import Literal
 import pytest
 
 from config import (
-    LITTLE_DATA,
     PROTOCOLS,
-    RECIPES,
     Augmentation,
     Clip,
     UserError,
@@ -18,12 +16,12 @@ from config import (
     add_options,
     check_augmentation,
     default_workers,
-    find_recipe,
     in_form,
     option,
     part,
     whole,
 )
+from recipes import LITTLE_DATA, RECIPES, find_recipe
 
 
 def test_a_file_is_replaced_when_all_of_it_is_written(tmp_path):
@@ -141,7 +139,7 @@ def test_every_recipe_has_clips_that_can_be(key):
     check_augmentation(part(Clip, RECIPES[key]), part(Augmentation, RECIPES[key]))
 
 
-# typed a second time from the sources that config.py names, since no other test would see a slip:
+# typed a second time from the sources that recipes/ names, since no other test would see a slip:
 # frames, stride, epochs, clips a step, rate and the epochs of its steps
 PUBLISHED = {
     ("i3d", "scratch"): (64, 1, 100, 64, 0.01, (40, 80)),

@@ -26,7 +26,7 @@ import opts
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("models", "pt_dataset", "utils")
-FOLDERS = (*ROOMS, "benchmarks", "pretrained", "tests", "videos_dataset")
+FOLDERS = (*ROOMS, "recipes", "benchmarks", "pretrained", "tests", "videos_dataset")
 DOCUMENTS = [
     *sorted(ROOT.glob("*.md")),
     *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.md"))),
@@ -262,7 +262,7 @@ def test_every_link_and_every_file_that_is_named_exists(document):
     missing = [link for link in local if not (document.parent / link).exists()]
     for name in inline_code(document):
         file = re.fullmatch(r"[\w./-]+\.(py|md|toml)|requirements[\w-]*\.txt|Makefile", name)
-        folder = re.fullmatch(r"[\w./-]+/", name) and name.split("/")[0] in (*ROOMS, "tests")
+        folder = re.fullmatch(r"[\w./-]+/", name) and name.split("/")[0] in FOLDERS
         if (file or folder) and not re.search(r"\b[A-Z]{3,}\b(?!\.md)", name):  # no placeholder
             places = (document.parent / name, ROOT / name)
             if not any(place.exists() for place in places) and not find_script(name):
@@ -271,7 +271,8 @@ def test_every_link_and_every_file_that_is_named_exists(document):
 
 
 @pytest.mark.parametrize(
-    "code", [c for c in INLINE if re.fullmatch(r"(config|models|pt_dataset|utils)(\.\w+)+", c)]
+    "code",
+    [c for c in INLINE if re.fullmatch(r"(config|models|pt_dataset|recipes|utils)(\.\w+)+", c)],
 )
 def test_every_name_that_is_given_with_its_module_exists(code):
     module, _, name = code.rpartition(".")

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = {"main", "opts", "config", "models", "pt_dataset", "utils"}
+OURS = {"main", "opts", "config", "recipes", "models", "pt_dataset", "utils"}
 # these join the rooms, and only they import each other
 JOINTS = ("utils.run", "utils.build", "utils.words", "utils.actions", "utils.resume.start")
 JOINTS += ("utils.memory.of_run",)
 FILES = [
     *ROOT.glob("*.py"),
-    *(f for d in ("models", "pt_dataset", "utils") for f in (ROOT / d).rglob("*.py")),
+    *(f for d in ("models", "pt_dataset", "recipes", "utils") for f in (ROOT / d).rglob("*.py")),
 ]
 
 
@@ -39,13 +39,13 @@ def joins(module):
 
 
 @pytest.mark.parametrize("file", FILES, ids=module_of)
-def test_a_room_imports_config_and_itself(file):
+def test_a_room_imports_config_recipes_and_itself(file):
     module = module_of(file)
     if module == "main" or joins(module):
         return
     room = module.split(".")[0]
-    allowed = {"opts": {"config"}, "config": set()}
-    anywhere = {"config", room}
+    allowed = {"opts": {"config", "recipes"}, "recipes": {"config", "recipes"}, "config": set()}
+    anywhere = {"config", "recipes", room}
     assert imported_roots(file) & OURS <= allowed.get(room, anywhere)
 
 
@@ -56,10 +56,10 @@ def test_only_main_and_the_joints_import_joints(file):
         assert not [found for found in imported_modules(file) if joins(found)]
 
 
-def test_opts_and_config_import_nothing_slow():
+def test_options_and_recipes_import_nothing_slow():
     slow = {"torch", "torchvision", "numpy", "PIL", "av", "matplotlib"}
-    for name in ("opts.py", "config.py"):
-        assert not set(imported_roots(ROOT / name)) & slow
+    for file in (ROOT / "opts.py", ROOT / "config.py", *(ROOT / "recipes").glob("*.py")):
+        assert not set(imported_roots(file)) & slow
 
 
 @pytest.mark.parametrize("file", FILES, ids=module_of)

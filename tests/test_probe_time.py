@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from config import ARCHS, RECIPES, Arch, Preprocessing, Recipe
+from config import ARCHS, Arch, Preprocessing, Recipe
 from main import main
+from recipes import RECIPES
 from utils import checkpoint
 from utils.actions import probe_time
 from utils.scores import Scores

@@ -14,21 +14,18 @@ from benchmarks import small
 from config import (
     ARCHS,
     DATASETS,
-    LITTLE_DATA,
-    RECIPES,
     Augmentation,
     Clip,
     Evaluation,
     UserError,
     Views,
     check_augmentation,
-    find_recipe,
     part,
-    recipe_key,
 )
 from models import build_model
 from models.weights import public_weights
 from opts import parse_opts
+from recipes import LITTLE_DATA, RECIPES, find_recipe, recipe_key
 from utils.actions import head_only_way
 from utils.resume.start import check_resumed
 from utils.run import (

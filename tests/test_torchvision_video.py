@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model, get_model_weights
 from torchvision.ops import StochasticDepth
 
-from config import ARCHS, VIDEORESNET_SCRATCH, Evaluation, Optimization, UserError, Views
+from config import ARCHS, Evaluation, Optimization, UserError, Views
 from models import build_model
 from models.torchvision_video import resampled
 from models.weights import load_exactly
@@ -20,6 +20,7 @@ from pt_dataset.datalist import CLASS_FILES, read_classes
 from pt_dataset.sampling import view_indices
 from pt_dataset.transforms import training_crop, view_crops
 from pt_dataset.video_list import Video
+from recipes.torchvision_video import VIDEORESNET_SCRATCH
 from utils.optim import build_optimizer, parameter_groups
 from utils.options.activations import compute_activations_twice
 from utils.options.freeze import freeze_until

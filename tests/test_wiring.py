@@ -15,8 +15,9 @@ from conftest import add_flow
 from torch import nn
 
 import main
-from config import ARCHS, RECIPES, Arch, Curves, Evaluation, Recipe, Views, flag, part
+from config import ARCHS, Arch, Curves, Evaluation, Recipe, Views, flag, part
 from opts import OPTIONS, parse_opts
+from recipes import RECIPES
 from utils import build
 from utils.interrupt import GracefulStop
 from utils.live_page import logger as live_page

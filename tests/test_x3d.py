@@ -9,11 +9,12 @@ from conftest import relative
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from config import LITTLE_DATA, Preprocessing, UserError
+from config import Preprocessing, UserError
 from models import build_model
 from models.weights.x3d import WEIGHTS
 from models.x3d import VARIANTS, X3D, DepthwiseConv3d, WindowMeans
 from opts import parse_opts
+from recipes import LITTLE_DATA
 from utils import checkpoint
 from utils.resume import checkpoint_file
 from utils.run import choose_preprocessing, network_arguments, starting_point

@@ -12,13 +12,12 @@ from config import (
     Machine,
     Recipe,
     UserError,
-    find_recipe,
     first_misfit,
     in_form,
     misfit,
-    recipe_run,
     refuse,
 )
+from recipes import find_recipe, recipe_run
 from utils.loggers import read_lines
 
 # what the recipe of a run depends on, and the values of those that had no such option
