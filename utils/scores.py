@@ -59,7 +59,7 @@ def load_scores(path: Path) -> Scores:
         with np.load(io.BytesIO(content)) as file:
             found: dict[str, Any] = {"num_skipped": np.array(0)} | dict(file)  # as older files
         # of what is damaged, numpy returns the bytes
-        arrays = {name: np.asarray(found[name]) for name in SAVED}
+        arrays: dict[str, Any] = {name: np.asarray(found[name]) for name in SAVED}
     except FileNotFoundError:
         raise UserError(f"no file {path}; --evaluate writes it beside a checkpoint") from None
     except Exception as error:  # zipfile and numpy have no common error for what is not theirs
