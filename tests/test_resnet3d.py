@@ -391,7 +391,7 @@ def test_imagenet_weights_bring_their_depth(name, depth):
 
 def test_imagenet_weights_of_another_depth_are_refused(resnet50, tmp_path):
     torch.save(resnet50.state_dict(), tmp_path / "file.pt")
-    with pytest.raises(UserError, match="these weights are not of this network: .* are missing"):
+    with pytest.raises(UserError, match="not of this network; tensors: .* missing"):
         build_model("resnet3d", weights="imagenet101", weights_file=str(tmp_path / "file.pt"))
 
 

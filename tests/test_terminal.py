@@ -97,6 +97,10 @@ COMMANDS = [
 AT_IMPORTS = """
 import os, signal, sys
 
+# what started the tests may ignore it, as shells do for what runs in the background
+is_ctrl_c = signal.{signal} == signal.SIGINT
+signal.signal(signal.{signal}, signal.default_int_handler if is_ctrl_c else signal.SIG_DFL)
+
 class AtImports:
     def find_spec(self, name, path=None, target=None):
         if name in ("opts", "numpy", "simplejpeg", "torch", "tqdm", "utils.live_page"):
@@ -109,7 +113,8 @@ sys.meta_path.insert(0, AtImports())
 def stopped_at_imports(path, folder, signum):
     (folder / "sitecustomize.py").write_text(AT_IMPORTS.format(signal=signum))
     env = os.environ | {"PYTHONPATH": str(folder)}
-    process = subprocess.run([sys.executable, path], env=env, cwd=folder, capture_output=True)
+    command = [sys.executable, path]
+    process = subprocess.run(command, env=env, cwd=folder, capture_output=True, timeout=60)
     return process.returncode, process.stdout, process.stderr
 
 

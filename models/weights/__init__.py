@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from config import ARCHS, Preprocessing, UserError, owned, plural
+from config import ARCHS, Preprocessing, UserError, owned
 
 State = dict[str, torch.Tensor]
 FOLDER = Path(__file__).resolve().parents[2] / "pretrained"
@@ -133,11 +133,12 @@ def load_exactly(model: nn.Module, state: State) -> None:
     state = {key: ours[key] for key in ours if key.endswith("num_batches_tracked")} | state
     missing, left_over = sorted(ours.keys() - state.keys()), sorted(state.keys() - ours.keys())
     if missing or left_over:
-        raise UserError(
-            f"these weights are not of this network: {plural(len(missing), 'tensor')} missing "
-            f"({', '.join(missing[:3])} ...) "
-            f"and {len(left_over)} left over ({', '.join(left_over[:3])} ...)"
+        lists = (
+            f"{len(keys)} {what} ({', '.join(keys[:3])}{' ...' if keys[3:] else ''})"
+            for what, keys in (("missing", missing), ("left over", left_over))
+            if keys
         )
+        raise UserError(f"these weights are not of this network; tensors: {' and '.join(lists)}")
     for key, value in state.items():
         if value.shape != ours[key].shape:
             raise UserError(
