@@ -6,10 +6,9 @@ in pieces; both only cost time, so that no other test would notice.
 
 import pytest
 import torch
-from torch import nn
 
 from models import build_model
-from utils.classifier import ClipClassifier, Normalize, to_channels_last
+from utils.classifier import ClipClassifier, Normalize
 
 NETWORKS = {
     "i3d": ("i3d", {}),
@@ -93,9 +92,3 @@ def test_a_network_is_one_graph(name):
     found = traced(clips)
     torch.manual_seed(0)
     torch.testing.assert_close(found, classifier(clips), rtol=1e-3, atol=1e-4)
-
-
-def test_kernels_of_one_element_have_the_strides_of_channels_last_too():
-    """Which torch.compile goes by: else I3D compiled took 1.9 times as long on a CPU."""
-    network = to_channels_last(nn.Sequential(nn.Conv3d(6, 4, 1), nn.Conv2d(4, 5, 1)))
-    assert [layer.weight.stride() for layer in network] == [(6, 1, 6, 6, 6), (4, 1, 4, 4)]

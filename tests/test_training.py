@@ -230,6 +230,17 @@ def test_a_compiled_network_has_the_gradients_of_the_plain_one():
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 
 
+@pytest.mark.parametrize(
+    "channels_last, strides", [(True, (6, 1, 6, 6, 6)), (False, (6, 1, 1, 1, 1))]
+)
+def test_the_compiler_finds_small_kernels_in_the_layout_of_the_others(channels_last, strides):
+    """Else I3D compiled takes 1.9 times as long."""
+    net = torch.nn.Sequential(torch.nn.Conv3d(3, 6, 3), torch.nn.Conv3d(6, 4, 1))
+    plain = ClipClassifier(net, Normalize([0.5] * 3, [0.5] * 3, channels_last=channels_last))
+    compiled(plain, CPU)
+    assert net[1].weight.stride() == strides
+
+
 def test_a_machine_that_cannot_compile_says_why(monkeypatch):
     def broken(function):
         raise RuntimeError("No working C++ compiler found\nand a traceback")

@@ -370,7 +370,7 @@ def test_a_file_that_lacks_a_tensor_is_an_error(tmp_path, key, consensus):
     theirs, start = imagenet_file(tmp_path, "resnet18")
     del theirs[key]
     torch.save(theirs, tmp_path / "file.pth")
-    with pytest.raises(UserError, match="1 tensor missing"):
+    with pytest.raises(UserError, match="tensors: 1 missing"):
         build_model("tsn", 5, consensus=consensus, modality="flow", **start)
 
 

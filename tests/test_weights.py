@@ -89,8 +89,8 @@ def test_a_head_of_another_class_count_is_replaced_and_said_so(tmp_path, caplog)
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda s: s.pop("Mixed_4c.b1b.bn.weight"), "1 tensor missing"),
-        (lambda s: s.pop("logits.conv3d.bias"), "1 tensor missing"),
+        (lambda s: s.pop("Mixed_4c.b1b.bn.weight"), "tensors: 1 missing"),
+        (lambda s: s.pop("logits.conv3d.bias"), "tensors: 1 missing"),
         (lambda s: s.update(extra=torch.zeros(1)), "1 left over"),
         (lambda s: s.update({"Mixed_3b.b0.bn.bias": torch.zeros(3)}), "has the shape"),
     ],

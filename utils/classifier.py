@@ -52,9 +52,7 @@ def to_channels_last(module: nn.Module) -> nn.Module:
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in module.parameters():
         if parameter.dim() in formats:
-            # unlike contiguous(), to() also gives 1x1x1 kernels its strides, by which torch.compile
-            # tells the layout of what they compute
-            parameter.data = parameter.data.to(memory_format=formats[parameter.dim()])
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
     return module
 
 
