@@ -89,12 +89,14 @@ def entry_problem(entry: object, class_names: Collection[str]) -> str:
     if flow_path is not None and type(flow_path) is not str:
         return f": 'flow_path' is {flow_path!r}, which is no str"
     for key in ("path", "flow_path"):
-        if not is_file_name(entry.get(key) or "x"):
+        if entry.get(key) and not is_file_name(entry[key]):
             return f": '{key}' is {entry[key]!r}, which can be the name of no file"
     return ""
 
 
 def is_file_name(path: str) -> bool:
+    if path.isascii():  # nearly all, and in a fifth of the time
+        return "\0" not in path
     try:
         return b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell

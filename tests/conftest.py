@@ -37,6 +37,11 @@ def pytest_addoption(parser):
     parser.addoption("--fuzz", type=int, default=20, metavar="N", help=help)
 
 
+def pytest_xdist_auto_num_workers():
+    """One more than cores: a quarter of the time, a test waits for processes that it started."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else None
+
+
 @pytest.fixture(scope="session")
 def once(tmp_path_factory):
     """Makes a file or folder once for all workers of a test run: `once(name, make)`, where
