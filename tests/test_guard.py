@@ -38,7 +38,8 @@ def test_a_planted_slowdown_is_found_and_named(tmp_path, monkeypatch, capsys):
     assert guard.main(["--repeats", "1", "--save", str(tmp_path), "--against", str(tmp_path)]) == 0
     assert "nothing to compare with" in capsys.readouterr().out
     rows = results.last("guard", tmp_path)["rows"]
-    assert all(0.5 < row["ratio"] < 4 for row in rows)
+    # a video decodes in 0.6 of what its JPEGs take; other tests compute beside this one
+    assert all(0.2 < row["ratio"] < 8 for row in rows)
 
     decoded = sources.decoded
 
