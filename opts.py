@@ -14,7 +14,7 @@ from typing import Any
 
 import config
 from config import ARCHS, PROTOCOLS, USES, Recipe, UserError, fixed, flag, option, own, part, refuse
-from recipes import LITTLE_DATA, find_recipe, recipe_key, recipe_run
+from utils.recipes import LITTLE_DATA, find_recipe, recipe_key, recipe_run
 
 WITHOUT_LISTS = (*USES, "list_weights")  # actions that need no data set
 TYPED = "command line"  # as the source of a value
@@ -182,8 +182,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="main.py",
         usage=f"python main.py --arch {{{','.join(ARCHS)}}} --dataset NAME [options]",
         description="Train or evaluate a video classifier.",
-        epilog="The recipe, in recipes/, depends on architecture, data set, start and modality; "
-        "a run that --resume continues keeps its options. --print-config prints all of them.",
+        epilog="The recipe, in utils/recipes/, depends on architecture, data set, start and "
+        "modality; a run that --resume continues keeps its options. --print-config prints all.",
         allow_abbrev=False,
     )
     for kind in GROUPS:

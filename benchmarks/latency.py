@@ -26,9 +26,9 @@ from benchmarks import results
 from benchmarks.apart import clock
 from benchmarks.models import prepared
 from config import UserError
-from recipes import find_recipe
 from utils.actions import export
 from utils.options.compile import compiled
+from utils.recipes import find_recipe
 
 OURS = ["i3d", "s3d", "resnet3d i3d", "resnet3d i3d nl5", "tsn resnet50"]
 RIVALS = ["torchvision s3d", "torchvision r3d_18"]

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("models", "recipes", "pt_dataset", "utils")
+ROOMS = ("models", "pt_dataset", "utils")
 LONG = 60  # lines of a function
 # what only the page needs that a run leaves about itself; its steps need none of it
 AFTERWARDS = ("utils/report", "utils/live_page/run_files.py")

@@ -38,7 +38,7 @@ from config import (
     part,
     plural,
 )
-from recipes import find_recipe, recipe_data
+from utils.recipes import find_recipe, recipe_data
 
 INCHES = 1.4  # a side of a picture
 

@@ -16,12 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
-import recipes
 from benchmarks import structure
 from config import Preprocessing, owned
 from main import main
 from models import build_model
-from utils import checkpoint
+from utils import checkpoint, recipes
 
 # two threads for steps this small wait for each other longer than they work
 torch.set_num_threads(1)

@@ -116,7 +116,7 @@ def test_a_field_and_a_function_are_an_augmentation(tiny_set):
     """In a copy of the code, as somebody would write it who adds one."""
     code = tiny_set / "code"
     code.mkdir()
-    for room in ("pt_dataset", "recipes"):
+    for room in ("pt_dataset", "utils/recipes"):
         shutil.copytree(ROOT / room, code / room)
     text = (ROOT / "config.py").read_text()
     others = "    short_side: tuple[int, int] = used("

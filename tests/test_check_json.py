@@ -17,7 +17,7 @@ from pt_dataset import check_json
 from pt_dataset.datalist import CLASS_FILES, HALF_REPLACED, read_list
 from pt_dataset.loader import train_loader
 from pt_dataset.video_lists import read_dataset
-from recipes import RECIPES
+from utils.recipes import RECIPES
 
 TOOL = [sys.executable, str(Path(check_json.__file__))]
 CLASSES = ["run", "walk"]

@@ -21,7 +21,7 @@ from config import (
     part,
     whole,
 )
-from recipes import LITTLE_DATA, RECIPES, find_recipe
+from utils.recipes import LITTLE_DATA, RECIPES, find_recipe
 
 
 def test_a_file_is_replaced_when_all_of_it_is_written(tmp_path):
@@ -139,8 +139,8 @@ def test_every_recipe_has_clips_that_can_be(key):
     check_augmentation(part(Clip, RECIPES[key]), part(Augmentation, RECIPES[key]))
 
 
-# typed a second time from the sources that recipes/ names, since no other test would see a slip:
-# frames, stride, epochs, clips a step, rate and the epochs of its steps
+# typed a second time from the sources that utils/recipes/ names, since no other test would see a
+# slip: frames, stride, epochs, clips a step, rate and the epochs of its steps
 PUBLISHED = {
     ("i3d", "scratch"): (64, 1, 100, 64, 0.01, (40, 80)),
     ("i3d", "kinetics"): (64, 1, 50, 64, 0.001, (20, 40)),

@@ -26,7 +26,7 @@ import opts
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("models", "pt_dataset", "utils")
-FOLDERS = (*ROOMS, "recipes", "benchmarks", "pretrained", "tests", "videos_dataset")
+FOLDERS = (*ROOMS, "benchmarks", "pretrained", "tests", "videos_dataset")
 DOCUMENTS = [
     *sorted(ROOT.glob("*.md")),
     *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.md"))),

@@ -35,11 +35,12 @@ def test_a_planted_slowdown_is_found_and_named(tmp_path, monkeypatch, capsys):
     for group in ("networks", "training", "starting"):
         monkeypatch.setattr(guard, group, lambda *folder: {})
     monkeypatch.setattr(guard, "TURNS", 3)
-    assert guard.main(["--repeats", "1", "--save", str(tmp_path), "--against", str(tmp_path)]) == 0
+    # medians of five, as other tests compute beside this one, and a video is near the lower bound
+    saving = ["--repeats", "5", "--save", str(tmp_path), "--against", str(tmp_path)]
+    assert guard.main(saving) == 0
     assert "nothing to compare with" in capsys.readouterr().out
     rows = results.last("guard", tmp_path)["rows"]
-    # a video decodes in 0.6 of what its JPEGs take; other tests compute beside this one
-    assert all(0.2 < row["ratio"] < 8 for row in rows)
+    assert all(0.5 < row["ratio"] < 4 for row in rows)
 
     decoded = sources.decoded
 

@@ -9,6 +9,9 @@ from benchmarks import structure
 FILES = structure.product_files()
 # what a training enters of a subfolder, each with the reason
 ENTERED_ALL_THE_SAME = {
+    "utils/recipes/__init__.py": "every run finds its recipe there",
+    "utils/recipes/demo.py": "the recipe of the demo",
+    "utils/recipes/i3d.py": "what stands for another data set",
     "pt_dataset/formats/frame_folder.py": "the demo set is kept as folders of frames",
     "pt_dataset/formats/frame_names.py": "which are in the order of their numbers",
 }

@@ -12,8 +12,8 @@ import pytest
 from config import ARCHS, USES, Arch, Recipe
 from models.weights import public_weights
 from opts import ACTIONS, GROUPS, OPTIONS, Options, build_parser, parse_opts
-from recipes import EXPECTED, RECIPES, find_recipe, recipe_key
 from utils.actions.print_config import config_table
+from utils.recipes import EXPECTED, RECIPES, find_recipe, recipe_key
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -461,7 +461,9 @@ def test_a_network_needs_no_recipe_for_the_demo_set_and_is_told_so_on_others(toy
     assert find_recipe("toy", "demo", "scratch") == RECIPES["any", "demo", "scratch"]
     with pytest.raises(SystemExit):
         parse_opts(toy_arch)
-    message = "error: toy has no recipe: add ('toy', 'scratch') to RECIPES in recipes/toy.py, or"
+    message = (
+        "error: toy has no recipe: add ('toy', 'scratch') to RECIPES in utils/recipes/toy.py, or"
+    )
     assert message in capsys.readouterr().err
 
 
@@ -534,9 +536,7 @@ NAMED = {
 @pytest.mark.parametrize(
     "file",
     [ROOT / "main.py", ROOT / "opts.py", ROOT / "config.py"]
-    + sorted(
-        file for room in ("utils", "pt_dataset", "recipes") for file in (ROOT / room).rglob("*.py")
-    ),
+    + sorted(file for room in ("utils", "pt_dataset") for file in (ROOT / room).rglob("*.py")),
     ids=lambda file: str(file.relative_to(ROOT)),
 )
 def test_no_list_of_option_names_has_to_be_kept(file):

@@ -11,9 +11,9 @@ from torch import nn
 
 from config import ARCHS, Arch, Preprocessing, Recipe
 from main import main
-from recipes import RECIPES
 from utils import checkpoint
 from utils.actions import probe_time
+from utils.recipes import RECIPES
 from utils.scores import Scores
 
 PREDICTED = {"normal": [0, 0, 1, 1], "reversed": [1, 1, 0, 0], "frozen": [0, 0, 0, 0]}

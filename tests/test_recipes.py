@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import recipes
 from config import ARCHS, UserError
+from utils import recipes
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = {path.stem for path in (ROOT / "recipes").glob("*.py")} - {"__init__"}
+FILES = {path.stem for path in (ROOT / "utils" / "recipes").glob("*.py")} - {"__init__"}
 
 
 def found(arch, dataset, start, modality):
@@ -65,13 +65,13 @@ def test_a_run_reads_the_recipes_of_its_architecture(argv, files):
         text=True,
         check=True,
     )
-    assert {name for name in FILES if f"recipes.{name}" in done.stdout.split()} == files
+    assert {name for name in FILES if f"utils.recipes.{name}" in done.stdout.split()} == files
 
 
 @pytest.mark.parametrize("file", sorted(FILES))
 def test_a_file_has_the_recipes_of_its_architectures_alone(file):
     """Others would be found only after a run that asked for this file."""
-    module = vars(sys.modules[f"recipes.{file}"])
+    module = vars(sys.modules[f"utils.recipes.{file}"])
     keys = [k for table in ("RECIPES", "EXPECTED", "MODALITIES") for k in module.get(table, {})]
     assert keys
     for arch, *rest in keys:

@@ -25,8 +25,8 @@ from config import (
 from models import build_model
 from models.weights import public_weights
 from opts import parse_opts
-from recipes import LITTLE_DATA, RECIPES, find_recipe, recipe_key
 from utils.actions import head_only_way
+from utils.recipes import LITTLE_DATA, RECIPES, find_recipe, recipe_key
 from utils.resume.start import check_resumed
 from utils.run import (
     StartingPoint,

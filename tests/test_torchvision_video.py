@@ -20,11 +20,11 @@ from pt_dataset.datalist import CLASS_FILES, read_classes
 from pt_dataset.sampling import view_indices
 from pt_dataset.transforms import training_crop, view_crops
 from pt_dataset.video_list import Video
-from recipes.torchvision_video import VIDEORESNET_SCRATCH
 from utils.optim import build_optimizer, parameter_groups
 from utils.options.activations import compute_activations_twice
 from utils.options.freeze import freeze_until
 from utils.options.layer_decay import layers
+from utils.recipes.torchvision_video import VIDEORESNET_SCRATCH
 from utils.results import protocol_in_words
 from utils.resume import checkpoint_file
 from utils.run import choose_preprocessing, starting_point

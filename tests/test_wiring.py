@@ -17,10 +17,10 @@ from torch import nn
 import main
 from config import ARCHS, Arch, Curves, Evaluation, Recipe, Views, flag, part
 from opts import OPTIONS, parse_opts
-from recipes import RECIPES
 from utils import build
 from utils.interrupt import GracefulStop
 from utils.live_page import logger as live_page
+from utils.recipes import RECIPES
 
 # options that tests of whole runs see act, by the file in which they are typed
 ELSEWHERE = {

@@ -14,8 +14,8 @@ from models import build_model
 from models.weights.x3d import WEIGHTS
 from models.x3d import VARIANTS, X3D, DepthwiseConv3d, WindowMeans
 from opts import parse_opts
-from recipes import LITTLE_DATA
 from utils import checkpoint
+from utils.recipes import LITTLE_DATA
 from utils.resume import checkpoint_file
 from utils.run import choose_preprocessing, network_arguments, starting_point
 

@@ -17,8 +17,8 @@ from config import (
     misfit,
     refuse,
 )
-from recipes import find_recipe, recipe_run
 from utils.loggers import read_lines
+from utils.recipes import find_recipe, recipe_run
 
 # what the recipe of a run depends on, and the values of those that had no such option
 WHICH = {

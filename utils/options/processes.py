@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 TIMEOUT = timedelta(minutes=30)
 STEP_TIMEOUT = timedelta(minutes=5)  # between two steps, where all do the same
 LOOPBACK = "127.0.0.1"
-ROOMS = ("models", "pt_dataset", "recipes", "utils")  # that hold our code
+ROOMS = ("models", "pt_dataset", "utils")  # that hold our code
 _failures: dist.Store | None = None  # outlives the group, to tell who failed first
 _others: Others | None = None
 

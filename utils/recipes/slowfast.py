@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from recipes.resnet3d import RESNET_HMDB51, RESNET_SCRATCH, RESNET_UCF101
+from utils.recipes.resnet3d import RESNET_HMDB51, RESNET_SCRATCH, RESNET_UCF101
 
 # the authors' SLOWFAST_8x8_R50 and 4x16 on Kinetics-400; Nesterov is the default of their code
 SLOWFAST_SCRATCH = replace(RESNET_SCRATCH, clip_len=32, stride=2, nesterov=True)

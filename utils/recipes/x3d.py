@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from recipes.resnet3d import RESNET_SCRATCH, RESNET_UCF101
+from utils.recipes.resnet3d import RESNET_SCRATCH, RESNET_UCF101
 
 # PySlowFast's X3D_M on Kinetics-400, and what its other sizes have in another way
 X3D_STEPS: dict[str, Any] = {"epochs": 300, "warmup_epochs": 35, "weight_decay": 5e-5}

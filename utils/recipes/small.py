@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from config import Recipe, Views
-from recipes import LITTLE_DATA
-from recipes.tsn import DIFF_SMALL, FLOW_SMALL
+from utils.recipes import LITTLE_DATA
+from utils.recipes.tsn import DIFF_SMALL, FLOW_SMALL
 
 # for a few hundred videos on any machine: frames spread over the whole video, none of which a crop
 # loses much of; found by measuring on UT-Interaction (90 training videos), where twice the epochs

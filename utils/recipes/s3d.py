@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from recipes.i3d import I3D_HMDB51, I3D_SCRATCH, I3D_UCF101
+from utils.recipes.i3d import I3D_HMDB51, I3D_SCRATCH, I3D_UCF101
 
 # torchvision's S3D on Kinetics-400: lr 0.2 for 12 x 64 clips; square frames, as in the paper
 S3D_SCRATCH = replace(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from recipes.resnet3d import RESNET_SCRATCH, RESNET_UCF101
+from utils.recipes.resnet3d import RESNET_SCRATCH, RESNET_UCF101
 
 RECIPES = {
     # PyTorchVideo's, and on a small set, of which nothing is published, the steps of ResNet3D

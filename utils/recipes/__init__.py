@@ -38,7 +38,7 @@ def load(name: str) -> None:
     """Adds to the tables what the file of an architecture or a data set has, if there is one."""
     file = file_of(name)
     if any(file == module.name for module in iter_modules(__path__)):
-        tables = vars(import_module(f"recipes.{file}"))
+        tables = vars(import_module(f"utils.recipes.{file}"))
         RECIPES.update(tables["RECIPES"])
         EXPECTED.update(tables.get("EXPECTED", {}))
         MODALITIES.update(tables.get("MODALITIES", {}))
@@ -81,7 +81,8 @@ def recipe_key(arch: str, dataset: str, start: str) -> tuple[str, ...]:
         if key in RECIPES:
             return key
     raise UserError(
-        f"{arch} has no recipe: add ('{arch}', 'scratch') to RECIPES in recipes/{file_of(arch)}.py,"
+        f"{arch} has no recipe: add ('{arch}', 'scratch') to RECIPES in "
+        f"utils/recipes/{file_of(arch)}.py,"
         " or train on --dataset demo or with --recipe small, which need none"
     )
 
