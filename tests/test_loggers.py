@@ -303,6 +303,23 @@ def test_tensorboard_gets_the_same_numbers_and_a_resume_continues_them(in_tiny_s
     assert events.Tags()["images"] == ["mistakes"]
 
 
+def test_short_epochs_wait_for_each_other_with_the_picture(tmp_path, pictures):
+    path, drawn = tmp_path / "metrics.jsonl", lambda: len(pictures)
+    logger = loggers.CurvesPng(tmp_path)
+    for epoch, expected in ((1, 1), (2, 1), (3, 1)):
+        with path.open("a") as file:
+            file.write(json.dumps({"epoch": epoch, "step": epoch, "val/loss": 1.0}) + "\n")
+        logger.log_epoch({}, validated([]))
+        assert drawn() == expected
+    logger.close()
+    logger.close()
+    assert drawn() == 2 and pictures[-1]["loss"] == {"validation": ([1, 2, 3], [1.0] * 3)}
+    logger.due = 0  # much later
+    logger.log_epoch({}, validated([]))
+    logger.close()
+    assert drawn() == 3
+
+
 def test_a_run_may_have_any_name_in_the_picture_of_its_curves(tmp_path):
     run = tmp_path / "$run_$"  # to matplotlib a formula, and a wrong one
     run.mkdir()

@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import math
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -155,14 +156,29 @@ class ValidationFiles(Logger):
 
 
 class CurvesPng(Logger):
-    """curves.png in the run folder, drawn again after each epoch from the run's files."""
+    """curves.png in the run folder, drawn from the run's files after an epoch and at the end.
+
+    Drawing takes half a second: epochs hardly longer than that wait for each other.
+    """
 
     def __init__(self, run_dir: Path):
-        self.run_dir = run_dir
+        self.run_dir, self.due, self.drawn = run_dir, 0.0, True
 
     def log_epoch(self, metrics: Metrics, mistakes: Mistakes) -> None:
+        self.drawn = False
+        if time.monotonic() >= self.due:
+            self.draw()
+
+    def draw(self) -> None:
+        began = time.monotonic()
         with whole(self.run_dir / "curves.png") as temporary:
             draw_curves(temporary, self.run_dir.name, history(self.run_dir))
+        self.drawn, now = True, time.monotonic()
+        self.due = now + 20 * (now - began)  # a twentieth of a run's time at most
+
+    def close(self) -> None:
+        if not self.drawn:
+            self.draw()
 
     def places(self) -> list[str]:
         return [f"curves: {self.run_dir / 'curves.png'}"]
