@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, default_collate
 from config import Augmentation, Loading, Preprocessing, UserError, Views, num_cores, plural
 from pt_dataset.clip_dataset import Clips, Sample, TrainClips, ViewClips
 from pt_dataset.faults import Faults
-from pt_dataset.processes.memory import fitting
+from pt_dataset.processes.memory import IN_USE, fitting
 from pt_dataset.sources import is_video_file
 from pt_dataset.video_list import Video
 from pt_dataset.video_lists import VideoLists
@@ -119,11 +119,11 @@ class Loader:
 
             largest_share = -(-sampler.batch_size // sampler.shard[1])
             size = largest_share * clips.sample_bytes()
-            workers, ahead = fitting(workers, size, 2 * size)  # in use: one, and the next
+            workers, ahead = fitting(workers, size, IN_USE * size)
             if training and multiprocessing.get_start_method() == "fork":
                 from pt_dataset.processes.slots import Slots
 
-                sampler.slots = Slots(workers * ahead + 2, size)
+                sampler.slots = Slots(workers * ahead + IN_USE, size)
         self.batches = DataLoader(
             clips,
             batch_sampler=sampler,

@@ -568,6 +568,14 @@ def test_a_process_keeps_memory_where_the_c_library_lets_it(monkeypatch):
     for found in (library, SimpleNamespace()):
         monkeypatch.setattr(memory.ctypes, "CDLL", lambda name, found=found: found)
         memory.keep_freed_memory()
+        memory.give_freed_memory_back()
+
+    def on_windows(name):
+        return "/" in name  # as ctypes asks there
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", on_windows)
+    memory.keep_freed_memory()
+    memory.give_freed_memory_back()
     assert asked == [(-3, 1 << 25), (-1, 1 << 26)]
 
 

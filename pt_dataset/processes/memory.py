@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from config import UserError
 
 AHEAD = 2  # batches that each process may hold
+IN_USE = 2  # that the main process may hold: one, and the next
 PROCESS = 150e6  # bytes that a loader process has of its own, beside those
 MEMORY_SHARE = 0.25  # of the free memory, for batches that wait
 SHM = Path("/dev/shm")  # where Linux keeps them; in containers it may be as small as 64 MB
@@ -58,10 +59,25 @@ def keep_freed_memory() -> None:
     Otherwise the C library gives that of a frame back to the system, which hands new memory out in
     pieces of 4 kB with an interruption each: up to a fifth of the time that decoding takes.
     """
-    with contextlib.suppress(AttributeError):  # of another C library than glibc
+    with only_of_glibc():
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, LARGEST)
         mallopt(M_TRIM_THRESHOLD, 2 * LARGEST)
+
+
+def give_freed_memory_back() -> None:
+    """To the system, so that it counts as free, and a process that is forked does not hold it, too.
+
+    What the C library keeps of a step that is done may be gigabytes. The first to write there after
+    a fork gets it once more.
+    """
+    with only_of_glibc():
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def only_of_glibc() -> contextlib.suppress:
+    """Other C libraries have no such function, and Windows no library without a name."""
+    return contextlib.suppress(AttributeError, TypeError)
 
 
 def free_shm() -> float:
@@ -78,6 +94,7 @@ def free_memory() -> float:
     The least of what is left of the machine, of the containers that the process is in, and of the
     addresses that it may have (ulimit -v).
     """
+    give_freed_memory_back()
     return min([*_of_machine(), *_of_containers(), *_of_addresses()], default=math.inf)
 
 

@@ -29,7 +29,7 @@ def fit_training(run: Run, loader: Loader, typed: int | None) -> Fit:
         clip_shape=(frames, height, width, channels),
         batch_size=opts.batch_size,
         share=share,
-        batches=workers * ahead + 1 if on_cpu else 2,
+        batches=workers * ahead + memory.IN_USE if on_cpu else 2,
         others=workers * memory.PROCESS if on_cpu else 0,
         copies={"sgd": 1, "adamw": 2}[opts.optimizer] + (opts.ema > 0),
         mixup=opts.mixup > 0 or opts.cutmix > 0,
@@ -54,7 +54,7 @@ def views_that_fit(
     """How many views (C, T, H, W) a network can be asked about at once, `most` at most."""
     if is_small(most, shape) or is_small(most, shape, free_bytes(device) / 2):
         return most
-    batches = workers * memory.AHEAD + 1 if device.type == "cpu" else 1
+    batches = workers * memory.AHEAD + memory.IN_USE if device.type == "cpu" else 1
     return fit.fit_views(model, shape, most, free_bytes(device), batches)
 
 

@@ -30,8 +30,7 @@ SMALL = Recipe(
 # what has seen videos needs smaller steps, and its batch norm is better than that of a small batch
 SMALL_KINETICS = replace(SMALL, epochs=20, lr=1e-4, freeze_bn=True)
 SMALL_IMAGENET = replace(SMALL, lr=3e-4)
-# networks for pictures learn as much in three quarters of the epochs, of half the frames, and TSN of
-# smaller ones
+# networks for pictures learn as much in fewer epochs, of half the frames, and TSN of smaller ones
 TSN_SMALL: dict[str, Any] = {
     "clip_len": 8,
     "short_side": (90, 90),
