@@ -26,7 +26,7 @@ AFTERWARDS = ("utils/report", "utils/live_page/run_files.py")
 DEMO = [
     *("--arch", "i3d", "--dataset", "demo", "--name", "path", "--no-visdom", "--device", "cpu"),
     *("--epochs", "2", "--workers", "0", "--batch-size", "32", "--clip-len", "8"),
-    *("--crop-size", "32", "--short-side", "32", "--views", "1x1"),
+    *("--crop-size", "32", "--short-side", "32", "--views", "1x1", "--precision", "fp32"),
 ]
 # main.py on a demo set of few videos; it writes the functions of ours between the command and the
 # first call of the network into the file HOPS, and the lines executed into LINES

@@ -113,6 +113,23 @@ def test_auto_uses_bfloat16_only_where_the_cpu_has_it(net, right_conv, monkeypat
     assert choose_precision("fp32", CPU, net, CLIP) == "fp32"
 
 
+@pytest.mark.parametrize(
+    "amx, avx512, name, fast",
+    [
+        (True, True, "Intel(R) Xeon(R) Platinum 8488C", True),
+        (True, False, "Intel(R) Xeon(R)", True),
+        (False, True, "AMD EPYC 9R14", True),
+        (False, True, "INTEL(R) XEON(R) PLATINUM 8581C", False),
+        (False, False, "AMD EPYC 7763", False),
+    ],
+)
+def test_cpus_that_are_fast_in_bfloat16(monkeypatch, amx, avx512, name, fast):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr("utils.report.machine.cpu_name", lambda: name)
+    assert precision.cpu_is_fast_in_bf16() == fast
+
+
 def test_normalization_is_a_channels_last_view():
     clips = torch.randint(0, 256, (2, 4, 6, 5, 3), dtype=torch.uint8)
     x = Normalize((0.5, 0.4, 0.3), (0.1, 0.2, 0.5))(clips)

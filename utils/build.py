@@ -143,14 +143,18 @@ def training_fit(run: Run, loader: Loader) -> Fit:
 def clips_to_try(opts: Options, shape: tuple[int, ...], device: torch.device) -> int:
     """How many of `shape` show whether the device computes them right: a batch, if it has room.
 
-    A single layer, with its gradients in two precisions, has a quarter of what a step may have.
+    A single layer, with its gradients in two precisions, has a quarter of what a step may have; on
+    a CPU all of them take seconds.
     """
     most = opts.micro_batch if isinstance(opts.micro_batch, int) else share_size(opts)
     if is_small(most, shape):
         return most
-    from utils.memory.of_run import free_bytes
+    from utils.memory.of_run import QUICK, free_bytes
 
-    while most > 1 and not is_small(most, shape, 4 * free_bytes(device)):
+    room = 4 * free_bytes(device)
+    if device.type == "cpu":
+        room = min(room, QUICK)
+    while most > 1 and not is_small(most, shape, room):
         most //= 2
     return most
 

@@ -13,7 +13,7 @@ from utils import distributed
 from utils.memory import fit
 from utils.run import Fit, Run, is_small, share_size
 
-QUICK = 16 * 2**30  # bytes for `is_small`; a step of more takes so long that one is timed
+QUICK = 16 * 2**30  # bytes for `is_small`; on a CPU a step of more takes over ten seconds
 
 
 def fit_training(run: Run, loader: Loader, typed: int | None) -> Fit:
