@@ -137,9 +137,14 @@ def test_frames_of_any_shape_become_4_3():
 
 def test_weights_of_another_variant_are_named(tmp_path):
     torch.save(get_model("mc3_18", weights=None).state_dict(), tmp_path / "a.pth")
-    arguments = {"weights": "mc3_18_torchvision", "weights_file": str(tmp_path / "a.pth")}
-    with pytest.raises(UserError, match="these weights are of mc3_18, and --variant is r3d_18"):
-        build_model("videoresnet", variant="r3d_18", **arguments)
+    file = str(tmp_path / "a.pth")
+    # by the name of the weights, and where that is right, by the tensors
+    with pytest.raises(UserError, match="these weights are of mc3_18, and --variant is r3d_18: ch"):
+        build_model("videoresnet", variant="r3d_18", weights="mc3_18_torchvision")
+    message = "a.pth is not of the network that is asked for: it fits --arch videoresnet "
+    message += "--variant mc3_18 --pretrained mc3_18_torchvision$"
+    with pytest.raises(UserError, match=message):
+        build_model("videoresnet", 7, weights="r3d_18_torchvision", weights_file=file)
     with pytest.raises(UserError, match="no weights 'swin3d_t_torchvision' for videoresnet"):
         build_model("videoresnet", weights="swin3d_t_torchvision")
     with pytest.raises(UserError, match="mvit has no variant 'x', but mvit_v2_s, mvit_v1_b"):

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchvision.models import get_model
 
-from config import UserError
+from config import ARCHS, UserError
 from models import build_model, weights
-from models.weights import fetch, load_exactly, public_weights
+from models.weights import fetch, load_exactly, public_weights, whose
 from models.weights.caffe2 import read_caffe2_pickle
 from models.weights.files import WRAPPERS, read_state
 from models.weights.i3d import WEIGHTS, convert_piergiaj
@@ -407,3 +408,32 @@ def test_without_the_file_the_error_says_where_to_put_it(server, folder, url):
     assert "cannot download" in str(error.value)
     assert str(folder) in str(error.value)
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "asked, theirs, what",
+    [
+        ("mvit_v1_b", "mvit_v2_s", "--arch mvit --variant mvit_v2_s --pretrained mvit_v2_s_torch"),
+        ("r2plus1d_r50", "mc3_18", "--arch videoresnet --variant mc3_18 --pretrained mc3_18_torc"),
+        ("mvit_v1_b", "resnet18", ""),  # of no architecture that is looked at here
+    ],
+)
+def test_a_file_of_other_public_weights_is_named(asked, theirs, what, monkeypatch):
+    archs = {arch: ARCHS[arch] for arch in ("r2plus1d", "videoresnet", "mvit")}
+    monkeypatch.setattr(whose, "ARCHS", archs)
+    arch = "mvit" if asked.startswith("mvit") else "r2plus1d"
+    (entry,) = (one for name, one in public_weights(arch).items() if name.startswith(asked))
+    with torch.device("meta"):
+        state = get_model(theirs, weights=None).state_dict()
+        model = build_model(arch, 7, **entry.arch_args)
+    said = whose.right_options(state, entry, model)
+    assert said.startswith(f"it fits {what}") if what else not said
+
+
+def test_options_that_make_another_network_of_right_weights_are_named():
+    with torch.device("meta"):
+        model, theirs = build_model("s3d", 7, gating=True), build_model("s3d", 7)
+    entry = replace(public_weights("s3d")["s3d_kylemin"], convert=dict, arch_args={})
+    entry = replace(entry, read=lambda _: theirs.state_dict())
+    with pytest.raises(UserError, match="x.pth is not of the network .*: leave --gating to the w"):
+        weights.load(model, entry, "x.pth")

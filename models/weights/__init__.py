@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from config import ARCHS, Preprocessing, UserError, owned
+from config import ARCHS, Preprocessing, UserError, owned, refuse
 
 State = dict[str, torch.Tensor]
 FOLDER = Path(__file__).resolve().parents[2] / "pretrained"
@@ -110,21 +110,32 @@ def load(model: nn.Module, entry: Weights, path: str | None = None, new_head: bo
 
     Args:
         new_head: replace it also where the class count is the same.
+
+    Raises:
+        UserError: they are of another network; it says which, if that is known.
     """
     # here, since a network without public weights reads no file of them
     from models.weights.files import read_state
+    from models.weights.whose import check_variant, right_options
 
-    read = entry.read or read_state
-    state = entry.convert(read(Path(path) if path else fetch(entry)))
+    check_variant(entry, model)
+    file = Path(path) if path else fetch(entry)
+    theirs = (entry.read or read_state)(file)
+    state = entry.convert(theirs)
     if entry.adapt:
         state = entry.adapt(state, model)
     ours = model.state_dict()
     classes = len(ours[entry.head[0]])
-    theirs = len(state.get(entry.head[0], ours[entry.head[0]]))
-    if theirs != classes or new_head:
-        log.info(f"the head for {theirs} classes is replaced by a new one for {classes}")
+    before = len(state.get(entry.head[0], ours[entry.head[0]]))
+    if before != classes or new_head:
+        log.info(f"the head for {before} classes is replaced by a new one for {classes}")
         state |= {key: ours[key] for key in entry.head}
-    load_exactly(model, state)
+    try:
+        load_exactly(model, state)
+    except UserError:
+        what = right_options(theirs, entry, model)
+        refuse(what, f"{file} is not of the network that is asked for: {what}")
+        raise
 
 
 def load_exactly(model: nn.Module, state: State) -> None:

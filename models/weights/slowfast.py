@@ -3,13 +3,10 @@
 None of ImageNet: no 2-D network is as thin as the fast pathway, and the authors start without.
 """
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
-from config import Preprocessing, refuse
-from models.resnet3d import NUM_BLOCKS
-from models.slowfast import VARIANTS, SlowFast
+from config import Preprocessing
 from models.weights import State, Weights, rename_keys
 from models.weights.caffe2 import ENDINGS, read_caffe2_pickle
 from models.weights.files import check_form, is_safetensors, read_state
@@ -80,25 +77,6 @@ def convert_caffe2(state: State) -> State:
     return rename_keys(state, rules | ENDINGS)
 
 
-def check_variant(state: State, model: SlowFast) -> State:
-    """Raises UserError if the weights are of another variant, as kernels of their res4 tell."""
-
-    def frames_under(layer: str) -> list[int]:
-        name = re.compile(rf"features\.res4\.\d+\.{layer}\.conv\.weight")
-        return [v.shape[2] for key, v in state.items() if v.dim() == 5 and name.fullmatch(key)]
-
-    kernels = sorted(frames_under(r"slow\.conv1")), frames_under("lateral")
-    for name, variant in VARIANTS.items():
-        flat = NUM_BLOCKS[variant.depth][2] - variant.num_res4
-        theirs = kernels == ([1] * flat + [3] * variant.num_res4, [variant.lateral])
-        refuse(
-            theirs and name != model.variant,
-            f"these weights are of {name}, and the network is {model.variant}: choose one of them "
-            "by --pretrained and --variant",
-        )
-    return state
-
-
 def read_pyslowfast(path: Path) -> State:
     """A `.pkl` of Caffe2, or what torch.save wrote, as into some files of that name."""
     beginning = check_form(path)
@@ -111,7 +89,6 @@ def pytorchvideo(variant: str, file: str, accuracy: str, clip_len: int = 32) -> 
     return Weights(
         url=f"https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/SLOWFAST_{file}.pyth",
         convert=convert_pytorchvideo,
-        adapt=check_variant,
         arch_args={"variant": variant},
         preprocessing=Preprocessing(clip_len=clip_len, stride=2, fps=30, **GRAY),
         license="Apache-2.0",

@@ -1,13 +1,11 @@
 """The public weights of torchvision's video networks, as its own tables of them say."""
 
 import re
-from functools import partial
 from typing import Any
 
 from torchvision.models import get_model_weights
 
-from config import ARCHS, Preprocessing, refuse
-from models.torchvision_video import TorchvisionVideo
+from config import ARCHS, Preprocessing
 from models.weights import State, Weights
 
 ARCHITECTURES = [arch for arch, entry in ARCHS.items() if entry.file == "torchvision_video"]
@@ -19,13 +17,6 @@ def convert(state: State) -> State:
         re.sub(r"^backbone\.(?:fc|head|head\.1)\.(\w+)$", r"head.\1", f"backbone.{key}"): value
         for key, value in state.items()
     }
-
-
-def check_variant(state: State, model: TorchvisionVideo, variant: str) -> State:
-    """Raises UserError if the network is another one."""
-    other = model.variant != variant
-    refuse(other, f"these weights are of {variant}, and --variant is {model.variant}: choose one")
-    return state
 
 
 def preprocessing(theirs: Any) -> Preprocessing:
@@ -57,7 +48,6 @@ def weights_of(arch: str, variant: str) -> dict[str, Weights]:
             url=theirs.url,
             sha256=theirs.url.rsplit("-", 1)[1].removesuffix(".pth"),
             convert=convert,
-            adapt=partial(check_variant, variant=variant),
             arch=arch,
             arch_args={"variant": variant},
             preprocessing=preprocessing(theirs),

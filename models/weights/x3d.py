@@ -1,11 +1,8 @@
 """The public weights of X3D: PyTorchVideo's, and those of PySlowFast, which are its author's."""
 
-from functools import partial
-
 from config import Preprocessing
 from models.weights import State, Weights, rename_keys
 from models.weights.resnet3d import GRAY, convert_pytorchvideo
-from models.weights.torchvision_video import check_variant
 
 CLIPS = {  # frames of a clip, every so many, short side, crop
     "xs": (4, 12, 182, 160),
@@ -68,7 +65,6 @@ def x3d(size: str, file: str, accuracy: str, slowfast: bool = False) -> Weights:
     return Weights(
         url=f"https://dl.fbaipublicfiles.com/{file}",
         convert=convert_pathway if slowfast else convert_blocks,
-        adapt=partial(check_variant, variant=f"x3d_{size}"),
         arch_args={"variant": f"x3d_{size}", "shortcut_norm": slowfast},
         preprocessing=Preprocessing(
             clip_len=clip_len,
