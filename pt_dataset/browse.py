@@ -37,6 +37,7 @@ from config import (
     in_form,
     part,
     plural,
+    refuse,
 )
 from utils.recipes import find_recipe, recipe_data
 
@@ -146,6 +147,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in ("num", "columns"):
         if args[name] < 1:
             raise UserError(f"--{name} must be at least 1")
+    refuse(args["out"].is_dir(), f"--out {args['out']} is a folder; name a file")
     rows = training_rows(args, chosen_recipe(args))
     draw_rows(rows, args["columns"], args["out"])
     print(f"{plural(len(rows), 'training clip')} of {args['dataset']}: {args['out']}")

@@ -25,6 +25,7 @@ CLASS_FILES = Path(__file__).resolve().parents[1] / "videos_dataset"  # <known s
 
 def read_classes(path: Path) -> list[str]:
     """Class names, label 0 first, from a text file with one a line."""
+    refuse(path.is_dir(), f"{path} is a folder; name a file")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -153,6 +154,7 @@ def any_case(root: Path, name: str) -> Path:
 
 def load_array(path: Path) -> list:
     """The entries of a list, whatever they are."""
+    refuse(path.is_dir(), f"{path} is a folder; name a file")
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

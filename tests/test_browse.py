@@ -72,6 +72,7 @@ def test_a_class_name_is_not_taken_for_a_formula(tiny_set):
         (["--modality", "flow"], "--modality flow needs"),
         (["--modality", "rgbdiff"], "--modality rgbdiff is not for i3d"),
         (["--out", "nowhere/x.png"], "nowhere/x.png cannot be written"),
+        (["--out", "."], "--out . is a folder; name a file"),
         (["--out", "x.foo"], "x.foo cannot be written"),
     ],
 )

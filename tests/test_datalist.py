@@ -11,6 +11,7 @@ from golden import UCF101_LISTS, is_published, kinetics_entries, ucf101_entries
 from config import DATASETS, UserError
 from pt_dataset.datalist import (
     CLASS_FILES,
+    load_array,
     provide_classes,
     read_classes,
     read_list,
@@ -108,6 +109,12 @@ def test_a_bad_class_file_is_one_clear_error(tmp_path, content, message):
         (tmp_path / "classes.txt").write_bytes(content)
     with pytest.raises(UserError, match=message):
         read_classes(tmp_path / "classes.txt")
+
+
+def test_a_folder_is_neither_a_list_nor_a_class_file(tmp_path):
+    for read in (read_classes, load_array):
+        with pytest.raises(UserError, match=f"^{tmp_path} is a folder; name a file$"):
+            read(tmp_path)
 
 
 def test_paths_of_the_original_project_mean_the_data_root_in_any_case(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from config import UserError
+from config import UserError, refuse
 from models.weights import State
 
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module")
@@ -89,6 +89,7 @@ def check_form(path: Path) -> bytes:
         UserError: it is missing or empty, known to be something else, or a zip, as torch writes
             it, with a wrong checksum, which torch itself does not look at.
     """
+    refuse(path.is_dir(), f"{path} is a folder; name a file")
     try:
         with open(path, "rb") as file:
             beginning = file.read(512)
