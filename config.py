@@ -468,7 +468,7 @@ class Optimization:
     """Steps of the optimizer, and their sizes."""
 
     epochs: int = trains(help="times that each training video is seen", low=1)
-    batch_size: int = fixed(help="clips a step, over all devices", low=1, also_with=USES)
+    batch_size: int = fixed(help="clips a step, over all devices", low=1, also_with=USES[:2])
     repeats: int = trains_fixed(1, "clips of each video an epoch, all of them in one batch", low=1)
     optimizer: str = trains_fixed("sgd", "what makes steps of gradients", choices=("sgd", "adamw"))
     lr: float = trains(help="learning rate at this batch size; a recipe's is scaled to it", low=0)
@@ -538,7 +538,9 @@ class Evaluation:
         metavar="CLIPSxCROPS",
         also_with=USES,
     )
-    average: str = used("scores", "of the views; scores: after softmax", choices=AVERAGES)
+    average: str = used(
+        "scores", "of the views; scores: after softmax", choices=AVERAGES, also_with=USES[::2]
+    )
     full_crop: bool = used(False, "crops as large as the short side, not of --crop-size")
 
     def plain(self) -> dict[str, Any]:
@@ -567,10 +569,11 @@ class Machine:
     device: str = own(
         "auto", "auto (a GPU if there is one), cpu, cuda, cuda:N or mps", also_with=USES
     )
-    precision: str = used(
+    precision: str = option(
         "auto",
         "auto: bf16 where it is fast and right",
         choices=("auto", "fp32", "tf32", "bf16", "fp16"),
+        also_with=USES[:2],  # what is exported is float32
     )
     micro_batch: int | Literal["auto"] | None = option(  # None: auto, of an earlier version
         "auto",
