@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,12 +26,13 @@ from utils import checkpoint, confusion, run, words
 from utils.actions.export import as_one_input, frames_in_numbers
 from utils.actions.network import choose_evaluation
 from utils.resume import checkpoint_file
-from utils.resume.start import from_checkpoint
+from utils.resume.start import from_checkpoint, resumed_in_words
 from utils.run import (
     StartingPoint,
     as_evaluated,
     choose_preprocessing,
     network_arguments,
+    start_run_folder,
     starting_point,
 )
 
@@ -430,6 +432,48 @@ def test_weights_of_a_shifted_network_and_of_another_are_told_apart():
     start = StartingPoint(arch="tsn", name="x.pth", checkpoint={"epoch": 1})
     with pytest.raises(UserError, match="x.pth is of a network without --shift: leave that"):
         choose_preprocessing(opts, start)
+
+
+def test_a_shifted_network_sees_no_whole_video_at_once():
+    """Neither segments nor frames in a row, of which `tsm_dense` shows several clips."""
+    for clip in "", "--snippet-len 0 --stride 8":
+        opts = options(f"--arch tsn --dataset x --shift {clip} --protocol tsm_dense")
+        assert choose_preprocessing(opts, starting_point(opts)).fixed_segments
+    opts = options(f"--arch tsn --dataset x --shift {clip} --views all")
+    with pytest.raises(UserError, match="--views all: with --shift the network sees 8 frames at"):
+        choose_preprocessing(opts, starting_point(opts))
+
+
+def test_options_of_a_run_are_those_of_the_clips_that_its_weights_bring(tmp_path):
+    opts = options("--arch resnet3d --dataset ucf101 --pretrained slow_r50_pytorchvideo")
+    start, device = starting_point(opts), torch.device("cpu")
+    clip = choose_preprocessing(opts, start)
+    arch_args = network_arguments(opts, start, clip)
+    assert (opts.clip_len, clip.clip_len, arch_args["inflate"]) == (32, 8, "slow")
+    one = SimpleNamespace(
+        opts=opts,
+        folder=tmp_path,
+        start=start,
+        preprocessing=clip,
+        arch_args=arch_args,
+        device=device,
+        precision="fp32",
+    )
+    start_run_folder(one)
+    resume = f"--resume {tmp_path}/last.pth"
+    (tmp_path / "last.pth").touch()
+    assert options(resume).arch_args["inflate"] == "slow"
+    assert options(f"{resume} --clip-len 8 --target-fps 30").changed == {}
+    assert options(f"{resume} --clip-len 32").changed == {"clip_len": (8, 32)}
+    # older runs have the options of the recipe beside the checkpoint, which knows better
+    one.start = SimpleNamespace(
+        checkpoint={"preprocessing": clip.in_files(), "precision": "fp32", "data": None}
+    )
+    one.opts = replace(opts, changed={"clip_len": (32, 8), "epochs": (1, 2)})
+    trainer = SimpleNamespace(epoch=1, done=0, steps_per_epoch=2)
+    assert resumed_in_words(one, trainer)[1] == "from here on epochs is 2, not 1"
+    one.opts, one.preprocessing = opts, replace(clip, clip_len=32)
+    assert resumed_in_words(one, trainer)[1] == "from here on clip_len is 32, not 8"
 
 
 def test_what_was_computed_before_there_were_fixed_segments_is_still_known():

@@ -136,6 +136,11 @@ def choose_preprocessing(opts: Options, start: StartingPoint) -> Preprocessing:
         "--target-fps is for consecutive clips, and the network sees segments",
     )
     shifted = network_arguments(opts, start, chosen).get("shift", False)
+    refuse(
+        shifted and opts.views and opts.views.clips is None,
+        f"--views all: with --shift the network sees {chosen.clip_len} frames at once as in its "
+        "training, and a whole video would make it another one; choose a number of clips",
+    )
     return replace(chosen, fixed_segments=shifted)
 
 
@@ -352,8 +357,13 @@ def start_run_folder(run: Run) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
     if not run.start.checkpoint:  # of a run that had done no step
         (run.folder / "last.pth").unlink(missing_ok=True)
+    opts = run.opts
+    if run.start.preprocessing:
+        from utils.resume.start import with_those_of_weights
+
+        opts = with_those_of_weights(opts, run.start, run.preprocessing, run.arch_args)
     with whole(run.folder / "options.json") as temporary:
-        text = json.dumps(run.opts.values(), indent=1, default=str)
+        text = json.dumps(opts.values(), indent=1, default=str)
         temporary.write_text(text + "\n", encoding="utf-8")
     from utils.report.machine import write_machine
 

@@ -89,8 +89,8 @@ def choose_evaluation(opts: Options, start: StartingPoint, clip: Preprocessing) 
     typed = {f.name: getattr(opts, f.name) for f in fields(Evaluation) if opts.typed(f.name)}
     evaluation = Evaluation(**theirs | typed)
     refuse(
-        clip.snippet_len and evaluation.views.clips is None,
-        "--views all is for consecutive clips, and the network sees segments",
+        (clip.snippet_len or clip.fixed_segments) and evaluation.views.clips is None,
+        "--views all is for consecutive clips of any length, and the network sees segments",
     )
     if start.checkpoint and not start.evaluation and "views" not in typed:
         log.info(

@@ -1,9 +1,7 @@
 """--print-config: every option, its value and where that came from."""
 
 import os
-from dataclasses import replace
 
-from config import ARCHS
 from opts import ACTIONS, DEFAULTS, Options, recipe_for
 
 
@@ -20,24 +18,14 @@ def of_weights(opts: Options) -> Options:
     Raises:
         UserError: there are no such weights, or they do not go with what is asked for.
     """
-    from utils.run import (  # all else needs no torch
-        as_evaluated,
-        choose_augmentation,
-        choose_preprocessing,
-        network_arguments,
-        starting_point,
-    )
+    # here, as all else needs no torch
+    from utils.resume.start import with_those_of_weights
+    from utils.run import as_evaluated, choose_preprocessing, network_arguments, starting_point
 
     start = starting_point(opts)
     opts = as_evaluated(opts, start)
     clip = choose_preprocessing(opts, start)
-    arguments = network_arguments(opts, start, clip)
-    arch_args = {n: v for n, v in arguments.items() if n in ARCHS[start.arch].options}
-    sides = choose_augmentation(opts, clip).short_side
-    chosen = vars(clip) | arguments | {"short_side": sides, "arch_args": arch_args}
-    ours = vars(opts)
-    theirs = {n: v for n, v in chosen.items() if n in opts.sources and ours.get(n, v) != v}
-    return replace(opts, **theirs, sources=opts.sources | dict.fromkeys(theirs, str(start.name)))
+    return with_those_of_weights(opts, start, clip, network_arguments(opts, start, clip))
 
 
 def config_table(opts: Options) -> str:

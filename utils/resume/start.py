@@ -13,12 +13,13 @@ from pt_dataset.datalist import CLASS_FILES, read_classes
 from utils import distributed
 from utils.resume import checkpoint_file
 from utils.resume.same_data import changed_files, differences
-from utils.run import NEW_RUN, TRAINING, Run, StartingPoint
+from utils.run import NEW_RUN, TRAINING, Run, StartingPoint, choose_augmentation
 from utils.trainer import Trainer
 
 # in its folder
 BEFORE_THE_FIRST_STEP = {"options.json", "log.txt", "steps.jsonl", "metrics.jsonl", "tensorboard"}
 BEFORE_THE_FIRST_STEP |= {"last.pth", "machine.json"}
+CLIP = [f.name for f in fields(Clip)]
 log = logging.getLogger("video")
 
 
@@ -89,6 +90,20 @@ def preprocessing_of_weights(
     asked |= {"modality": opts.modality, "clip_len": opts.clip_len}
     chosen = replace(theirs, **asked | {"snippet_len": opts.snippet_len})
     return for_flow(chosen) if opts.modality == "flow" else chosen
+
+
+def with_those_of_weights(
+    opts: Options, start: StartingPoint, clip: Preprocessing, arch_args: dict[str, Any]
+) -> Options:
+    """The options as the run has them: with the clip and the network that the weights bring."""
+    known = {n: v for n, v in arch_args.items() if n in ARCHS[start.arch].options}
+    sides = choose_augmentation(opts, clip).short_side
+    chosen = vars(clip) | arch_args | {"short_side": sides, "arch_args": known}
+    if clip.snippet_len:  # of segments the rate does not matter
+        del chosen["target_fps"]
+    ours = vars(opts)
+    theirs = {n: v for n, v in chosen.items() if n in opts.sources and ours.get(n, v) != v}
+    return replace(opts, **theirs, sources=opts.sources | dict.fromkeys(theirs, str(start.name)))
 
 
 def for_flow(pixels: Preprocessing) -> Preprocessing:
@@ -212,8 +227,13 @@ def resumed_in_words(run: Run, trainer: Trainer) -> list[str]:
         )
     elif trainer.epoch >= opts.epochs:
         line = f"all epochs of this run (--epochs {opts.epochs}) are done; --epochs N goes on"
+    # of the clip, the checkpoint knows more than the options beside it: what weights brought
+    changed = {name: pair for name, pair in opts.changed.items() if name not in CLIP}
+    for name in CLIP:
+        old, new = before["preprocessing"].get(name), getattr(run.preprocessing, name)
+        changed |= {name: (old, new)} if old != new else {}
     lines = [line] + [
-        f"from here on {name} is {new}, not {old}" for name, (old, new) in opts.changed.items()
+        f"from here on {name} is {new}, not {old}" for name, (old, new) in changed.items()
     ]
     if before["precision"] != run.precision:
         lines.append(f"from here on in {run.precision}, not in {before['precision']}")
