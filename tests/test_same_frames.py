@@ -440,7 +440,7 @@ def test_a_shifted_network_sees_no_whole_video_at_once():
         opts = options(f"--arch tsn --dataset x --shift {clip} --protocol tsm_dense")
         assert choose_preprocessing(opts, starting_point(opts)).fixed_segments
     opts = options(f"--arch tsn --dataset x --shift {clip} --views all")
-    with pytest.raises(UserError, match="--views all: with --shift the network sees 8 frames at"):
+    with pytest.raises(UserError, match="--views all: a shifted network sees 8 frames; try"):
         choose_preprocessing(opts, starting_point(opts))
 
 

@@ -136,11 +136,8 @@ def choose_preprocessing(opts: Options, start: StartingPoint) -> Preprocessing:
         "--target-fps is for consecutive clips, and the network sees segments",
     )
     shifted = network_arguments(opts, start, chosen).get("shift", False)
-    refuse(
-        shifted and opts.views and opts.views.clips is None,
-        f"--views all: with --shift the network sees {chosen.clip_len} frames at once as in its "
-        "training, and a whole video would make it another one; choose a number of clips",
-    )
+    whole_video = shifted and opts.views and opts.views.clips is None
+    refuse(whole_video, f"--views all: a shifted network sees {chosen.clip_len} frames; try 10x3")
     return replace(chosen, fixed_segments=shifted)
 
 
