@@ -127,14 +127,10 @@ def choose_preprocessing(opts: Options, start: StartingPoint) -> Preprocessing:
         chosen = preprocessing_of_weights(opts, start, start.preprocessing)
     else:
         chosen = recipe_preprocessing(opts)
-    if chosen.crop_size > chosen.short_side:
-        raise UserError(
-            f"--crop-size {chosen.crop_size} is more than the short side of {chosen.short_side}"
-        )
-    refuse(
-        opts.typed("target_fps") and chosen.snippet_len,
-        "--target-fps is for consecutive clips, and the network sees segments",
-    )
+    crop, side = chosen.crop_size, chosen.short_side
+    refuse(crop > side, f"--crop-size {crop} is more than the short side of {side}")
+    rate = opts.typed("target_fps") and chosen.snippet_len
+    refuse(rate, "--target-fps is for consecutive clips, and the network sees segments")
     shifted = network_arguments(opts, start, chosen).get("shift", False)
     whole_video = shifted and opts.views and opts.views.clips is None
     refuse(whole_video, f"--views all: a shifted network sees {chosen.clip_len} frames; try 10x3")
