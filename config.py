@@ -109,7 +109,7 @@ def option(default: Any = MISSING, help: str = "", **facts: Any) -> Any:
             a run that goes on does: it keeps the value unless another is typed (the default),
             cannot have another ("fixed"), or has its own ("own"); `only_with`, options of which one
             must be typed, too; `not_with`, one that must not be on; `also_with`, the USES that it
-            goes with; `acts_in`, of what has lists of videos, all in which it does anything;
+            goes with;
             `action`, does it ask for something else than training?
     """
     return field(default=default, metadata={"help": help, **facts})
@@ -119,10 +119,6 @@ used = partial(option, also_with=USES)  # also of what is done with a trained ne
 own = partial(option, resumed="own")  # a run that goes on does not inherit it
 fixed = partial(option, resumed="fixed")  # nor can it have another one
 share = partial(option, low=0, high=1)
-trains = partial(option, acts_in=("train",))
-trains_fixed = partial(trains, resumed="fixed")
-trains_head = partial(option, acts_in=("train", "head_only"))
-ratio = partial(trains, low=0, high=1)
 
 
 def plural(count: int, unit: str) -> str:
@@ -402,36 +398,36 @@ class Augmentation:
         nargs="+",
         metavar="PX",
     )
-    crop: str = trains(
+    crop: str = option(
         "random",
         "in training: at any place of the resized frame (random), any window, resized (resized), "
         "or one at 13 fixed places, resized (corners)",
         choices=CROPS,
     )
-    crop_area: tuple[float, float] = trains(
+    crop_area: tuple[float, float] = option(
         (0.08, 1.0), "--crop resized: share of the frame", low=0.01, high=1, metavar=LOW_HIGH
     )
-    crop_ratio: tuple[float, float] = trains(
+    crop_ratio: tuple[float, float] = option(
         (3 / 4, 4 / 3), "--crop resized: width / height", low=0.1, high=10, metavar=LOW_HIGH
     )
-    crop_scales: tuple[float, ...] = trains(
+    crop_scales: tuple[float, ...] = option(
         (1.0, 0.875, 0.75, 0.66),
         "--crop corners: sides of the window as shares of the short side, in order",
         low=0.01,
         high=1,
         metavar="S",
     )
-    flip_prob: float = ratio(0.5, "horizontal flips, where the data set allows them", metavar="P")
-    color_jitter: tuple[float, float, float, float] = ratio(
+    flip_prob: float = share(0.5, "horizontal flips, where the data set allows them", metavar="P")
+    color_jitter: tuple[float, float, float, float] = share(
         (0.0, 0.0, 0.0, 0.0),
         "the most that each changes; hue in turns of the color wheel, 0.5 at most",
         metavar=("BRIGHTNESS", "CONTRAST", "SATURATION", "HUE"),
     )
-    augment: str = trains("none", "vary colors and places of a clip", choices=AUGMENTS)
-    rand_augment: tuple[int, int] = trains(
+    augment: str = option("none", "vary colors and places of a clip", choices=AUGMENTS)
+    rand_augment: tuple[int, int] = option(
         (2, 9), "--augment randaugment: operations, magnitude", low=1, high=30, metavar=("N", "M")
     )
-    erasing: float = ratio(0, "of the clips get a rectangle of noise", metavar="P")
+    erasing: float = share(0, "of the clips get a rectangle of noise", metavar="P")
 
     @property
     def changes_pixels(self) -> bool:
@@ -459,43 +455,43 @@ def check_augmentation(clip: Clip, augmentation: Augmentation) -> None:
 class Network:
     """The network, beside the arguments of its class."""
 
-    dropout: float = trains_head(0.5, "of the features before the head", low=0, high=1, metavar="P")
-    bn_momentum: float = ratio(0.1, "weight of the newest batch in batch norm")
+    dropout: float = share(0.5, "of the features before the head", metavar="P")
+    bn_momentum: float = share(0.1, "weight of the newest batch in batch norm")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimization:
     """Steps of the optimizer, and their sizes."""
 
-    epochs: int = trains(help="times that each training video is seen", low=1)
+    epochs: int = option(help="times that each training video is seen", low=1)
     batch_size: int = fixed(help="clips a step, over all devices", low=1, also_with=USES[:2])
-    repeats: int = trains_fixed(1, "clips of each video an epoch, all of them in one batch", low=1)
-    optimizer: str = trains_fixed("sgd", "what makes steps of gradients", choices=("sgd", "adamw"))
-    lr: float = trains(help="learning rate at this batch size; a recipe's is scaled to it", low=0)
-    momentum: float = ratio(0.9, "of SGD")
-    nesterov: bool = trains(False, "Nesterov's form of momentum, for SGD")
-    weight_decay: float = trains(1e-4, "pull of each weight towards zero", low=0)
-    decay_norm: bool = trains(True, "weight decay on batch norm, too")
-    clip_grad: float = trains(0, "longest gradient allowed; 0: any length", low=0, metavar="NORM")
-    schedule: str = trains(
+    repeats: int = fixed(1, "clips of each video in an epoch, all of them in one batch", low=1)
+    optimizer: str = fixed("sgd", "what makes steps of gradients", choices=("sgd", "adamw"))
+    lr: float = option(help="learning rate at this batch size; a recipe's is scaled to it", low=0)
+    momentum: float = share(0.9, "of SGD")
+    nesterov: bool = option(False, "Nesterov's form of momentum, for SGD")
+    weight_decay: float = option(1e-4, "pull of each weight towards zero", low=0)
+    decay_norm: bool = option(True, "weight decay on batch norm, too")
+    clip_grad: float = option(0, "longest gradient allowed; 0: any length", low=0, metavar="NORM")
+    schedule: str = option(
         "step", "how lr falls after the warm-up", choices=("step", "cosine", "plateau")
     )
-    lr_steps: tuple[int, ...] = trains(
+    lr_steps: tuple[int, ...] = option(
         (), "lr falls to a tenth after each of these epochs", low=1, nargs="*", metavar="EPOCH"
     )
-    plateau_patience: int = trains(
+    plateau_patience: int = option(
         5, "without a better validation loss before lr falls to a tenth", low=1, metavar="EPOCHS"
     )
-    patience: int = trains(
+    patience: int = option(
         0,
         "end after so many without a better top-1 of the validation; 0: never",
         low=0,
         metavar="EPOCHS",
     )
-    warmup_epochs: float = trains(
+    warmup_epochs: float = option(
         0, "lr rises linearly from near zero in so many", low=0, metavar="N"
     )
-    layer_decay: float = trains(
+    layer_decay: float = option(
         1,
         "lr times it for each layer below the head; 1: one for all",
         low=0.01,
@@ -508,22 +504,22 @@ class Optimization:
 class Regularization:
     """What keeps a network from learning its training videos by heart."""
 
-    ema: float = ratio(
+    ema: float = share(
         0,
         "evaluate weights averaged over the steps, such as 0.999; 0: the last weights",
         metavar="DECAY",
     )
-    class_weights: str = trains_head(
+    class_weights: str = option(
         "none", "balanced: each class counts alike, however many videos it has", choices=WEIGHTINGS
     )
-    label_smoothing: float = ratio(0, "share of each label that goes to all classes", metavar="P")
-    mixup: float = trains(0, "blend pairs of clips; 0: none", low=0, metavar="ALPHA")
-    cutmix: float = trains(0, "or paste a part of one into the other", low=0, metavar="ALPHA")
-    freeze: str | None = trains(
+    label_smoothing: float = share(0, "share of each label that goes to all classes", metavar="P")
+    mixup: float = option(0, "blend pairs of clips; 0: none", low=0, metavar="ALPHA")
+    cutmix: float = option(0, "or paste a part of one into the other", low=0, metavar="ALPHA")
+    freeze: str | None = option(
         None, "train only what follows this stage of the network", metavar="STAGE"
     )
-    freeze_bn: bool = trains(False, "batch norm stays as it starts")
-    precise_bn: int = trains(
+    freeze_bn: bool = option(False, "batch norm stays as it starts")
+    precise_bn: int = option(
         0, "measure batch norm anew on so many before each evaluation", low=0, metavar="BATCHES"
     )
 
@@ -581,20 +577,15 @@ class Machine:
         "auto: the whole batch, or as many as fit",
         low=1,
     )
-    checkpoint_activations: bool = trains(
+    checkpoint_activations: bool = option(
         False, "compute activations twice instead of keeping them: less memory, a third more time"
     )
-    sync_bn: bool = trains(
+    sync_bn: bool = option(
         False,
         "batch norm over the clips of all processes that torchrun starts; GPUs only",
         not_with="checkpoint_activations",
     )
-    compile: bool = option(
-        False,
-        "compile the network first",
-        not_with="checkpoint_activations",
-        acts_in=("train", "evaluate"),
-    )
+    compile: bool = option(False, "compile the network first", not_with="checkpoint_activations")
     channels_last: bool = option(True, "keep clips and weights in the channels-last memory format")
     seed: int = fixed(0, "of everything random", low=0)
 
@@ -638,24 +629,24 @@ def num_cores() -> int:
 class Checkpoints:
     """They are saved after each epoch, and when a run is stopped."""
 
-    checkpoint_minutes: float = trains(
+    checkpoint_minutes: float = option(
         30.0, "save inside an epoch when the last one is so old; 0: never", low=0, metavar="M"
     )
-    checkpoint_steps: int = trains(0, "save after every so many steps, too; 0: no", low=0)
+    checkpoint_steps: int = option(0, "save after every so many steps, too; 0: no", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
     """Where the numbers of a run are drawn, beside the files in its folder."""
 
-    log_every: int = trains(10, "steps between two points", low=1, metavar="STEPS")
+    log_every: int = option(10, "steps between two points", low=1, metavar="STEPS")
     visdom_server: str = own("127.0.0.1", "host; one is started if none listens", metavar="HOST")
     visdom_port: int = own(8097, "port of that server", low=1, high=65535, metavar="PORT")
     visdom_env: str | None = option(
         None, "name of the page (default: the name of the run)", metavar="NAME"
     )
     no_visdom: bool = own(False, "curves go to the run folder only")
-    logger: tuple[str, ...] = trains(
+    logger: tuple[str, ...] = option(
         ("visdom",), "where the numbers go, too", choices=("visdom", "tensorboard")
     )
 

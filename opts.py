@@ -382,9 +382,6 @@ def check_run(opts: Options, recipe: Recipe) -> None:
         other = f.metadata.get("not_with")
         both = other and getattr(opts, one) and getattr(opts, other)
         refuse(both, f"{flag(one)} and {flag(other or '')} do not go together: choose one")
-        asked = "head_only" if opts.head_only else "evaluate" if opts.evaluate else "train"
-        idle = opts.typed(one) and asked not in f.metadata.get("acts_in", (asked,))
-        refuse(idle, f"{flag(one)} means nothing to {flag(asked)}")
     refuse(
         opts.sync_bn and opts.on_bad_frame == "skip" and not opts.evaluate,
         "--sync-bn and --on-bad-frame skip do not go together, since a process whose clips are all "

@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 from config import Clip, Preprocessing, UserError
 from main import main
 from models import build_model
+from opts import parse_opts
 from pt_dataset.inputs.windows import window_clip
 from pt_dataset.video_list import Video
 from utils.actions import head_only as heads
@@ -216,6 +218,21 @@ def test_a_window_too_short_for_the_network_is_refused_before_the_work(in_tiny_s
     with pytest.raises(UserError, match="--window 1 is too short for resnet3d"):
         extract(path, "out", *argv)
     assert not Path("out").exists()
+
+
+IDLE = """--epochs 2 --optimizer adamw --lr 1 --no-decay-norm --schedule cosine --patience 2
+--layer-decay 0.7 --ema 0.9 --label-smoothing 0.1 --mixup 0.2 --cutmix 1 --freeze features
+--precise-bn 2 --crop resized --flip-prob 0 --augment randaugment --erasing 0.5
+--checkpoint-minutes 1"""
+
+
+def test_what_only_a_training_of_the_network_reads_is_refused_by_that_of_heads():
+    command = ["--arch", "tsn", "--dataset", "x", "--head-only", "--resume", __file__]
+    for option in re.findall("--[^-].*?(?= --|$)", IDLE.replace("\n", " ")):
+        run = SimpleNamespace(opts=parse_opts([*command, *option.split()]), lists=None)
+        name = option.split()[0].replace("--no-", "--")
+        with pytest.raises(UserError, match=f"^{name} means nothing to --head-only$"):
+            heads.head_only(run, None)
 
 
 @pytest.mark.slow

@@ -205,50 +205,6 @@ def test_a_wrong_command_line_says_what_is_wrong(argv, message, capsys):
     assert message in capsys.readouterr().err
 
 
-# what decides over steps, and over how clips of training vary
-HOW_TO_TRAIN = """
---epochs 2 | --repeats 2 | --optimizer adamw | --lr 1 | --momentum 0.5 | --nesterov |
---weight-decay 0 | --no-decay-norm | --clip-grad 1 | --schedule cosine | --lr-steps 1 |
---plateau-patience 2 | --patience 2 | --warmup-epochs 1 | --layer-decay 0.7 | --ema 0.9 |
---label-smoothing 0.1 | --mixup 0.2 | --cutmix 1 | --freeze features | --freeze-bn |
---precise-bn 2 | --crop resized | --crop-area 0.5 1 | --crop-ratio 1 1 | --crop-scales 1 |
---flip-prob 0 | --color-jitter 1 0 0 0 | --augment randaugment | --rand-augment 1 9 |
---erasing 0.5 | --bn-momentum 0 | --checkpoint-activations | --sync-bn | --checkpoint-minutes 1 |
---checkpoint-steps 2 | --log-every 2 | --logger tensorboard
-"""
-
-
-@pytest.mark.parametrize(
-    "action, more, acts",
-    [
-        ("--head-only", ["--compile"], ["--dropout 0", "--class-weights balanced"]),
-        ("--evaluate", ["--dropout 0", "--class-weights balanced"], ["--compile"]),
-        ("--evaluate --probe-time", ["--dropout 0"], ["--compile", "--no-visdom"]),
-    ],
-)
-def test_an_option_that_would_do_nothing_is_refused(action, more, acts, capsys):
-    run = f"--arch i3d --dataset x --batch-size 4 --resume {__file__} {action}".split()
-    options = HOW_TO_TRAIN.strip().replace("\n", " ").split(" | ")
-    for option in options + more:
-        with pytest.raises(SystemExit):
-            parse_opts([*run, *option.split()])
-        said = f"error: {option.split()[0].replace('--no-dec', '--dec')} means nothing to --"
-        assert said in capsys.readouterr().err
-    for option in acts:
-        assert parse_opts([*run, *option.split()])
-    named = {option.split()[0].removeprefix("--").replace("no-", "") for option in options}
-    trains = {name for name, f in OPTIONS.items() if f.metadata.get("acts_in") == ("train",)}
-    assert {name.replace("-", "_") for name in named} == trains
-
-
-def test_what_a_run_was_trained_with_does_not_keep_it_from_being_evaluated(tmp_path):
-    saved = {"arch": "i3d", "dataset": "x", "mixup": 0.2, "epochs": 3, "compile": True}
-    (tmp_path / "options.json").write_text(json.dumps(saved))
-    (tmp_path / "last.pth").touch()
-    for action in "--evaluate", "--head-only":
-        assert parse_opts(["--resume", str(tmp_path / "last.pth"), action]).mixup == 0.2
-
-
 def test_a_run_that_synchronized_batch_norm_can_be_evaluated_without_its_bad_videos(tmp_path):
     saved = {"arch": "i3d", "dataset": "x", "sync_bn": True}
     (tmp_path / "options.json").write_text(json.dumps(saved))
@@ -517,7 +473,7 @@ FACTS = {
     **dict.fromkeys(
         ("low", "high", "off", "choices", "metavar", "nargs", "const"), "config._syntax"
     ),
-    **dict.fromkeys(("resumed", "action", "only_with", "also_with", "not_with", "acts_in"), "opts"),
+    **dict.fromkeys(("resumed", "action", "only_with", "also_with", "not_with"), "opts"),
 }
 
 
@@ -530,7 +486,6 @@ def test_an_option_says_all_that_is_known_of_it(name):
     assert not (set(facts.get("only_with", ())) - OPTIONS.keys())
     assert not (set(facts.get("also_with", ())) - set(USES))
     assert facts.get("not_with", name) in OPTIONS
-    assert set(facts.get("acts_in", ())) <= {"train", "head_only", "evaluate"}
 
 
 def test_every_fact_that_an_option_may_have_is_one_of_some_option():

@@ -28,9 +28,14 @@ def right_options(state: State, entry: Weights, model: nn.Module) -> str:
         options = ", ".join(map(flag, ARCHS[arch].options))
         if fits(state, entry, arch):
             return f"leave {options} to the weights"
+    own_files = {one.url for arch in own for one in public_weights(arch).values()}
     for arch in own + [arch for arch in ARCHS if arch not in own]:
-        known = public_weights(arch).items()
-        named = [in_options(arch, name, one) for name, one in known if fits(state, one, arch)]
+        named = [
+            in_options(arch, name, one)
+            for name, one in public_weights(arch).items()
+            # some networks start from parts of another's file
+            if (arch in own or one.url not in own_files) and fits(state, one, arch)
+        ]
         if named:
             return f"it fits {' or '.join(named)}"
     return ""

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,19 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from config import RUNS, Evaluation, Optimization, UserError, owned, part, refuse
+from config import (
+    RUNS,
+    Augmentation,
+    Checkpoints,
+    Evaluation,
+    Optimization,
+    Regularization,
+    UserError,
+    flag,
+    owned,
+    part,
+    refuse,
+)
 from pt_dataset.listing.made_from import Note, Source, are_same, take_notes
 from pt_dataset.loader import Batch
 from pt_dataset.video_list import Video
@@ -34,6 +47,10 @@ from utils.scores import Scores
 EPOCHS = 100  # of a few milliseconds each
 BATCH_SIZE = 256
 WEIGHT_DECAY = 0.01
+# what is for a training of the network, but for what a head and its evaluation read, too
+OF_NETWORK = Augmentation, Optimization, Regularization, Checkpoints
+IDLE = {f.name for group in OF_NETWORK for f in fields(group)} - {"batch_size", "class_weights"}
+IDLE -= {"short_side"}
 log = logging.getLogger("video")
 
 
@@ -48,6 +65,8 @@ class Features(NamedTuple):
 def head_only(run: Run, stop: GracefulStop) -> int:
     """Heads with several learning rates on features that are computed once; saves the best."""
     opts, lists = run.opts, run.lists
+    for name in filter(opts.typed, IDLE):
+        raise UserError(f"{flag(name)} means nothing to --head-only")
     if getattr(run.model, "consensus", "avg") != "avg":
         raise UserError("--head-only needs a head that follows the features: --consensus avg")
     head, dropout = run.model.head, run.model.dropout
