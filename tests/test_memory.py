@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 import utils.build
+import utils.checkpoint
 import utils.run
+import utils.trainer
 from config import Clip, UserError, Views, part
 from main import main
 from opts import parse_opts
@@ -332,6 +334,8 @@ def test_where_no_clip_fits_the_sentence_says_what_would(one_clip_takes):
     assert "--clip-len 32" in str(error.value)
     with pytest.raises(UserError, match="still too much: --"):
         choose(1e6)
+    with pytest.raises(UserError, match=r"about 1.1 GB.*what fits: --workers 0 \(0.8 GB\), "):
+        choose(GB, load=replace(LOAD, others=0.3 * GB))
 
 
 @pytest.mark.parametrize("free", [0.1, 0.15, 0.2, 0.3, 0.5, 0.9])
@@ -400,6 +404,42 @@ def test_all_the_batches_that_a_run_keeps_room_for_are_counted(in_tiny_set, monk
     monkeypatch.setattr(fit, "fit_views", lambda *args: 1)
     assert main([*SMALL_RUN, "--batch-size", "4", "--epochs", "1", "--workers", "2"]) == 0
     assert made == counted
+
+
+@pytest.mark.parametrize(
+    "start, workers, copies, weights, processes",
+    [
+        ("fork", 0, 1, 0, 0),
+        # before the first step, and after the first epoch with gradients and momentum
+        ("fork", 2, 1, 1 + 3, 6 * 30e6 + 3 * 75e6),
+        ("fork", 4, 3, 1 + 5, 12 * 30e6 + 3 * 75e6),
+        ("spawn", 2, 1, 0, 6 * 300e6),  # which import all anew, and hold nothing of the main one
+        ("forkserver", 1, 1, 0, 3 * 300e6),
+    ],
+)
+def test_the_processes_of_three_loaders_are_counted_with_what_a_fork_keeps(
+    monkeypatch, start, workers, copies, weights, processes
+):
+    monkeypatch.setattr(of_run.multiprocessing, "get_start_method", lambda: start)
+    model = nn.Linear(1000, 1000, bias=False)
+    model.bias = nn.Parameter(torch.zeros(10**6), requires_grad=False)  # frozen: it stays shared
+    assert of_run.of_loaders(model, workers, copies) == weights * 4e6 + processes
+
+
+def test_what_steps_leave_free_in_pieces_is_given_back_where_memory_is_tight(tmp_path, monkeypatch):
+    given = []
+    for module in (utils.trainer, utils.checkpoint):
+        monkeypatch.setattr(module, "give_freed_memory_back", lambda: given.append("given"))
+    clips = torch.zeros((8, 2, 4, 4, 3), dtype=torch.uint8)
+    for tight, times in ((False, 0), (True, 3)):
+        trainer = make_trainer(make_net(), micro_batch=3)
+        trainer.tight = tight
+        trainer.train_batch(clips, torch.zeros(8, dtype=torch.long))
+        assert len(given) == times
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda *args: (given.append("saved"), save(*args)))
+    utils.checkpoint.save({}, tmp_path / "last.pth")  # of any run, for its bytes come on top
+    assert given[3:] == ["given", "saved"]
 
 
 @pytest.mark.parametrize(

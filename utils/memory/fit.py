@@ -147,17 +147,20 @@ def too_large(model: nn.Module, load: Load, free: float, times: float) -> str:
     read = load.batches * load.share * math.prod(load.clip_shape)
     others = load.bytes_beside(model) - read
     found = []
-    choices = itertools.product((1, 2, 4), (1, 2), range(len(costs)), (1, 8))
-    for shorter, smaller, twice, fewer in choices:
+    alone = (False, True) if load.others else (False,)
+    choices = itertools.product((1, 2, 4), (1, 2), range(len(costs)), (1, 8), alone)
+    for shorter, smaller, twice, fewer, by_itself in choices:
         if frames // shorter < min(frames, LEAST_FRAMES) or side // smaller < min(side, LEAST_SIDE):
             continue
         part = 1 / shorter / smaller**2
         need = times * costs[twice].of(1) * part + read * part / fewer + others
+        need -= load.others * by_itself
         words = {
             f"--clip-len {frames // shorter}": shorter > 1,
             f"--crop-size {side // smaller}": smaller > 1,
             "--checkpoint-activations": twice,
             f"--batch-size {max(load.batch_size // fewer, 1)}": fewer > 1,
+            "--workers 0": by_itself,
         }
         typed = [name for name, changed in words.items() if changed]
         fits = need <= USED * free  # of those the one that saves least, for it changes least

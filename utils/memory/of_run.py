@@ -1,5 +1,6 @@
 """How many clips of a run the memory has room for, where that is not clear at once."""
 
+import multiprocessing
 import os
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ def fit_training(run: Run, loader: Loader, typed: int | None) -> Fit:
     if is_small(share, shape, min(free_bytes(run.device) / 2, QUICK)):
         return Fit(typed or min(kept or share, share))
     channels, frames, height, width = shape
+    copies = {"sgd": 1, "adamw": 2}[opts.optimizer] + (opts.ema > 0)
     workers, ahead = loader.batches.num_workers, loader.batches.prefetch_factor or 0
     on_cpu = run.device.type == "cpu"
     load = fit.Load(
@@ -30,8 +32,8 @@ def fit_training(run: Run, loader: Loader, typed: int | None) -> Fit:
         batch_size=opts.batch_size,
         share=share,
         batches=workers * ahead + memory.IN_USE if on_cpu else 2,
-        others=workers * memory.PROCESS if on_cpu else 0,
-        copies={"sgd": 1, "adamw": 2}[opts.optimizer] + (opts.ema > 0),
+        others=of_loaders(run.model, workers, copies) if on_cpu else 0,
+        copies=copies,
         mixup=opts.mixup > 0 or opts.cutmix > 0,
         before=kept,
         advise_twice=not (opts.checkpoint_activations or opts.compile or opts.sync_bn),
@@ -46,6 +48,21 @@ def fit_training(run: Run, loader: Loader, typed: int | None) -> Fit:
     else:
         found = Fit(*fit.fit_on_gpu(*network, run.device, precision=run.precision))
     return replace(found, clips=-distributed.highest(-found.clips))
+
+
+def of_loaders(model: nn.Module, workers: int, copies: int) -> float:
+    """Bytes that the processes of a training's three loaders hold beside their batches, to its end.
+
+    Forked ones keep what the main process had then and has changed since: those of the training the
+    weights, those of the validation also the gradients and the `copies`; those of the test list see
+    no step.
+    """
+    start = multiprocessing.get_start_method()
+    held = 3 * workers * memory.PROCESS[start]
+    if start == "fork" and workers:
+        weights = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+        held += 3 * memory.CHANGED + (3 + copies) * weights
+    return held
 
 
 def views_that_fit(
