@@ -11,6 +11,7 @@ from torch import nn
 from config import Curves, Evaluation, Loading, Optimization, Regularization, UserError, part
 from opts import Options
 from pt_dataset.loader import Batch, Loader, train_loader, view_loader
+from pt_dataset.processes.memory import free_memory
 from pt_dataset.video_list import Video
 from utils import distributed
 from utils.averages import Averages
@@ -31,6 +32,8 @@ from utils.results import protocol_in_words
 from utils.run import NEW_RUN, Fit, Run, is_small, share_size
 from utils.scores import Scores
 from utils.trainer import Trainer
+
+PLENTY = 6 * 2**30  # bytes that leave room for a small step, whatever it is for
 
 
 def adapt_network(model: nn.Module, opts: Options) -> tuple[nn.Module, list[nn.Module]]:
@@ -134,7 +137,7 @@ def training_fit(run: Run, loader: Loader) -> Fit:
     opts, share, before = run.opts, share_size(run.opts), run.start.checkpoint
     typed = min(opts.micro_batch, share) if isinstance(opts.micro_batch, int) else None
     shape, kept = run.preprocessing.network_input(), before.get("micro_batch")
-    if is_small(share, shape):
+    if is_small(share, shape) and free_memory() > PLENTY:
         return Fit(typed or min(kept or share, share))
     from utils.memory.of_run import fit_training
 

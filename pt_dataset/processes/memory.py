@@ -13,8 +13,8 @@ from config import UserError, give_freed_memory_back, only_of_glibc
 AHEAD = 2  # batches that each process may hold
 IN_USE = 2  # that the main process may hold: one, and the next
 # bytes that a loader process has of its own, beside those
-PROCESS = {"fork": 30e6, "spawn": 300e6, "forkserver": 300e6}
-CHANGED = 75e6  # that the main process has changed since it forked, and so are there twice
+PROCESS = {"fork": 45e6, "spawn": 300e6, "forkserver": 300e6}
+CHANGED = 75e6  # that the main process changes after it has forked some, so that they are twice
 MEMORY_SHARE = 0.25  # of the free memory, for batches that wait
 SHM = Path("/dev/shm")  # where Linux keeps them; in containers it may be as small as 64 MB
 SHM_SHARE = 0.5  # the rest is for what is in use, and for other programs

@@ -171,7 +171,8 @@ def too_large(model: nn.Module, load: Load, free: float, times: float) -> str:
     best_in_words = ", ".join(f"{name} ({gb(abs(need))})" for _, _, need, name in best)
     return (
         "the memory does not suffice for a step of a single clip: with the batches that are read "
-        f"meanwhile it takes about {gb(abs(now[2]))}, and {gb(free)} are free; "
+        f"meanwhile it takes about {gb(abs(now[2]))}, and it may take {gb(USED * free)} of the "
+        f"{gb(free)} that are free; "
         + ("what fits: " if fitting else "still too much: ")
         + best_in_words
     )
