@@ -16,7 +16,7 @@ import utils.build
 import utils.checkpoint
 import utils.run
 import utils.trainer
-from config import Clip, UserError, Views, part
+from config import Clip, Preprocessing, UserError, Views, part
 from main import main
 from opts import parse_opts
 from pt_dataset.processes import memory, slots
@@ -426,8 +426,10 @@ def test_the_processes_of_three_loaders_are_counted_with_what_a_fork_keeps(
     assert of_run.of_loaders(model, workers, copies) == weights * 4e6 + processes
 
 
-@pytest.mark.parametrize("free, tried", [(100, False), (6.3, True), (1.7, True)])
-def test_a_small_step_of_a_large_network_is_counted_where_little_is_free(monkeypatch, free, tried):
+@pytest.mark.parametrize("weights, free, tried", [(1, 1, False), (200, 100, False), (200, 3, True)])
+def test_a_small_step_of_a_large_network_is_counted_where_little_is_free(
+    monkeypatch, weights, free, tried
+):
     """Its weights alone, and those that loader processes keep, may be more than the step."""
     found = []
 
@@ -435,21 +437,32 @@ def test_a_small_step_of_a_large_network_is_counted_where_little_is_free(monkeyp
         found.append(load.bytes_beside(model))
         return 2, "", 0.1
 
-    for module in (memory, utils.build):
-        monkeypatch.setattr(module, "free_memory", lambda: free * GB)
-    monkeypatch.setattr(of_run, "of_loaders", lambda *args: 3.2 * GB)
+    monkeypatch.setattr(memory, "free_memory", lambda: free * GB)
+    monkeypatch.setattr(of_run, "of_loaders", lambda *args: 1.2 * GB)
     monkeypatch.setattr(fit, "fit_on_cpu", chosen)
     run = SimpleNamespace(
         opts=parse_opts([*SMALL_RUN, "--batch-size", "4"]),
         start=SimpleNamespace(checkpoint={}),
         preprocessing=SimpleNamespace(network_input=lambda: (3, 8, 32, 32)),
         classifier=None,
-        model=make_net(),
+        model=nn.Linear(weights * 10**6 // 4, 1, device="meta"),
         device=CPU,
     )
     loader = SimpleNamespace(batches=SimpleNamespace(num_workers=2, prefetch_factor=2))
     assert utils.build.training_fit(run, loader).clips == (2 if tried else 4)
-    assert found == ([pytest.approx(3.2 * GB, rel=0.01)] if tried else [])
+    assert found == ([pytest.approx(1.6 * GB, rel=0.01)] if tried else [])
+
+
+def test_whole_videos_that_surely_do_not_fit_are_refused_before_the_system_ends_the_process(
+    monkeypatch,
+):
+    clip = Preprocessing(clip_len=8, crop_size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    free = iter([50 * GB, 0.4 * GB, 0.1 * GB])
+    monkeypatch.setattr(memory, "free_memory", lambda: next(free))
+    for _ in range(2):
+        of_run.check_whole_videos(Keeps(), clip, 4000 * 32 * 32 * 3, CPU)  # three of 0.05 GB
+    with pytest.raises(UserError, match="all 4000 frames.*takes 0.1 GB or more.*--views 10x1"):
+        of_run.check_whole_videos(Keeps(), clip, 4000 * 32 * 32 * 3, CPU)
 
 
 def test_what_steps_leave_free_in_pieces_is_given_back_where_memory_is_tight(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """How many clips of a run the memory has room for, where that is not clear at once."""
 
+import math
 import multiprocessing
 import os
 from dataclasses import replace
@@ -8,10 +9,12 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from config import Preprocessing, UserError
 from pt_dataset.loader import Loader
 from pt_dataset.processes import memory
 from utils import distributed
 from utils.memory import fit
+from utils.memory.simulated import simulated
 from utils.run import Fit, Run, is_small, share_size
 
 QUICK = 16 * 2**30  # bytes for `is_small`; on a CPU a step of more takes over ten seconds
@@ -81,6 +84,27 @@ def views_that_fit(
     if is_small(most, shape, free / 2):
         return most
     return fit.fit_views(model, shape, most, free, batches)
+
+
+def check_whole_videos(
+    model: nn.Module, clip: Preprocessing, num_bytes: int, device: torch.device
+) -> None:
+    """Refuses videos that surely do not fit on a CPU, where the system would end the process.
+
+    Args:
+        num_bytes: of the longest one, uint8, all of whose frames the network sees at once.
+    """
+    channels, frames, *size = clip.network_input()
+    frames = frames * num_bytes // math.prod(clip.network_input())
+    shape, free = (channels, frames, *size), free_bytes(device)
+    if device.type != "cpu" or is_small(1, shape, free):
+        return
+    least = simulated(model, shape, training=False).of(1)
+    if least > free:
+        raise UserError(
+            f"--views all shows the network all {frames} frames of the longest video at once: that "
+            f"takes {fit.gb(least)} or more, and {fit.gb(free)} are free: take --views 10x1"
+        )
 
 
 def free_bytes(device: torch.device) -> float:
