@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 import utils.build
+import utils.checkpoint
 import utils.run
-from config import Clip, UserError, Views, part
+import utils.trainer
+from config import Clip, Preprocessing, UserError, Views, part
 from main import main
 from opts import parse_opts
 from pt_dataset.processes import memory, slots
@@ -323,7 +325,7 @@ def test_where_no_clip_fits_the_sentence_says_what_would(one_clip_takes):
     with pytest.raises(UserError) as error:
         choose(GB * 0.9)
     said = str(error.value)
-    assert "it takes about 0.8 GB, and 0.9 GB are free" in said
+    assert "it takes about 0.8 GB, and it may take 0.8 GB of the 0.9 GB that are free; " in said
     # two thirds of the free memory are for what is read, of which a shorter clip has less
     assert "what fits: --checkpoint-activations (0.8 GB), " in said
     with pytest.raises(UserError) as error:
@@ -332,6 +334,8 @@ def test_where_no_clip_fits_the_sentence_says_what_would(one_clip_takes):
     assert "--clip-len 32" in str(error.value)
     with pytest.raises(UserError, match="still too much: --"):
         choose(1e6)
+    with pytest.raises(UserError, match=r"about 1.1 GB.*what fits: --workers 0 \(0.8 GB\), "):
+        choose(GB, load=replace(LOAD, others=0.3 * GB))
 
 
 @pytest.mark.parametrize("free", [0.1, 0.15, 0.2, 0.3, 0.5, 0.9])
@@ -400,6 +404,81 @@ def test_all_the_batches_that_a_run_keeps_room_for_are_counted(in_tiny_set, monk
     monkeypatch.setattr(fit, "fit_views", lambda *args: 1)
     assert main([*SMALL_RUN, "--batch-size", "4", "--epochs", "1", "--workers", "2"]) == 0
     assert made == counted
+
+
+@pytest.mark.parametrize(
+    "start, workers, copies, weights, processes",
+    [
+        ("fork", 0, 1, 0, 0),
+        # before the first step, and after the first epoch with gradients and momentum
+        ("fork", 2, 1, 1 + 3, 3 * (75e6 + 2 * 45e6)),
+        ("fork", 4, 3, 1 + 5, 3 * (75e6 + 4 * 45e6)),
+        ("spawn", 2, 1, 0, 3 * (75e6 + 2 * 300e6)),  # they import all anew, and keep no weights
+        ("forkserver", 1, 1, 0, 3 * (75e6 + 300e6)),
+    ],
+)
+def test_the_processes_of_three_loaders_are_counted_with_what_a_fork_keeps(
+    monkeypatch, start, workers, copies, weights, processes
+):
+    monkeypatch.setattr(of_run.multiprocessing, "get_start_method", lambda: start)
+    model = nn.Linear(1000, 1000, bias=False)
+    model.bias = nn.Parameter(torch.zeros(10**6), requires_grad=False)  # frozen: it stays shared
+    assert of_run.of_loaders(model, workers, copies) == weights * 4e6 + processes
+
+
+@pytest.mark.parametrize("weights, free, tried", [(1, 1, False), (200, 100, False), (200, 3, True)])
+def test_a_small_step_of_a_large_network_is_counted_where_little_is_free(
+    monkeypatch, weights, free, tried
+):
+    """Its weights alone, and those that loader processes keep, may be more than the step."""
+    found = []
+
+    def chosen(classifier, model, load, **how):
+        found.append(load.bytes_beside(model))
+        return 2, "", 0.1
+
+    monkeypatch.setattr(memory, "free_memory", lambda: free * GB)
+    monkeypatch.setattr(of_run, "of_loaders", lambda *args: 1.2 * GB)
+    monkeypatch.setattr(fit, "fit_on_cpu", chosen)
+    run = SimpleNamespace(
+        opts=parse_opts([*SMALL_RUN, "--batch-size", "4"]),
+        start=SimpleNamespace(checkpoint={}),
+        preprocessing=SimpleNamespace(network_input=lambda: (3, 8, 32, 32)),
+        classifier=None,
+        model=nn.Linear(weights * 10**6 // 4, 1, device="meta"),
+        device=CPU,
+    )
+    loader = SimpleNamespace(batches=SimpleNamespace(num_workers=2, prefetch_factor=2))
+    assert utils.build.training_fit(run, loader).clips == (2 if tried else 4)
+    assert found == ([pytest.approx(1.6 * GB, rel=0.01)] if tried else [])
+
+
+def test_whole_videos_that_surely_do_not_fit_are_refused_before_the_system_ends_the_process(
+    monkeypatch,
+):
+    clip = Preprocessing(clip_len=8, crop_size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    free = iter([50 * GB, 0.4 * GB, 0.1 * GB])
+    monkeypatch.setattr(memory, "free_memory", lambda: next(free))
+    for _ in range(2):
+        of_run.check_whole_videos(Keeps(), clip, 4000 * 32 * 32 * 3, CPU)  # three of 0.05 GB
+    with pytest.raises(UserError, match="all 4000 frames.*takes 0.1 GB or more.*--views 10x1"):
+        of_run.check_whole_videos(Keeps(), clip, 4000 * 32 * 32 * 3, CPU)
+
+
+def test_what_steps_leave_free_in_pieces_is_given_back_where_memory_is_tight(tmp_path, monkeypatch):
+    given = []
+    for module in (utils.trainer, utils.checkpoint):
+        monkeypatch.setattr(module, "give_freed_memory_back", lambda: given.append("given"))
+    clips = torch.zeros((8, 2, 4, 4, 3), dtype=torch.uint8)
+    for tight, times in ((False, 0), (True, 3)):
+        trainer = make_trainer(make_net(), micro_batch=3)
+        trainer.tight = tight
+        trainer.train_batch(clips, torch.zeros(8, dtype=torch.long))
+        assert len(given) == times
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda *args: (given.append("saved"), save(*args)))
+    utils.checkpoint.save({}, tmp_path / "last.pth")  # of any run, for its bytes come on top
+    assert given[3:] == ["given", "saved"]
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,11 @@ from utils.loggers import (
 )
 from utils.mistakes import Mistakes
 from utils.results import protocol_in_words
-from utils.run import NEW_RUN, Fit, Run, is_small, share_size
+from utils.run import EASILY, NEW_RUN, Fit, Run, is_small, share_size
 from utils.scores import Scores
 from utils.trainer import Trainer
+
+WITH_WEIGHTS = 8  # times their bytes: gradients, momentum, and what loader processes keep of them
 
 
 def adapt_network(model: nn.Module, opts: Options) -> tuple[nn.Module, list[nn.Module]]:
@@ -91,6 +93,7 @@ def build_trainer(run: Run, loader: Loader) -> Trainer:
         steps_per_epoch=len(loader),
         precision=run.precision,
         micro_batch=run.fit.clips,
+        tight=run.fit.clip_seconds is not None,
         seed=opts.seed,
         validation_steps=len(run.lists.validation) / opts.batch_size / 3,  # a third: forward only
         frozen=run.frozen,
@@ -133,7 +136,8 @@ def training_fit(run: Run, loader: Loader) -> Fit:
     opts, share, before = run.opts, share_size(run.opts), run.start.checkpoint
     typed = min(opts.micro_batch, share) if isinstance(opts.micro_batch, int) else None
     shape, kept = run.preprocessing.network_input(), before.get("micro_batch")
-    if is_small(share, shape):
+    weights = sum(p.nbytes for p in run.model.parameters())
+    if is_small(share, shape, EASILY - WITH_WEIGHTS * weights):
         return Fit(typed or min(kept or share, share))
     from utils.memory.of_run import fit_training
 
@@ -299,7 +303,7 @@ def view_loader_for(
     """The loader of `videos`, the same one each time, so that its processes start only once."""
     key = id(videos), evaluation.views, evaluation.full_crop, order
     if key not in run.view_loaders:
-        run.view_loaders[key] = view_loader(
+        loader = run.view_loaders[key] = view_loader(
             videos,
             evaluation.seen_of(run.preprocessing),
             evaluation.views,
@@ -308,6 +312,11 @@ def view_loader_for(
             shard=(distributed.rank(), distributed.world_size()),
             order=order,
         )
+        if evaluation.views.clips is None:
+            from utils.memory.of_run import check_whole_videos
+
+            size = loader.clips.sample_bytes() // evaluation.views.crops
+            check_whole_videos(run.model, loader.clips.clip, size, run.device)
     return run.view_loaders[key]
 
 

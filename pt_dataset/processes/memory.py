@@ -1,6 +1,5 @@
 """How many batches may wait in the memory that there is."""
 
-import contextlib
 import ctypes
 import logging
 import math
@@ -9,11 +8,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from config import UserError
+from config import UserError, give_freed_memory_back, only_of_glibc
 
 AHEAD = 2  # batches that each process may hold
 IN_USE = 2  # that the main process may hold: one, and the next
-PROCESS = 150e6  # bytes that a loader process has of its own, beside those
+# bytes that a loader process has of its own, beside those
+PROCESS = {"fork": 45e6, "spawn": 300e6, "forkserver": 300e6}
+CHANGED = 75e6  # that the main process changes after it has forked some, so that they are twice
 MEMORY_SHARE = 0.25  # of the free memory, for batches that wait
 SHM = Path("/dev/shm")  # where Linux keeps them; in containers it may be as small as 64 MB
 SHM_SHARE = 0.5  # the rest is for what is in use, and for other programs
@@ -63,21 +64,6 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, LARGEST)
         mallopt(M_TRIM_THRESHOLD, 2 * LARGEST)
-
-
-def give_freed_memory_back() -> None:
-    """To the system, so that it counts as free, and a process that is forked does not hold it, too.
-
-    What the C library keeps of a step that is done may be gigabytes. The first to write there after
-    a fork gets it once more.
-    """
-    with only_of_glibc():
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def only_of_glibc() -> contextlib.suppress:
-    """Other C libraries have no such function, and Windows no library without a name."""
-    return contextlib.suppress(AttributeError, TypeError)
 
 
 def free_shm() -> float:

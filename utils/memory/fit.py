@@ -147,17 +147,20 @@ def too_large(model: nn.Module, load: Load, free: float, times: float) -> str:
     read = load.batches * load.share * math.prod(load.clip_shape)
     others = load.bytes_beside(model) - read
     found = []
-    choices = itertools.product((1, 2, 4), (1, 2), range(len(costs)), (1, 8))
-    for shorter, smaller, twice, fewer in choices:
+    alone = (False, True) if load.others else (False,)
+    choices = itertools.product((1, 2, 4), (1, 2), range(len(costs)), (1, 8), alone)
+    for shorter, smaller, twice, fewer, by_itself in choices:
         if frames // shorter < min(frames, LEAST_FRAMES) or side // smaller < min(side, LEAST_SIDE):
             continue
         part = 1 / shorter / smaller**2
         need = times * costs[twice].of(1) * part + read * part / fewer + others
+        need -= load.others * by_itself
         words = {
             f"--clip-len {frames // shorter}": shorter > 1,
             f"--crop-size {side // smaller}": smaller > 1,
             "--checkpoint-activations": twice,
             f"--batch-size {max(load.batch_size // fewer, 1)}": fewer > 1,
+            "--workers 0": by_itself,
         }
         typed = [name for name, changed in words.items() if changed]
         fits = need <= USED * free  # of those the one that saves least, for it changes least
@@ -168,7 +171,8 @@ def too_large(model: nn.Module, load: Load, free: float, times: float) -> str:
     best_in_words = ", ".join(f"{name} ({gb(abs(need))})" for _, _, need, name in best)
     return (
         "the memory does not suffice for a step of a single clip: with the batches that are read "
-        f"meanwhile it takes about {gb(abs(now[2]))}, and {gb(free)} are free; "
+        f"meanwhile it takes about {gb(abs(now[2]))}, and it may take {gb(USED * free)} of the "
+        f"{gb(free)} that are free; "
         + ("what fits: " if fitting else "still too much: ")
         + best_in_words
     )

@@ -1,5 +1,7 @@
 """How many clips of a run the memory has room for, where that is not clear at once."""
 
+import math
+import multiprocessing
 import os
 from dataclasses import replace
 
@@ -7,10 +9,12 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from config import Preprocessing, UserError
 from pt_dataset.loader import Loader
 from pt_dataset.processes import memory
 from utils import distributed
 from utils.memory import fit
+from utils.memory.simulated import simulated
 from utils.run import Fit, Run, is_small, share_size
 
 QUICK = 16 * 2**30  # bytes for `is_small`; on a CPU a step of more takes over ten seconds
@@ -20,22 +24,26 @@ def fit_training(run: Run, loader: Loader, typed: int | None) -> Fit:
     """How many clips go through the network at once in each process: `typed`, or as many as fit."""
     opts, share, kept = run.opts, share_size(run.opts), run.start.checkpoint.get("micro_batch")
     shape = run.preprocessing.network_input()
-    if is_small(share, shape, min(free_bytes(run.device) / 2, QUICK)):
-        return Fit(typed or min(kept or share, share))
     channels, frames, height, width = shape
+    copies = {"sgd": 1, "adamw": 2}[opts.optimizer] + (opts.ema > 0)
     workers, ahead = loader.batches.num_workers, loader.batches.prefetch_factor or 0
-    on_cpu = run.device.type == "cpu"
+    on_cpu, num_processes = run.device.type == "cpu", distributed.world_size()
+    mixup = opts.mixup > 0 or opts.cutmix > 0
+    whole = num_processes if mixup and num_processes > 1 else 0  # each has all shares then
     load = fit.Load(
         clip_shape=(frames, height, width, channels),
         batch_size=opts.batch_size,
         share=share,
-        batches=workers * ahead + memory.IN_USE if on_cpu else 2,
-        others=workers * memory.PROCESS if on_cpu else 0,
-        copies={"sgd": 1, "adamw": 2}[opts.optimizer] + (opts.ema > 0),
-        mixup=opts.mixup > 0 or opts.cutmix > 0,
+        batches=workers * ahead + memory.IN_USE + whole if on_cpu else 2,
+        others=of_loaders(run.model, workers, copies) if on_cpu else 0,
+        copies=copies,
+        mixup=mixup,
         before=kept,
         advise_twice=not (opts.checkpoint_activations or opts.compile or opts.sync_bn),
     )
+    room = free_bytes(run.device) / 2 - load.bytes_beside(run.model)
+    if is_small(share, shape, min(room, QUICK)):
+        return Fit(typed or min(kept or share, share))
     classifier = run.classifier
     unwrapped = classifier.module if isinstance(classifier, DistributedDataParallel) else classifier
     network = unwrapped, run.model, load
@@ -48,14 +56,55 @@ def fit_training(run: Run, loader: Loader, typed: int | None) -> Fit:
     return replace(found, clips=-distributed.highest(-found.clips))
 
 
+def of_loaders(model: nn.Module, workers: int, copies: int) -> float:
+    """Bytes that the processes of a training's three loaders hold beside their batches, to its end.
+
+    Forked ones keep the weights that the main process had then and has changed since; those of the
+    validation its gradients and `copies`, too; those of the test list see no step.
+    """
+    weights = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    forked = workers and multiprocessing.get_start_method() == "fork"
+    return 3 * of_processes(workers) + (3 + copies) * weights * bool(forked)
+
+
+def of_processes(workers: int) -> float:
+    """The same of one loader, where no weights change."""
+    own = memory.PROCESS[multiprocessing.get_start_method()]
+    return memory.CHANGED + workers * own if workers else 0
+
+
 def views_that_fit(
     model: nn.Module, shape: tuple[int, ...], most: int, device: torch.device, workers: int
 ) -> int:
     """How many views (C, T, H, W) a network can be asked about at once, `most` at most."""
-    if is_small(most, shape) or is_small(most, shape, free_bytes(device) / 2):
+    free, batches = free_bytes(device), 1
+    if device.type == "cpu":
+        free -= of_processes(workers)
+        batches = workers * memory.AHEAD + memory.IN_USE
+    if is_small(most, shape, free / 2):
         return most
-    batches = workers * memory.AHEAD + memory.IN_USE if device.type == "cpu" else 1
-    return fit.fit_views(model, shape, most, free_bytes(device), batches)
+    return fit.fit_views(model, shape, most, free, batches)
+
+
+def check_whole_videos(
+    model: nn.Module, clip: Preprocessing, num_bytes: int, device: torch.device
+) -> None:
+    """Refuses videos that surely do not fit on a CPU, where the system would end the process.
+
+    Args:
+        num_bytes: of the longest one, uint8, all of whose frames the network sees at once.
+    """
+    channels, frames, *size = clip.network_input()
+    frames = frames * num_bytes // math.prod(clip.network_input())
+    shape, free = (channels, frames, *size), free_bytes(device)
+    if device.type != "cpu" or is_small(1, shape, free):
+        return
+    least = simulated(model, shape, training=False).of(1)
+    if least > free:
+        raise UserError(
+            f"--views all shows the network all {frames} frames of the longest video at once: that "
+            f"takes {fit.gb(least)} or more, and {fit.gb(free)} are free: take --views 10x1"
+        )
 
 
 def free_bytes(device: torch.device) -> float:

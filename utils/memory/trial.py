@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pt_dataset.processes.memory import give_freed_memory_back
+from config import give_freed_memory_back
 from utils import distributed
 
 # of a GPU whose memory is nearly full, as cuDNN and cuBLAS say it, and of torch on a CPU
