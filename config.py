@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import ctypes
 import errno
 import io
 import itertools
@@ -624,21 +623,6 @@ def num_cores() -> int:
     """Those that this process may use, or where the system does not say, all."""
     known = hasattr(os, "sched_getaffinity")  # on Linux
     return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
-
-
-def give_freed_memory_back() -> None:
-    """To the system, so that it counts as free, and a process that is forked does not hold it, too.
-
-    What the C library keeps of a step that is done may be gigabytes. The first to write there after
-    a fork gets it once more.
-    """
-    with only_of_glibc():
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def only_of_glibc() -> contextlib.suppress:
-    """Other C libraries have no such function, and Windows no library without a name."""
-    return contextlib.suppress(AttributeError, TypeError)
 
 
 @dataclass(frozen=True, kw_only=True)

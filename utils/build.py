@@ -93,7 +93,6 @@ def build_trainer(run: Run, loader: Loader) -> Trainer:
         steps_per_epoch=len(loader),
         precision=run.precision,
         micro_batch=run.fit.clips,
-        tight=run.fit.clip_seconds is not None,
         seed=opts.seed,
         validation_steps=len(run.lists.validation) / opts.batch_size / 3,  # a third: forward only
         frozen=run.frozen,

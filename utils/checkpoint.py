@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from config import UserError, give_freed_memory_back, whole
+from config import UserError, whole
 from utils import distributed
 from utils.trainer import Trainer
 
@@ -49,9 +49,7 @@ def save(state: dict[str, Any], path: Path) -> None:
     Raises:
         UserError: it cannot be written, such as on a full disk; the old one is still there.
     """
-    # in memory first: torch's writer hides the reason where a write to the disk fails; in that of
-    # the step before it, which it would else come on top of
-    give_freed_memory_back()
+    # in memory first: torch's writer hides the reason where a write to the disk fails
     buffer = io.BytesIO()
     torch.save(state, buffer)
     try:

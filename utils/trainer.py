@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from config import Optimization, Regularization, give_freed_memory_back, plural
+from config import Optimization, Regularization, plural
 from utils import distributed
 from utils.averages import Averages, Sums, timed
 from utils.loggers import progress_bar
@@ -62,8 +62,6 @@ class Trainer:
         faults: of the loader whose batches these are.
         precision: with "fp16" the gradients are scaled.
         micro_batch: clips whose activations are in memory at once, in each process.
-        tight: is no more memory there than those need? On a CPU, what one leaves in pieces that the
-            next cannot use would come on top of it.
         validation_steps: work of the validation after an epoch, in steps.
         frozen: modules that stay in evaluation.
         class_weights: of the loss, see `clip_loss`; on the device of the network.
@@ -85,7 +83,6 @@ class Trainer:
         steps_per_epoch: int,
         precision: str,
         micro_batch: int,
-        tight: bool = False,
         seed: int,
         validation_steps: float = 0,
         frozen: Sequence[nn.Module] = (),
@@ -95,7 +92,6 @@ class Trainer:
         self.optimization, self.regularization = optimization, regularization
         self.averages, self.faults, self.class_weights = averages, faults, class_weights
         self.steps_per_epoch, self.micro_batch, self.seed = steps_per_epoch, micro_batch, seed
-        self.tight = tight
         self.validation_steps = validation_steps
         self.optimizer = build_optimizer(model, optimization)
         self.schedule = Schedule(self.optimizer, steps_per_epoch, optimization)
@@ -205,8 +201,6 @@ class Trainer:
                 # DDP adds up the gradients of all processes during a backward pass. Once a step is
                 # enough: until the last part they are added to this process's own.
                 last = part.stop == len(labels)
-                if self.tight:
-                    give_freed_memory_back()
                 with nullcontext() if last else distributed.gradients_stay(self.classifier):
                     self.backward(self.forward(clips, labels, part, mixup), total)
             self.change_weights()

@@ -1,5 +1,6 @@
 """How many batches may wait in the memory that there is."""
 
+import contextlib
 import ctypes
 import logging
 import math
@@ -8,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from config import UserError, give_freed_memory_back, only_of_glibc
+from config import UserError
 
 AHEAD = 2  # batches that each process may hold
 IN_USE = 2  # that the main process may hold: one, and the next
@@ -23,6 +24,7 @@ CGROUPS = Path("/sys/fs/cgroup")  # and what a container may have
 MORE_SHM = "enlarge it (docker run --shm-size 8g), or take a smaller --batch-size or --workers 0"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 LARGEST = 1 << 25  # bytes: it takes no more
+LARGE = 1 << 20  # of a tensor that matters
 log = logging.getLogger("video")
 
 
@@ -64,6 +66,25 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, LARGEST)
         mallopt(M_TRIM_THRESHOLD, 2 * LARGEST)
+
+
+def give_freed_memory_back(*, from_now_on: bool = False) -> None:
+    """To the system, so that it counts as free, and a process that is forked does not hold it, too.
+
+    Args:
+        from_now_on: at once where something large is freed. Else a step leaves gigabytes in pieces,
+            of which the next one cannot use all.
+    """
+    with only_of_glibc():
+        library = ctypes.CDLL(None)
+        if from_now_on:
+            library.mallopt(M_MMAP_THRESHOLD, LARGE)
+        library.malloc_trim(0)
+
+
+def only_of_glibc() -> contextlib.suppress:
+    """Other C libraries have no such function, and Windows no library without a name."""
+    return contextlib.suppress(AttributeError, TypeError)
 
 
 def free_shm() -> float:

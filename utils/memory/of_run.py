@@ -48,6 +48,7 @@ def fit_training(run: Run, loader: Loader, typed: int | None) -> Fit:
     unwrapped = classifier.module if isinstance(classifier, DistributedDataParallel) else classifier
     network = unwrapped, run.model, load
     if on_cpu:
+        memory.give_freed_memory_back(from_now_on=True)
         found = Fit(*fit.fit_on_cpu(*network, typed=typed, free=free_bytes(run.device)))
     elif typed:
         found = Fit(typed)
@@ -83,6 +84,8 @@ def views_that_fit(
         batches = workers * memory.AHEAD + memory.IN_USE
     if is_small(most, shape, free / 2):
         return most
+    if device.type == "cpu":
+        memory.give_freed_memory_back(from_now_on=True)
     return fit.fit_views(model, shape, most, free, batches)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from config import give_freed_memory_back
 from utils import distributed
 
 # of a GPU whose memory is nearly full, as cuDNN and cuBLAS say it, and of torch on a CPU
@@ -67,6 +66,5 @@ def forget_peak(device: torch.device) -> None:
         for gpu in range(torch.cuda.device_count()):
             torch.cuda.reset_peak_memory_stats(gpu)
     else:
-        give_freed_memory_back()
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
