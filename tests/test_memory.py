@@ -286,10 +286,11 @@ LOAD = Load(
 READ = 3 * 24 * 64 * 224 * 224 * 3  # bytes, 0.69 GB
 
 
-def choose(free, load=LOAD, typed=None, before=None, twice=True):
+def choose(free, load=LOAD, typed=None, before=None, twice=True, precision="fp32"):
     model = make_net()
     load = replace(load, before=before, advise_twice=twice)
-    return fit_on_cpu(classifier_of(model), model, load, typed=typed, free=free)
+    how = {"precision": precision, "typed": typed, "free": free}
+    return fit_on_cpu(classifier_of(model), model, load, **how)
 
 
 @pytest.mark.parametrize(
@@ -321,6 +322,17 @@ def test_where_the_system_does_not_say_the_whole_batch_is_taken(one_clip_takes):
 
 def test_a_typed_size_is_taken_and_still_timed(one_clip_takes):
     assert choose(GB, typed=7) == (7, "", 2.0)
+
+
+def test_a_clip_that_is_measured_may_fit_where_the_most_that_is_foreseen_would_not(one_clip_takes):
+    beside = READ + 0.11 * GB  # 0.12 are foreseen of the 0.08 that are counted
+    assert choose(beside / fit.USED)[0] == 1
+    with pytest.raises(UserError, match="what fits: "):
+        choose((READ + 0.09 * GB) / fit.USED)  # more than is counted, and less than is measured
+    with pytest.raises(UserError, match="what fits: "):
+        choose((READ + 0.06 * GB) / fit.USED)
+    with pytest.raises(UserError, match="takes about 0.8 GB"):  # as bfloat16 might have had room
+        choose((READ + 0.06 * GB) / fit.USED, precision="bf16")
 
 
 def test_where_no_clip_fits_the_sentence_says_what_would(one_clip_takes):
@@ -449,6 +461,7 @@ def test_a_small_step_of_a_large_network_is_counted_where_little_is_free(
         classifier=None,
         model=nn.Linear(weights * 10**6 // 4, 1, device="meta"),
         device=CPU,
+        precision="fp32",
     )
     loader = SimpleNamespace(batches=SimpleNamespace(num_workers=2, prefetch_factor=2))
     assert utils.build.training_fit(run, loader).clips == (2 if tried else 4)

@@ -10,7 +10,7 @@ from torch import nn
 from config import UserError
 from utils.memory.on_cpu import UNSEEN, measured
 from utils.memory.on_gpu import largest_that_fits
-from utils.memory.simulated import simulated, without_values
+from utils.memory.simulated import Cost, simulated, without_values
 from utils.options.activations import compute_activations_twice
 
 USED = 0.85  # of the free memory; the rest is for what is not foreseen
@@ -64,6 +64,7 @@ def fit_on_cpu(
     model: nn.Module,
     load: Load,
     *,
+    precision: str,
     typed: int | None,
     free: float,
 ) -> tuple[int, str, float | None]:
@@ -78,15 +79,21 @@ def fit_on_cpu(
         UserError: a single clip does not fit; the sentence says what would.
     """
     most = load.most
-    expected = simulated(model, load.network_input(), training=True)
-    room = (USED_AGAIN if load.before else USED) * free - load.bytes_beside(model)
-    if not typed and UNSEEN * expected.of(1) > room:
-        raise UserError(too_large(model, load, free, UNSEEN))
+    counted = simulated(model, load.network_input(), training=True)
+    width = 1 / 2 if precision == "bf16" else 1  # of what is counted in float32
+    expected = Cost(width * counted.fixed, width * counted.clip)
+    used = (USED_AGAIN if load.before else USED) * free
+    room = used - load.bytes_beside(model)
+    # what else is to be held is not there yet, while a clip is tried
+    if not typed and (expected.of(1) > room or UNSEEN * expected.of(1) > used):
+        raise UserError(too_large(model, load, free, width * UNSEEN))
     how = {"share": typed or most, "room": room, "mixup": load.mixup}
     cost, seconds = measured(classifier, load.clip_shape, expected, **how)
     if typed or cost.of(most) <= room:  # which is infinite where the system does not say
         return typed or most, "", seconds
-    fitting = max(int((room - cost.fixed) // cost.clip), 1)
+    fitting = int((room - cost.fixed) // cost.clip)
+    if fitting < 1:
+        raise UserError(too_large(model, load, free, cost.of(1) / counted.of(1)))
     why = f"a clip takes {gb(cost.clip)} in a step, and {gb(room)} of the memory are for clips"
     return -(-load.share // -(-load.share // fitting)), why, seconds
 

@@ -49,7 +49,8 @@ def fit_training(run: Run, loader: Loader, typed: int | None) -> Fit:
     network = unwrapped, run.model, load
     if on_cpu:
         memory.give_freed_memory_back(from_now_on=True)
-        found = Fit(*fit.fit_on_cpu(*network, typed=typed, free=free_bytes(run.device)))
+        how = {"precision": run.precision, "typed": typed, "free": free_bytes(run.device)}
+        found = Fit(*fit.fit_on_cpu(*network, **how))
     elif typed:
         found = Fit(typed)
     else:
