@@ -146,8 +146,8 @@ def training_fit(run: Run, loader: Loader) -> Fit:
 def clips_to_try(opts: Options, shape: tuple[int, ...], device: torch.device) -> int:
     """How many of `shape` show whether the device computes them right: a batch, if it has room.
 
-    A single layer, with its gradients in two precisions, has a quarter of what a step may have; on
-    a CPU all of them take seconds.
+    A single layer, with its gradients in two precisions, has a quarter of what a step may have. On
+    a CPU all of them take seconds: there it was the size of clips that mattered, not their number.
     """
     most = opts.micro_batch if isinstance(opts.micro_batch, int) else share_size(opts)
     if is_small(most, shape):
