@@ -425,7 +425,7 @@ def test_a_plan_of_a_run_that_is_done_is_that(trained, capsys):
         ("tsn --dataset kinetics400 --pretrained imagenet", (3, 1, 1), None),
         ("tsn --dataset ucf101 --pretrained imagenet", (3, 1, 1), True),
         ("tsn --dataset ucf101 --pretrained imagenet --backbone vgg16", (3, 1, 1), True),
-        ("tsn --dataset x --pretrained imagenet --recipe small", (16, 1, 1), True),
+        ("tsn --dataset x --pretrained imagenet --recipe small", (8, 1, 1), True),
         ("tsn --dataset x --pretrained imagenet --shift --backbone resnet50", (8, 1, 1), None),
         ("tsn --dataset x --pretrained imagenet --modality flow", (15, 1, 5), True),
         # those of videos have one, which is the network's own
