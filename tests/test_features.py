@@ -231,7 +231,7 @@ def test_what_only_a_training_of_the_network_reads_is_refused_by_that_of_heads()
     for option in re.findall("--[^-].*?(?= --|$)", IDLE.replace("\n", " ")):
         run = SimpleNamespace(opts=parse_opts([*command, *option.split()]), lists=None)
         name = option.split()[0].replace("--no-", "--")
-        with pytest.raises(UserError, match=f"^{name} means nothing to --head-only$"):
+        with pytest.raises(UserError, match=f"^to --head-only these mean nothing: {name}$"):
             heads.head_only(run, None)
 
 

@@ -103,6 +103,13 @@ def test_any_other_difference_is_an_error(tmp_path, change, message):
         build_model("i3d", 4, weights="i3d_rgb_piergiaj", weights_file=save(tmp_path, theirs))
 
 
+@pytest.mark.parametrize("dims", [0, 1])
+def test_tensors_of_too_few_dimensions_are_an_error_in_words(tmp_path, dims):
+    theirs = {key: torch.zeros((2,) * dims) for key in public_i3d()[0]}
+    with pytest.raises(UserError, match="has the shape"):
+        build_model("i3d", 4, weights="i3d_rgb_piergiaj", weights_file=save(tmp_path, theirs))
+
+
 def test_a_checkpoint_of_another_network_lists_both_sides(tmp_path):
     other = torch.nn.Linear(3, 3).state_dict()
     with pytest.raises(UserError, match=r"missing \(features.*left over \("):

@@ -52,8 +52,7 @@ def cpu_is_fast_in_bf16() -> bool:
     By benchmarks/models.py a training step takes 0.38 to 0.58 of the time on an EPYC, and 1.1 on an
     Emerald Rapids Xeon that hides its AMX from programs.
     """
-    if torch.cpu._is_avx512_bf16_supported():
-        from utils.report.machine import cpu_name
+    from utils.report.machine import cpu_name
 
-        return "AMD" in cpu_name() or torch.cpu._is_amx_tile_supported()
-    return torch.cpu._is_amx_tile_supported()
+    of_amd = torch.cpu._is_avx512_bf16_supported() and "AMD" in cpu_name()
+    return of_amd or torch.cpu._is_amx_tile_supported()

@@ -86,7 +86,7 @@ def rename_keys(state: State, rules: dict[str, str]) -> State:
     for key, value in state.items():
         for theirs, ours in rules.items():
             key = re.sub(theirs, ours, key)
-        renamed[key] = value.flatten(1) if key == "head.weight" else value
+        renamed[key] = value.flatten(1) if key == "head.weight" and value.ndim > 1 else value
     return renamed
 
 
@@ -125,10 +125,10 @@ def load(model: nn.Module, entry: Weights, path: str | None = None, new_head: bo
     if entry.adapt:
         state = entry.adapt(state, model)
     ours = model.state_dict()
-    classes = len(ours[entry.head[0]])
-    before = len(state.get(entry.head[0], ours[entry.head[0]]))
-    if before != classes or new_head:
-        log.info(f"the head for {before} classes is replaced by a new one for {classes}")
+    head = ours[entry.head[0]]
+    before = state.get(entry.head[0], head)
+    if before.ndim == head.ndim and (len(before) != len(head) or new_head):
+        log.info(f"the head for {len(before)} classes is replaced by a new one for {len(head)}")
         state |= {key: ours[key] for key in entry.head}
     try:
         load_exactly(model, state)

@@ -46,10 +46,10 @@ def fits(state: State, entry: Weights, arch: str) -> bool:
     try:
         state = entry.convert(state)
         with torch.device("meta"):
-            model = build_model(arch, len(state["head.weight"]), **entry.arch_args)
+            model = build_model(arch, state["head.weight"].shape[0], **entry.arch_args)
         state = entry.adapt(state, model) if entry.adapt else state
         load_exactly(model, {key: value.to("meta") for key, value in state.items()})
-    except (UserError, KeyError):  # a conversion may miss something
+    except (UserError, KeyError, IndexError):  # a conversion may miss a tensor or a dimension
         return False
     return True
 

@@ -65,8 +65,8 @@ class Features(NamedTuple):
 def head_only(run: Run, stop: GracefulStop) -> int:
     """Heads with several learning rates on features that are computed once; saves the best."""
     opts, lists = run.opts, run.lists
-    for name in filter(opts.typed, IDLE):
-        raise UserError(f"{flag(name)} means nothing to --head-only")
+    idle = ", ".join(flag(name) for name in sorted(filter(opts.typed, IDLE)))
+    refuse(idle, f"to --head-only these mean nothing: {idle}")
     if getattr(run.model, "consensus", "avg") != "avg":
         raise UserError("--head-only needs a head that follows the features: --consensus avg")
     head, dropout = run.model.head, run.model.dropout
