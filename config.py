@@ -206,6 +206,11 @@ class Views:
     def __str__(self) -> str:
         return f"{self.clips or 'all'}x{self.crops}"
 
+    @property
+    def together(self) -> int:
+        """Views that are read of a video at once."""
+        return (self.clips or 1) * self.crops
+
     @classmethod
     def parse(cls, text: str) -> "Views":
         """CLIPSxCROPS, or CLIPS alone, where CLIPS may be "all"; else raises UserError."""

@@ -45,3 +45,16 @@ def test_every_item_gets_its_own_answer_in_order(batch_size):
 
 def test_items_share_batches_where_they_have_one_shape():
     assert run([(i, torch.ones(1, 3)) for i in range(10)], 4)[1] == [4, 4, 2]
+
+
+def test_what_fills_a_batch_is_answered_before_more_is_read():
+    seen = []
+
+    def items():
+        for i in range(3):
+            seen.append(f"read {i}")
+            yield i, torch.ones(4, 3)
+
+    for index, _ in outputs_of_parts(Sums(), items(), torch.device("cpu"), 4, "test", 3):
+        seen.append(f"answered {index}")
+    assert seen == ["read 0", "answered 0", "read 1", "answered 1", "read 2", "answered 2"]

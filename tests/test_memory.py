@@ -367,10 +367,38 @@ def test_views_that_fit_are_fewer_where_less_is_free():
     cost = simulated(model, (3, 8, 32, 32), training=False)
     view = 1.5 * cost.clip + 2 * 3 * 8 * 32 * 32
     free = (5.5 * view + cost.fixed) / fit.USED
-    assert fit_views(model, (3, 8, 32, 32), 64, free, batches=2) == 5
-    assert fit_views(model, (3, 8, 32, 32), 3, free, batches=2) == 3
-    with pytest.raises(UserError, match="for a single clip: it takes about"):
-        fit_views(model, (3, 8, 32, 32), 3, free / 20, batches=2)
+    assert fit_views(model, (3, 8, 32, 32), 64, free, batches=2, together=1) == 5
+    assert fit_views(model, (3, 8, 32, 32), 3, free, batches=2, together=1) == 3
+    with pytest.raises(UserError, match="for a single clip: .*; take fewer --workers"):
+        fit_views(model, (3, 8, 32, 32), 3, free / 20, batches=2, together=1)
+
+
+def test_all_views_of_a_video_are_read_however_few_the_network_is_asked_about():
+    model = make_net().float()
+    cost, view = simulated(model, (3, 8, 32, 32), training=False), 3 * 8 * 32 * 32
+    read = 4 * 30 * view
+    free = (3.5 * 1.5 * cost.clip + read + cost.fixed) / fit.USED
+    assert fit_views(model, (3, 8, 32, 32), 64, free, batches=4, together=30) == 3
+    free = (45.5 * (1.5 * cost.clip + 4 * view) + cost.fixed) / fit.USED
+    assert fit_views(model, (3, 8, 32, 32), 64, free, batches=4, together=30) == 45
+    with pytest.raises(UserError, match="with what is read meanwhile it takes about"):
+        fit_views(model, (3, 8, 32, 32), 64, read / fit.USED, batches=4, together=30)
+
+
+@pytest.mark.parametrize(
+    "workers, batch_bytes, most",
+    [
+        (0, 200, 2),  # in use, and the next
+        (2, 25, 4 + 2 + 2),  # two wait for each process, which makes another
+        (2, 100, 2 + 2 + 2),  # a quarter of the memory is for those that wait
+        (2, 900, 1 + 1 + 2),  # one of them always
+    ],
+)
+def test_batches_in_memory_are_those_that_wait_that_are_made_and_in_use(
+    monkeypatch, workers, batch_bytes, most
+):
+    monkeypatch.setattr(memory, "free_memory", lambda: 1000)
+    assert memory.most_in_memory(workers, batch_bytes) == most
 
 
 # a whole run
@@ -511,7 +539,7 @@ def test_of_large_tensors_no_piece_stays_where_memory_is_tight():
 def test_views_at_once_are_typed_or_as_in_training_or_as_fit(
     monkeypatch, not_small, options, before, expected
 ):
-    monkeypatch.setattr(fit, "fit_views", lambda model, shape, most, free, batches: most - 3)
+    monkeypatch.setattr(fit, "fit_views", lambda model, shape, most, *_: most - 3)
     opts = {"batch_size": 8, "view_batch": None, "micro_batch": "auto", "workers": 0}
     opts |= {"views": Views(1, 1), "average": "scores", "full_crop": False} | options
     run = SimpleNamespace(

@@ -117,7 +117,7 @@ def test_the_rate_may_be_an_option_and_a_fraction(predict, untrained):
 
 def test_as_many_views_at_once_as_fit(untrained, monkeypatch):
     fits = "utils.actions.predict.views_that_fit"
-    monkeypatch.setattr(fits, lambda *_, **how: how["workers"] + 3)
+    monkeypatch.setattr(fits, lambda model, shape, most, device, workers, together: workers + 3)
     assert Predictor(untrained, device="cpu").view_batch == 3
     assert Predictor(untrained, device="cpu", batch_size=5).view_batch == 5
 

@@ -327,7 +327,7 @@ def view_batch(run: Run) -> int:
         typed = min(opts.micro_batch, share)
     if run.fit is None:  # nothing is trained
         shape = part(Evaluation, opts).seen_of(run.preprocessing).network_input()
-        how = run.device, opts.workers
+        how = run.device, opts.workers, opts.views.together
         from utils.memory.of_run import views_that_fit
 
         run.fit = Fit(typed or views_that_fit(run.model, shape, share, *how))

@@ -37,7 +37,7 @@ def fitting(workers: int, batch_bytes: int, in_use: int) -> tuple[int, int]:
     Raises:
         UserError: there is no room for one that waits.
     """
-    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # as torchrun says
+    sharing = processes_here()
     shm, needed = free_shm(), sharing * (batch_bytes + in_use)
     if needed > shm:
         raise UserError(
@@ -45,7 +45,7 @@ def fitting(workers: int, batch_bytes: int, in_use: int) -> tuple[int, int]:
             f"{megabytes(shm)} free: {MORE_SHM}"
         )
     room = min(MEMORY_SHARE * free_memory(), SHM_SHARE * shm, shm - sharing * in_use) / sharing
-    batches = workers * AHEAD if room == math.inf else max(int(room // batch_bytes), 1)
+    batches = _waiting(workers, batch_bytes, room)
     fit = min(workers, batches)
     ahead = min(AHEAD, batches // fit)
     if fit * ahead < workers * AHEAD:
@@ -54,6 +54,25 @@ def fitting(workers: int, batch_bytes: int, in_use: int) -> tuple[int, int]:
             f"{megabytes(batch_bytes)} each: the free memory and {SHM} leave them {megabytes(room)}"
         )
     return fit, ahead
+
+
+def most_in_memory(workers: int, batch_bytes: int) -> int:
+    """How many batches there are at once, at most: that wait, are made, and are in use.
+
+    A process that makes one has it twice for a moment: to pass it on it is copied.
+    """
+    waiting = _waiting(workers, batch_bytes, MEMORY_SHARE * free_memory() / processes_here())
+    return waiting + min(workers, waiting) + IN_USE
+
+
+def _waiting(workers: int, batch_bytes: int, room: float) -> int:
+    batches = workers * AHEAD
+    return batches if room == math.inf else min(max(int(room // batch_bytes), 1), batches)
+
+
+def processes_here() -> int:
+    """As torchrun says, that share the memory."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def keep_freed_memory() -> None:

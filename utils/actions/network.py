@@ -126,12 +126,14 @@ def outputs_by_video(
 
 
 def views_at_once(network: TrainedNetwork, parts: list[Part], opts: Options) -> int:
-    """As many as usual, or as fit: all windows may be longer than a clip."""
+    """As many as usual, or as fit: windows may be longer than a clip, and a part have many."""
     channels, frames, *size = network.preprocessing.network_input()
     longest = max((len(part.clips[0]) for part in parts), default=1)
+    together = max((len(part.clips) for part in parts), default=1) * network.evaluation.views.crops
     frames = max(longest * frames // network.preprocessing.clip_len, 1)
     shape = (channels, frames, *size)
-    return views_that_fit(network.model, shape, opts.batch_size, network.device, opts.workers)
+    how = network.device, opts.workers, together
+    return views_that_fit(network.model, shape, opts.batch_size, *how)
 
 
 def finite(video: Video, output: torch.Tensor | str) -> torch.Tensor | str:
@@ -171,25 +173,33 @@ def outputs_of_parts(
     network.eval()
     waiting: list[tuple[int, torch.Tensor]] = []
     for index, views in tqdm(items, desc, total, unit="clip", leave=False, dynamic_ncols=True):
-        held = [others for _, others in waiting]
-        if held and (
-            isinstance(views, str)
-            or sum(map(len, [*held, views])) > batch_size
-            or views.shape[1:] != held[0].shape[1:]
-        ):
+        if waiting and not goes_with(views, waiting, batch_size):
             yield from outputs_of_batch(network, waiting, device, batch_size)
             waiting = []
         if isinstance(views, str):
             yield index, views
-        else:
+        elif len(views) < batch_size:
             waiting.append((index, views))
+        else:  # at once, so that nothing is held while more is read
+            yield from outputs_of_batch(network, [(index, views)], device, batch_size)
     if waiting:
         yield from outputs_of_batch(network, waiting, device, batch_size)
+
+
+def goes_with(
+    views: torch.Tensor | str, waiting: list[tuple[int, torch.Tensor]], batch_size: int
+) -> bool:
+    """May an item be in one batch with those that wait?"""
+    if isinstance(views, str):
+        return False
+    num_views = len(views) + sum(len(others) for _, others in waiting)
+    return num_views <= batch_size and views.shape[1:] == waiting[0][1].shape[1:]
 
 
 def outputs_of_batch(
     network: nn.Module, items: list[tuple[int, torch.Tensor]], device: torch.device, batch_size: int
 ) -> Iterator[Item]:
     indices, views = zip(*items, strict=True)
-    outputs = run_in_chunks(network, torch.cat(views), device, batch_size).cpu()
+    together = torch.cat(views) if len(views) > 1 else views[0]
+    outputs = run_in_chunks(network, together, device, batch_size).cpu()
     yield from zip(indices, outputs.split(list(map(len, views))), strict=True)

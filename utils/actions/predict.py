@@ -121,8 +121,8 @@ class Predictor:
         self.view_batch = self.opts.batch_size
         if not self.opts.typed("batch_size"):
             shape = self.network.preprocessing.network_input()
-            how = {"device": self.network.device, "workers": 0}
-            self.view_batch = views_that_fit(self.network.model, shape, self.view_batch, **how)
+            how = self.network.device, 0, self.network.evaluation.views.together
+            self.view_batch = views_that_fit(self.network.model, shape, self.view_batch, *how)
 
     def __call__(
         self, video: Source | list[Source], fps: float | None = None

@@ -119,22 +119,32 @@ def fit_on_gpu(
 
 
 def fit_views(
-    model: nn.Module, input_shape: tuple[int, ...], most: int, free: float, batches: int
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    most: int,
+    free: float,
+    batches: int,
+    together: int,
 ) -> int:
     """How many views a network can be asked about at once; the answers do not depend on it.
 
     Args:
         input_shape: of a view, (C, T, H, W).
         free: bytes of the device, and of the host if that is another one.
-        batches: as many views at once are in the memory of the host, those that wait included.
+        batches: of as many views that are in the memory meanwhile, those that wait included.
+        together: views that a batch has in any case.
     """
-    cost = simulated(model, input_shape, training=False)
-    view = UNSEEN * cost.clip + batches * math.prod(input_shape)
-    fitting = (USED * free - cost.fixed) / view
+    cost, view = simulated(model, input_shape, training=False), math.prod(input_shape)
+    room, read = USED * free - cost.fixed, batches * together * view
+    fitting = room / (UNSEEN * cost.clip + batches * view)
+    if fitting < together:
+        fitting = (room - read) / (UNSEEN * cost.clip)
     if fitting < 1:
+        least = cost.fixed + UNSEEN * cost.clip + read
         raise UserError(
-            f"the memory does not suffice for a single clip: it takes about {gb(view)}, and "
-            f"{gb(free)} are free; take a smaller --clip-len or --crop-size"
+            "the memory does not suffice for a single clip: with what is read meanwhile it takes "
+            f"about {gb(least)}, and it may take {gb(USED * free)} of the {gb(free)} that are "
+            "free; take fewer --workers or --views, or a smaller --clip-len or --crop-size"
         )
     return min(most, int(fitting))
 

@@ -2,7 +2,6 @@
 
 import math
 import multiprocessing
-import os
 from dataclasses import replace
 
 import torch
@@ -76,18 +75,27 @@ def of_processes(workers: int) -> float:
 
 
 def views_that_fit(
-    model: nn.Module, shape: tuple[int, ...], most: int, device: torch.device, workers: int
+    model: nn.Module,
+    shape: tuple[int, ...],
+    most: int,
+    device: torch.device,
+    workers: int,
+    together: int = 1,
 ) -> int:
-    """How many views (C, T, H, W) a network can be asked about at once, `most` at most."""
+    """How many views (C, T, H, W) a network can be asked about at once, `most` at most.
+
+    Args:
+        together: views that are read at once, however few the network is asked about.
+    """
     free, batches = free_bytes(device), 1
     if device.type == "cpu":
         free -= of_processes(workers)
-        batches = workers * memory.AHEAD + memory.IN_USE
-    if is_small(most, shape, free / 2):
+        batches = memory.most_in_memory(workers, together * math.prod(shape))
+    if is_small(most, shape, free / 2 - batches * together * math.prod(shape)):
         return most
     if device.type == "cpu":
         memory.give_freed_memory_back(from_now_on=True)
-    return fit.fit_views(model, shape, most, free, batches)
+    return fit.fit_views(model, shape, most, free, batches, together)
 
 
 def check_whole_videos(
@@ -115,4 +123,4 @@ def free_bytes(device: torch.device) -> float:
     """For this process, where several share a machine."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return memory.free_memory() / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return memory.free_memory() / memory.processes_here()
