@@ -133,7 +133,7 @@ GROUPS = (  # in the order of --help
     *(config.Machine, config.Loading, config.Checkpoints, config.Curves),
 )
 OPTIONS = {f.name: f for kind in GROUPS for f in fields(kind)}
-# where several are typed, the last one is done
+# of two that go together, the later one is done
 ACTIONS = [name for name, f in OPTIONS.items() if f.metadata.get("action")]
 DEFAULTS: dict[str, Any] = {  # of a run
     f.name: None if f.default is MISSING else f.default
@@ -204,7 +204,10 @@ def parse_opts(argv: list[str] | None = None) -> Options:
 
 def resolve(typed: dict[str, Any]) -> Options:
     """What the typed options come to; raises UserError if they do not go together."""
-    action = next((name for name in reversed(ACTIONS) if name in typed), "train")
+    asked = [name for name in ACTIONS if name in typed]
+    action = asked[-1] if asked else "train"
+    commands = [flag(name) for name in asked if name not in ("probe_time", "print_config")]
+    refuse(len(commands) > 1, f"{' and '.join(commands)} are separate commands: give one of them")
     for name in typed:
         check_companions(name, "only_with", typed)
     for name in ("resume", "pretrained"):
@@ -354,12 +357,10 @@ def check_companions(name: str, fact: str, asked: Iterable[str]) -> None:
 
 def check_use(use: str, typed: dict[str, Any]) -> None:
     """Do the typed options go with --predict, --extract-features or --export?"""
-    asked, first = [name for name in USES if name in typed], flag(use)
-    if len(asked) > 1:
-        raise UserError(f"{flag(asked[0])} and {flag(asked[1])} are two commands: give one of them")
+    first = flag(use)
     for name in typed.keys() & DEFAULTS.keys():
         refuse("also_with" not in OPTIONS[name].metadata, f"{flag(name)} means nothing to {first}")
-        check_companions(name, "also_with", asked)
+        check_companions(name, "also_with", [use])
     arch, resume, pretrained = "arch" in typed, "resume" in typed, "pretrained" in typed
     refuse(resume == pretrained, f"{first} needs --resume CHECKPOINT, or --arch and --pretrained")
     weights = typed.get("pretrained")

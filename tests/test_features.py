@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -218,6 +219,17 @@ def test_a_window_too_short_for_the_network_is_refused_before_the_work(in_tiny_s
     with pytest.raises(UserError, match="--window 1 is too short for resnet3d"):
         extract(path, "out", *argv)
     assert not Path("out").exists()
+
+
+def test_a_shifted_network_of_frames_in_a_row_takes_no_window_of_another_length(in_tiny_set):
+    clip = Preprocessing(clip_len=4, crop_size=32, short_side=36, mean=(0.5,) * 3, std=(0.5,) * 3)
+    clip = replace(clip, fixed_segments=True)
+    path = write_checkpoint(in_tiny_set / "alone" / "net.pth", "tsn", clip, shift=True)
+    argv = ["--videos", "data/tiny/testlist01.json", "--window"]
+    with pytest.raises(UserError, match="--window 8 is 8 frames .* a shifted one takes 4 in a row"):
+        extract(path, "out", *argv, 8)
+    assert not Path("out").exists()
+    assert extract(path, "out", *argv, 4) == 0
 
 
 IDLE = """--epochs 2 --optimizer adamw --lr 1 --no-decay-norm --schedule cosine --patience 2

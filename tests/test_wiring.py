@@ -103,6 +103,8 @@ class Built:
         self.run.folder.mkdir(parents=True, exist_ok=True)
         (self.run.folder / "options.json").write_text("{}")
         found = build.build_logger(self.run.folder, 0, 0, part(Curves, self.opts))
+        if "tensorboard" in self.opts.logger:
+            found[-1].close()  # its thread would miss the folder
         shutil.rmtree(self.run.folder)
         return found
 

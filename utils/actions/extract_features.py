@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from config import Clip, UserError, owned, plural, remove_unfinished, whole
+from config import Clip, UserError, owned, plural, refuse, remove_unfinished, whole
 from opts import Options
 from pt_dataset import sampling
 from pt_dataset.formats.times import seconds
@@ -187,7 +187,13 @@ def check_window(network: networks.TrainedNetwork, window: int, videos: list[Vid
     clip = network.preprocessing
     channels, frames, *size = clip.network_input()
     if not clip.snippet_len:
-        frames = min(math.ceil(window / sampling.step(video, clip)) for video in videos)
+        lengths = {math.ceil(window / sampling.step(video, clip)) for video in videos}
+        frames = min(lengths)
+        refuse(
+            clip.fixed_segments and lengths != {clip.clip_len},
+            f"--window {window} is {frames} frames for the network, and a shifted one takes "
+            f"{clip.clip_len} in a row: leave it out, or choose how close they follow with --step",
+        )
     try:
         meta = copy.deepcopy(network.model).to("meta")
         meta(torch.empty((1, channels, frames, *size), device="meta"))
