@@ -268,7 +268,7 @@ def score(
         view_batches(run, videos, evaluation, stop, desc=desc, order=order),
         run.device,
         average=evaluation.average,
-        view_batch=view_batch(run),
+        view_batch=view_batch(run) if evaluation.views.clips else run.opts.view_batch or 1,
     )
     names = [video.path for video in videos]
     return score_videos(
@@ -314,8 +314,10 @@ def view_loader_for(
         if evaluation.views.clips is None:
             from utils.memory.of_run import check_whole_videos
 
-            size = loader.clips.sample_bytes() // evaluation.views.crops
-            check_whole_videos(run.model, loader.clips.clip, size, run.device)
+            crops = evaluation.views.crops
+            size = loader.clips.sample_bytes() // crops
+            how = run.device, run.opts.workers, crops
+            check_whole_videos(run.model, loader.clips.clip, size, *how)
     return run.view_loaders[key]
 
 
@@ -326,8 +328,9 @@ def view_batch(run: Run) -> int:
     if typed is None and isinstance(opts.micro_batch, int):
         typed = min(opts.micro_batch, share)
     if run.fit is None:  # nothing is trained
-        shape = part(Evaluation, opts).seen_of(run.preprocessing).network_input()
-        how = run.device, opts.workers, opts.views.together
+        clip = part(Evaluation, opts).seen_of(run.preprocessing)
+        together, shape = opts.views.of_video(clip)
+        how = run.device, opts.workers, together
         from utils.memory.of_run import views_that_fit
 
         run.fit = Fit(typed or views_that_fit(run.model, shape, share, *how))

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from config import UserError
+from pt_dataset.processes.memory import IN_USE
 from utils.memory.on_cpu import UNSEEN, measured
 from utils.memory.on_gpu import largest_that_fits
 from utils.memory.simulated import Cost, simulated, without_values
@@ -123,28 +124,34 @@ def fit_views(
     input_shape: tuple[int, ...],
     most: int,
     free: float,
+    processes: float,
     batches: int,
     together: int,
+    shorter: str,
 ) -> int:
     """How many views a network can be asked about at once; the answers do not depend on it.
 
     Args:
         input_shape: of a view, (C, T, H, W).
         free: bytes of the device, and of the host if that is another one.
+        processes: bytes of it that loader processes have beside their batches.
         batches: of as many views that are in the memory meanwhile, those that wait included.
         together: views that a batch has in any case.
+        shorter: what to type where the network alone needs too much.
     """
     cost, view = simulated(model, input_shape, training=False), math.prod(input_shape)
-    room, read = USED * free - cost.fixed, batches * together * view
+    one, read = cost.fixed + UNSEEN * cost.clip, batches * together * view
+    room = USED * (free - processes) - cost.fixed
     fitting = room / (UNSEEN * cost.clip + batches * view)
     if fitting < together:
         fitting = (room - read) / (UNSEEN * cost.clip)
     if fitting < 1:
-        least = cost.fixed + UNSEEN * cost.clip + read
+        fewer = min(int((USED * free - one) // (IN_USE * view)), together)  # without processes
+        ways = ["--workers 0"] * (processes > 0) + [f"--views {fewer}x1"] * (fewer < together)
         raise UserError(
-            "the memory does not suffice for a single clip: with what is read meanwhile it takes "
-            f"about {gb(least)}, and it may take {gb(USED * free)} of the {gb(free)} that are "
-            "free; take fewer --workers or --views, or a smaller --clip-len or --crop-size"
+            f"the memory does not suffice for a single clip: it takes about {gb(one)}, what is "
+            f"read meanwhile {gb(read + processes)}, and of the {gb(free)} that are free they may "
+            f"take {gb(USED * free)}; take {' '.join(ways) if fewer > 0 else shorter}"
         )
     return min(most, int(fitting))
 
