@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -365,7 +364,7 @@ def test_nothing_is_said_to_fit_that_does_not(one_clip_takes, free):
     assert all(need <= free for need in needs)
 
 
-HOW = {"processes": 0, "shorter": "a smaller --clip-len"}
+HOW = {"processes": 0, "least": 1, "shorter": "a smaller --clip-len"}
 
 
 def test_views_that_fit_are_fewer_where_less_is_free():
@@ -390,19 +389,21 @@ def test_all_views_of_a_video_are_read_however_few_the_network_is_asked_about():
 
 
 @pytest.mark.parametrize(
-    "processes, batches, views, advice",
+    "processes, batches, views, least, advice",
     [
-        (1e6, 8, 30, "--workers 0"),
-        (1e6, 8, 5.5, "--workers 0 --views 5x1"),
-        (0, 2, 5.5, "--views 5x1"),
-        (0, 2, 0.5, "a smaller --clip-len"),
+        (1e6, 8, 30, 1, "--workers 0"),
+        (1e6, 8, 5.5, 1, "--workers 0 --views 5x1"),
+        (0, 2, 5.5, 1, "--views 5x1"),
+        (0, 2, 0.5, 1, "a smaller --clip-len"),
+        (1e6, 8, 30, 30, "--workers 0"),  # windows, which --views do not make fewer
+        (1e6, 8, 5.5, 30, "a smaller --clip-len"),
     ],
 )
-def test_what_is_advised_where_no_view_fits_fits(processes, batches, views, advice):
+def test_what_is_advised_where_no_view_fits_fits(processes, batches, views, least, advice):
     model, shape = make_net().float(), (3, 8, 32, 32)
     cost, view = simulated(model, shape, training=False), 3 * 8 * 32 * 32
     free = (1.5 * cost.clip + cost.fixed + 2 * (views + 0.01) * view) / fit.USED
-    how = HOW | {"processes": processes}
+    how = HOW | {"processes": processes, "least": least}
     with pytest.raises(UserError, match=f"they may take .*; take {advice}$"):
         fit_views(model, shape, 8, free, batches=batches, together=30, **how)
     if views >= 1:
@@ -537,15 +538,21 @@ def test_whole_videos_that_do_not_fit_are_refused_before_the_system_ends_the_pro
     clip = Preprocessing(clip_len=8, crop_size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
     free = 1 * GB
     monkeypatch.setattr(memory, "free_memory", lambda: free)
-    check = partial(of_run.check_whole_videos, Keeps(), clip, 4000 * 32 * 32 * 3, CPU)
-    check(0, crops=1)  # three of 0.05 GB, and what is not seen
+    num_bytes = 4000 * 32 * 32 * 3
+    clips = SimpleNamespace(clip=clip, sample_bytes=lambda: num_bytes)
+
+    def check(workers):
+        run = SimpleNamespace(model=Keeps(), device=CPU, opts=SimpleNamespace(workers=workers))
+        of_run.check_whole_videos(run, clips, crops=1)
+
+    check(0)  # three of 0.05 GB, and what is not seen
     free = 0.25 * GB
     with pytest.raises(UserError, match="take --views 10x1: all 4000 frames of the longest"):
-        check(0, crops=1)
+        check(0)
     free = 0.35 * GB
-    check(0, crops=1)
+    check(0)
     with pytest.raises(UserError, match="take --workers 0$"):
-        check(1, crops=1)
+        check(1)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others keep no freed memory")

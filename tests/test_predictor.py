@@ -118,7 +118,7 @@ def test_the_rate_may_be_an_option_and_a_fraction(predict, untrained):
 def test_as_many_views_at_once_as_fit_of_each_size(untrained, monkeypatch):
     asked = []
 
-    def fits(model, shape, most, device, workers, together, shorter):
+    def fits(model, shape, most, device, workers, together):
         asked.append((shape[1], workers, together))
         return 3
 

@@ -314,22 +314,17 @@ def view_loader_for(
         if evaluation.views.clips is None:
             from utils.memory.of_run import check_whole_videos
 
-            crops = evaluation.views.crops
-            size = loader.clips.sample_bytes() // crops
-            how = run.device, run.opts.workers, crops
-            check_whole_videos(run.model, loader.clips.clip, size, *how)
+            check_whole_videos(run, loader.clips, evaluation.views.crops)
     return run.view_loaders[key]
 
 
 def view_batch(run: Run) -> int:
     """Views that a process has on its devices at once: typed, or as in training, or as fit."""
-    opts, share = run.opts, share_size(run.opts)
-    typed = opts.view_batch
+    opts, share, typed = run.opts, share_size(run.opts), run.opts.view_batch
     if typed is None and isinstance(opts.micro_batch, int):
         typed = min(opts.micro_batch, share)
     if run.fit is None:  # nothing is trained
-        clip = part(Evaluation, opts).seen_of(run.preprocessing)
-        together, shape = opts.views.of_video(clip)
+        together, shape = opts.views.of_video(part(Evaluation, opts).seen_of(run.preprocessing))
         how = run.device, opts.workers, together
         from utils.memory.of_run import views_that_fit
 

@@ -132,10 +132,14 @@ def views_at_once(network: TrainedNetwork, parts: list[Part], opts: Options) -> 
     (num_clips, longest), views = largest(parts), network.evaluation.views
     channels, frames, *size = network.preprocessing.network_input()
     frames = max(longest * frames // network.preprocessing.clip_len, 1)
-    window = "--window" if opts.window else "--clip-len"
-    shorter = f"a smaller {window} or --crop-size" if views.clips else "--views 10x1"
-    how = network.device, opts.workers, num_clips * views.crops, shorter
-    return views_that_fit(network.model, (channels, frames, *size), opts.batch_size, *how)
+    together = num_clips * views.crops
+    advice: dict[str, Any] = {}
+    if opts.extract_features:  # windows are read together, however many --views there are
+        advice = {"least": together, "shorter": "a smaller --window or --crop-size"}
+    elif views.clips is None:
+        advice = {"shorter": "--views 10x1"}
+    shape, how = (channels, frames, *size), (network.device, opts.workers, together)
+    return views_that_fit(network.model, shape, opts.batch_size, *how, **advice)
 
 
 def largest(parts: list[Part]) -> tuple[int, int]:

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from config import UserError
-from pt_dataset.processes.memory import IN_USE
 from utils.memory.on_cpu import UNSEEN, measured
 from utils.memory.on_gpu import largest_that_fits
 from utils.memory.simulated import Cost, simulated, without_values
@@ -16,6 +15,7 @@ from utils.options.activations import compute_activations_twice
 
 USED = 0.85  # of the free memory; the rest is for what is not foreseen
 USED_AGAIN = 0.95  # for a run that goes on: what fitted before shall fit again
+ALONE = 2  # batches in memory where no other process reads
 LEAST_FRAMES, LEAST_SIDE = 8, 64  # of a clip that a sentence advises
 
 
@@ -127,6 +127,7 @@ def fit_views(
     processes: float,
     batches: int,
     together: int,
+    least: int,
     shorter: str,
 ) -> int:
     """How many views a network can be asked about at once; the answers do not depend on it.
@@ -137,6 +138,7 @@ def fit_views(
         processes: bytes of it that loader processes have beside their batches.
         batches: of as many views that are in the memory meanwhile, those that wait included.
         together: views that a batch has in any case.
+        least: those that it has whatever is typed.
         shorter: what to type where the network alone needs too much.
     """
     cost, view = simulated(model, input_shape, training=False), math.prod(input_shape)
@@ -146,12 +148,12 @@ def fit_views(
     if fitting < together:
         fitting = (room - read) / (UNSEEN * cost.clip)
     if fitting < 1:
-        fewer = min(int((USED * free - one) // (IN_USE * view)), together)  # without processes
+        fewer = min(int((USED * free - one) // (ALONE * view)), together)  # without processes
         ways = ["--workers 0"] * (processes > 0) + [f"--views {fewer}x1"] * (fewer < together)
         raise UserError(
             f"the memory does not suffice for a single clip: it takes about {gb(one)}, what is "
             f"read meanwhile {gb(read + processes)}, and of the {gb(free)} that are free they may "
-            f"take {gb(USED * free)}; take {' '.join(ways) if fewer > 0 else shorter}"
+            f"take {gb(USED * free)}; take {' '.join(ways) if fewer >= least else shorter}"
         )
     return min(most, int(fitting))
 

@@ -3,12 +3,13 @@
 import math
 import multiprocessing
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from config import Preprocessing
+from pt_dataset.clip_dataset import Clips
 from pt_dataset.loader import Loader
 from pt_dataset.processes import memory
 from utils import distributed
@@ -80,12 +81,14 @@ def views_that_fit(
     device: torch.device,
     workers: int,
     together: int = 1,
-    shorter: str = "a smaller --clip-len or --crop-size",
+    least: int = 1,
+    shorter: str = "a smaller --clip-len or --crop-size, or of segments fewer --views",
 ) -> int:
     """How many views (C, T, H, W) a network can be asked about at once, `most` at most.
 
     Args:
         together: views that are read at once, however few the network is asked about.
+        least: those that are whatever is typed.
         shorter: what to type where the network alone needs too much.
     """
     free, processes, batches = free_bytes(device), 0.0, 1
@@ -96,27 +99,20 @@ def views_that_fit(
         return most
     if device.type == "cpu":
         memory.give_freed_memory_back(from_now_on=True)
-    return fit.fit_views(model, shape, most, free, processes, batches, together, shorter)
+    how = processes, batches, together, least, shorter
+    return fit.fit_views(model, shape, most, free, *how)
 
 
-def check_whole_videos(
-    model: nn.Module,
-    clip: Preprocessing,
-    num_bytes: int,
-    device: torch.device,
-    workers: int,
-    crops: int,
-) -> None:
-    """Refuses videos that do not fit on a CPU, where the system would end the process.
-
-    Args:
-        num_bytes: of the longest one, uint8, all of whose frames the network sees at once.
-    """
-    if device.type == "cpu":
-        channels, frames, *size = clip.network_input()
-        frames = frames * num_bytes // math.prod(clip.network_input())
+def check_whole_videos(run: Run, clips: Clips, crops: int) -> None:
+    """Refuses videos that do not fit on a CPU, where the system would end the process."""
+    if run.device.type == "cpu":
+        shape = clips.clip.network_input()
+        channels, frames, *size = shape
+        frames = frames * clips.sample_bytes() // crops // math.prod(shape)
         shorter = f"--views 10x1: all {frames} frames of the longest video are one clip"
-        views_that_fit(model, (channels, frames, *size), 1, device, workers, crops, shorter)
+        how: dict[str, Any] = {"together": crops, "shorter": shorter}
+        views = run.model, (channels, frames, *size), 1
+        views_that_fit(*views, run.device, run.opts.workers, **how)
 
 
 def free_bytes(device: torch.device) -> float:
