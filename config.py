@@ -206,10 +206,13 @@ class Views:
     def __str__(self) -> str:
         return f"{self.clips or 'all'}x{self.crops}"
 
-    @property
-    def together(self) -> int:
-        """Views that are read of a video at once."""
-        return (self.clips or 1) * self.crops
+    def of_video(self, clip: "Preprocessing") -> tuple[int, tuple[int, int, int, int]]:
+        """Views that are read of a video at once, and the shape (C, T, S, S) of each."""
+        clips = self.clips or 1
+        if clip.snippet_len:  # all segments may be one view
+            clips, num_segments = clip.segments_of_views(clips)
+            clip = replace(clip, clip_len=num_segments * clip.snippet_len)
+        return clips * self.crops, clip.network_input()
 
     @classmethod
     def parse(cls, text: str) -> "Views":

@@ -181,7 +181,8 @@ class ViewClips(Clips):
 
     def sample_bytes(self) -> int:
         if self.views.clips:
-            return self.views.clips * self.views.crops * super().sample_bytes()
+            num_views, shape = self.views.of_video(self.clip)
+            return num_views * math.prod(shape)
         clips = (sampling.view_indices(video, self.clip, None) for video in self.videos)
         longest = max((len(indices) for (indices,) in clips), default=0)
         return self.views.crops * longest * super().sample_bytes() // self.clip.clip_len

@@ -260,6 +260,24 @@ def test_each_window_has_the_heat_of_its_own_class(squares):
     assert [name for name, _ in named.classes] == ["red"] * 3
 
 
+def test_a_network_is_asked_about_as_many_views_at_once_as_fit(squares, monkeypatch):
+    seen = []
+
+    def sees(classifier, stage, views, *how):
+        seen.append(len(views))
+        return grad_cam(classifier, stage, views, *how)
+
+    monkeypatch.setattr("utils.actions.heatmap.grad_cam", sees)
+    monkeypatch.setattr("utils.actions.network.views_that_fit", lambda *_: 2)
+    clip, five = (
+        replace(CLIP, clip_len=2, short_side=72, crop_size=72),
+        Evaluation(views=Views(5, 1)),
+    )
+    heat_in(squares, clip, five)
+    heat_in(squares, clip, five, batch_size=3)
+    assert seen == [2, 2, 1, 3, 2]
+
+
 def test_nothing_that_speaks_for_a_class_is_said(squares, caplog):
     clip = replace(CLIP, clip_len=2, short_side=72, crop_size=72)
     caplog.set_level("INFO", "video")

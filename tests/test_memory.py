@@ -18,10 +18,12 @@ import utils.build
 import utils.checkpoint
 import utils.run
 import utils.trainer
-from config import Clip, Preprocessing, UserError, Views, part
+from config import Clip, Evaluation, Preprocessing, UserError, Views, part
 from main import main
 from opts import parse_opts
+from pt_dataset.clip_dataset import ViewClips
 from pt_dataset.processes import memory, slots
+from pt_dataset.video_lists import read_dataset
 from tests.conftest import SMALL_RUN
 from tests.test_trainer import CPU, classifier_of, make_net, make_trainer
 from utils import words
@@ -362,15 +364,18 @@ def test_nothing_is_said_to_fit_that_does_not(one_clip_takes, free):
     assert all(need <= free for need in needs)
 
 
+HOW = {"processes": 0, "least": 1, "shorter": "a smaller --clip-len"}
+
+
 def test_views_that_fit_are_fewer_where_less_is_free():
     model = make_net().float()
     cost = simulated(model, (3, 8, 32, 32), training=False)
     view = 1.5 * cost.clip + 2 * 3 * 8 * 32 * 32
     free = (5.5 * view + cost.fixed) / fit.USED
-    assert fit_views(model, (3, 8, 32, 32), 64, free, batches=2, together=1) == 5
-    assert fit_views(model, (3, 8, 32, 32), 3, free, batches=2, together=1) == 3
-    with pytest.raises(UserError, match="for a single clip: .*; take fewer --workers"):
-        fit_views(model, (3, 8, 32, 32), 3, free / 20, batches=2, together=1)
+    assert fit_views(model, (3, 8, 32, 32), 64, free, batches=2, together=1, **HOW) == 5
+    assert fit_views(model, (3, 8, 32, 32), 3, free, batches=2, together=1, **HOW) == 3
+    with pytest.raises(UserError, match="for a single clip: .*; take a smaller --clip-len"):
+        fit_views(model, (3, 8, 32, 32), 3, free / 20, batches=2, together=1, **HOW)
 
 
 def test_all_views_of_a_video_are_read_however_few_the_network_is_asked_about():
@@ -378,11 +383,44 @@ def test_all_views_of_a_video_are_read_however_few_the_network_is_asked_about():
     cost, view = simulated(model, (3, 8, 32, 32), training=False), 3 * 8 * 32 * 32
     read = 4 * 30 * view
     free = (3.5 * 1.5 * cost.clip + read + cost.fixed) / fit.USED
-    assert fit_views(model, (3, 8, 32, 32), 64, free, batches=4, together=30) == 3
+    assert fit_views(model, (3, 8, 32, 32), 64, free, batches=4, together=30, **HOW) == 3
     free = (45.5 * (1.5 * cost.clip + 4 * view) + cost.fixed) / fit.USED
-    assert fit_views(model, (3, 8, 32, 32), 64, free, batches=4, together=30) == 45
-    with pytest.raises(UserError, match="with what is read meanwhile it takes about"):
-        fit_views(model, (3, 8, 32, 32), 64, read / fit.USED, batches=4, together=30)
+    assert fit_views(model, (3, 8, 32, 32), 64, free, batches=4, together=30, **HOW) == 45
+
+
+@pytest.mark.parametrize(
+    "processes, batches, views, least, advice",
+    [
+        (1e6, 8, 30, 1, "--workers 0"),
+        (1e6, 8, 5.5, 1, "--workers 0 --views 5x1"),
+        (0, 2, 5.5, 1, "--views 5x1"),
+        (0, 2, 0.5, 1, "a smaller --clip-len"),
+        (1e6, 8, 30, 30, "--workers 0"),  # windows, which --views do not make fewer
+        (1e6, 8, 5.5, 30, "a smaller --clip-len"),
+    ],
+)
+def test_what_is_advised_where_no_view_fits_fits(processes, batches, views, least, advice):
+    model, shape = make_net().float(), (3, 8, 32, 32)
+    cost, view = simulated(model, shape, training=False), 3 * 8 * 32 * 32
+    free = (1.5 * cost.clip + cost.fixed + 2 * (views + 0.01) * view) / fit.USED
+    how = HOW | {"processes": processes, "least": least}
+    with pytest.raises(UserError, match=f"they may take .*; take {advice}$"):
+        fit_views(model, shape, 8, free, batches=batches, together=30, **how)
+    if views >= 1:
+        assert fit_views(model, shape, 8, free, batches=2, together=int(views), **HOW) == 1
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize("snippet_len", [0, 1])
+def test_the_bytes_of_the_views_of_a_video_are_those_that_are_read(tiny_set, snippet_len, fixed):
+    how = {"clip_len": 4, "short_side": 36, "crop_size": 32, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    clip = Preprocessing(**how, snippet_len=snippet_len, fixed_segments=fixed and snippet_len > 0)
+    views = Views(7, 3)  # of segments, all of them are one clip unless their number is fixed
+    clips = ViewClips(read_dataset("tiny", tiny_set).test, clip, views)
+    read = clips[0, 0].clip
+    channels, *size = views.of_video(clip)[1]
+    assert read.shape == (views.of_video(clip)[0], *size, channels)
+    assert read.numel() == clips.sample_bytes()
 
 
 @pytest.mark.parametrize(
@@ -496,16 +534,25 @@ def test_a_small_step_of_a_large_network_is_counted_where_little_is_free(
     assert found == ([pytest.approx(1.6 * GB, rel=0.01)] if tried else [])
 
 
-def test_whole_videos_that_surely_do_not_fit_are_refused_before_the_system_ends_the_process(
-    monkeypatch,
-):
+def test_whole_videos_that_do_not_fit_are_refused_before_the_system_ends_the_process(monkeypatch):
     clip = Preprocessing(clip_len=8, crop_size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
-    free = iter([50 * GB, 0.4 * GB, 0.1 * GB])
-    monkeypatch.setattr(memory, "free_memory", lambda: next(free))
-    for _ in range(2):
-        of_run.check_whole_videos(Keeps(), clip, 4000 * 32 * 32 * 3, CPU)  # three of 0.05 GB
-    with pytest.raises(UserError, match="all 4000 frames.*takes 0.1 GB or more.*--views 10x1"):
-        of_run.check_whole_videos(Keeps(), clip, 4000 * 32 * 32 * 3, CPU)
+    free = 1 * GB
+    monkeypatch.setattr(memory, "free_memory", lambda: free)
+    num_bytes = 4000 * 32 * 32 * 3
+    clips = SimpleNamespace(clip=clip, sample_bytes=lambda: num_bytes)
+
+    def check(workers):
+        run = SimpleNamespace(model=Keeps(), device=CPU, opts=SimpleNamespace(workers=workers))
+        of_run.check_whole_videos(run, clips, crops=1)
+
+    check(0)  # three of 0.05 GB, and what is not seen
+    free = 0.25 * GB
+    with pytest.raises(UserError, match="take --views 10x1: all 4000 frames of the longest"):
+        check(0)
+    free = 0.35 * GB
+    check(0)
+    with pytest.raises(UserError, match="take --workers 0$"):
+        check(1)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others keep no freed memory")
@@ -545,11 +592,28 @@ def test_views_at_once_are_typed_or_as_in_training_or_as_fit(
     run = SimpleNamespace(
         opts=SimpleNamespace(**opts),
         fit=before and utils.run.Fit(before),
-        preprocessing=SimpleNamespace(network_input=lambda: (3, 8, 32, 32)),
+        preprocessing=SimpleNamespace(network_input=lambda: (3, 8, 32, 32), snippet_len=0),
         model=None,
         device=CPU,
     )
     assert utils.build.view_batch(run) == expected
+
+
+@pytest.mark.parametrize("views, typed, expected", [("all", None, 1), ("all", 2, 2), ("5", 2, 2)])
+def test_of_a_whole_video_one_view_is_seen_at_once_unless_more_are_typed(
+    monkeypatch, views, typed, expected
+):
+    seen = []
+    monkeypatch.setattr(utils.build, "view_batches", lambda *args, **how: ())
+    monkeypatch.setattr(utils.build, "full_protocol", lambda *args: "")
+    monkeypatch.setattr(utils.build, "score_videos", lambda *args, **how: None)
+    see = lambda *args, view_batch, **how: seen.append(view_batch)  # noqa: E731
+    monkeypatch.setattr(utils.build, "score_batches", see)
+    opts = SimpleNamespace(batch_size=8, view_batch=typed, micro_batch="auto")
+    lists = SimpleNamespace(class_names=[])
+    run = SimpleNamespace(opts=opts, fit=utils.run.Fit(8), classifier=None, device=CPU, lists=lists)
+    utils.build.score(run, (), Evaluation(views=Views.parse(views)), None, desc="", source="")
+    assert seen == [expected]
 
 
 # how long it will take

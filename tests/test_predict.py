@@ -19,11 +19,12 @@ from matplotlib.axes import Axes
 from config import Clip, UserError
 from main import main
 from opts import parse_opts
+from pt_dataset.inputs import windows
 from pt_dataset.inputs.orders import ORDERS, reordered, reordered_clips
 from pt_dataset.inputs.paths import name_of
 from pt_dataset.inputs.windows import clips_within, spans
 from pt_dataset.video_list import Video
-from utils.actions import predictions
+from utils.actions import annotate, predictions
 from utils.actions.annotate import write_labeled_video
 from utils.classifier import ClipClassifier
 
@@ -191,6 +192,33 @@ def test_windows_of_a_long_video_give_a_timeline_and_a_picture(untrained, monkey
     assert rows[0]["protocol"].startswith("windows of 2 s, one every 1 s; 3 segments of 1 frame")
     assert {row["path"] for row in windows} == {"long.mp4"}
     assert Path("new/answers/timeline_long.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("large, groups", [(1, [1] * 7), (3, [1, 3, 3]), (10**6, [1, 6])])
+def test_frames_of_large_videos_are_decoded_a_few_together(monkeypatch, large, groups):
+    asked, pixels = [], np.random.default_rng(0).integers(0, 256, (7, 4, 5, 3), dtype=np.uint8)
+
+    def read(path, indices, num_frames):
+        asked.append(len(indices))
+        return pixels[indices]
+
+    monkeypatch.setattr(windows, "read_frames", read)
+    monkeypatch.setattr(windows, "TOGETHER", large * pixels[0].nbytes)
+    found = list(windows.frames_of(Video("x.mp4", -1, "", 7, 10.0)))
+    assert asked == groups
+    assert np.array_equal(found, pixels)
+    assert all(frame.base is None for frame in found)  # else each holds those beside it
+
+
+def test_frames_too_large_to_encode_in_the_free_memory_are_refused(untrained, monkeypatch):
+    video = write_mp4(Path("large.mp4"))
+    monkeypatch.setattr(annotate, "free_memory", lambda: windows.TOGETHER + 48 * 64 * 129)
+    status, rows, _ = predict(untrained, video, "--fps", "10", "--annotate", "with.mp4")
+    assert (status, rows[0]["error"]) == (1, "")
+    monkeypatch.setattr(annotate, "free_memory", lambda: windows.TOGETHER + 48 * 64 * 131)
+    status, *_ = predict(untrained, video, "--fps", "10", "--annotate", "with.mp4")
+    assert status == 0
+    assert Path("with.mp4").exists()
 
 
 def test_a_video_is_not_written_over(untrained, caplog):

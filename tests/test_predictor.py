@@ -115,11 +115,20 @@ def test_the_rate_may_be_an_option_and_a_fraction(predict, untrained):
     assert in_windows(frames) != in_windows(frames, fps=20)
 
 
-def test_as_many_views_at_once_as_fit(untrained, monkeypatch):
-    fits = "utils.actions.predict.views_that_fit"
-    monkeypatch.setattr(fits, lambda model, shape, most, device, workers, together: workers + 3)
-    assert Predictor(untrained, device="cpu").view_batch == 3
-    assert Predictor(untrained, device="cpu", batch_size=5).view_batch == 5
+def test_as_many_views_at_once_as_fit_of_each_size(untrained, monkeypatch):
+    asked = []
+
+    def fits(model, shape, most, device, workers, together):
+        asked.append((shape[1], workers, together))
+        return 3
+
+    monkeypatch.setattr("utils.actions.network.views_that_fit", fits)
+    few, many = np.zeros((2, 4, 40, 40, 3), np.uint8)
+    predict = Predictor(untrained, device="cpu", views="5x3")
+    assert predict([few, many]) == [predict(few)] * 2
+    assert asked == [(5, 0, 3)]  # segments of a view, once
+    Predictor(untrained, device="cpu", views="5x3", batch_size=2)(few)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,15 @@ def test_a_network_that_lives_by_the_order_of_frames_is_found_out(in_tiny_set, m
     monkeypatch.setitem(
         RECIPES, ("seer", "scratch"), Recipe(clip_len=4, epochs=1, batch_size=4, lr=1)
     )
+    before, score = [], probe_time.score
+
+    def scored(run, *args, **how):
+        before.append(len(run.view_loaders))
+        return score(run, *args, **how)
+
+    monkeypatch.setattr(probe_time, "score", scored)
     assert main([*argv, "--device", "cpu", "--workers", "0", "--precision", "fp32"]) == 0
+    assert before == [0] * 4  # no order keeps the processes of the one before
     top1 = json.loads(Path("saved_model/x/probe_time.json").read_text())["top1"]
     assert list(top1) == ["normal", "reversed", "shuffled", "frozen"]
     assert (top1["normal"], top1["reversed"], top1["frozen"]) == (100, 0, 50)

@@ -268,7 +268,7 @@ def score(
         view_batches(run, videos, evaluation, stop, desc=desc, order=order),
         run.device,
         average=evaluation.average,
-        view_batch=view_batch(run),
+        view_batch=view_batch(run) if evaluation.views.clips else run.opts.view_batch or 1,
     )
     names = [video.path for video in videos]
     return score_videos(
@@ -314,20 +314,18 @@ def view_loader_for(
         if evaluation.views.clips is None:
             from utils.memory.of_run import check_whole_videos
 
-            size = loader.clips.sample_bytes() // evaluation.views.crops
-            check_whole_videos(run.model, loader.clips.clip, size, run.device)
+            check_whole_videos(run, loader.clips, evaluation.views.crops)
     return run.view_loaders[key]
 
 
 def view_batch(run: Run) -> int:
     """Views that a process has on its devices at once: typed, or as in training, or as fit."""
-    opts, share = run.opts, share_size(run.opts)
-    typed = opts.view_batch
+    opts, share, typed = run.opts, share_size(run.opts), run.opts.view_batch
     if typed is None and isinstance(opts.micro_batch, int):
         typed = min(opts.micro_batch, share)
     if run.fit is None:  # nothing is trained
-        shape = part(Evaluation, opts).seen_of(run.preprocessing).network_input()
-        how = run.device, opts.workers, opts.views.together
+        together, shape = opts.views.of_video(part(Evaluation, opts).seen_of(run.preprocessing))
+        how = run.device, opts.workers, together
         from utils.memory.of_run import views_that_fit
 
         run.fit = Fit(typed or views_that_fit(run.model, shape, share, *how))

@@ -18,6 +18,8 @@ from pt_dataset.processes.signals import set_up_worker
 from pt_dataset.sources import read_frames
 from pt_dataset.video_list import Video
 
+TOGETHER = 200_000_000  # bytes of frames that are decoded together
+
 
 class Part(NamedTuple):
     """What is read of a video at once."""
@@ -123,8 +125,12 @@ def part_loader(
     return started(loader)
 
 
-def frames_of(video: Video, at_once: int = 32) -> Iterator[np.ndarray]:
+def frames_of(video: Video) -> Iterator[np.ndarray]:
     """All frames of a video in order, uint8 (H, W, 3)."""
-    for start in range(0, video.num_frames, at_once):
+    start, at_once = 0, 1
+    while start < video.num_frames:
         indices = list(range(start, min(start + at_once, video.num_frames)))
-        yield from read_frames(video.path, indices, video.num_frames)
+        found = read_frames(video.path, indices, video.num_frames)
+        start, at_once = start + len(found), max(min(32, TOGETHER // found[0].nbytes), 1)
+        yield from (frame.copy() for frame in found)  # which does not hold the others
+        del found  # before the next ones are read

@@ -8,15 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from config import UserError, whole
+from config import UserError, refuse, whole
 from pt_dataset.formats.times import seconds
-from pt_dataset.inputs.windows import frames_of
+from pt_dataset.inputs.windows import TOGETHER, frames_of
+from pt_dataset.processes.memory import free_memory
 from pt_dataset.sources import read_frames
 from pt_dataset.video_list import Video
 from utils.actions.heatmap import Heat
 from utils.actions.predictions import Prediction, labels_at, nearest_window
+from utils.memory.fit import gb
 
 BAR_COLOR = (58, 134, 255)
+LITTLE = {"rc-lookahead": "10", "threads": "4"}  # for x264: half the memory of its own choice
+ENCODED, HEATED = 130, 110  # bytes a pixel of coding, and of drawing heat; measured
 TIME_BASE = Fraction(1, 90_000)  # s; as of most videos
 MIN_HEIGHT = 240  # pixels; text on smaller frames cannot be read
 NUM_PICTURES = 8  # in a strip
@@ -34,6 +38,7 @@ def annotate_video(
     """Writes the video to `path` with its labels burnt in, and its heat where that is given."""
     times = seconds(video)
     assert video.fps and times is not None  # predict leaves out those without a rate
+    check_memory(video, ENCODED + HEATED * bool(heat))
 
     def annotated() -> Iterator[tuple[np.ndarray, Labels, float]]:
         for index, (frame, time) in enumerate(zip(frames_of(video), times.tolist(), strict=False)):
@@ -47,6 +52,17 @@ def annotate_video(
             yield frame, labels, time
 
     write_labeled_video(path, annotated(), video.fps)
+
+
+def check_memory(video: Video, bytes_a_pixel: int) -> None:
+    """Raises UserError where the system would end the process, since the frames are too large."""
+    height, width, _ = read_frames(video.path, [0], video.num_frames)[0].shape
+    needed = bytes_a_pixel * height * width + TOGETHER
+    refuse(
+        needed > free_memory(),
+        f"{video.path}: to draw on frames of {width} x {height} takes {gb(needed)}, and "
+        f"{gb(free_memory())} are free; make it smaller with pt_dataset/shrink_videos.py",
+    )
 
 
 def draw_strip(path: Path, video: Video, prediction: Prediction, heat: Heat) -> None:
@@ -105,7 +121,7 @@ def encode(container, frames: Iterable[tuple[np.ndarray, Labels, float]], fps: f
     import av
 
     stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-    stream.pix_fmt = "yuv420p"
+    stream.pix_fmt, stream.options = "yuv420p", LITTLE
     stream.codec_context.time_base = TIME_BASE
     for index, (frame, labels, time) in enumerate(frames):
         picture = burn_in(frame, labels)

@@ -141,6 +141,7 @@ def features_of_videos(
             batches = build.view_batches(run, videos, part(Evaluation, opts), stop, desc=desc)
             size = build.view_batch(run)
             features = compute_features(extractor.to(run.device), batches, run.device, size)
+            run.view_loaders.clear()  # each has processes, and is of no use any more
             check_finite(features, videos)
             save_features(path, features, notes)
     log.info(f"features of {len(videos)} {desc}: {path}{before}")

@@ -21,7 +21,7 @@ from opts import Options
 from pt_dataset.clip_dataset import clip_frames
 from pt_dataset.inputs.windows import Part, part_loader
 from pt_dataset.transforms import Crops, view_crops
-from utils.actions.network import TrainedNetwork
+from utils.actions.network import TrainedNetwork, views_at_once
 from utils.actions.predictions import Prediction, scores_of_windows
 from utils.classifier import ClipClassifier, Normalize
 
@@ -83,7 +83,8 @@ def heat_of(
     stage = choose_stage(classifier, (1, *clip.network_input()), network.device)
     _, first = next(clip_frames(video, parts[0].clips[0][:1], clip))
     height, width, _ = first.shape
-    items = part_loader(parts, clip, num_crops, opts.workers, opts.batch_size)
+    size = views_at_once(network, parts, opts)
+    items = part_loader(parts, clip, num_crops, opts.workers, size)
     found = []
     for index, views in tqdm(items, "heatmap", len(parts), unit="clip", leave=False):
         if isinstance(views, str):
@@ -91,7 +92,7 @@ def heat_of(
         clips = parts[index].clips
         maps = [
             grad_cam(classifier, stage, some.to(network.device), labels[index], len(clips[0]))
-            for some in views.split(opts.batch_size)
+            for some in views.split(size)
         ]
         found.append(maps_by_frame(torch.cat(maps).cpu().unflatten(0, (-1, num_crops)), clips))
     highest = max(one.max() for maps in found for one in maps.values())

@@ -115,7 +115,7 @@ def outputs_by_video(
     normalize = Normalize.matching(network.preprocessing)
     from_pixels = ClipClassifier(module, normalize, network.precision).to(network.device)
     crops = network.evaluation.views.crops
-    size = opts.batch_size if opts.typed("batch_size") else views_at_once(network, parts, opts)
+    size = views_at_once(network, parts, opts)
     items = stop.between(part_loader(parts, network.preprocessing, crops, opts.workers, size))
     outputs = outputs_of_parts(from_pixels, items, network.device, size, opts.action, len(parts))
     for _, group in groupby(outputs, lambda item: parts[item[0]].video.path):
@@ -126,14 +126,26 @@ def outputs_by_video(
 
 
 def views_at_once(network: TrainedNetwork, parts: list[Part], opts: Options) -> int:
-    """As many as usual, or as fit: windows may be longer than a clip, and a part have many."""
+    """As typed, as usual, or as fit: windows may be longer than a clip, and a part have many."""
+    if opts.typed("batch_size"):
+        return opts.batch_size
+    (num_clips, longest), views = largest(parts), network.evaluation.views
     channels, frames, *size = network.preprocessing.network_input()
-    longest = max((len(part.clips[0]) for part in parts), default=1)
-    together = max((len(part.clips) for part in parts), default=1) * network.evaluation.views.crops
     frames = max(longest * frames // network.preprocessing.clip_len, 1)
-    shape = (channels, frames, *size)
-    how = network.device, opts.workers, together
-    return views_that_fit(network.model, shape, opts.batch_size, *how)
+    together = num_clips * views.crops
+    advice: dict[str, Any] = {}
+    if opts.extract_features:  # windows are read together, however many --views there are
+        advice = {"least": together, "shorter": "a smaller --window or --crop-size"}
+    elif views.clips is None:
+        advice = {"shorter": "--views 10x1"}
+    shape, how = (channels, frames, *size), (network.device, opts.workers, together)
+    return views_that_fit(network.model, shape, opts.batch_size, *how, **advice)
+
+
+def largest(parts: list[Part]) -> tuple[int, int]:
+    """The most clips of a part, and the most frames of a clip."""
+    num_clips = max((len(part.clips) for part in parts), default=1)
+    return num_clips, max((len(part.clips[0]) for part in parts), default=1)
 
 
 def finite(video: Video, output: torch.Tensor | str) -> torch.Tensor | str:

@@ -29,7 +29,6 @@ from utils.classifier import ClipClassifier, Normalize
 from utils.evaluator import average_views, run_in_chunks
 from utils.interrupt import GracefulStop, Stop
 from utils.loggers import set_up_console
-from utils.memory.of_run import views_that_fit
 from utils.results import protocol_in_words
 from utils.run import pick_device
 from utils.words import rates_in_words
@@ -105,7 +104,7 @@ class Predictor:
 
     def __init__(self, checkpoint: str | os.PathLike | None = None, **options: Any):
         start = {} if checkpoint is None else {"resume": os.fspath(checkpoint)}
-        typed = in_form(Options, {"predict": ("-",)} | start | options)
+        typed = in_form(Options, {"predict": ("-",), "workers": 0} | start | options)
         known = {f.name: f for f in fields(Options)}
         of_command = {f.name for f in fields(Use)} - {"sliding_window", "fps"}
         for name in options:
@@ -118,11 +117,7 @@ class Predictor:
         pixels = Normalize.matching(self.network.preprocessing)
         classifier = ClipClassifier(self.network.model, pixels, self.network.precision)
         self.classifier = classifier.to(self.network.device).eval()
-        self.view_batch = self.opts.batch_size
-        if not self.opts.typed("batch_size"):
-            shape = self.network.preprocessing.network_input()
-            how = self.network.device, 0, self.network.evaluation.views.together
-            self.view_batch = views_that_fit(self.network.model, shape, self.view_batch, *how)
+        self.fits: dict[tuple[int, int], int] = {}  # see views_at_once
 
     def __call__(
         self, video: Source | list[Source], fps: float | None = None
@@ -155,10 +150,10 @@ class Predictor:
         for _, why in problems + unusable:
             raise UserError(why)
         refuse(len(videos) > 1, f"{source} holds {len(videos)} videos: give a list of them")
-        scores = []
-        for part in parts_of_video(videos[0], self.network, self.opts):
+        scores, parts = [], parts_of_video(videos[0], self.network, self.opts)
+        device, size = self.network.device, self.views_at_once(parts)
+        for part in parts:
             views = views_of_part(part, frames, clip, evaluation.views.crops)
-            device, size = self.network.device, self.view_batch
             logits = run_in_chunks(self.classifier, views, device, size).cpu()
             logits = networks.finite(part.video, logits)
             if isinstance(logits, str):
@@ -167,6 +162,13 @@ class Predictor:
         mean = torch.stack(scores).mean(dim=0)
         order = mean.argsort(descending=True).tolist()
         return {self.class_names[label]: mean[label].item() for label in order}
+
+    def views_at_once(self, parts: list[Part]) -> int:
+        """As many as fit, which is found out once for all parts of one size."""
+        size = networks.largest(parts)
+        if size not in self.fits:
+            self.fits[size] = networks.views_at_once(self.network, parts, self.opts)
+        return self.fits[size]
 
 
 def as_frames(video: Any) -> np.ndarray:

@@ -39,10 +39,11 @@ def probe_time(run: Run, stop: GracefulStop) -> int:
     for line in evaluation_in_words(run):
         log.info(line)
     source = source_in_words(run, run.start.checkpoint)
-    scores = {
-        order: score(run, run.lists.test, evaluation, stop, desc=order, source=source, order=order)
-        for order in ORDERS
-    }
+    scores = {}
+    for order in ORDERS:
+        how = {"desc": order, "source": source, "order": order}
+        scores[order] = score(run, run.lists.test, evaluation, stop, **how)
+        run.view_loaders.clear()  # each has processes, and is of no use any more
     result = summarize_orders(scores)
     log.info(orders_in_words(result))
     log.info(f"{levels_in_words(result)}; {result['protocol']}")

@@ -15,6 +15,7 @@ from utils.options.activations import compute_activations_twice
 
 USED = 0.85  # of the free memory; the rest is for what is not foreseen
 USED_AGAIN = 0.95  # for a run that goes on: what fitted before shall fit again
+ALONE = 2  # batches in memory where no other process reads
 LEAST_FRAMES, LEAST_SIDE = 8, 64  # of a clip that a sentence advises
 
 
@@ -123,28 +124,36 @@ def fit_views(
     input_shape: tuple[int, ...],
     most: int,
     free: float,
+    processes: float,
     batches: int,
     together: int,
+    least: int,
+    shorter: str,
 ) -> int:
     """How many views a network can be asked about at once; the answers do not depend on it.
 
     Args:
         input_shape: of a view, (C, T, H, W).
         free: bytes of the device, and of the host if that is another one.
+        processes: bytes of it that loader processes have beside their batches.
         batches: of as many views that are in the memory meanwhile, those that wait included.
         together: views that a batch has in any case.
+        least: those that it has whatever is typed.
+        shorter: what to type where the network alone needs too much.
     """
     cost, view = simulated(model, input_shape, training=False), math.prod(input_shape)
-    room, read = USED * free - cost.fixed, batches * together * view
+    one, read = cost.fixed + UNSEEN * cost.clip, batches * together * view
+    room = USED * (free - processes) - cost.fixed
     fitting = room / (UNSEEN * cost.clip + batches * view)
     if fitting < together:
         fitting = (room - read) / (UNSEEN * cost.clip)
     if fitting < 1:
-        least = cost.fixed + UNSEEN * cost.clip + read
+        fewer = min(int((USED * free - one) // (ALONE * view)), together)  # without processes
+        ways = ["--workers 0"] * (processes > 0) + [f"--views {fewer}x1"] * (fewer < together)
         raise UserError(
-            "the memory does not suffice for a single clip: with what is read meanwhile it takes "
-            f"about {gb(least)}, and it may take {gb(USED * free)} of the {gb(free)} that are "
-            "free; take fewer --workers or --views, or a smaller --clip-len or --crop-size"
+            f"the memory does not suffice for a single clip: it takes about {gb(one)}, what is "
+            f"read meanwhile {gb(read + processes)}, and of the {gb(free)} that are free they may "
+            f"take {gb(USED * free)}; take {' '.join(ways) if fewer >= least else shorter}"
         )
     return min(most, int(fitting))
 

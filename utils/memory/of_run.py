@@ -3,17 +3,17 @@
 import math
 import multiprocessing
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from config import Preprocessing, UserError
+from pt_dataset.clip_dataset import Clips
 from pt_dataset.loader import Loader
 from pt_dataset.processes import memory
 from utils import distributed
 from utils.memory import fit
-from utils.memory.simulated import simulated
 from utils.run import Fit, Run, is_small, share_size
 
 QUICK = 16 * 2**30  # bytes for `is_small`; on a CPU a step of more takes over ten seconds
@@ -81,42 +81,38 @@ def views_that_fit(
     device: torch.device,
     workers: int,
     together: int = 1,
+    least: int = 1,
+    shorter: str = "a smaller --clip-len or --crop-size, or of segments fewer --views",
 ) -> int:
     """How many views (C, T, H, W) a network can be asked about at once, `most` at most.
 
     Args:
         together: views that are read at once, however few the network is asked about.
+        least: those that are whatever is typed.
+        shorter: what to type where the network alone needs too much.
     """
-    free, batches = free_bytes(device), 1
+    free, processes, batches = free_bytes(device), 0.0, 1
     if device.type == "cpu":
-        free -= of_processes(workers)
+        processes = of_processes(workers)
         batches = memory.most_in_memory(workers, together * math.prod(shape))
-    if is_small(most, shape, free / 2 - batches * together * math.prod(shape)):
+    if is_small(most, shape, (free - processes) / 2 - batches * together * math.prod(shape)):
         return most
     if device.type == "cpu":
         memory.give_freed_memory_back(from_now_on=True)
-    return fit.fit_views(model, shape, most, free, batches, together)
+    how = processes, batches, together, least, shorter
+    return fit.fit_views(model, shape, most, free, *how)
 
 
-def check_whole_videos(
-    model: nn.Module, clip: Preprocessing, num_bytes: int, device: torch.device
-) -> None:
-    """Refuses videos that surely do not fit on a CPU, where the system would end the process.
-
-    Args:
-        num_bytes: of the longest one, uint8, all of whose frames the network sees at once.
-    """
-    channels, frames, *size = clip.network_input()
-    frames = frames * num_bytes // math.prod(clip.network_input())
-    shape, free = (channels, frames, *size), free_bytes(device)
-    if device.type != "cpu" or is_small(1, shape, free):
-        return
-    least = simulated(model, shape, training=False).of(1)
-    if least > free:
-        raise UserError(
-            f"--views all shows the network all {frames} frames of the longest video at once: that "
-            f"takes {fit.gb(least)} or more, and {fit.gb(free)} are free: take --views 10x1"
-        )
+def check_whole_videos(run: Run, clips: Clips, crops: int) -> None:
+    """Refuses videos that do not fit on a CPU, where the system would end the process."""
+    if run.device.type == "cpu":
+        shape = clips.clip.network_input()
+        channels, frames, *size = shape
+        frames = frames * clips.sample_bytes() // crops // math.prod(shape)
+        shorter = f"--views 10x1: all {frames} frames of the longest video are one clip"
+        how: dict[str, Any] = {"together": crops, "shorter": shorter}
+        views = run.model, (channels, frames, *size), 1
+        views_that_fit(*views, run.device, run.opts.workers, **how)
 
 
 def free_bytes(device: torch.device) -> float:
