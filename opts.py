@@ -19,7 +19,8 @@ from utils.recipes import LITTLE_DATA, find_recipe, recipe_key, recipe_run
 WITHOUT_LISTS = (*USES, "list_weights")  # actions that need no data set
 TYPED = "command line"  # as the source of a value
 CLIPS_AT_ONCE = 8  # by a trained network, unless --batch-size says otherwise
-action_option = partial(own, action=True)  # asks for something else than training
+action_option = partial(own, action="command")  # asks for something else than training
+beside_option = partial(own, action="beside")  # so does this, and another may be asked for, too
 predicting = partial(option, only_with=("predict",))
 extracting = partial(option, only_with=("extract_features",))
 
@@ -53,7 +54,7 @@ class Start:
     pretrained_file: str | None = option(
         None, "where the file of --pretrained is already", metavar="FILE", also_with=USES
     )
-    list_weights: bool = action_option(False, "print the public weights")
+    list_weights: bool = beside_option(False, "print the public weights")
     resume: str | None = own(
         None,
         "a run's folder, last.pth or best.pth; auto: go on with the run of this name, or start it",
@@ -67,7 +68,7 @@ class Actions:
     """What is done: training, unless one is given."""
 
     evaluate: bool = action_option(False, "evaluate the checkpoint given with --resume")
-    probe_time: bool = action_option(
+    probe_time: bool = beside_option(
         False, "with --evaluate: reversed, shuffled and frozen clips, too", only_with=("evaluate",)
     )
     head_only: bool = action_option(
@@ -83,7 +84,7 @@ class Actions:
     plan: bool = action_option(
         False, "train 20 steps and print what the whole run would take; leaves nothing behind"
     )
-    print_config: bool = action_option(
+    print_config: bool = beside_option(
         False, "print every option, its value and where that came from"
     )
 
@@ -206,7 +207,7 @@ def resolve(typed: dict[str, Any]) -> Options:
     """What the typed options come to; raises UserError if they do not go together."""
     asked = [name for name in ACTIONS if name in typed]
     action = asked[-1] if asked else "train"
-    commands = [flag(name) for name in asked if name not in ("probe_time", "print_config")]
+    commands = [flag(name) for name in asked if OPTIONS[name].metadata["action"] == "command"]
     refuse(len(commands) > 1, f"{' and '.join(commands)} are separate commands: give one of them")
     for name in typed:
         check_companions(name, "only_with", typed)
