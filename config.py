@@ -1022,7 +1022,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
-        if unknown and (near := get_close_matches(unknown[1], self._option_string_actions, 1)):
+        if unknown and (near := get_close_matches(unknown[1], self._option_string_actions, 1, 0.8)):
             message += f"; did you mean {near[0]}?"
         for word in self.typed:
             one_dash = re.match(r"-(?!-|h$|[\d.e+-]*$)", word)  # options have two; no number

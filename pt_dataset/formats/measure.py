@@ -18,7 +18,9 @@ class Measured(NamedTuple):
         if not self.bad:
             return ""
         first, why = next(iter(self.bad.items()))
-        return f"{len(self.bad)} of {self.num_frames} frames are bad, from frame {first + 1}: {why}"
+        are = "is" if len(self.bad) == 1 else "are"
+        where = f"{len(self.bad)} of {self.num_frames} frames {are} bad, from frame {first + 1}"
+        return f"{where}: {why}"
 
 
 def measure(video: str, any_numbers: bool = False) -> Measured:

@@ -104,6 +104,7 @@ def write_labeled_video(
     import av  # here, since nothing else of utils needs it
 
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         # not config.whole: FFmpeg takes the format from the name's ending
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished_") as folder:
             with av.open(f"{folder}/{path.name}", "w") as container:
@@ -113,7 +114,8 @@ def write_labeled_video(
         if isinstance(error, UserError):
             raise
         why = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} cannot be written: {why}; use an ending such as .mp4") from None
+        ending = "" if isinstance(error, OSError) else "; use an ending such as .mp4"
+        raise UserError(f"{path} cannot be written: {why}{ending}") from None
 
 
 def encode(container, frames: Iterable[tuple[np.ndarray, Labels, float]], fps: float) -> None:
