@@ -4,7 +4,7 @@
     python pt_dataset/make_json.py ucf101 FRAMES                    # a public set, all its splits
     python pt_dataset/make_json.py hmdb51 FRAMES --annotations DIR  # with its official files
     python pt_dataset/make_json.py folder NAME FRAMES               # your own, a random split
-    python pt_dataset/make_json.py folder NAME FRAMES --group-regex 'seq\\d+'   # by source
+    python pt_dataset/make_json.py folder NAME FRAMES --group-regex "seq\\d+"   # by source
     python pt_dataset/make_json.py folder NAME FRAMES --folds 5     # five splits: cross-validation
     python pt_dataset/make_json.py folder NAME FRAMES --split-file split.csv   # a given split
     python pt_dataset/make_json.py folder NAME FRAMES --train-list A.txt --val-list B.txt
