@@ -152,8 +152,8 @@ def fit_views(
         ways = ["--workers 0"] * (processes > 0) + [f"--views {fewer}x1"] * (fewer < together)
         raise UserError(
             f"the memory does not suffice for a single clip: it takes about {gib(one)}, what is "
-            f"read meanwhile {gib(read + processes)}, and of the {gib(free)} that are free they may "
-            f"take {gib(USED * free)}; take {' '.join(ways) if fewer >= least else shorter}"
+            f"read meanwhile {gib(read + processes)}, and of the {gib(free)} that are free they "
+            f"may take {gib(USED * free)}; take {' '.join(ways) if fewer >= least else shorter}"
         )
     return min(most, int(fitting))
 
