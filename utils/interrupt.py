@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import TypeVar
 
 from config import STATUS
@@ -49,8 +48,7 @@ class GracefulStop:
     def _request(self, signum, frame) -> None:
         self.requested = signum
         if signum == signal.SIGINT and os.isatty(2) and distributed.is_main():
-            with suppress(OSError):  # not print, in the midst of which a signal may come
-                os.write(2, b"\nstopping after this step; press Ctrl-C again to quit at once\n")
+            os.write(2, b"\nstopping after this step; Ctrl-C again quits at once\n")  # reentrant
         # of a closed terminal, shell and system both send one; SIGTERM may have to end what hangs
         others = {HANGUP: signal.SIG_IGN, signal.SIGTERM: signal.SIG_DFL}
         signal.signal(signum, others.get(signum, self.previous[signum]))

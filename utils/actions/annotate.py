@@ -16,7 +16,7 @@ from pt_dataset.sources import read_frames
 from pt_dataset.video_list import Video
 from utils.actions.heatmap import Heat
 from utils.actions.predictions import Prediction, labels_at, nearest_window
-from utils.memory.fit import gb
+from utils.memory.fit import gib
 
 BAR_COLOR = (58, 134, 255)
 LITTLE = {"rc-lookahead": "10", "threads": "4"}  # for x264: half the memory of its own choice
@@ -60,8 +60,8 @@ def check_memory(video: Video, bytes_a_pixel: int) -> None:
     needed = bytes_a_pixel * height * width + TOGETHER
     refuse(
         needed > free_memory(),
-        f"{video.path}: to draw on frames of {width} x {height} takes {gb(needed)}, and "
-        f"{gb(free_memory())} are free; make it smaller with pt_dataset/shrink_videos.py",
+        f"{video.path}: to draw on frames of {width} x {height} takes {gib(needed)}, and "
+        f"{gib(free_memory())} are free; make it smaller with pt_dataset/shrink_videos.py",
     )
 
 
