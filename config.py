@@ -29,6 +29,7 @@ from dataclasses import (
     make_dataclass,
     replace,
 )
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from types import UnionType
@@ -1013,13 +1014,16 @@ def try_lock(file: IO) -> bool:
 
 
 class Parser(argparse.ArgumentParser):
-    """Whose errors tell how to write a path that begins with a dash, as options do."""
+    """Whose errors name the option that was meant, or say how to write a path with a dash first."""
 
     def parse_known_args(self, args=None, namespace=None):
         self.typed = sys.argv[1:] if args is None else list(args)
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str):
+        unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
+        if unknown and (near := get_close_matches(unknown[1], self._option_string_actions, 1, 0.8)):
+            message += f"; did you mean {near[0]}?"
         for word in self.typed:
             one_dash = re.match(r"-(?!-|h$|[\d.e+-]*$)", word)  # options have two; no number
             if one_dash or (word.startswith("-") and os.path.lexists(word)):

@@ -342,7 +342,7 @@ def recipe_for(values: dict[str, Any]) -> tuple[tuple[str, ...], Recipe]:
     refuse(not arch, f"--arch is needed{beside}")
     refuse(not dataset, f"--dataset is needed{beside}")
     path = dataset in (".", "..") or set(dataset) & {"/", "\\"}
-    refuse(path, f"--dataset {dataset}: give the name of a folder in --data-root, not a path")
+    refuse(path, f"--dataset {dataset}: not a path, but the NAME that make_json.py was given")
     its = ARCHS[arch].modalities
     refuse(modality not in its, f"--modality {modality} is not for {arch}, but {', '.join(its)}")
     run = recipe_run(values)

@@ -28,8 +28,8 @@ class Faults:
         if bad and (bad == self.num_videos or bad > self.max_bad_share * self.num_videos):
             first = next(iter(self.found.values()))
             raise UserError(
-                f"{self.name}: {bad} of {self.num_videos} videos are bad, more than "
-                f"--max-bad-share {self.max_bad_share:g}, the first: {first}; "
+                f"{self.name}: {bad} of {self.num_videos} videos {'is' if bad == 1 else 'are'} "
+                f"bad, more than --max-bad-share {self.max_bad_share:g}, the first: {first}; "
                 "python pt_dataset/check_json.py finds all of them"
             )
 

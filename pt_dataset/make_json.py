@@ -4,7 +4,7 @@
     python pt_dataset/make_json.py ucf101 FRAMES                    # a public set, all its splits
     python pt_dataset/make_json.py hmdb51 FRAMES --annotations DIR  # with its official files
     python pt_dataset/make_json.py folder NAME FRAMES               # your own, a random split
-    python pt_dataset/make_json.py folder NAME FRAMES --group-regex 'seq\\d+'   # by source
+    python pt_dataset/make_json.py folder NAME FRAMES --group-regex "seq\\d+"   # by source
     python pt_dataset/make_json.py folder NAME FRAMES --folds 5     # five splits: cross-validation
     python pt_dataset/make_json.py folder NAME FRAMES --split-file split.csv   # a given split
     python pt_dataset/make_json.py folder NAME FRAMES --train-list A.txt --val-list B.txt
@@ -45,7 +45,13 @@ from pt_dataset.listing.find_videos import (
     measure_videos,
 )
 from pt_dataset.listing.groups import require_group
-from pt_dataset.listing.known_sets import RULES, has_videos, kinetics400_videos, known_classes
+from pt_dataset.listing.known_sets import (
+    RULES,
+    check_own_name,
+    has_videos,
+    kinetics400_videos,
+    known_classes,
+)
 from pt_dataset.listing.own_videos import (
     WHAT_FRAMES_IS,
     check_classes,
@@ -162,15 +168,13 @@ def list_own_videos(
         classes=classes,
         draw=bool(folds),
     )
+    check_own_name(name, class_names)
     groups = {} if splits else {video: require_group(video, group_regex) for video in sorted_by}
     wanted = {video for sides in splits for video in sides} or sorted_by
     videos, problems = measure_usable(found, sorted(wanted), frames, flow, any_numbers)
     usable = {video: group for video, group in groups.items() if video in videos}
     splits = splits or draw_splits(usable, sorted_by, val_fraction, folds, seed)
-    named = {
-        video: entry._replace(class_name=sorted_by[video])
-        for video, entry in sorted(videos.items())
-    }
+    named = {v: entry._replace(class_name=sorted_by[v]) for v, entry in sorted(videos.items())}
     lists = deal_out(named, splits)
     found_classes = sorted({entry.class_name for entry in named.values()})
     check_classes(frames, found_classes, found.paths)
@@ -187,7 +191,7 @@ def list_own_videos(
 def print_lists(folder: Path, lists: dict[str, list[Video]]) -> None:
     """Where the lists are, and which others are there that were not written now."""
     num_splits = len(lists) // 2
-    more = f", to {num_splits:02}" if num_splits > 1 else ""
+    more = f", up to number {num_splits:02}" if num_splits > 1 else ""
     print(f"lists: {folder}/trainlist01.json and testlist01.json{more}")
     older = sorted(
         path.name for path in folder.glob("*list[0-9][0-9].json") if path.stem not in lists
@@ -388,8 +392,16 @@ def regex(text: str) -> re.Pattern:
         raise argparse.ArgumentTypeError(f"no regular expression: {error}") from None
 
 
+class SetParser(Parser):
+    """Whose error for an unknown data set says what to type for one of one's own."""
+
+    def error(self, message: str):
+        own = message.startswith("argument NAME: invalid choice")
+        super().error(message + "; of your own videos: make_json.py folder NAME FRAMES" * own)
+
+
 def build_parser() -> argparse.ArgumentParser:
-    parser = Parser(
+    parser = SetParser(
         description="Write the lists of a data set; without NAME, of all public ones that are in "
         "the data root.",
         allow_abbrev=False,

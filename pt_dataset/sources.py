@@ -23,7 +23,7 @@ VIDEO_NAME = re.compile(
 JPEG, START_OF_SCAN = b"\xff\xd8", b"\xff\xda"
 MAX_PIXELS = 1 << 26  # of a picture: twice those of 8K video, so that a damaged header costs little
 ARCHIVE = re.compile(r"\.zip(?=/|$)", re.IGNORECASE)
-MEND = "get it again, or train with --on-bad-frame nearest"
+MEND = "get it again; a training goes on with --on-bad-frame nearest"
 
 
 class BadFrame(UserError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from config import DATASETS, Clip, DatasetSpec, UserError, plural, refuse
+from config import DATASETS, Clip, DatasetSpec, UserError, plural
 from pt_dataset import make_demo
 from pt_dataset.datalist import HALF_REPLACED, provide_classes, read_classes, read_list
 from pt_dataset.sources import exists
@@ -73,17 +73,11 @@ def read_dataset(
     if name == "demo" and not folder.exists():
         make_demo.write_demo(Path(data_root))
     paths = [folder / f"{part}list{split:02d}.json" for part in ("train", "test")]
-    how = (
-        f"python pt_dataset/make_json.py {name} FRAMES makes it from the videos or frames in the "
-        "folder FRAMES, see videos_dataset/README.md"
-        if name in DATASETS and name != "demo"
-        else "make one from your videos in three commands: "
-        "python pt_dataset/extract_frames.py VIDEOS FRAMES, "
-        f"python pt_dataset/make_json.py folder {name} FRAMES, "
-        f"python main.py --arch i3d --dataset {name}"
-    )
     for path in paths:
-        refuse(not path.exists(), f"no list {path}; {how}")
+        if not path.exists():
+            from pt_dataset.listing.splits import how_to_make
+
+            raise UserError(f"no list {path}; {how_to_make(folder, split)}")
     class_names, (train, remapped_train), (test, remapped_test) = read_together(folder, paths)
     check_sides(paths, train, test)
     for path, videos in zip(paths, (train, test), strict=True):

@@ -246,7 +246,7 @@ def test_a_run_folder_that_exists_is_not_touched(trained):
             ["--pretrained", "i3d_rgb_piergiaj", "--pretrained-file", "none.pt"],
             "no weight file none.pt",
         ),
-        (["--split", "2"], "no list data/tiny/trainlist02.json"),
+        (["--split", "2"], "trainlist02.json; lists are there of --split 1; python pt_dataset/"),
     ],
 )
 def test_a_run_that_cannot_start_says_why_and_leaves_no_folder(in_tiny_set, argv, message):

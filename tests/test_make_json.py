@@ -11,7 +11,7 @@ import pytest
 
 from config import INTERRUPTED
 from pt_dataset import make_json
-from pt_dataset.datalist import read_classes, read_list
+from pt_dataset.datalist import CLASS_FILES, read_classes, read_list
 from pt_dataset.listing.find_videos import Names, find_videos
 from pt_dataset.listing.list_files import read_label_file
 from pt_dataset.listing.splits import split_folds, split_groups
@@ -75,6 +75,27 @@ def test_lists_hold_every_video_with_its_class_and_frames_on_disk(frames, capsys
     out = capsys.readouterr().out
     assert re.search(r"^walk +5 +1$", out, re.MULTILINE)
     assert out.endswith("next: python main.py --arch i3d --dataset mine\n")
+
+
+@pytest.mark.parametrize("name", ["demo", "ucf101", "UCF101", "kinetics400"])
+def test_the_class_file_of_a_public_set_is_not_replaced_by_classes_of_others(frames, capsys, name):
+    add_class(frames, "walk", 5)
+    add_class(frames, "run", 5)
+    assert make_json.main(["folder", name, "frames"]) == 1
+    assert "choose another NAME" in capsys.readouterr().err
+    assert not Path("videos_dataset").exists()
+
+
+def test_other_videos_of_the_classes_of_a_public_set_may_have_its_name(frames):
+    for name in read_classes(CLASS_FILES / "hmdb51" / "classes.txt"):
+        add_class(frames, name, 2)
+    assert make_json.main(["folder", "hmdb51", "frames"]) == 0
+
+
+def test_a_set_of_ones_own_without_the_word_folder_is_told_of_it(capsys):
+    with pytest.raises(SystemExit):
+        make_json.main(["mine", "frames"])
+    assert capsys.readouterr().err.endswith("of your own videos: make_json.py folder NAME FRAMES\n")
 
 
 def test_frames_below_the_lists_are_named_relative_to_them(frames):
@@ -151,7 +172,7 @@ def test_each_video_is_in_one_of_the_test_lists_of_a_cross_validation(frames, se
         assert not {path[3] for path in train} & {path[3] for path in test}  # the groups
         assert 5 <= len(test) <= 10
     out = capsys.readouterr().out
-    assert "testlist01.json, to 03\n" in out and "--splits 1 2 3" in out
+    assert "testlist01.json, up to number 03\n" in out and "--splits 1 2 3" in out
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -315,7 +315,7 @@ def test_as_many_clips_as_fit_in_equal_parts(one_clip_takes, clips, before, size
     assert (found, seconds) == (size, 2.0)
     assert bool(why) == (size < min(before or 24, 24))
     if why:
-        assert "a clip takes 0.1 GB" in why
+        assert "a clip takes 0.1 GiB" in why
 
 
 def test_where_the_system_does_not_say_the_whole_batch_is_taken(one_clip_takes):
@@ -333,7 +333,7 @@ def test_a_clip_that_is_measured_may_fit_where_the_most_that_is_foreseen_would_n
         choose((READ + 0.09 * GB) / fit.USED)  # more than is counted, and less than is measured
     with pytest.raises(UserError, match="what fits: "):
         choose((READ + 0.06 * GB) / fit.USED)
-    with pytest.raises(UserError, match="takes about 0.8 GB"):  # as bfloat16 might have had room
+    with pytest.raises(UserError, match="takes about 0.7 GiB"):  # as bfloat16 might have had room
         choose((READ + 0.06 * GB) / fit.USED, precision="bf16")
 
 
@@ -341,16 +341,16 @@ def test_where_no_clip_fits_the_sentence_says_what_would(one_clip_takes):
     with pytest.raises(UserError) as error:
         choose(GB * 0.9)
     said = str(error.value)
-    assert "it takes about 0.8 GB, and it may take 0.8 GB of the 0.9 GB that are free; " in said
+    assert "it takes about 0.8 GiB, and it may take 0.7 GiB of the 0.8 GiB that are free; " in said
     # two thirds of the free memory are for what is read, of which a shorter clip has less
-    assert "what fits: --checkpoint-activations (0.8 GB), " in said
+    assert "what fits: --checkpoint-activations (0.7 GiB), " in said
     with pytest.raises(UserError) as error:
         choose(GB * 0.5, twice=False)
     assert "--checkpoint-activations" not in str(error.value)
     assert "--clip-len 32" in str(error.value)
     with pytest.raises(UserError, match="still too much: --"):
         choose(1e6)
-    with pytest.raises(UserError, match=r"about 1.1 GB.*what fits: --workers 0 \(0.8 GB\), "):
+    with pytest.raises(UserError, match=r"about 1.0 GiB.*what fits: --workers 0 \(0.8 GiB\), "):
         choose(GB, load=replace(LOAD, others=0.3 * GB))
 
 
@@ -359,7 +359,7 @@ def test_nothing_is_said_to_fit_that_does_not(one_clip_takes, free):
     with pytest.raises(UserError) as error:
         choose(GB * free)
     _, fits, ways = str(error.value).partition("what fits: ")
-    needs = [float(number) for number in re.findall(r"\((.*?) GB\)", ways)]
+    needs = [float(number) for number in re.findall(r"\((.*?) GiB\)", ways)]
     assert bool(needs) == bool(fits)
     assert all(need <= free for need in needs)
 

@@ -177,12 +177,12 @@ def test_windows_of_a_long_video_give_a_timeline_and_a_picture(untrained, monkey
     drawn = []
     monkeypatch.setattr(Axes, "axvspan", lambda axes, *ends, **how: drawn.append(ends))
     video = write_mp4(Path("long.mp4"), count=50)
-    argv = ["--sliding-window", "2", "--annotate", "with.mp4"]
+    argv = ["--sliding-window", "2", "--annotate", "seen/with.mp4"]
     status, rows, (whole,) = predict(untrained, video, *argv)
     assert status == 0
     assert drawn == [(0, 1.5), (1.5, 2.5), (2.5, 3.5), (3.5, 5)]  # to the middle between windows
     assert "net.pth is older and does not say how its run was evaluated" in capsys.readouterr().out
-    with av.open("with.mp4") as container:
+    with av.open("seen/with.mp4") as container:
         assert len(list(container.decode(video=0))) == 50
     windows, scores = read_table(Path("new/answers/windows.csv"))
     assert [(float(row["start"]), float(row["end"])) for row in windows] == [

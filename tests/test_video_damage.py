@@ -104,7 +104,9 @@ def test_damage_is_bad_frames_with_numbers_for_all_that_read(tmp_path, name, cod
     count, bad = measured.num_frames, set(measured.bad)
     assert count == decode(path)[0]
     assert 0 < len(bad) < count
-    assert f"{len(bad)} of {count} frames are bad, from frame {min(bad) + 1}: " in measured.damage()
+    are = "is" if len(bad) == 1 else "are"
+    where = f"{len(bad)} of {count} frames {are} bad, from frame {min(bad) + 1}: "
+    assert measured.damage().startswith(where)
 
     one_by_one = {i: alone(video, i, count) for i in range(count)}
     assert {i for i, frame in one_by_one.items() if frame is None} == bad

@@ -56,7 +56,7 @@ def draw_confusion(path: Path, matrix: np.ndarray, class_names: list[str], title
     side = cell * num_classes
     font, large = min(10, 65 * cell) / 72, max(10, side) / 72  # large: legible in a small window
     names = 0.7 * font * max(map(len, class_names))
-    lines = textwrap.wrap(title, int((side + names) / (0.6 * large)))
+    lines = textwrap.wrap(title.replace(" %", "\xa0%"), int((side + names) / (0.6 * large)))
     left, bottom, top = names + 3 * large, names + 3 * large, (1.4 * len(lines) + 1) * large
     width, height = left + side + 8 * large, bottom + side + top
     center, middle = (left + side / 2) / width, (bottom + side / 2) / height

@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP as requests that are granted between two steps."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -46,10 +47,11 @@ class GracefulStop:
 
     def _request(self, signum, frame) -> None:
         self.requested = signum
+        if signum == signal.SIGINT and os.isatty(2) and distributed.is_main():
+            os.write(2, b"\nstopping after this step; Ctrl-C again quits at once\n")  # reentrant
         # of a closed terminal, shell and system both send one; SIGTERM may have to end what hangs
         others = {HANGUP: signal.SIG_IGN, signal.SIGTERM: signal.SIG_DFL}
-        again = others.get(signum, self.previous[signum])
-        signal.signal(signum, again)
+        signal.signal(signum, others.get(signum, self.previous[signum]))
 
     def check(self) -> None:
         """Where stopping is safe, in all processes of the run equally often.

@@ -101,9 +101,9 @@ def rates_in_words(clip: Preprocessing, *lists: Sequence[Video]) -> list[str]:
     if all(known):
         return []
     return [
-        f"frame rates: that of {known.count(False)} of {len(known)} videos is not known, so their "
-        f"frames are taken as they are, not at {clip.target_fps:g} a second as the weights were "
-        "trained; 'fps' in lists and --fps say it, and --target-fps 0 takes all videos as they are"
+        f"frame rates: that of {known.count(False)} of {len(known)} videos is not known, and their "
+        f"frames are taken as they are, not at {clip.target_fps:g} a second as in training; lists "
+        "of video files have it, --predict takes --fps, and --target-fps 0 takes all as they are"
     ]
 
 

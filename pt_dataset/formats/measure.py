@@ -17,8 +17,9 @@ class Measured(NamedTuple):
         """What is wrong with the frames that are bad, or ""."""
         if not self.bad:
             return ""
-        first, why = next(iter(self.bad.items()))
-        return f"{len(self.bad)} of {self.num_frames} frames are bad, from frame {first + 1}: {why}"
+        (first, why), count = next(iter(self.bad.items())), len(self.bad)
+        are = "is" if count == 1 else "are"
+        return f"{count} of {self.num_frames} frames {are} bad, from frame {first + 1}: {why}"
 
 
 def measure(video: str, any_numbers: bool = False) -> Measured:

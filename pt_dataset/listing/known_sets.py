@@ -289,6 +289,19 @@ def known_classes(name: str, folder: Path) -> list[str]:
     return classes
 
 
+def check_own_name(name: str, classes: Collection[str]) -> None:
+    """Refuses for videos of one's own the name of the demo set, or of a public set that has other
+    classes; its class file, which is part of this project, would be lost."""
+    known = name.lower()  # some disks do not tell letters from capitals
+    if known == "demo":
+        raise UserError("demo is the name of the demo set; choose another NAME")
+    if known in RULES and {*classes} != {*read_classes(CLASS_FILES / known / "classes.txt")}:
+        raise UserError(
+            f"{name} is the name of a public set, whose classes are others; choose another NAME, "
+            f"or make the lists of that set with make_json.py {known} FRAMES"
+        )
+
+
 def kinetics400_videos(folder: Path) -> dict[str, Video]:
     """The videos on the lists of Kinetics-400 in `folder`, by names like those of its folders."""
     classes, videos = read_classes(CLASS_FILES / "kinetics400" / "classes.txt"), {}

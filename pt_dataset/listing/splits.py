@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from config import UserError, plural
+from config import DATASETS, UserError, plural
 from pt_dataset.listing.find_videos import Names, find_video
 from pt_dataset.listing.known_sets import SIDES, read_csv
 
@@ -132,3 +132,26 @@ def report_split(source: str, num_found: int, num_missing: int, videos: Collecti
     if num_found < len(videos):
         others = plural(len(videos) - num_found, "video")
         print(f"warning: not in {source}, so in no list: {others}")
+
+
+def how_to_make(folder: Path, split: int) -> str:
+    """What to type, in words, where the lists of a split of the data set `folder` are missing."""
+    name, make = folder.name, "python pt_dataset/make_json.py"
+    splits = sorted(int(path.stem[-2:]) for path in folder.glob("trainlist[0-9][0-9].json"))
+    public = name in DATASETS
+    if splits and split not in splits:
+        there = f"lists are there of --split {', '.join(map(str, splits))}"
+        several = f"; {make} folder {name} FRAMES --folds K makes those of K splits"
+        return there + several * (not public)
+    if name == "demo":
+        return f"remove {folder}, and the next run with --dataset demo writes it anew"
+    if public:
+        return (
+            f"{make} {name} FRAMES makes it from the videos or frames in the folder FRAMES, see "
+            "videos_dataset/README.md"
+        )
+    return (
+        "make one from your videos in three commands: "
+        f"python pt_dataset/extract_frames.py VIDEOS FRAMES, {make} folder {name} FRAMES, "
+        f"python main.py --arch i3d --dataset {name}"
+    )

@@ -16,7 +16,7 @@ from pt_dataset.sources import read_frames
 from pt_dataset.video_list import Video
 from utils.actions.heatmap import Heat
 from utils.actions.predictions import Prediction, labels_at, nearest_window
-from utils.memory.fit import gb
+from utils.memory.fit import gib
 
 BAR_COLOR = (58, 134, 255)
 LITTLE = {"rc-lookahead": "10", "threads": "4"}  # for x264: half the memory of its own choice
@@ -60,8 +60,8 @@ def check_memory(video: Video, bytes_a_pixel: int) -> None:
     needed = bytes_a_pixel * height * width + TOGETHER
     refuse(
         needed > free_memory(),
-        f"{video.path}: to draw on frames of {width} x {height} takes {gb(needed)}, and "
-        f"{gb(free_memory())} are free; make it smaller with pt_dataset/shrink_videos.py",
+        f"{video.path}: to draw on frames of {width} x {height} takes {gib(needed)}, and "
+        f"{gib(free_memory())} are free; make it smaller with pt_dataset/shrink_videos.py",
     )
 
 
@@ -104,6 +104,7 @@ def write_labeled_video(
     import av  # here, since nothing else of utils needs it
 
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         # not config.whole: FFmpeg takes the format from the name's ending
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished_") as folder:
             with av.open(f"{folder}/{path.name}", "w") as container:
@@ -113,7 +114,8 @@ def write_labeled_video(
         if isinstance(error, UserError):
             raise
         why = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} cannot be written: {why}; use an ending such as .mp4") from None
+        ending = "" if isinstance(error, OSError) else "; use an ending such as .mp4"
+        raise UserError(f"{path} cannot be written: {why}{ending}") from None
 
 
 def encode(container, frames: Iterable[tuple[np.ndarray, Labels, float]], fps: float) -> None:

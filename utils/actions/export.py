@@ -50,7 +50,7 @@ def export(opts: Options) -> int:
     difference = export_network(path, network.model, clip.network_input(), about)
     log.info(
         f"written: {path} and {path.with_suffix('.json')}; logits differ from the original by "
-        f"{difference:.0e} of the largest, for batches of 1, 2 and 3 clips"
+        f"{difference:.1g} of the largest, for batches of 1, 2 and 3 clips"
     )
     return 0
 

@@ -28,8 +28,8 @@ import tarfile
 import tempfile
 
 VERSION = "0.2.4"  # the release that the table below belongs to
-INSTALL = (
-    "pip install 'setuptools<82' wheel && "
+INSTALL = (  # quoted as cmd.exe wants it, too
+    'pip install "setuptools<82" wheel, then '
     "pip install --no-build-isolation -r requirements-visdom.txt"
 )
 MARKER = "complete"  # written last; not visdom's version.built, which half a download leaves too

@@ -95,7 +95,7 @@ def fit_on_cpu(
     fitting = int((room - cost.fixed) // cost.clip)
     if fitting < 1:
         raise UserError(too_large(model, load, free, cost.of(1) / counted.of(1)))
-    why = f"a clip takes {gb(cost.clip)} in a step, and {gb(room)} of the memory are for clips"
+    why = f"a clip takes {gib(cost.clip)} in a step, and {gib(room)} of the memory are for clips"
     return -(-load.share // -(-load.share // fitting)), why, seconds
 
 
@@ -151,9 +151,9 @@ def fit_views(
         fewer = min(int((USED * free - one) // (ALONE * view)), together)  # without processes
         ways = ["--workers 0"] * (processes > 0) + [f"--views {fewer}x1"] * (fewer < together)
         raise UserError(
-            f"the memory does not suffice for a single clip: it takes about {gb(one)}, what is "
-            f"read meanwhile {gb(read + processes)}, and of the {gb(free)} that are free they may "
-            f"take {gb(USED * free)}; take {' '.join(ways) if fewer >= least else shorter}"
+            f"the memory does not suffice for a single clip: it takes about {gib(one)}, what is "
+            f"read meanwhile {gib(read + processes)}, and of the {gib(free)} that are free they "
+            f"may take {gib(USED * free)}; take {' '.join(ways) if fewer >= least else shorter}"
         )
     return min(most, int(fitting))
 
@@ -194,15 +194,15 @@ def too_large(model: nn.Module, load: Load, free: float, times: float) -> str:
     now, *ways = found
     fitting = [way for way in ways if not way[0]]
     best = sorted(fitting or ways)[:3]
-    best_in_words = ", ".join(f"{name} ({gb(abs(need))})" for _, _, need, name in best)
+    best_in_words = ", ".join(f"{name} ({gib(abs(need))})" for _, _, need, name in best)
     return (
         "the memory does not suffice for a step of a single clip: with the batches that are read "
-        f"meanwhile it takes about {gb(abs(now[2]))}, and it may take {gb(USED * free)} of the "
-        f"{gb(free)} that are free; "
+        f"meanwhile it takes about {gib(abs(now[2]))}, and it may take {gib(USED * free)} of the "
+        f"{gib(free)} that are free; "
         + ("what fits: " if fitting else "still too much: ")
         + best_in_words
     )
 
 
-def gb(num_bytes: float) -> str:
-    return f"{num_bytes / 1e9:.1f} GB"
+def gib(num_bytes: float) -> str:
+    return f"{num_bytes / 2**30:.1f} GiB"

@@ -137,7 +137,7 @@ def classes_part(runs: Sequence[RunFolder]) -> Markup:
     if not rows:
         return Markup()
     about = "Those in which the runs differ most come first. The thin lines are 95 % intervals."
-    head = ["class", "0 to 100 %", *(run.name for run in runs)]
+    head = ["class", "0 to 100 %", *(join(key(i), run.name) for i, run in enumerate(runs))]
     found = table("Accuracy of each class", head, rows, class_="classes compared")
     return section("Classes", found, about=about)
 

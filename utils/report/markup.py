@@ -21,6 +21,11 @@ def join(*parts: object) -> Markup:
     return Markup("".join(p if isinstance(p, Markup) else escape(str(p)) for p in parts))
 
 
+def breakable(path: str) -> Markup:
+    """A path that a line may end in after each slash."""
+    return Markup(escape(path).replace("/", "/<wbr>"))
+
+
 def section(title: str, *content: object, about: str = "") -> Markup:
     """A part of the page; `about` stands below its title."""
     below = tag("p", about, class_="about") if about else ""

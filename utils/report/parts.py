@@ -12,7 +12,7 @@ from utils.confusion import confusion_matrix
 from utils.live_page.run_files import as_typed, readable
 from utils.loggers import Metrics
 from utils.metrics import wilson_interval
-from utils.report.markup import Markup, join, section, table, tag
+from utils.report.markup import Markup, breakable, join, section, table, tag
 from utils.report.run_folder import RunFolder
 from utils.report.svg import Line, confusion_chart, line_chart
 from utils.results import Result, duration
@@ -33,8 +33,10 @@ def heading(run: RunFolder) -> Markup:
     options = run.options
     if "arch" not in options:
         return tag("p", f"{len(run.scores.class_names)} classes", class_="about")
-    start = options.get("pretrained", "scratch")
-    what = f"{options['arch']} on {options['dataset']}, split {options['split']}, from {start}"
+    start = f"from {options.get('pretrained', 'scratch')}"
+    if options.get("head_only"):
+        start = f"a head on the frozen {options.get('pretrained') or options.get('resume')}"
+    what = f"{options['arch']} on {options['dataset']}, split {options['split']}, {start}"
     return tag("p", f"{what}; {len(run.scores.class_names)} classes", class_="about")
 
 
@@ -220,7 +222,7 @@ def mistakes_part(run: RunFolder) -> Markup:
         film = tag("div", tag("img", src=source, alt=words, style=style), class_="film", tabindex=0)
         caption = tag(
             "figcaption", tag("b", true), join(" taken for ", tag("b", taken_for)),
-            f" ({100 * mistake['score']:.0f} %)", tag("code", mistake["path"]),
+            f" ({100 * mistake['score']:.0f} %)", tag("code", breakable(mistake["path"])),
         )  # fmt: skip
         figures.append(tag("figure", film, caption))
     about = (
@@ -273,4 +275,5 @@ def machine_rows(run: RunFolder) -> Iterator[tuple[str, str]]:
 def machine_part(run: RunFolder) -> Markup:
     rows = list(map(list, machine_rows(run)))
     about = "Times are those of training, without validations; percentages are of the last epoch."
+    about = about if run.epochs else ""
     return section("Time and machine", table("", [], rows), about=about)
