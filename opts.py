@@ -134,8 +134,7 @@ GROUPS = (  # in the order of --help
     *(config.Machine, config.Loading, config.Checkpoints, config.Curves),
 )
 OPTIONS = {f.name: f for kind in GROUPS for f in fields(kind)}
-# of two that go together, the later one is done
-ACTIONS = [name for name, f in OPTIONS.items() if f.metadata.get("action")]
+ACTIONS = [name for name, f in OPTIONS.items() if f.metadata.get("action")]  # the last is done
 DEFAULTS: dict[str, Any] = {  # of a run
     f.name: None if f.default is MISSING else f.default
     for kind in (*GROUPS, Recipe)
