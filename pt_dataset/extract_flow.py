@@ -34,7 +34,7 @@ from config import Parser, UserError, plural
 from pt_dataset.formats.frame_names import FRAME_NAME, by_kind
 from pt_dataset.formats.measure import count_frames
 from pt_dataset.formats.zip_frames import zip_videos
-from pt_dataset.listing.folders import fill_folders, result_folders, walk
+from pt_dataset.listing.folders import Written, fill_folders, result_folders, walk
 from pt_dataset.listing.pool import exit_status
 from pt_dataset.sources import VIDEO_NAME, read_frames
 
@@ -80,7 +80,7 @@ def flow_fields(frames: np.ndarray) -> list[np.ndarray]:
     return [dis.calc(before, after, None) for before, after in zip(gray, gray[1:], strict=False)]
 
 
-def write_flow(video: Path, folder: Path, settings: dict) -> tuple[int, str]:
+def write_flow(video: Path, folder: Path, settings: dict) -> Written:
     """Writes the flow of `video` into `folder`; returns how many fields. ValueError: why none."""
     import cv2
 
@@ -102,7 +102,7 @@ def write_flow(video: Path, folder: Path, settings: dict) -> tuple[int, str]:
                 picture = np.ascontiguousarray(pixels[..., i : i + 1])
                 data = simplejpeg.encode_jpeg(picture, settings["quality"], "GRAY", "GRAY")
                 (folder / f"flow_{axis}_{number:05d}.jpg").write_bytes(data)
-    return num_frames - 1, ""
+    return Written(num_frames - 1)
 
 
 def compute_flows(*, src: Path, dst: Path, bound: float, quality: int, workers: int) -> int:

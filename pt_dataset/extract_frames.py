@@ -32,6 +32,7 @@ import simplejpeg
 from config import Parser
 from pt_dataset.formats.measure import Measured
 from pt_dataset.listing.convert import convert_videos, require_pyav
+from pt_dataset.listing.folders import Written
 from pt_dataset.listing.pool import exit_status
 
 if TYPE_CHECKING:
@@ -73,8 +74,13 @@ def encode_jpeg(
     return simplejpeg.encode_jpeg_yuv_planes(padded[:height, :width], *planes[1:], quality)
 
 
-def encoded_frames(video: Path, settings: dict) -> Iterator[tuple[bytes, str, int]]:
+def encoded_frames(
+    video: Path, settings: dict, times: list[float]
+) -> Iterator[tuple[bytes, str, int]]:
     """The JPEG of each frame, or b"" and why it is bad, and how often to write it.
+
+    Args:
+        times: gets the seconds at which each frame of the video is shown, and its end.
 
     Raises:
         UserError: the video cannot be decoded.
@@ -87,7 +93,13 @@ def encoded_frames(video: Path, settings: dict) -> Iterator[tuple[bytes, str, in
     fps = settings["fps"] and Fraction(settings["fps"])
     size, scaler = None, av.video.reformatter.VideoReformatter()
     with one_sentence(video), open_video(video) as container:
-        for frame, count in at_rate(timed_frames(container), fps):
+
+        def noted() -> Iterator[tuple]:
+            for time, frame in timed_frames(container):
+                times.append(float(time))
+                yield time, frame
+
+        for frame, count in at_rate(noted(), fps):
             if isinstance(frame, str):
                 yield b"", frame, count
                 continue
@@ -95,22 +107,25 @@ def encoded_frames(video: Path, settings: dict) -> Iterator[tuple[bytes, str, in
             yield encode_jpeg(frame, size, settings["quality"], scaler), "", count
 
 
-def write_frames(video: Path, folder: Path, settings: dict) -> tuple[int, str]:
-    """Decodes `video` into `folder`; returns how many frames, and which are bad, if any.
+def write_frames(video: Path, folder: Path, settings: dict) -> Written:
+    """Decodes `video` into `folder`; the rate of frames is known where they are evenly spaced.
 
     Of a bad frame there is an empty file, which training meets as it would meet the frame of the
     video. UserError: the video cannot be decoded.
     """
+    from pt_dataset.formats.video_file import even_rate
+
     folder.mkdir(exist_ok=True)
-    num_frames, bad = 0, {}
-    for data, why, count in encoded_frames(video, settings):
+    num_frames, bad, times = 0, {}, []
+    for data, why, count in encoded_frames(video, settings, times):
         for _ in range(count):
             if why:
                 bad[num_frames] = why
             num_frames += 1
             (folder / f"image_{num_frames:05d}.jpg").write_bytes(data)
     damage = Measured(num_frames, bad=bad).damage()
-    return num_frames, damage and f"{video}: {damage}"
+    fps = float(Fraction(settings["fps"])) if settings["fps"] else even_rate(video, times)
+    return Written(num_frames, damage and f"{video}: {damage}", fps)
 
 
 def extract_videos(

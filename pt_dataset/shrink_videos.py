@@ -31,6 +31,7 @@ import numpy as np
 
 from config import Parser, UserError
 from pt_dataset.listing.convert import convert_videos, require_pyav
+from pt_dataset.listing.folders import Written
 from pt_dataset.listing.pool import exit_status
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def scaled_frames(video: Path, short_side: int) -> Iterator["av.VideoFrame"]:
             yield new
 
 
-def write_shrunk(video: Path, path: Path, settings: dict) -> tuple[int, str]:
+def write_shrunk(video: Path, path: Path, settings: dict) -> Written:
     """Encodes `video` anew as `path`; returns how many frames.
 
     Raises:
@@ -107,7 +108,7 @@ def write_shrunk(video: Path, path: Path, settings: dict) -> tuple[int, str]:
         container.mux(stream.encode(None))
     with open(path, "r+b") as file:
         os.fsync(file.fileno())  # as it is not done again once it has its name
-    return count, ""
+    return Written(count)
 
 
 def shrink_videos(*, src: Path, dst: Path, short_side: int, workers: int) -> int:

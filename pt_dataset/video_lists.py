@@ -178,5 +178,5 @@ def check_clips(lists: VideoLists, clip: Clip, num_crops: int = 1) -> None:
             raise UserError(
                 f"{lists.folder}: --target-fps needs the frame rate ('fps'), which the lists do "
                 f"not say of {len(bad)} of {num_videos} videos, the first is {bad[0]}; write the "
-                "lists again from video files, or choose a --stride instead"
+                "lists again from video files, or frames of extract_frames.py, or choose a --stride"
             )

@@ -62,7 +62,7 @@ def test_the_flow_of_a_shift_is_that_shift_in_order_and_with_its_sign(tmp_path):
     frames = write_moving(tmp_path / "v", shifts)
     (tmp_path / "out").mkdir()
     settings = {"bound": 20, "quality": 90}
-    assert extract_flow.write_flow(frames, tmp_path / "out", settings) == (20, "")
+    assert extract_flow.write_flow(frames, tmp_path / "out", settings) == (20, "", None)
     flow = (levels(tmp_path / "out") - 128) * LEVEL
     assert np.abs(flow - shifts).max() <= 2 * LEVEL
 

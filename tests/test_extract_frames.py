@@ -17,6 +17,7 @@ from PIL import Image
 
 from pt_dataset import extract_frames
 from pt_dataset.formats.frame_folder import frame_names
+from pt_dataset.listing.find_videos import find_videos, measure_videos
 from pt_dataset.listing.folders import result_folders
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,7 +66,7 @@ def write_audio(path):
 def extracted(video, folder, **settings):
     """Pictures of the frames of `video`, (T, H, W, 3)."""
     folder.mkdir(parents=True, exist_ok=True)
-    count, _ = extract_frames.write_frames(video, folder, AS_STORED | settings)
+    count, *_ = extract_frames.write_frames(video, folder, AS_STORED | settings)
     names = frame_names(folder)
     assert count == len(names)
     assert names[0] == "image_00001.jpg"
@@ -284,6 +285,34 @@ def test_a_whole_tree_is_extracted_and_what_is_broken_is_named(tmp_path):
     assert done.returncode == 0
     assert "0 videos extracted (0 frames), 4 finished before, 0 broken" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in dst.rglob("*.jpg")} == before
+
+
+def rates(frames):
+    found = find_videos(frames)
+    videos, problems = measure_videos(found, sorted(found.paths), {})
+    assert not problems
+    return {name: video.fps for name, video in videos.items()}
+
+
+def test_frames_have_the_rate_of_their_video_unless_it_is_uneven_or_they_are_others(tmp_path):
+    src, dst = tmp_path / "videos", tmp_path / "frames" / "train"
+    write_video(src / "a" / "pal.mp4", codec="libx264", rate=25)
+    write_video(src / "a" / "ntsc.mkv", codec="libx264", rate=Fraction(30000, 1001))
+    write_video(src / "uneven.mkv", codec="libx264", times=[0.04 * i * i for i in range(20)])
+    for name in ("b/cut.avi", "b/twice.avi"):
+        write_video(src / name, rate=15)
+    assert extract_frames.main([str(src), str(dst), "--workers", "1"]) == 0
+    (dst / "b" / "cut" / "image_00020.jpg").unlink()
+    write_video(src / "b" / "twice.avi", rate=10)
+    assert extract_frames.main([str(src), str(dst), "--workers", "1"]) == 0  # made again
+    known = {"a/pal": 25, "a/ntsc": pytest.approx(29.97, abs=0.01), "b/twice": 10}
+    expected = known | {"uneven": None, "b/cut": None}
+    assert rates(dst) == expected
+    assert rates(dst.parent) == {f"train/{name}": fps for name, fps in expected.items()}
+    (dst / "extract_frames.sources.jsonl").write_text('["a/pal", {"num_frames": 20, "fps": NaN}]')
+    assert set(rates(dst).values()) == {None}
+    assert extract_frames.main([str(src), str(tmp_path / "five"), "--fps", "5"]) == 0
+    assert set(rates(tmp_path / "five").values()) == {5}
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])

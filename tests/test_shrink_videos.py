@@ -39,7 +39,7 @@ def in_process(monkeypatch):
 
 def shrunk(video, short_side=0):
     path = video.with_name("shrunk.mp4")
-    count, damage = shrink_videos.write_shrunk(video, path, {"short_side": short_side})
+    count, damage, _ = shrink_videos.write_shrunk(video, path, {"short_side": short_side})
     assert (measure(str(path)).num_frames, damage) == (count, "")
     return path
 

@@ -120,7 +120,7 @@ def test_damage_is_bad_frames_with_numbers_for_all_that_read(tmp_path, name, cod
     assert error.value.index == min(bad)
 
     (tmp_path / "out").mkdir()
-    num_written, damage = extract_frames.write_frames(path, tmp_path / "out", AS_STORED)
+    num_written, damage, _ = extract_frames.write_frames(path, tmp_path / "out", AS_STORED)
     files = [tmp_path / "out" / file for file in frame_names(tmp_path / "out")]
     assert num_written == len(files) == count
     assert {i for i, file in enumerate(files) if not file.stat().st_size} == bad

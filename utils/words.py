@@ -102,8 +102,8 @@ def rates_in_words(clip: Preprocessing, *lists: Sequence[Video]) -> list[str]:
         return []
     return [
         f"frame rates: that of {known.count(False)} of {len(known)} videos is not known, and their "
-        f"frames are taken as they are, not at {clip.target_fps:g} a second as in training; lists "
-        "of video files have it, --predict takes --fps, and --target-fps 0 takes all as they are"
+        f"frames are taken as they are, not at {clip.target_fps:g} a second; lists of video files "
+        "and of extract_frames.py's frames have it; --fps of --predict or --target-fps 0 settles it"
     ]
 
 

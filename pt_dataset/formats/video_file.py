@@ -149,13 +149,26 @@ def one_sentence(path: str | os.PathLike) -> Iterator[None]:
 def measure(path: str) -> Measured:
     """What decoding all frames of a video tells, whatever its header claims."""
     with one_sentence(path), open_video(path) as container:
-        stream = video_stream(container)
-        claimed, times, bad = stream.average_rate or stream.guessed_rate, [], {}
+        claimed, times, bad = claimed_rate(container), [], {}
         for index, (time, frame) in enumerate(timed_frames(container)):
             times.append(float(time))
             if isinstance(frame, str):
                 bad[index] = frame
         return Measured(len(times) - 1, rate_of(np.array(times), claimed), bad)
+
+
+def claimed_rate(container: av.container.InputContainer) -> Fraction | None:
+    stream = video_stream(container)
+    return stream.average_rate or stream.guessed_rate
+
+
+def even_rate(path: str | os.PathLike, times: list[float]) -> float | None:
+    """Frames a second of a video with these `times`, see rate_of; None where they are uneven."""
+    with open_video(path) as container:
+        claimed = claimed_rate(container)
+    shown = np.array(times)
+    fps = rate_of(shown, claimed)
+    return fps if fps and are_even(shown, fps) else None
 
 
 def rate_of(times: np.ndarray, claimed: Fraction | None) -> float | None:

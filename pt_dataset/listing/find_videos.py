@@ -3,6 +3,7 @@
 A video goes by its name: its path below that folder, without the suffix of a file.
 """
 
+import math
 import os
 import re
 import zipfile
@@ -23,6 +24,7 @@ from pt_dataset.formats.frame_names import FLOW_PREFIXES, FRAME_NAME, TAILED_NAM
 from pt_dataset.formats.measure import Measured, measure
 from pt_dataset.formats.zip_frames import open_archive, zip_videos
 from pt_dataset.listing.folders import leads_inside
+from pt_dataset.listing.made_from import read_notes
 from pt_dataset.sources import VIDEO_NAME
 from pt_dataset.video_list import Video
 
@@ -31,6 +33,7 @@ FLOW_FOLDERS = ("tvl1_flow", "flow")  # names of the folder of flow beside one o
 # what holds videos but is not read in place
 PACKED = re.compile(r".*\.(tar|tgz|tar\.\w+|rar|7z)", re.IGNORECASE)
 BAD_FRAMES = "bad frames"  # so begins what is wrong with a video that is not left out
+EXTRACTED = "extract_frames.sources.jsonl"  # what that command notes of each video
 FORMS = "folders of numbered pictures, video files, or zips of such folders"
 
 
@@ -41,6 +44,8 @@ class Found:
     paths: dict[str, str] = field(default_factory=dict)  # of videos: what can be opened
     counts: dict[str, int] = field(default_factory=dict)  # of frames, where a zip says so at once
     flow_paths: dict[str, str] = field(default_factory=dict)  # of u and v: by the path below them
+    # of frames that extract_frames.py made: how many, and how many a second
+    rates: dict[str, tuple[int, float]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)  # videos that cannot be used, and why
     others: list[str] = field(default_factory=list)  # folders with files that are no videos
     root: str = ""  # the real path of the folder
@@ -108,6 +113,8 @@ def _add_folder(folder: str, name: str, above: frozenset, found: Found) -> None:
         named.add(stem)
     for file in sorted(zips):
         _add_zip(os.path.join(folder, file), _join(name, file[: -len(".zip")]), found)
+    if EXTRACTED in content.files:
+        _add_rates(Path(folder, EXTRACTED), name, found)
     packed = [file for file in content.files if PACKED.fullmatch(file)]
     found.problems += [f"{folder}/{file} cannot be read packed; unpack it first" for file in packed]
     if not (content.has_flow or content.folders or videos or zips or packed):
@@ -116,6 +123,14 @@ def _add_folder(folder: str, name: str, above: frozenset, found: Found) -> None:
             found.others.append(f"{why}, but {plural(len(content.files), 'other file')}")
         else:
             found.problems.append(f"{why} in this folder")
+
+
+def _add_rates(path: Path, name: str, found: Found) -> None:
+    """Adds the rates that extract_frames.py noted of the frames below the folder called `name`."""
+    for below, note in read_notes(path).items():
+        count, fps = note.get("num_frames"), note.get("fps")
+        if isinstance(count, int) and isinstance(fps, float) and 0 < fps < math.inf:
+            found.rates[_join(name, below.replace("\\", "/"))] = count, fps  # of Windows, too
 
 
 class Content(NamedTuple):
@@ -286,7 +301,8 @@ def measure_video(
         count = found.counts.get(name)
         measured = Measured(count) if count else measure(path, any_numbers)
         count = measured.num_frames
-        video = Video(path, -1, "", count, measured.fps)
+        noted, fps = found.rates.get(name, (0, None))  # not of frames that took their place
+        video = Video(path, -1, "", count, measured.fps or (fps if noted == count else None))
     except UserError as error:
         return None, str(error)
     said = f"{BAD_FRAMES}: {path}: {measured.damage()}" if measured.bad else None

@@ -16,9 +16,18 @@ from config import MARK, UserError, owned, plural, remove_unfinished, unfinished
 from pt_dataset.listing.made_from import Source, add_note, are_same, read_notes, take_note
 from pt_dataset.listing.pool import run_jobs
 
-# write(video, result, settings) makes that folder or file -> how many pictures, and what is wrong
-# with some of them or ""; a ValueError names a broken video and says why it is
-Writer = Callable[[Path, Path, dict], tuple[int, str]]
+
+class Written(NamedTuple):
+    """What was made of a video."""
+
+    num_pictures: int
+    damage: str = ""  # what is wrong with some of them
+    fps: float | None = None  # of frames, which do not tell it themselves
+
+
+# write(video, result, settings) makes that folder or file; a ValueError names a broken video and
+# says why it is
+Writer = Callable[[Path, Path, dict], Written]
 LONGEST_NAME = 255  # bytes, of a file
 
 
@@ -189,7 +198,8 @@ def fill_place(
     new.parent.mkdir(parents=True, exist_ok=True)
     try:
         note = take_note(Source(str(video)))  # before: what changes meanwhile is done again
-        count, damage = write(video, new, settings)
+        count, damage, fps = write(video, new, settings)
+        note |= {"num_frames": count, "fps": fps} if fps else {}
         again = result.exists()
         if again:
             result.rename(old)
