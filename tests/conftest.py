@@ -7,6 +7,7 @@ import math
 import os
 import pkgutil
 import shutil
+import signal
 import tempfile
 import zlib
 from pathlib import Path
@@ -25,6 +26,8 @@ from utils import checkpoint, recipes
 # two threads for steps this small wait for each other longer than they work
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+# a shell ignores it for what it starts in the background, and so would the processes of tests
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # all recipes, and not only those of the runs before
 for _, name, _ in pkgutil.iter_modules(recipes.__path__):
     recipes.load(name)

@@ -324,16 +324,12 @@ def test_the_first_process_comes_before_the_others_of_its_machine(
 
 def test_a_second_signal_is_not_for_the_run_as_the_first_one_says(monkeypatch, capfd):
     monkeypatch.setattr("os.isatty", lambda file: True)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
-    try:
-        with GracefulStop() as stop:
+    with GracefulStop() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested == signal.SIGINT
+        assert "Ctrl-C again quits at once\n" in capfd.readouterr().err
+        with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-            assert stop.requested == signal.SIGINT
-            assert "Ctrl-C again quits at once\n" in capfd.readouterr().err
-            with pytest.raises(KeyboardInterrupt):
-                signal.raise_signal(signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGINT, before)
     assert not capfd.readouterr().err
 
 
