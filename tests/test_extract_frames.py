@@ -308,6 +308,8 @@ def test_frames_have_the_rate_of_their_video_unless_it_is_uneven_or_they_are_oth
     known = {"a/pal": 25, "a/ntsc": pytest.approx(29.97, abs=0.01), "b/twice": 10}
     expected = known | {"uneven": None, "b/cut": None}
     assert rates(dst) == expected
+    assert rates(dst / "a") == {"pal": 25, "ntsc": known["a/ntsc"]}
+    assert (rates(dst / "a" / "pal"), rates(dst / "b" / "cut")) == ({"": 25}, {"": None})
     assert rates(dst.parent) == {f"train/{name}": fps for name, fps in expected.items()}
     (dst / "extract_frames.sources.jsonl").write_text('["a/pal", {"num_frames": 20, "fps": NaN}]')
     assert set(rates(dst).values()) == {None}

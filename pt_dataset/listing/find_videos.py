@@ -45,7 +45,7 @@ class Found:
     counts: dict[str, int] = field(default_factory=dict)  # of frames, where a zip says so at once
     flow_paths: dict[str, str] = field(default_factory=dict)  # of u and v: by the path below them
     # of frames that extract_frames.py made: how many, and how many a second
-    rates: dict[str, tuple[int, float]] = field(default_factory=dict)
+    rates: dict[str, tuple[Any, float]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)  # videos that cannot be used, and why
     others: list[str] = field(default_factory=list)  # folders with files that are no videos
     root: str = ""  # the real path of the folder
@@ -67,6 +67,10 @@ def find_videos(frames: Path) -> Found:
     """All videos and flow below a folder, or in one zip; UserError if there is none."""
     found = Found(root=os.path.realpath(frames))
     if frames.is_dir():
+        for above in Path(found.root).parents:
+            if (above / EXTRACTED).is_file():
+                _add_rates(above, found.root, "", found)
+                break
         _add_folder(str(frames), "", frozenset(), found)
     elif frames.suffix.lower() == ".zip" and frames.is_file():
         _add_zip(str(frames), "", found)
@@ -114,7 +118,7 @@ def _add_folder(folder: str, name: str, above: frozenset, found: Found) -> None:
     for file in sorted(zips):
         _add_zip(os.path.join(folder, file), _join(name, file[: -len(".zip")]), found)
     if EXTRACTED in content.files:
-        _add_rates(Path(folder, EXTRACTED), name, found)
+        _add_rates(Path(folder), folder, name, found)
     packed = [file for file in content.files if PACKED.fullmatch(file)]
     found.problems += [f"{folder}/{file} cannot be read packed; unpack it first" for file in packed]
     if not (content.has_flow or content.folders or videos or zips or packed):
@@ -125,12 +129,14 @@ def _add_folder(folder: str, name: str, above: frozenset, found: Found) -> None:
             found.problems.append(f"{why} in this folder")
 
 
-def _add_rates(path: Path, name: str, found: Found) -> None:
-    """Adds the rates that extract_frames.py noted of the frames below the folder called `name`."""
-    for below, note in read_notes(path).items():
-        count, fps = note.get("num_frames"), note.get("fps")
-        if isinstance(count, int) and isinstance(fps, float) and 0 < fps < math.inf:
-            found.rates[_join(name, below.replace("\\", "/"))] = count, fps  # of Windows, too
+def _add_rates(noted: Path, folder: str, name: str, found: Found) -> None:
+    """Adds the rates of frames below `folder`, called `name`, that extract_frames.py noted there or
+    in `noted`, a folder above it."""
+    start = Path(folder).relative_to(noted).parts
+    for path, note in read_notes(noted / EXTRACTED).items():
+        steps, count, fps = re.split(r"[/\\]", path), note.get("num_frames"), note.get("fps")
+        if (*steps[: len(start)],) == start and isinstance(fps, float) and 0 < fps < math.inf:
+            found.rates[_join(name, "/".join(steps[len(start) :]))] = count, fps
 
 
 class Content(NamedTuple):

@@ -116,8 +116,8 @@ def read_notes(path: Path) -> dict[str, Note]:
     for line in text.splitlines():
         try:
             name, note = json.loads(line)
-            notes[name] = dict(note)
-        except (ValueError, TypeError):
+            notes[str(name)] = dict(note)
+        except (ValueError, TypeError, RecursionError):
             continue  # a stop in the middle of it: before what it is the note of was there
     return notes
 
