@@ -248,7 +248,14 @@ def test_what_only_a_training_of_the_network_reads_is_refused_by_that_of_heads()
 
 
 @pytest.mark.slow
-def test_heads_learn_and_their_checkpoint_is_a_normal_one(untrained, capsys):
+def test_heads_learn_and_their_checkpoint_is_a_normal_one(untrained, capsys, monkeypatch):
+    open_loaders, view_batches = [], heads.build.view_batches
+
+    def noted(run, *args, **how):
+        open_loaders.append(len(run.view_loaders))
+        return view_batches(run, *args, **how)
+
+    monkeypatch.setattr(heads.build, "view_batches", noted)
     argv = [*TINY_TSN, "--head-only", "--resume", str(untrained), "--views", "2x1"]
     argv += ["--precision", "fp32", "--batch-size", "3", "--no-visdom", "--dropout", "0"]
     for name in ("test_1", "test_3"):  # another picture than that of class down
@@ -256,6 +263,7 @@ def test_heads_learn_and_their_checkpoint_is_a_normal_one(untrained, capsys):
     for name in ("train_1", "train_3", "train_5"):
         write_frames(Path("data/tiny/frames/up") / name, 10)
     assert main([*argv, "--name", "heads", "--head-lrs", "1e-9", "0.01"]) == 0
+    assert open_loaders == [0, 0]  # no list keeps the processes of the one before
     printed = capsys.readouterr().out
     assert "lr 0.01     validation top-1 100.0 %  <- the best" in printed
     first = json.loads(Path("saved_model/heads/result.json").read_text())

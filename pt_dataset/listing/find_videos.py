@@ -3,7 +3,6 @@
 A video goes by its name: its path below that folder, without the suffix of a file.
 """
 
-import math
 import os
 import re
 import zipfile
@@ -24,7 +23,7 @@ from pt_dataset.formats.frame_names import FLOW_PREFIXES, FRAME_NAME, TAILED_NAM
 from pt_dataset.formats.measure import Measured, measure
 from pt_dataset.formats.zip_frames import open_archive, zip_videos
 from pt_dataset.listing.folders import leads_inside
-from pt_dataset.listing.made_from import read_notes
+from pt_dataset.listing.made_from import rate_noted
 from pt_dataset.sources import VIDEO_NAME
 from pt_dataset.video_list import Video
 
@@ -33,7 +32,6 @@ FLOW_FOLDERS = ("tvl1_flow", "flow")  # names of the folder of flow beside one o
 # what holds videos but is not read in place
 PACKED = re.compile(r".*\.(tar|tgz|tar\.\w+|rar|7z)", re.IGNORECASE)
 BAD_FRAMES = "bad frames"  # so begins what is wrong with a video that is not left out
-EXTRACTED = "extract_frames.sources.jsonl"  # what that command notes of each video
 FORMS = "folders of numbered pictures, video files, or zips of such folders"
 
 
@@ -44,8 +42,6 @@ class Found:
     paths: dict[str, str] = field(default_factory=dict)  # of videos: what can be opened
     counts: dict[str, int] = field(default_factory=dict)  # of frames, where a zip says so at once
     flow_paths: dict[str, str] = field(default_factory=dict)  # of u and v: by the path below them
-    # of frames that extract_frames.py made: how many, and how many a second
-    rates: dict[str, tuple[Any, float]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)  # videos that cannot be used, and why
     others: list[str] = field(default_factory=list)  # folders with files that are no videos
     root: str = ""  # the real path of the folder
@@ -67,10 +63,6 @@ def find_videos(frames: Path) -> Found:
     """All videos and flow below a folder, or in one zip; UserError if there is none."""
     found = Found(root=os.path.realpath(frames))
     if frames.is_dir():
-        for above in Path(found.root).parents:
-            if (above / EXTRACTED).is_file():
-                _add_rates(above, found.root, "", found)
-                break
         _add_folder(str(frames), "", frozenset(), found)
     elif frames.suffix.lower() == ".zip" and frames.is_file():
         _add_zip(str(frames), "", found)
@@ -117,8 +109,6 @@ def _add_folder(folder: str, name: str, above: frozenset, found: Found) -> None:
         named.add(stem)
     for file in sorted(zips):
         _add_zip(os.path.join(folder, file), _join(name, file[: -len(".zip")]), found)
-    if EXTRACTED in content.files:
-        _add_rates(Path(folder), folder, name, found)
     packed = [file for file in content.files if PACKED.fullmatch(file)]
     found.problems += [f"{folder}/{file} cannot be read packed; unpack it first" for file in packed]
     if not (content.has_flow or content.folders or videos or zips or packed):
@@ -127,16 +117,6 @@ def _add_folder(folder: str, name: str, above: frozenset, found: Found) -> None:
             found.others.append(f"{why}, but {plural(len(content.files), 'other file')}")
         else:
             found.problems.append(f"{why} in this folder")
-
-
-def _add_rates(noted: Path, folder: str, name: str, found: Found) -> None:
-    """Adds the rates of frames below `folder`, called `name`, that extract_frames.py noted there or
-    in `noted`, a folder above it."""
-    start = Path(folder).relative_to(noted).parts
-    for path, note in read_notes(noted / EXTRACTED).items():
-        steps, count, fps = re.split(r"[/\\]", path), note.get("num_frames"), note.get("fps")
-        if (*steps[: len(start)],) == start and isinstance(fps, float) and 0 < fps < math.inf:
-            found.rates[_join(name, "/".join(steps[len(start) :]))] = count, fps
 
 
 class Content(NamedTuple):
@@ -307,8 +287,7 @@ def measure_video(
         count = found.counts.get(name)
         measured = Measured(count) if count else measure(path, any_numbers)
         count = measured.num_frames
-        noted, fps = found.rates.get(name, (0, None))  # not of frames that took their place
-        video = Video(path, -1, "", count, measured.fps or (fps if noted == count else None))
+        video = Video(path, -1, "", count, measured.fps or rate_noted(path, count))
     except UserError as error:
         return None, str(error)
     said = f"{BAD_FRAMES}: {path}: {measured.damage()}" if measured.bad else None

@@ -3,8 +3,10 @@
 A note does not depend on where the video lies, nor on its time where the content is the same.
 """
 
+import functools
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable
 from multiprocessing.pool import ThreadPool
@@ -16,6 +18,7 @@ from pt_dataset.formats.flow import open_flow
 from pt_dataset.sources import is_video_file, open_frames
 from pt_dataset.video_list import Video
 
+EXTRACTED = "extract_frames.sources.jsonl"  # the notes of that command
 SAMPLED = 8  # frames of a video whose bytes count; all of them would be as slow as the work itself
 NUM_THREADS = min(32, 4 * (os.cpu_count() or 1))  # which wait for the disk most of the time
 Note = dict[str, Any]
@@ -120,6 +123,32 @@ def read_notes(path: Path) -> dict[str, Note]:
         except (ValueError, TypeError, RecursionError):
             continue  # a stop in the middle of it: before what it is the note of was there
     return notes
+
+
+def rate_noted(frames: str, num_frames: int) -> float | None:
+    """Frames a second of a folder of frames, as extract_frames.py noted it in a folder above.
+
+    None if it did not, or if there are others in their place, which are not as many.
+    """
+    folder = Path(os.path.abspath(frames))
+    for above in folder.parents:
+        notes = above / EXTRACTED
+        if notes.is_file():
+            name = str(folder.relative_to(above))
+            note = notes_at(notes, notes.stat().st_mtime_ns).get(name, {})
+            fps = note.get("fps")
+            known = note.get("num_frames") == num_frames and isinstance(fps, float)
+            return fps if known and 0 < fps < math.inf else None
+    return None
+
+
+@functools.lru_cache(maxsize=8)
+def notes_at(path: Path, mtime_ns: int) -> dict[str, Note]:
+    """`read_notes` of a file of that time, once for all videos; none where it cannot be read."""
+    try:
+        return read_notes(path)
+    except OSError:  # who needs the rates says that they are not known
+        return {}
 
 
 def add_note(path: Path, name: str, note: Note) -> None:

@@ -3,7 +3,6 @@
 import math
 import multiprocessing
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -110,9 +109,8 @@ def check_whole_videos(run: Run, clips: Clips, crops: int) -> None:
         channels, frames, *size = shape
         frames = frames * clips.sample_bytes() // crops // math.prod(shape)
         shorter = f"--views 10x1: all {frames} frames of the longest video are one clip"
-        how: dict[str, Any] = {"together": crops, "shorter": shorter}
-        views = run.model, (channels, frames, *size), 1
-        views_that_fit(*views, run.device, run.opts.workers, **how)
+        how = run.device, run.opts.workers, crops
+        views_that_fit(run.model, (channels, frames, *size), 1, *how, shorter=shorter)
 
 
 def free_bytes(device: torch.device) -> float:
